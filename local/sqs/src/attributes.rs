@@ -1,0 +1,259 @@
+//! The attributes of a queue: parsed once, so that the engine never sees a bad one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::errors::{Code, SqsError};
+use crate::message::MAX_MESSAGE_BYTES;
+
+/// Longest delay of a message, in seconds.
+pub(crate) const MAX_DELAY_SECONDS: u32 = 900;
+/// Longest long poll, in seconds.
+pub(crate) const MAX_WAIT_SECONDS: u32 = 20;
+/// Longest time that one receive can hide a message, in seconds: 12 hours.
+pub(crate) const MAX_VISIBILITY_SECONDS: u32 = 43_200;
+/// Most receives that a redrive policy can allow.
+const MAX_RECEIVE_COUNT: u32 = 1_000;
+/// Most source queues that a redrive allow policy can name.
+const MAX_SOURCE_QUEUES: usize = 10;
+
+/// Attributes that SQS computes and nobody sets.
+pub(crate) const READ_ONLY: [&str; 6] = [
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesDelayed",
+    "ApproximateNumberOfMessagesNotVisible",
+    "CreatedTimestamp",
+    "LastModifiedTimestamp",
+    "QueueArn",
+];
+/// Attributes that are stored and shown but mean nothing here: nothing is encrypted or denied.
+const STORED_ONLY: [&str; 4] =
+    ["KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId", "Policy", "SqsManagedSseEnabled"];
+
+/// Where messages go that nobody manages to handle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Redrive {
+    /// ARN of the dead-letter queue.
+    pub(crate) target_arn: String,
+    /// Receives after which a message moves there.
+    pub(crate) max_receive_count: u32,
+}
+
+/// Who may use the queue as a dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RedriveAllow {
+    All,
+    None,
+    Arns(Vec<String>),
+}
+
+impl RedriveAllow {
+    pub(crate) fn permits(&self, source_arn: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Arns(arns) => arns.iter().any(|arn| arn == source_arn),
+        }
+    }
+}
+
+/// The settable attributes. Durations are in seconds, as on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attributes {
+    pub(crate) delay: u32,
+    pub(crate) maximum_message_size: u32,
+    pub(crate) retention: u32,
+    pub(crate) receive_wait: u32,
+    pub(crate) visibility: u32,
+    pub(crate) redrive: Option<Redrive>,
+    pub(crate) redrive_allow: Option<RedriveAllow>,
+    stored: BTreeMap<String, String>,
+}
+
+impl Default for Attributes {
+    fn default() -> Self {
+        Self {
+            delay: 0,
+            maximum_message_size: to_u32(MAX_MESSAGE_BYTES),
+            retention: 345_600,
+            receive_wait: 0,
+            visibility: 30,
+            redrive: None,
+            redrive_allow: None,
+            stored: BTreeMap::from([("SqsManagedSseEnabled".to_owned(), "true".to_owned())]),
+        }
+    }
+}
+
+impl Attributes {
+    /// Sets one attribute from its spelling on the wire.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), SqsError> {
+        match name {
+            "DelaySeconds" => self.delay = number(name, value, 0, MAX_DELAY_SECONDS)?,
+            "MaximumMessageSize" => {
+                self.maximum_message_size = number(name, value, 1_024, to_u32(MAX_MESSAGE_BYTES))?;
+            }
+            "MessageRetentionPeriod" => self.retention = number(name, value, 60, 1_209_600)?,
+            "ReceiveMessageWaitTimeSeconds" => {
+                self.receive_wait = number(name, value, 0, MAX_WAIT_SECONDS)?;
+            }
+            "VisibilityTimeout" => {
+                self.visibility = number(name, value, 0, MAX_VISIBILITY_SECONDS)?;
+            }
+            "RedrivePolicy" => self.redrive = redrive_policy(value)?,
+            "RedriveAllowPolicy" => self.redrive_allow = redrive_allow_policy(value)?,
+            _ if STORED_ONLY.contains(&name) => self.store(name, value)?,
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, name: &str, value: &str) -> Result<(), SqsError> {
+        match name {
+            "SqsManagedSseEnabled" if value != "true" && value != "false" => {
+                return Err(bad_value(name));
+            }
+            "KmsDataKeyReusePeriodSeconds" => {
+                number(name, value, 60, 86_400)?;
+            }
+            "Policy" if !value.is_empty() && serde_json::from_str::<Value>(value).is_err() => {
+                return Err(bad_value(name));
+            }
+            // The two kinds of encryption exclude each other; naming a key ends the other.
+            "KmsMasterKeyId" if !value.is_empty() => {
+                self.stored.insert("SqsManagedSseEnabled".to_owned(), "false".to_owned());
+            }
+            _ => {}
+        }
+        if value.is_empty() {
+            self.stored.remove(name);
+        } else {
+            self.stored.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+
+    /// All settable attributes that have a value, spelled for the wire.
+    pub(crate) fn to_wire(&self) -> BTreeMap<String, String> {
+        let mut wire = self.stored.clone();
+        let mut put = |name: &str, value: String| wire.insert(name.to_owned(), value);
+        put("DelaySeconds", self.delay.to_string());
+        put("MaximumMessageSize", self.maximum_message_size.to_string());
+        put("MessageRetentionPeriod", self.retention.to_string());
+        put("ReceiveMessageWaitTimeSeconds", self.receive_wait.to_string());
+        put("VisibilityTimeout", self.visibility.to_string());
+        if let Some(redrive) = &self.redrive {
+            let policy = json!({
+                "deadLetterTargetArn": redrive.target_arn,
+                "maxReceiveCount": redrive.max_receive_count,
+            });
+            put("RedrivePolicy", policy.to_string());
+        }
+        if let Some(allow) = &self.redrive_allow {
+            let policy = match allow {
+                RedriveAllow::All => json!({"redrivePermission": "allowAll"}),
+                RedriveAllow::None => json!({"redrivePermission": "denyAll"}),
+                RedriveAllow::Arns(arns) => {
+                    json!({"redrivePermission": "byQueue", "sourceQueueArns": arns})
+                }
+            };
+            put("RedriveAllowPolicy", policy.to_string());
+        }
+        wire
+    }
+}
+
+/// Whether the name is one that `GetQueueAttributes` of a standard queue knows.
+pub(crate) fn is_known(name: &str) -> bool {
+    const SETTABLE: [&str; 7] = [
+        "DelaySeconds",
+        "MaximumMessageSize",
+        "MessageRetentionPeriod",
+        "ReceiveMessageWaitTimeSeconds",
+        "RedriveAllowPolicy",
+        "RedrivePolicy",
+        "VisibilityTimeout",
+    ];
+    SETTABLE.contains(&name) || READ_ONLY.contains(&name) || STORED_ONLY.contains(&name)
+}
+
+pub(crate) fn unknown(name: &str) -> SqsError {
+    SqsError::new(Code::InvalidAttributeName, format!("Unknown Attribute {name}."))
+}
+
+fn bad_value(name: &str) -> SqsError {
+    SqsError::new(
+        Code::InvalidAttributeValue,
+        format!("Invalid value for the parameter {name}."),
+    )
+}
+
+fn number(name: &str, value: &str, least: u32, most: u32) -> Result<u32, SqsError> {
+    match value.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(bad_value(name)),
+    }
+}
+
+fn redrive_policy(value: &str) -> Result<Option<Redrive>, SqsError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let refuse = |reason: &str| SqsError::parameter(value, "RedrivePolicy", reason);
+    let policy: Value =
+        serde_json::from_str(value).map_err(|_| refuse("Redrive policy is not a valid JSON map."))?;
+    let missing = |name: &str| {
+        refuse(&format!("Redrive policy does not contain mandatory attribute: {name}."))
+    };
+    let target =
+        policy.get("deadLetterTargetArn").ok_or_else(|| missing("deadLetterTargetArn"))?;
+    let target = target
+        .as_str()
+        .filter(|arn| arn.starts_with("arn:aws"))
+        .ok_or_else(|| refuse("Invalid value for deadLetterTargetArn."))?;
+    let count = policy.get("maxReceiveCount").ok_or_else(|| missing("maxReceiveCount"))?;
+    // Templates and the console write the number as a string as often as not.
+    let count = count
+        .as_u64()
+        .or_else(|| count.as_str().and_then(|text| text.parse().ok()))
+        .and_then(|count| u32::try_from(count).ok())
+        .filter(|count| (1..=MAX_RECEIVE_COUNT).contains(count))
+        .ok_or_else(|| {
+            refuse("Invalid value for maxReceiveCount, valid values are from 1 to 1000 both inclusive.")
+        })?;
+    Ok(Some(Redrive { target_arn: target.to_owned(), max_receive_count: count }))
+}
+
+fn redrive_allow_policy(value: &str) -> Result<Option<RedriveAllow>, SqsError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let refuse = |reason: &str| SqsError::parameter(value, "RedriveAllowPolicy", reason);
+    let policy: Value = serde_json::from_str(value)
+        .map_err(|_| refuse("Amazon SQS can't create the redrive allow policy: not JSON."))?;
+    let arns = policy.get("sourceQueueArns");
+    let allow = match (policy.get("redrivePermission").and_then(Value::as_str), arns) {
+        (Some("allowAll"), None) => RedriveAllow::All,
+        (Some("denyAll"), None) => RedriveAllow::None,
+        (Some("byQueue"), Some(Value::Array(arns))) => {
+            let arns: Option<Vec<String>> =
+                arns.iter().map(|arn| arn.as_str().map(str::to_owned)).collect();
+            let arns = arns
+                .filter(|arns| (1..=MAX_SOURCE_QUEUES).contains(&arns.len()))
+                .ok_or_else(|| refuse("sourceQueueArns must name 1 to 10 queues."))?;
+            RedriveAllow::Arns(arns)
+        }
+        _ => {
+            return Err(refuse(
+                "redrivePermission must be allowAll, denyAll, or byQueue with sourceQueueArns.",
+            ));
+        }
+    };
+    Ok(Some(allow))
+}
+
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

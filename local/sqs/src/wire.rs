@@ -1,0 +1,140 @@
+//! SQS's JSON protocol over HTTP: a `POST` whose `x-amz-target` names the operation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::errors::{Code, SqsError};
+use crate::ops;
+use crate::state::make_id;
+use crate::{ACCOUNT, Sqs};
+
+/// Longest request body: a full batch, each character of it escaped as `\uXXXX`, and room for
+/// what stands around it.
+const MAX_REQUEST_BYTES: usize = 8 * 1_048_576;
+const TARGET_PREFIX: &str = "AmazonSQS.";
+const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
+
+/// The HTTP interface of an engine. The caller binds the port.
+///
+/// A long poll keeps its connection busy for up to 20 seconds, so a caller that wants to stop
+/// at once drops the server instead of waiting for a graceful end.
+pub fn router(sqs: Arc<Sqs>) -> Router {
+    Router::new().fallback(serve).with_state(sqs)
+}
+
+async fn serve(State(sqs): State<Arc<Sqs>>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Some(target) = parts.headers.get("x-amz-target") else {
+        return refuse_query_protocol();
+    };
+    let target = String::from_utf8_lossy(target.as_bytes());
+    let base = base_url(&parts.headers);
+    let result = match to_bytes(body, MAX_REQUEST_BYTES).await {
+        Ok(body) => dispatch(&sqs, &target, &base, &body).await,
+        Err(_) => Err(SqsError::new(
+            Code::RequestTooLarge,
+            format!("The request is longer than {MAX_REQUEST_BYTES} bytes or was cut off."),
+        )),
+    };
+    match result {
+        Ok(answer) => respond(StatusCode::OK, None, &answer),
+        Err(error) => respond_error(&error),
+    }
+}
+
+/// The base of queue URLs: the address under which this client reached us.
+fn base_url(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    format!("http://{}/{ACCOUNT}", host.unwrap_or("localhost"))
+}
+
+fn respond_error(error: &SqsError) -> Response<Body> {
+    if !error.code.sender_fault() {
+        tracing::error!(error = %error, "request failed");
+    }
+    let status = StatusCode::from_u16(error.code.status());
+    let fault = if error.code.sender_fault() { "Sender" } else { "Receiver" };
+    let query_error = format!("{};{fault}", error.code.query_code());
+    let answer = json!({"__type": error.code.shape(), "message": error.message});
+    respond(status.unwrap_or(StatusCode::BAD_REQUEST), Some(query_error), &answer)
+}
+
+fn respond(status: StatusCode, query_error: Option<String>, answer: &Value) -> Response<Body> {
+    let mut response = Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, CONTENT_TYPE)
+        .header("x-amzn-requestid", request_id());
+    if let Some(query_error) = query_error {
+        response = response.header("x-amzn-query-error", query_error);
+    }
+    response.body(Body::from(answer.to_string())).unwrap_or_default()
+}
+
+/// Clients show it in their errors. Unique is enough; nothing is kept under it.
+fn request_id() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    make_id(&[0; 16], LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Old clients send forms and read XML; so that they can show it, the refusal is XML too.
+fn refuse_query_protocol() -> Response<Body> {
+    let body = "<ErrorResponse><Error><Type>Sender</Type><Code>UnsupportedProtocol</Code>\
+                <Message>This local SQS speaks the JSON protocol only (x-amz-target: \
+                AmazonSQS.OPERATION). Use an AWS SDK or CLI from 2024 or later.</Message></Error>\
+                </ErrorResponse>";
+    Response::builder()
+        .status(StatusCode::BAD_REQUEST)
+        .header(header::CONTENT_TYPE, "text/xml")
+        .body(Body::from(body))
+        .unwrap_or_default()
+}
+
+/// Runs one operation and returns the JSON of its answer.
+pub(crate) async fn dispatch(
+    sqs: &Sqs,
+    target: &str,
+    base: &str,
+    body: &[u8],
+) -> Result<Value, SqsError> {
+    match target.strip_prefix(TARGET_PREFIX).unwrap_or_default() {
+        "CancelMessageMoveTask" => ops::cancel_message_move_task(sqs, parse(body)?),
+        "ChangeMessageVisibility" => ops::change_message_visibility(sqs, parse(body)?),
+        "ChangeMessageVisibilityBatch" => ops::change_message_visibility_batch(sqs, parse(body)?),
+        "CreateQueue" => ops::create_queue_request(sqs, base, parse(body)?),
+        "DeleteMessage" => ops::delete_message(sqs, parse(body)?),
+        "DeleteMessageBatch" => ops::delete_message_batch(sqs, parse(body)?),
+        "DeleteQueue" => ops::delete_queue(sqs, parse(body)?),
+        "GetQueueAttributes" => ops::get_queue_attributes(sqs, parse(body)?),
+        "GetQueueUrl" => ops::get_queue_url(sqs, base, parse(body)?),
+        "ListDeadLetterSourceQueues" => ops::list_dead_letter_source_queues(sqs, base, parse(body)?),
+        "ListMessageMoveTasks" => ops::list_message_move_tasks(sqs, parse(body)?),
+        "ListQueueTags" => ops::list_queue_tags(sqs, parse(body)?),
+        "ListQueues" => ops::list_queues(sqs, base, parse(body)?),
+        "PurgeQueue" => ops::purge_queue(sqs, parse(body)?),
+        "ReceiveMessage" => ops::receive_message(sqs, parse(body)?).await,
+        "SendMessage" => ops::send_message(sqs, parse(body)?),
+        "SendMessageBatch" => ops::send_message_batch(sqs, parse(body)?),
+        "SetQueueAttributes" => ops::set_queue_attributes(sqs, parse(body)?),
+        "StartMessageMoveTask" => ops::start_message_move_task(sqs, parse(body)?),
+        "TagQueue" => ops::tag_queue(sqs, parse(body)?),
+        "UntagQueue" => ops::untag_queue(sqs, parse(body)?),
+        _ => Err(SqsError::new(
+            Code::UnknownOperation,
+            format!("This local SQS does not know the operation {target:?}."),
+        )),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, SqsError> {
+    // A request without parameters may come without a body.
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| SqsError::new(Code::Serialization, error.to_string()))
+}

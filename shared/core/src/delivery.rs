@@ -1,0 +1,460 @@
+//! Deliveries, their attempts, and the queue messages that ask for an attempt.
+//!
+//! A delivery has no record until its first attempt has been made (or was put off): the queue
+//! message carries the event until then. From the first write on, the record is what counts: its
+//! attempts, its status and the moment of the next one. How often the queue has handed a message
+//! out says nothing, because that also rises on throttles and crashes.
+//!
+//! States: (no record) → `retrying` → `success` | `failed`. A terminal record never changes again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::catalogue::EventType;
+use crate::event::{Event, payload};
+use crate::ids::{DeliveryId, EventId, SubscriptionId, UserId};
+use crate::json::Data;
+use crate::limits::{ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES};
+use crate::outbound::{Answer, Failure, Outcome};
+use crate::time::Timestamp;
+
+/// Declares an enum whose values are stored and shown by a stable name.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant),+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable name that is stored and shown.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or(UnknownName)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+/// A text that names none of the values there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not one of the known values")]
+pub struct UnknownName;
+
+named! {
+    /// How far a delivery has come.
+    Status {
+        /// Another attempt will follow.
+        Retrying = "retrying",
+        /// A receiver answered 2xx.
+        Success = "success",
+        /// It has ended without a 2xx.
+        Failed = "failed",
+    }
+}
+
+named! {
+    /// What a delivery came from.
+    Trigger {
+        /// An event that was published.
+        Event = "event",
+        /// The owner asked for a test.
+        Test = "test",
+        /// The owner asked for a delivery to be repeated.
+        Redelivery = "redelivery",
+    }
+}
+
+/// One HTTP try of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The HTTP status, where a complete response was had.
+    pub response_status: Option<u16>,
+    /// Why it failed, for the user; nothing on success.
+    pub error: Option<String>,
+    /// The first part of the response's body.
+    pub response_excerpt: String,
+}
+
+impl Attempt {
+    /// What is kept of an answer.
+    pub fn new(started_at: Timestamp, answer: &Answer) -> Self {
+        let (response_status, response_excerpt) = match &answer.outcome {
+            Outcome::Response { status, excerpt, .. } => (Some(*status), excerpt.as_str()),
+            Outcome::NoResponse { .. } => (None, ""),
+        };
+        Self {
+            started_at,
+            duration_ms: answer.duration_ms,
+            response_status,
+            error: error_text(&answer.outcome).map(|text| cut(&text, ERROR_KEEP_BYTES).to_owned()),
+            response_excerpt: cut(response_excerpt, RESPONSE_KEEP_BYTES).to_owned(),
+        }
+    }
+}
+
+/// Says what was wrong with an outcome; nothing when it is a success.
+fn error_text(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Response { status: 200..=299, .. } => None,
+        Outcome::Response { status: status @ 300..=399, .. } => {
+            Some(format!("redirect: HTTP {status} is not followed"))
+        }
+        Outcome::Response { status: 410, .. } => Some(
+            "http: HTTP 410, the endpoint is gone and the webhook has been disabled".to_owned(),
+        ),
+        Outcome::Response { status, .. } => Some(format!("http: HTTP {status}")),
+        Outcome::NoResponse { failure, detail } => Some(format!("{}: {detail}", failure.as_str())),
+    }
+}
+
+/// The longest beginning of `text` that has at most `most` bytes and ends between characters.
+pub fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// One event for one subscription, as it stands in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its name, the same for each attempt; what the `webhook-id` header carries.
+    pub id: DeliveryId,
+    /// The subscription it is for.
+    pub subscription_id: SubscriptionId,
+    /// The owner of both.
+    pub user_id: UserId,
+    /// The event's name.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: EventType,
+    /// What the publisher said of it.
+    pub data: Data,
+    /// What it came from.
+    pub trigger: Trigger,
+    /// How far it has come.
+    pub status: Status,
+    /// Every HTTP try, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// Why it ended, where no attempt of its own says so (the webhook was deleted or disabled).
+    pub end_reason: Option<EndReason>,
+    /// When the record was last written.
+    pub updated_at: Timestamp,
+    /// The earliest moment of the next attempt; set exactly while `retrying`.
+    pub next_retry_at: Option<Timestamp>,
+    /// When the retry function must look at it; set exactly while `retrying`.
+    pub due_at: Option<Timestamp>,
+    /// When the record may be deleted.
+    pub expires_at: Timestamp,
+}
+
+named! {
+    /// Why a delivery ended without an attempt that says so.
+    EndReason {
+        /// The webhook was deleted while the delivery waited.
+        WebhookDeleted = "webhook_deleted",
+        /// The webhook was paused or disabled while the delivery waited.
+        EndpointDisabled = "endpoint_disabled",
+    }
+}
+
+impl Delivery {
+    /// The delivery that a task asks for, before anything was tried.
+    pub fn new(task: &NewDelivery, now: Timestamp, expires_at: Timestamp) -> Self {
+        Self {
+            id: task.delivery_id.clone(),
+            subscription_id: task.subscription_id.clone(),
+            user_id: task.user_id.clone(),
+            event_id: task.event_id.clone(),
+            event_type: task.event_type,
+            data: task.data.clone(),
+            trigger: task.trigger,
+            status: Status::Retrying,
+            attempts: Vec::new(),
+            end_reason: None,
+            updated_at: now,
+            next_retry_at: None,
+            due_at: None,
+            expires_at,
+        }
+    }
+
+    /// The moment its event happened, which is the moment the history sorts by.
+    pub fn created_at(&self) -> Timestamp {
+        self.id.moment()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.status != Status::Retrying
+    }
+
+    /// The attempts made so far.
+    pub fn attempt_count(&self) -> u32 {
+        u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes that every attempt signs and sends.
+    pub fn body(&self) -> String {
+        payload(&self.event_id, self.event_type, self.created_at(), &self.data)
+    }
+
+    /// Why it has failed so far, for the user.
+    pub fn error(&self) -> Option<&str> {
+        match self.end_reason {
+            Some(EndReason::WebhookDeleted) => Some("webhook_deleted: the webhook was deleted"),
+            Some(EndReason::EndpointDisabled) => {
+                Some("endpoint_disabled: the webhook is not active")
+            }
+            None => self.attempts.last().and_then(|attempt| attempt.error.as_deref()),
+        }
+    }
+
+    /// Ends it.
+    pub fn end(&mut self, status: Status, now: Timestamp) {
+        self.status = status;
+        self.updated_at = now;
+        self.next_retry_at = None;
+        self.due_at = None;
+    }
+
+    /// Puts the next attempt off until `at`; the retry function looks at it from `due_at` on.
+    pub fn wait(&mut self, at: Timestamp, due_at: Timestamp, now: Timestamp) {
+        self.status = Status::Retrying;
+        self.updated_at = now;
+        self.next_retry_at = Some(at);
+        self.due_at = Some(due_at);
+    }
+
+    /// Whether the last attempt was refused because of its address.
+    pub fn was_blocked(&self) -> bool {
+        self.error().is_some_and(|error| error.starts_with(Failure::Blocked.as_str()))
+    }
+}
+
+/// The queue message that asks for an attempt.
+///
+/// A first attempt carries the event, because there is no record yet; a later one only names the
+/// record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryTask {
+    /// The first attempt of a delivery.
+    First(NewDelivery),
+    /// A later attempt of a delivery that has a record.
+    Again {
+        /// The subscription.
+        subscription_id: SubscriptionId,
+        /// The delivery.
+        delivery_id: DeliveryId,
+    },
+}
+
+/// A delivery that has no record yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// The owner.
+    pub user_id: UserId,
+    /// The subscription.
+    pub subscription_id: SubscriptionId,
+    /// The delivery.
+    pub delivery_id: DeliveryId,
+    /// The event's name.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: EventType,
+    /// What the publisher said of it.
+    pub data: Data,
+    /// What it came from.
+    pub trigger: Trigger,
+}
+
+impl NewDelivery {
+    /// The delivery of this event to this subscription; the same whenever it is asked again.
+    pub fn of_event(event: &Event, subscription_id: &SubscriptionId) -> Self {
+        Self {
+            user_id: event.owner.clone(),
+            subscription_id: subscription_id.clone(),
+            delivery_id: DeliveryId::of(&event.id, subscription_id, event.time),
+            event_id: event.id.clone(),
+            event_type: event.event_type,
+            data: event.data.clone(),
+            trigger: Trigger::Event,
+        }
+    }
+}
+
+/// A message on the deliveries queue that is no task.
+#[derive(Debug, thiserror::Error)]
+#[error("the message is not a delivery task: {0}")]
+pub struct TaskError(#[from] serde_json::Error);
+
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    subscription_id: SubscriptionId,
+    delivery_id: DeliveryId,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    first: Option<WireFirst<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireFirst<'a> {
+    user_id: UserId,
+    event_id: EventId,
+    event_type: EventType,
+    trigger: Trigger,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+impl DeliveryTask {
+    /// The delivery it asks for: the key of its record.
+    pub fn key(&self) -> (&SubscriptionId, &DeliveryId) {
+        match self {
+            Self::First(new) => (&new.subscription_id, &new.delivery_id),
+            Self::Again { subscription_id, delivery_id } => (subscription_id, delivery_id),
+        }
+    }
+
+    /// The body of the queue message.
+    pub fn to_json(&self) -> Result<String, TaskError> {
+        let (subscription_id, delivery_id) = self.key();
+        let first = match self {
+            Self::First(new) => Some(WireFirst {
+                user_id: new.user_id.clone(),
+                event_id: new.event_id.clone(),
+                event_type: new.event_type,
+                trigger: new.trigger,
+                data: serde_json::from_str(new.data.as_str())?,
+            }),
+            Self::Again { .. } => None,
+        };
+        let wire = Wire {
+            subscription_id: subscription_id.clone(),
+            delivery_id: delivery_id.clone(),
+            first,
+        };
+        Ok(serde_json::to_string(&wire)?)
+    }
+
+    /// Reads the body of a queue message.
+    pub fn from_json(body: &str) -> Result<Self, TaskError> {
+        let wire: Wire<'_> = serde_json::from_str(body)?;
+        let Wire { subscription_id, delivery_id, first } = wire;
+        let Some(first) = first else {
+            return Ok(Self::Again { subscription_id, delivery_id });
+        };
+        let data =
+            Data::from_raw(first.data).map_err(<serde_json::Error as serde::de::Error>::custom)?;
+        Ok(Self::First(NewDelivery {
+            user_id: first.user_id,
+            subscription_id,
+            delivery_id,
+            event_id: first.event_id,
+            event_type: first.event_type,
+            data,
+            trigger: first.trigger,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::RetryAfter;
+
+    fn task() -> NewDelivery {
+        let event = Event::parse(
+            r#"{"event_type":"task.created","user_id":"u1","data":{"b":1.0,"a":"é\ud800"}}"#,
+            "m1",
+            Timestamp::from_seconds(1_800_000_000),
+        )
+        .unwrap();
+        let subscription = SubscriptionId::new(Timestamp::EPOCH, [1; 10]);
+        NewDelivery::of_event(&event, &subscription)
+    }
+
+    #[test]
+    fn a_task_survives_the_queue() {
+        let new = task();
+        let again = DeliveryTask::Again {
+            subscription_id: new.subscription_id.clone(),
+            delivery_id: new.delivery_id.clone(),
+        };
+        for task in [DeliveryTask::First(new), again] {
+            assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);
+        }
+        for bad in ["", "{}", "[]", r#"{"subscription_id":"x","delivery_id":"y"}"#] {
+            assert!(DeliveryTask::from_json(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for status in Status::ALL {
+            assert_eq!(status.as_str().parse(), Ok(*status));
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+        assert_eq!("Success".parse::<Status>(), Err(UnknownName));
+    }
+
+    #[test]
+    fn an_attempt_says_what_was_wrong() {
+        let error =
+            |outcome| Attempt::new(Timestamp::EPOCH, &Answer { outcome, duration_ms: 1 }).error;
+        let response = |status| Outcome::Response {
+            status,
+            retry_after: Some(RetryAfter::Seconds(1)),
+            excerpt: String::new(),
+        };
+        assert_eq!(error(response(204)), None);
+        assert!(error(response(302)).unwrap().starts_with("redirect: HTTP 302"));
+        assert!(error(response(500)).unwrap().contains("HTTP 500"));
+        let timeout = Outcome::NoResponse { failure: Failure::Timeout, detail: "x".repeat(9000) };
+        assert_eq!(error(timeout).unwrap().len(), ERROR_KEEP_BYTES);
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+        assert_eq!(cut("aé", 9), "aé");
+    }
+
+    #[test]
+    fn a_delivery_that_ended_waits_for_nothing() {
+        let mut delivery = Delivery::new(&task(), Timestamp::EPOCH, Timestamp::from_seconds(1));
+        let later = Timestamp::from_seconds(9);
+        delivery.wait(later, later, Timestamp::EPOCH);
+        assert_eq!(delivery.next_retry_at, Some(later));
+        delivery.end(Status::Failed, later);
+        assert_eq!((delivery.next_retry_at, delivery.due_at), (None, None));
+        assert!(delivery.has_ended());
+    }
+}

@@ -1,0 +1,32 @@
+//! The domain of the webhook service: what the nouns of the design are, and what may be
+//! decided about them.
+//!
+//! * A [`subscription::Subscription`] is a user's wish for events (the API calls it a webhook).
+//! * An [`event::Event`] is something that happened, published once.
+//! * A [`delivery::Delivery`] is one event for one subscription, a [`delivery::Attempt`] one HTTP
+//!   try of it, and a [`delivery::DeliveryTask`] the queue message that asks for an attempt.
+//! * The [`retry`] policy decides what follows an attempt; [`signature`] says who sent it.
+//!
+//! Deliberately absent: AWS, tokio, sockets, a clock and randomness. What the handlers need of the
+//! outside stands in [`ports`] as traits, so that the same code runs in Lambda, in the local
+//! system, in tests and in the simulator.
+
+pub mod address;
+pub mod breaker;
+pub mod catalogue;
+pub mod cursor;
+pub mod delivery;
+pub mod event;
+pub mod ids;
+pub mod json;
+pub mod limits;
+pub mod outbound;
+pub mod ports;
+pub mod problem;
+pub mod retry;
+pub mod secret;
+pub mod signature;
+pub mod statistics;
+pub mod subscription;
+pub mod target;
+pub mod time;

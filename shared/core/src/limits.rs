@@ -1,0 +1,61 @@
+//! Every limit of the service, by name, in one place.
+
+/// A request body of the API, in bytes.
+pub const API_BODY_BYTES: usize = 64 * 1024;
+/// How deeply JSON may nest, in an API body and in an event's `data`.
+pub const JSON_DEPTH: usize = 100;
+/// A webhook's `url`, in characters.
+pub const URL_CHARS: usize = 2_048;
+/// A webhook's `description`, in characters.
+pub const DESCRIPTION_CHARS: usize = 1_024;
+/// The event types one webhook may name.
+pub const EVENT_TYPES_MAX: usize = 50;
+/// The webhooks one user may have.
+pub const WEBHOOKS_PER_USER: usize = 100;
+/// Items on one page of a list, at most.
+pub const PAGE_MAX: usize = 100;
+/// Items on one page of a list when the caller does not say.
+pub const PAGE_DEFAULT: usize = 50;
+/// Retries after the first attempt, at most.
+pub const RETRY_COUNT_MAX: u32 = 10;
+/// Retries after the first attempt when the user does not say.
+pub const RETRY_COUNT_DEFAULT: u32 = 3;
+/// The longest a user may let one attempt take, in seconds.
+pub const TIMEOUT_SECONDS_MAX: u32 = 60;
+/// How long one attempt may take when the user does not say, in seconds.
+pub const TIMEOUT_SECONDS_DEFAULT: u32 = 10;
+/// The longest a test attempt may take, in seconds: the gateway cuts off at 30.
+pub const TEST_TIMEOUT_SECONDS: u32 = 25;
+/// An event's `data` as compact JSON, in bytes.
+pub const EVENT_DATA_BYTES: usize = 256 * 1024;
+/// An event id given by a publisher, in characters.
+pub const EVENT_ID_CHARS: usize = 256;
+/// A user id, in characters.
+pub const USER_ID_CHARS: usize = 256;
+/// How far before its acceptance an event may say it happened, in milliseconds.
+pub const OCCURRED_AT_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
+/// Of a receiver's answer, the bytes that are read.
+pub const RESPONSE_READ_BYTES: usize = 64 * 1024;
+/// Of a receiver's answer, the bytes that are kept.
+pub const RESPONSE_KEEP_BYTES: usize = 4 * 1024;
+/// Of an error's text, the bytes that are kept.
+pub const ERROR_KEEP_BYTES: usize = 512;
+/// The longest wait between two attempts before jitter, in seconds.
+pub const BACKOFF_MAX_SECONDS: u64 = 900;
+/// The longest `Retry-After` that is honoured, in seconds.
+pub const RETRY_AFTER_MAX_SECONDS: u64 = 24 * 60 * 60;
+/// The longest wait that is left to the queue's visibility timeout, in seconds; longer ones are
+/// parked in the table, because hidden messages count against the in-flight limit of a queue.
+pub const QUEUE_WAIT_MAX_SECONDS: u64 = 900;
+/// Entries of one `SendMessageBatch` (AWS quota).
+pub const QUEUE_BATCH_ENTRIES: usize = 10;
+/// Bytes of one SQS message and of one `SendMessageBatch` in total (AWS quota).
+pub const QUEUE_BATCH_BYTES: usize = 1_048_576;
+/// How long deliveries are kept when nothing else is configured, in days.
+pub const RETENTION_DAYS_DEFAULT: u32 = 30;
+/// The longest retention that can be asked for, in days.
+pub const RETENTION_DAYS_MAX: u32 = 3_650;
+/// Signing secrets that may be valid at once while a rotation overlaps.
+pub const SECRETS_MAX: usize = 5;
+/// Partitions of the due index, so that one busy minute does not meet one partition's write limit.
+pub const DUE_SHARDS: u8 = 8;

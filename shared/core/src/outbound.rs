@@ -1,0 +1,123 @@
+//! What leaves the house and what comes back: one signed POST and its outcome.
+
+use std::time::Duration;
+
+use crate::target::TargetUrl;
+use crate::time::Timestamp;
+
+/// One POST that is ready to be sent: signed, bounded, addressed.
+#[derive(Clone, Debug)]
+pub struct OutboundRequest {
+    /// Where to.
+    pub url: TargetUrl,
+    /// Header names in lower case, and their values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The signed bytes.
+    pub body: String,
+    /// One deadline over DNS, connect, TLS, headers and body.
+    pub timeout: Duration,
+}
+
+/// What became of one POST, and how long it took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What the receiver said, or why it said nothing.
+    pub outcome: Outcome,
+    /// From the start to the last byte that was read, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// What the receiver said, or why it said nothing. A receiver that fails is a value, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver answered with a complete HTTP response.
+    Response {
+        /// The HTTP status.
+        status: u16,
+        /// `Retry-After`, as seconds or a date, where the receiver sent one that can be read.
+        retry_after: Option<RetryAfter>,
+        /// The first part of the body, decoded leniently as UTF-8.
+        excerpt: String,
+    },
+    /// No complete response was had.
+    NoResponse {
+        /// What went wrong.
+        failure: Failure,
+        /// One sentence for the user; never an address of ours, never a secret.
+        detail: String,
+    },
+}
+
+/// Why no response was had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The deadline passed.
+    Timeout,
+    /// The host has no address, or its name server does not answer.
+    Dns,
+    /// No connection could be made.
+    Connect,
+    /// TLS could not be agreed or the certificate does not verify.
+    Tls,
+    /// The connection broke, or what came is no HTTP.
+    Protocol,
+    /// The address is not one that deliveries may connect to. Never retried.
+    Blocked,
+}
+
+impl Failure {
+    /// The stable name that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Protocol => "protocol",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// A receiver's `Retry-After` ([RFC 9110, section 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// Seconds from the response.
+    Seconds(u64),
+    /// A moment.
+    At(Timestamp),
+}
+
+impl RetryAfter {
+    /// Reads the header's value; `None` when it is neither a number of seconds nor an HTTP date.
+    pub fn parse(value: &str) -> Option<Self> {
+        let value = value.trim();
+        if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+            // A number too large to hold is still a number: the cap makes it the longest wait.
+            return Some(Self::Seconds(value.parse().unwrap_or(u64::MAX)));
+        }
+        let moment = httpdate::parse_http_date(value).ok()?;
+        Timestamp::from_system_time(moment).map(Self::At)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_reads_seconds_and_dates_and_nothing_else() {
+        assert_eq!(RetryAfter::parse(" 120 "), Some(RetryAfter::Seconds(120)));
+        assert_eq!(
+            RetryAfter::parse("99999999999999999999999"),
+            Some(RetryAfter::Seconds(u64::MAX))
+        );
+        assert_eq!(
+            RetryAfter::parse("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(RetryAfter::At(Timestamp::from_millis(784_111_777_000)))
+        );
+        for bad in ["", "-1", "1.5", "soon", "+3", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(RetryAfter::parse(bad), None, "{bad:?}");
+        }
+    }
+}

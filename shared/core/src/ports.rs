@@ -1,0 +1,369 @@
+//! What the handlers need of the outside, as traits.
+//!
+//! The stores have one method per access pattern, each one atomic request. Every implementation
+//! passes the same conformance suite.
+
+use async_trait::async_trait;
+
+use crate::breaker::Health;
+use crate::catalogue::EventType;
+use crate::delivery::{Delivery, DeliveryTask, Status, TaskError};
+use crate::ids::{DeliveryId, SubscriptionId, UserId};
+use crate::outbound::{Answer, OutboundRequest};
+use crate::statistics::{Counts, HourCounts};
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+
+/// Why a table could not do what was asked. A row that is missing is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The table is throttled, not reachable or answers with a passing fault.
+    #[error("the table is not available: {0}")]
+    Unavailable(String),
+    /// A row stands in the table that this version cannot read.
+    #[error("the row {key} cannot be read: {reason}")]
+    Undecodable {
+        /// Both parts of the row's key.
+        key: String,
+        /// What is wrong with it, without its contents.
+        reason: String,
+    },
+    /// The table refuses the request itself: the fault is ours.
+    #[error("the table refuses the request: {0}")]
+    Rejected(String),
+}
+
+/// Why a queue could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The queue is throttled, not reachable or answers with a passing fault.
+    #[error("the queue is not available: {0}")]
+    Unavailable(String),
+    /// The queue refuses the request itself: the fault is ours.
+    #[error("the queue refuses the request: {0}")]
+    Rejected(String),
+    /// A task cannot be written as a message.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// It may miss writes of the last moments, and costs half.
+    Eventual,
+    /// It sees every write that was acknowledged.
+    Strong,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T, P> {
+    /// The rows, newest first. May be fewer than asked for although more follow.
+    pub items: Vec<T>,
+    /// Where the next page begins: after this position. `None` at the end.
+    pub next: Option<P>,
+}
+
+/// What became of a request to create a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It stands in the table.
+    Yes,
+    /// The user has as many as one may have.
+    LimitReached,
+}
+
+/// What became of a conditional write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It stands in the table.
+    Yes,
+    /// The row is not (or no longer) as the condition says.
+    Conflict,
+}
+
+/// A row of the Subscriptions table as the cleanup meets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// The owner.
+    pub user_id: UserId,
+    /// The subscription.
+    pub subscription_id: SubscriptionId,
+    /// Whether only its tombstone is left.
+    pub deleted: bool,
+}
+
+/// The Subscriptions table. Ownership is part of the key: nothing is found without its owner.
+#[async_trait]
+pub trait Subscriptions: Send + Sync {
+    /// Stores a new one, unless the user has [`crate::limits::WEBHOOKS_PER_USER`] already.
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError>;
+
+    /// The one of this owner and name.
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError>;
+
+    /// At most `limit` of a user, newest first, those older than `before`.
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError>;
+
+    /// All of a user, read with strong consistency.
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError>;
+
+    /// Replaces one, if its version in the table is still `expected_version`. Its health is
+    /// replaced too.
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError>;
+
+    /// Replaces only the health of one, if it is still `expected`; its version stays.
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError>;
+
+    /// Deletes one and leaves a tombstone for the cleanup. `false` when there is none.
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError>;
+
+    /// At most `limit` rows and tombstones of all users, in the table's own order, those after
+    /// `after`. For the cleanup only.
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError>;
+
+    /// Removes a tombstone.
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError>;
+}
+
+/// Which deliveries a list shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    /// Only those of this status.
+    pub status: Option<Status>,
+    /// Only those of this type.
+    pub event_type: Option<EventType>,
+    /// Only those whose event happened at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Only those whose event happened before this moment.
+    pub until: Option<Timestamp>,
+}
+
+/// What a record must be for a write of it to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// There is none.
+    Absent,
+    /// It is `retrying` and has this many attempts.
+    Retrying {
+        /// The attempts in the table.
+        attempts: u32,
+    },
+}
+
+/// A lease on a record that is `retrying`, so that two copies of a task do not both POST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Names the holder: the same holder may take its lease again.
+    pub holder: String,
+    /// When it was asked for.
+    pub now: Timestamp,
+    /// When it ends by itself.
+    pub until: Timestamp,
+}
+
+/// A row of the due index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// When the retry function must look at it.
+    pub due_at: Timestamp,
+    /// The subscription.
+    pub subscription_id: SubscriptionId,
+    /// The delivery.
+    pub delivery_id: DeliveryId,
+}
+
+/// A row of the Deliveries table as the cleanup meets it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RowKey {
+    /// A delivery.
+    Delivery(DeliveryId),
+    /// The counters of an hour.
+    Stats(Timestamp),
+}
+
+/// The Deliveries table.
+#[async_trait]
+pub trait Deliveries: Send + Sync {
+    /// One record; an expired one does not exist.
+    async fn get(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        consistency: Consistency,
+    ) -> Result<Option<Delivery>, StoreError>;
+
+    /// Writes a whole record, and ends any lease on it, if it is as expected.
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError>;
+
+    /// Takes a lease on a record that is `retrying` with this many attempts and has no other
+    /// holder's lease.
+    async fn lease(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        attempts: u32,
+        lease: &Lease,
+    ) -> Result<Written, StoreError>;
+
+    /// Records of a subscription, newest first, those older than `before`: at most `limit`, and
+    /// possibly fewer although more follow (see [`Page::next`]). Expired ones are not shown, as of
+    /// `now`.
+    async fn page(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        before: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError>;
+
+    /// At most `limit` rows of one shard of the due index, earliest first, with `due_at` up to
+    /// and including `until`, those after `after`.
+    async fn due(
+        &self,
+        shard: u8,
+        until: Timestamp,
+        limit: usize,
+        after: Option<&Due>,
+    ) -> Result<Page<Due, Due>, StoreError>;
+
+    /// Moves a row of the due index to `due_at`, if it still stands where `due` says.
+    async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError>;
+
+    /// Adds to the counters of one hour.
+    async fn count(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+        counts: Counts,
+        last_attempt_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// The counters of every hour from `since` on.
+    async fn counters(
+        &self,
+        subscription_id: &SubscriptionId,
+        since: Timestamp,
+    ) -> Result<Vec<HourCounts>, StoreError>;
+
+    /// At most `limit` keys of rows that belong to a time before `before`, or of all rows.
+    async fn keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError>;
+
+    /// Deletes rows, and answers with those that could not be deleted this time.
+    async fn delete(
+        &self,
+        subscription_id: &SubscriptionId,
+        keys: &[RowKey],
+    ) -> Result<Vec<RowKey>, StoreError>;
+
+    /// Where the last cleanup stopped, if it was not done.
+    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError>;
+
+    /// Remembers where a cleanup stopped; `None` when it was done.
+    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError>;
+}
+
+/// A task and how long the queue is to hold it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The task.
+    pub task: DeliveryTask,
+    /// Seconds until it can be received, 0–900 (AWS quota).
+    pub delay_seconds: u32,
+}
+
+/// The deliveries queue.
+#[async_trait]
+pub trait TaskQueue: Send + Sync {
+    /// Sends at most [`crate::limits::QUEUE_BATCH_ENTRIES`] tasks in one request, and answers with
+    /// the indexes of those that the queue did not take.
+    async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError>;
+
+    /// Hides received messages, each by its receipt handle, for so many seconds from now.
+    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError>;
+}
+
+/// A message that can never be handled, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The body as it was received.
+    pub body: String,
+    /// The id it had on its queue.
+    pub message_id: String,
+    /// The stable name of the reason.
+    pub reason: &'static str,
+    /// One sentence that names the field.
+    pub detail: String,
+}
+
+/// The dead-letter queue of the events.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Puts a message there.
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError>;
+}
+
+/// The way out: the guarded HTTP client.
+#[async_trait]
+pub trait Sender: Send + Sync {
+    /// Makes one POST. A receiver that fails is an ordinary answer.
+    async fn post(&self, request: OutboundRequest) -> Answer;
+}
+
+/// The clock.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Randomness, fit for secrets.
+pub trait Random: Send + Sync {
+    /// Fills a buffer with random bytes.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+impl dyn Random + '_ {
+    /// So many random bytes.
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes);
+        bytes
+    }
+
+    /// A random number from 0 to `most`, very nearly evenly.
+    pub fn up_to(&self, most: u64) -> u64 {
+        u64::from_be_bytes(self.bytes()) % (most + 1)
+    }
+}

@@ -1,0 +1,168 @@
+//! What the API says when it cannot do what was asked ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)).
+//!
+//! One exhaustive match gives each problem its stable `type` and status. What is told outside
+//! stands here; what is logged inside never leaves.
+
+use serde::Serialize;
+
+/// The media type of every error.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// One field that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field of the body, or the parameter of the query.
+    pub field: String,
+    /// What it must be, as the end of a sentence that begins with the field's name.
+    pub message: String,
+}
+
+impl FieldError {
+    /// A field and what it must be.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The body is not a JSON object.
+    InvalidJson(String),
+    /// One or more fields of the body or the query are not as they must be.
+    InvalidFields(Vec<FieldError>),
+    /// The body is larger than [`crate::limits::API_BODY_BYTES`].
+    BodyTooLarge,
+    /// No valid token came with the request.
+    Unauthorized,
+    /// There is no such thing, or it is somebody else's: nobody can tell which.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The user has as many webhooks as one may have.
+    WebhookLimitReached,
+    /// The webhook was changed by others all the while.
+    EditConflict,
+    /// The webhook is not active, so nothing can be sent to it.
+    WebhookInactive,
+    /// The fault is ours.
+    Internal,
+    /// The fault is ours and will pass.
+    Unavailable,
+}
+
+/// The body of an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Details {
+    /// The stable name of the kind of problem: a URI (RFC 9457, section 3.1.1) that need not be
+    /// fetched.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// A short sentence, the same for every problem of the kind.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Every field that is not as it must be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+impl Problem {
+    /// One of each kind, so that a test can prove the documentation complete.
+    pub fn examples() -> Vec<Self> {
+        vec![
+            Self::InvalidJson(String::new()),
+            Self::InvalidFields(Vec::new()),
+            Self::BodyTooLarge,
+            Self::Unauthorized,
+            Self::NotFound,
+            Self::MethodNotAllowed,
+            Self::WebhookLimitReached,
+            Self::EditConflict,
+            Self::WebhookInactive,
+            Self::Internal,
+            Self::Unavailable,
+        ]
+    }
+
+    /// What is told outside.
+    pub fn details(&self) -> Details {
+        let (kind, title, status) = match self {
+            Self::InvalidJson(_) => {
+                ("urn:webhooks:problem:invalid-json", "The body is not a JSON object", 400)
+            }
+            Self::InvalidFields(_) => {
+                ("urn:webhooks:problem:invalid-fields", "Some fields are not valid", 422)
+            }
+            Self::BodyTooLarge => {
+                ("urn:webhooks:problem:body-too-large", "The body is larger than 64 KiB", 413)
+            }
+            Self::Unauthorized => {
+                ("urn:webhooks:problem:unauthorized", "A valid bearer token is needed", 401)
+            }
+            Self::NotFound => ("urn:webhooks:problem:not-found", "There is no such resource", 404),
+            Self::MethodNotAllowed => {
+                ("urn:webhooks:problem:method-not-allowed", "This path has no such method", 405)
+            }
+            Self::WebhookLimitReached => (
+                "urn:webhooks:problem:webhook-limit-reached",
+                "A user may have at most 100 webhooks",
+                409,
+            ),
+            Self::EditConflict => (
+                "urn:webhooks:problem:edit-conflict",
+                "The webhook was changed at the same time",
+                409,
+            ),
+            Self::WebhookInactive => {
+                ("urn:webhooks:problem:webhook-inactive", "The webhook is not active", 409)
+            }
+            Self::Internal => {
+                ("urn:webhooks:problem:internal", "Something went wrong on our side", 500)
+            }
+            Self::Unavailable => {
+                ("urn:webhooks:problem:unavailable", "The service is busy; try again", 503)
+            }
+        };
+        let (detail, errors) = match self {
+            Self::InvalidJson(detail) => (Some(detail.clone()), Vec::new()),
+            Self::InvalidFields(errors) => (Some(sentence(errors)), errors.clone()),
+            _ => (None, Vec::new()),
+        };
+        Details { kind, title, status, detail, errors }
+    }
+}
+
+fn sentence(errors: &[FieldError]) -> String {
+    let parts: Vec<String> =
+        errors.iter().map(|error| format!("`{}` {}", error.field, error.message)).collect();
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_kind_has_a_type_of_its_own_and_a_status() {
+        let kinds: HashSet<_> = Problem::examples().iter().map(|p| p.details().kind).collect();
+        assert_eq!(kinds.len(), Problem::examples().len());
+        assert!(kinds.iter().all(|kind| kind.starts_with("urn:webhooks:problem:")));
+        assert!(Problem::examples().iter().all(|p| (400..600).contains(&p.details().status)));
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let problem = Problem::InvalidFields(vec![
+            FieldError::new("url", "must be a string"),
+            FieldError::new("limit", "must be 1 to 100"),
+        ]);
+        let json = serde_json::to_value(problem.details()).unwrap();
+        assert_eq!(json["errors"][1]["field"], "limit");
+        assert_eq!(json["detail"], "`url` must be a string; `limit` must be 1 to 100");
+    }
+}

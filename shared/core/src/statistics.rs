@@ -1,0 +1,94 @@
+//! Counters of deliveries, per subscription and hour.
+//!
+//! A delivery is counted in the hour its event happened: once when its record is first written
+//! (`total`), once when it ends (`success` or `failed`). So the three numbers of an hour belong to
+//! the same deliveries, and what is neither is still retrying. The counters are added after the
+//! records they count were written; a crash in between leaves them too low, never too high.
+
+use crate::time::Timestamp;
+
+/// What is added to the counters of one hour, or stands in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Deliveries whose record was first written.
+    pub total: u64,
+    /// Deliveries that ended with a 2xx.
+    pub success: u64,
+    /// Deliveries that ended without.
+    pub failed: u64,
+}
+
+impl Counts {
+    /// Adds others to these.
+    pub fn add(&mut self, other: Self) {
+        self.total += other.total;
+        self.success += other.success;
+        self.failed += other.failed;
+    }
+
+    /// Deliveries that have not ended.
+    pub fn retrying(&self) -> u64 {
+        self.total.saturating_sub(self.success + self.failed)
+    }
+
+    /// The share of successes among the deliveries that have ended, 0–100 to two decimals;
+    /// nothing while none has.
+    pub fn success_rate(&self) -> Option<f64> {
+        let ended = self.success + self.failed;
+        // Counters stay far below the 2^53 that a float holds exactly.
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+        (ended > 0).then(|| (self.success as f64 * 10_000.0 / ended as f64).round() / 100.0)
+    }
+}
+
+/// The counters of one subscription in one hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HourCounts {
+    /// The start of the hour.
+    pub hour: Timestamp,
+    /// The counters.
+    pub counts: Counts,
+    /// The last attempt that was counted here.
+    pub last_attempt_at: Timestamp,
+}
+
+/// The statistics of one subscription over the retention time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// The counters, added up.
+    pub counts: Counts,
+    /// The last attempt.
+    pub last_delivery_at: Option<Timestamp>,
+}
+
+impl Statistics {
+    /// Adds the hours up.
+    pub fn of(hours: &[HourCounts]) -> Self {
+        let mut all = Self::default();
+        for hour in hours {
+            all.counts.add(hour.counts);
+            all.last_delivery_at = all.last_delivery_at.max(Some(hour.last_attempt_at));
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_add_up() {
+        let hour = |n: i64, success, failed| HourCounts {
+            hour: Timestamp::from_seconds(n * 3600),
+            counts: Counts { total: 4, success, failed },
+            last_attempt_at: Timestamp::from_seconds(n * 3600 + 5),
+        };
+        let all = Statistics::of(&[hour(2, 3, 0), hour(1, 1, 2)]);
+        assert_eq!(all.counts, Counts { total: 8, success: 4, failed: 2 });
+        assert_eq!(all.counts.retrying(), 2);
+        assert_eq!(all.counts.success_rate(), Some(66.67));
+        assert_eq!(all.last_delivery_at, Some(Timestamp::from_seconds(7205)));
+        assert_eq!(Statistics::of(&[]).counts.success_rate(), None);
+    }
+}
