@@ -1,1 +1,88 @@
-//! Stub.
+//! Deliver: one task in, one signed attempt out, and the next step decided.
+//!
+//! Every record of a batch is handled by itself, all at once: an error or a panic in one never
+//! fails another. What has been tried stands in the delivery's record, never in the queue:
+//!
+//! 1. read the subscription and the record; drop the task when the delivery has ended;
+//! 2. a later attempt takes a short lease, so that two copies of a task do not both POST;
+//! 3. sign, POST, decide, write once ([`record`]);
+//! 4. acknowledge, or hide the message until the next attempt ([`handle`](Deliver::handle)).
+//!
+//! A crash between any two steps leaves the message in the queue, which brings it back; the
+//! record then says what is still to be done. Counters and the endpoint's health are written last
+//! and at most once per batch and subscription; losing them loses no delivery.
+
+mod effects;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::FutureExt as _;
+use futures::future::join_all;
+use webhooks_core::ports::{Clock, Deliveries, Random, Sender, Subscriptions, TaskQueue};
+use webhooks_core::target::TargetPolicy;
+
+use crate::effects::Effects;
+use crate::record::{Handled, Then};
+
+/// The function and what it may touch.
+pub struct Deliver {
+    /// Where to, how, signed with what.
+    pub subscriptions: Arc<dyn Subscriptions>,
+    /// The records.
+    pub deliveries: Arc<dyn Deliveries>,
+    /// The queue the tasks come from.
+    pub queue: Arc<dyn TaskQueue>,
+    /// The way out.
+    pub sender: Arc<dyn Sender>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The jitter.
+    pub random: Arc<dyn Random>,
+    /// Where deliveries may go.
+    pub policy: TargetPolicy,
+    /// How long records are kept, counted from the event.
+    pub retention: Duration,
+}
+
+impl Deliver {
+    /// Handles one batch; answers with the records that are to come back.
+    pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
+        let handled = join_all(batch.records.iter().map(|record| self.isolated(record))).await;
+
+        let mut response = SqsBatchResponse::default();
+        let mut hidden = Vec::new();
+        let mut effects = Effects::default();
+        for (record, handled) in batch.records.iter().zip(handled) {
+            effects.add(handled.effect);
+            match handled.then {
+                Then::Acknowledge => continue,
+                Then::ComeBackIn(seconds) => {
+                    hidden.push((record.receipt_handle.clone().unwrap_or_default(), seconds));
+                }
+                Then::ComeBack => {}
+            }
+            response.add_failure(record.message_id.clone().unwrap_or_default());
+        }
+        // Without this the messages come back when their visibility runs out: late, not lost.
+        if !hidden.is_empty()
+            && let Err(error) = self.queue.hide(&hidden).await
+        {
+            tracing::warn!(%error, messages = hidden.len(), "messages could not be hidden");
+        }
+        effects.write(self).await;
+        response
+    }
+
+    async fn isolated(&self, record: &SqsMessage) -> Handled {
+        AssertUnwindSafe(self.record(record)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(message_id = record.message_id, "the task panicked");
+            Then::ComeBack.into()
+        })
+    }
+}

@@ -1,1 +1,176 @@
-//! Stub.
+//! Dispatch: events in, one task for each subscription that wants them out.
+//!
+//! An event that can never be handled goes to the dead-letter queue with its reason. One that
+//! cannot be handled now is reported as failed, and the queue brings it back. Doing an event twice
+//! is harmless: its deliveries have the same names again.
+//!
+//! Deliberately absent: state. Whatever was sent before a crash is sent again.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::future::join_all;
+use webhooks_core::delivery::{DeliveryTask, NewDelivery};
+use webhooks_core::event::{Event, EventError};
+use webhooks_core::ids::{DeliveryId, UserId};
+use webhooks_core::ports::{
+    DeadLetter, DeadLetters, Outgoing, StoreError, Subscriptions, TaskQueue,
+};
+use webhooks_core::sending::send_all;
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+/// The function and what it may touch.
+pub struct Dispatch {
+    /// Who wants which events.
+    pub subscriptions: Arc<dyn Subscriptions>,
+    /// Where tasks go.
+    pub queue: Arc<dyn TaskQueue>,
+    /// Where events go that can never be handled.
+    pub dead_letters: Arc<dyn DeadLetters>,
+}
+
+/// A task to be sent, and the records of the batch that need it to be.
+struct Wanted {
+    task: NewDelivery,
+    records: BTreeSet<usize>,
+}
+
+type Owners = BTreeMap<UserId, Result<Vec<Subscription>, StoreError>>;
+
+impl Dispatch {
+    /// Handles one batch; answers with the records that are to come back.
+    pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
+        let parsed = join_all(batch.records.iter().map(|record| self.parse(record))).await;
+        let owners = self.owners(parsed.iter().flatten().flatten()).await;
+
+        let mut failed = BTreeSet::new();
+        let mut wanted: BTreeMap<DeliveryId, Wanted> = BTreeMap::new();
+        for (index, event) in parsed.iter().enumerate() {
+            match event {
+                Ok(Some(event)) => {
+                    if !want(&mut wanted, &owners, index, event) {
+                        failed.insert(index);
+                    }
+                }
+                Ok(None) => {}
+                Err(ComesBack) => {
+                    failed.insert(index);
+                }
+            }
+        }
+        failed.extend(self.send(wanted.into_values().collect()).await);
+        response(&batch, &failed)
+    }
+
+    /// The event of a record; nothing when it went to the dead-letter queue.
+    async fn parse(&self, record: &SqsMessage) -> Result<Option<Event>, ComesBack> {
+        let message_id = record.message_id.as_deref().unwrap_or_default();
+        let Some(sent) = sent_timestamp(record) else {
+            tracing::error!(message_id, "the record has no SentTimestamp");
+            return Err(ComesBack);
+        };
+        let body = record.body.as_deref().unwrap_or_default();
+        match Event::parse(body, message_id, sent) {
+            Ok(event) => Ok(Some(event)),
+            Err(error) => self.bury(body, message_id, &error).await.map(|()| None),
+        }
+    }
+
+    async fn bury(
+        &self,
+        body: &str,
+        message_id: &str,
+        error: &EventError,
+    ) -> Result<(), ComesBack> {
+        let letter = DeadLetter {
+            body: body.to_owned(),
+            message_id: message_id.to_owned(),
+            reason: error.reason(),
+            detail: error.to_string(),
+        };
+        if let Err(error) = self.dead_letters.bury(&letter).await {
+            tracing::error!(message_id, %error, "a bad event could not be dead-lettered");
+            return Err(ComesBack);
+        }
+        tracing::warn!(
+            message_id,
+            reason = letter.reason,
+            detail = letter.detail,
+            "event rejected"
+        );
+        Ok(())
+    }
+
+    /// The subscriptions of every owner in the batch: one query each, all at once.
+    async fn owners(&self, events: impl Iterator<Item = &Event>) -> Owners {
+        let names: BTreeSet<UserId> = events.map(|event| event.owner.clone()).collect();
+        let queries = names.into_iter().map(|owner| async move {
+            let found = self.subscriptions.all_of(&owner).await;
+            if let Err(error) = &found {
+                tracing::error!(%error, "the subscriptions of an owner could not be read");
+            }
+            (owner, found)
+        });
+        join_all(queries).await.into_iter().collect()
+    }
+
+    /// Sends the tasks; answers with the records whose tasks were not all taken.
+    async fn send(&self, wanted: Vec<Wanted>) -> BTreeSet<usize> {
+        let (tasks, records): (Vec<Outgoing>, Vec<BTreeSet<usize>>) = wanted
+            .into_iter()
+            .map(|Wanted { task, records }| {
+                (Outgoing { task: DeliveryTask::First(task), delay_seconds: 0 }, records)
+            })
+            .unzip();
+        let refused = send_all(self.queue.as_ref(), &tasks).await;
+        if !refused.is_empty() {
+            tracing::error!(tasks = tasks.len(), refused = refused.len(), "tasks were not taken");
+        }
+        refused.into_iter().filter_map(|index| records.get(index)).flatten().copied().collect()
+    }
+}
+
+/// The record cannot be handled now; why has been logged.
+struct ComesBack;
+
+/// Notes the tasks of one event; `false` when its owner's subscriptions could not be read. Twins
+/// inside of the batch name the same deliveries, which are sent once.
+fn want(
+    wanted: &mut BTreeMap<DeliveryId, Wanted>,
+    owners: &Owners,
+    index: usize,
+    event: &Event,
+) -> bool {
+    let Some(Ok(subscriptions)) = owners.get(&event.owner) else {
+        return false;
+    };
+    for subscription in subscriptions.iter().filter(|s| s.wants(event.event_type)) {
+        let task = NewDelivery::of_event(event, &subscription.id);
+        wanted
+            .entry(task.delivery_id.clone())
+            .or_insert_with(|| Wanted { task, records: BTreeSet::new() })
+            .records
+            .insert(index);
+    }
+    true
+}
+
+fn sent_timestamp(record: &SqsMessage) -> Option<Timestamp> {
+    let millis = record.attributes.get("SentTimestamp")?.parse().ok()?;
+    Some(Timestamp::from_millis(millis))
+}
+
+fn response(batch: &SqsEvent, failed: &BTreeSet<usize>) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    for record in failed.iter().filter_map(|index| batch.records.get(*index)) {
+        // Lambda takes an empty identifier as "the whole batch has failed", which is the right
+        // answer for a record without an id.
+        response.add_failure(record.message_id.clone().unwrap_or_default());
+    }
+    response
+}

@@ -1,1 +1,133 @@
-//! Stub.
+//! Retry: what falls due goes back onto the queue.
+//!
+//! Runs every [`PERIOD_SECONDS`] and looks at the due index, which holds exactly the deliveries
+//! that wait for a retry. Sending one twice is harmless: the record says what is still to be done.
+//!
+//! * due before the next run: a task is sent that the queue holds back until the moment;
+//! * due in the last [`GRACE_SECONDS`]: its task has been sent and is on its way, nothing is done;
+//! * due before that: its message was lost. It is sent again and its row moved to now, so that the
+//!   grace counts anew and a backlog is not multiplied by each run.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use serde::Serialize;
+use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::limits::DUE_SHARDS;
+use webhooks_core::ports::{Clock, Deliveries, Due, Outgoing, StoreError, TaskQueue};
+use webhooks_core::sending::send_all;
+use webhooks_core::time::Timestamp;
+
+/// How often the function runs, in seconds.
+pub const PERIOD_SECONDS: u64 = 300;
+/// How long a task that was sent is given before it counts as lost, in seconds.
+pub const GRACE_SECONDS: u64 = 600;
+/// Rows of the index that are read and sent at once.
+const PAGE: usize = 500;
+/// Pages of one shard in one run; what is left is due first in the next.
+const PAGES_MAX: usize = 100;
+
+/// The function and what it may touch.
+pub struct Retry {
+    /// The due index.
+    pub deliveries: Arc<dyn Deliveries>,
+    /// Where tasks go.
+    pub queue: Arc<dyn TaskQueue>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What one run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Tasks sent on time.
+    pub sent: usize,
+    /// Tasks sent again because their message was lost.
+    pub sent_again: usize,
+    /// Tasks the queue did not take; the next run sends them.
+    pub refused: usize,
+}
+
+/// Why a run did not finish. The next one does what this one did not.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The index could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Retry {
+    /// Does one run.
+    pub async fn handle(&self) -> Result<Report, Error> {
+        let now = self.clock.now();
+        let shards = join_all((0..DUE_SHARDS).map(|shard| self.shard(shard, now))).await;
+        let mut all = Report::default();
+        for report in shards {
+            let report = report?;
+            all.sent += report.sent;
+            all.sent_again += report.sent_again;
+            all.refused += report.refused;
+        }
+        tracing::info!(
+            sent = all.sent,
+            sent_again = all.sent_again,
+            refused = all.refused,
+            "retries sent"
+        );
+        Ok(all)
+    }
+
+    async fn shard(&self, shard: u8, now: Timestamp) -> Result<Report, Error> {
+        let mut report = Report::default();
+        let mut after: Option<Due> = None;
+        for _ in 0..PAGES_MAX {
+            let until = now.plus_seconds(PERIOD_SECONDS);
+            let page = self.deliveries.due(shard, until, PAGE, after.as_ref()).await?;
+            self.send(&page.items, now, &mut report).await?;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    async fn send(&self, rows: &[Due], now: Timestamp, report: &mut Report) -> Result<(), Error> {
+        let wanted: Vec<&Due> = rows.iter().filter(|due| wants_task(due, now)).collect();
+        let tasks: Vec<Outgoing> = wanted.iter().map(|due| task(due, now)).collect();
+        let refused = send_all(self.queue.as_ref(), &tasks).await;
+        report.refused += refused.len();
+        for (index, due) in wanted.into_iter().enumerate() {
+            if refused.binary_search(&index).is_ok() {
+                continue;
+            }
+            if due.due_at > now {
+                report.sent += 1;
+            } else {
+                report.sent_again += 1;
+                // A conflict means that the record has moved on, which is what is wanted.
+                self.deliveries.postpone(due, now).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wants_task(due: &Due, now: Timestamp) -> bool {
+    due.due_at > now || due.due_at.plus_seconds(GRACE_SECONDS) <= now
+}
+
+fn task(due: &Due, now: Timestamp) -> Outgoing {
+    let left = now.until(due.due_at).as_millis().div_ceil(1000);
+    Outgoing {
+        task: DeliveryTask::Again {
+            subscription_id: due.subscription_id.clone(),
+            delivery_id: due.delivery_id.clone(),
+        },
+        // At most the period, so it fits the queue's limit.
+        delay_seconds: u32::try_from(left).unwrap_or(0),
+    }
+}

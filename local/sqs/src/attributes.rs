@@ -184,10 +184,7 @@ pub(crate) fn unknown(name: &str) -> SqsError {
 }
 
 fn bad_value(name: &str) -> SqsError {
-    SqsError::new(
-        Code::InvalidAttributeValue,
-        format!("Invalid value for the parameter {name}."),
-    )
+    SqsError::new(Code::InvalidAttributeValue, format!("Invalid value for the parameter {name}."))
 }
 
 fn number(name: &str, value: &str, least: u32, most: u32) -> Result<u32, SqsError> {
@@ -202,13 +199,12 @@ fn redrive_policy(value: &str) -> Result<Option<Redrive>, SqsError> {
         return Ok(None);
     }
     let refuse = |reason: &str| SqsError::parameter(value, "RedrivePolicy", reason);
-    let policy: Value =
-        serde_json::from_str(value).map_err(|_| refuse("Redrive policy is not a valid JSON map."))?;
+    let policy: Value = serde_json::from_str(value)
+        .map_err(|_| refuse("Redrive policy is not a valid JSON map."))?;
     let missing = |name: &str| {
         refuse(&format!("Redrive policy does not contain mandatory attribute: {name}."))
     };
-    let target =
-        policy.get("deadLetterTargetArn").ok_or_else(|| missing("deadLetterTargetArn"))?;
+    let target = policy.get("deadLetterTargetArn").ok_or_else(|| missing("deadLetterTargetArn"))?;
     let target = target
         .as_str()
         .filter(|arn| arn.starts_with("arn:aws"))

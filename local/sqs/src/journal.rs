@@ -27,7 +27,7 @@ const LOCK_FILE: &str = "queues.lock";
 /// First line; the number is the version of the format.
 const HEADER: &str = "local-sqs journal 1\n";
 /// Below this size a journal is never rewritten while in use.
-const LEAST_OVERGROWN: u64 = 8 * 1_048_576;
+const LEAST_OVERGROWN: u64 = 1_048_576;
 /// A journal this many times as long as its last snapshot is rewritten.
 const OVERGROWN_FACTOR: u64 = 4;
 
@@ -117,6 +117,11 @@ impl Journal {
     /// Whether the file is mostly about things that are gone.
     pub(crate) fn is_overgrown(&self) -> bool {
         self.bytes > LEAST_OVERGROWN.max(self.snapshot_bytes.saturating_mul(OVERGROWN_FACTOR))
+    }
+
+    /// Takes the file as it is for a snapshot.
+    pub(crate) fn postpone_rewrite(&mut self) {
+        self.snapshot_bytes = self.bytes;
     }
 
     /// Replaces the file by one that holds these changes only.

@@ -52,7 +52,7 @@ pub use queue::Depth;
 pub use wire::router;
 
 use journal::Journal;
-use state::{Change, State};
+use state::State;
 
 /// The account that owns everything, in ARNs and queue URLs.
 pub const ACCOUNT: &str = "000000000000";

@@ -153,7 +153,8 @@ impl State {
         &'a self,
         dead_letter_arn: &'a str,
     ) -> impl Iterator<Item = &'a str> {
-        let gives_up = move |redrive: &crate::attributes::Redrive| redrive.target_arn == dead_letter_arn;
+        let gives_up =
+            move |redrive: &crate::attributes::Redrive| redrive.target_arn == dead_letter_arn;
         self.queues
             .values()
             .filter(move |queue| queue.config.attributes.redrive.as_ref().is_some_and(gives_up))

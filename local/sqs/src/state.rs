@@ -26,19 +26,52 @@ const MAX_RECORD_BYTES: usize = 8 * 1_048_576;
 pub(crate) enum Change {
     /// A queue is new or has new attributes, tags or times.
     QueuePut(QueueConfig),
-    QueueDeleted { queue: String },
-    Purged { queue: String, at: u64 },
+    QueueDeleted {
+        queue: String,
+    },
+    Purged {
+        queue: String,
+        at: u64,
+    },
     /// A message is new in a queue. Also how a snapshot lists the messages that there are.
-    Sent { queue: String, message: Message },
-    Received { queue: String, seq: u64, at: u64, visible_at: u64 },
+    Sent {
+        queue: String,
+        message: Message,
+    },
+    Received {
+        queue: String,
+        seq: u64,
+        at: u64,
+        visible_at: u64,
+    },
     /// The visibility timeout of a message in flight was changed.
-    Hidden { queue: String, seq: u64, visible_at: u64 },
+    Hidden {
+        queue: String,
+        seq: u64,
+        visible_at: u64,
+    },
     /// Deleted by a consumer, or at the end of the retention period.
-    Deleted { queue: String, seq: u64 },
+    Deleted {
+        queue: String,
+        seq: u64,
+    },
     /// Given up: the same message goes on in the dead-letter queue.
-    DeadLettered { from: String, to: String, seq: u64, at: u64, source_arn: String },
+    DeadLettered {
+        from: String,
+        to: String,
+        seq: u64,
+        at: u64,
+        source_arn: String,
+    },
     /// Moved out of a dead-letter queue by a move task, as a new message.
-    Redriven { from: String, to: String, seq: u64, new_seq: u64, new_id: String, at: u64 },
+    Redriven {
+        from: String,
+        to: String,
+        seq: u64,
+        new_seq: u64,
+        new_id: String,
+        at: u64,
+    },
     /// A move task began or came further.
     Task(MoveTask),
     /// Message numbers below this one are used up.
@@ -139,15 +172,21 @@ impl State {
         }
         let record = format!("[{}]", std::mem::take(&mut self.pending));
         journal.append(&record).map_err(SqsError::internal)?;
-        if journal.is_overgrown() { self.compact() } else { Ok(()) }
+        if journal.is_overgrown() {
+            self.compact();
+        }
+        Ok(())
     }
 
-    /// Rewrites the journal as the shortest one that leads to the present state.
-    pub(crate) fn compact(&mut self) -> Result<(), SqsError> {
-        let Some(mut journal) = self.journal.take() else { return Ok(()) };
-        let result = journal.rewrite(self.snapshot());
+    /// Rewrites the journal as the shortest one that leads to the present state. If that fails,
+    /// the long one is as good, and the next attempt waits until it has grown again.
+    fn compact(&mut self) {
+        let Some(mut journal) = self.journal.take() else { return };
+        if let Err(error) = journal.rewrite(self.snapshot()) {
+            tracing::warn!(error = %error, "could not compact the journal");
+            journal.postpone_rewrite();
+        }
         self.journal = Some(journal);
-        result.map_err(SqsError::internal)
     }
 
     /// The changes that lead from nothing to the present state.
@@ -206,8 +245,7 @@ impl State {
     /// whose target was deleted does nothing: the message stays, as on AWS.
     pub(crate) fn give_up(&mut self, name: &str, seq: u64, now: u64) -> Result<bool, SqsError> {
         let queue = self.queue(name)?;
-        let (Some(message), Some(redrive)) =
-            (queue.message(seq), &queue.config.attributes.redrive)
+        let (Some(message), Some(redrive)) = (queue.message(seq), &queue.config.attributes.redrive)
         else {
             return Ok(false);
         };

@@ -1,6 +1,37 @@
-//! How an endpoint has been doing.
+//! The circuit breaker: an endpoint that keeps failing is left alone for a while.
+//!
+//! Its state, [`Health`], stands beside the subscription, which each delivery reads anyway.
+//!
+//! * closed: attempts are made. After [`OPEN_AFTER_FAILURES`] failures in a row that span at least
+//!   [`OPEN_AFTER_SECONDS`], it opens.
+//! * open: no attempt is made; deliveries are parked until the time is up.
+//! * half open: the time is up. One delivery claims the probe, the others stay parked. Its success
+//!   closes the breaker, its failure opens it again for longer.
+//!
+//! An endpoint that has failed for [`DISABLE_AFTER_SECONDS`] on end is disabled.
+//!
+//! Not needed for correctness: a lost or late update only makes the breaker open or close later.
 
+use std::time::Duration;
+
+use crate::limits::TIMEOUT_SECONDS_MAX;
 use crate::time::Timestamp;
+
+/// Failures in a row after which the breaker may open.
+pub const OPEN_AFTER_FAILURES: u32 = 10;
+/// How long the failures must have lasted before it opens, in seconds: a short blip is what the
+/// ordinary retries are for.
+pub const OPEN_AFTER_SECONDS: u64 = 30;
+/// How long it stays open the first time, in seconds; doubles with each failed probe.
+pub const COOL_DOWN_SECONDS: u64 = 60;
+/// The longest it stays open, in seconds.
+pub const COOL_DOWN_MAX_SECONDS: u64 = 3_600;
+/// The longest one parked delivery waits before it looks again, in seconds.
+pub const PARK_MAX_SECONDS: u64 = 6 * 3_600;
+/// Failing for so long without one success disables the subscription, in seconds: 5 days.
+pub const DISABLE_AFTER_SECONDS: u64 = 5 * 24 * 3_600;
+/// How long a claimed probe keeps the others away, in seconds: longer than any attempt.
+pub const PROBE_SECONDS: u64 = TIMEOUT_SECONDS_MAX as u64 + 15;
 
 /// How an endpoint has been doing, as it stands beside its subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,6 +40,138 @@ pub struct Health {
     pub consecutive_failures: u32,
     /// When the first of them began.
     pub failing_since: Option<Timestamp>,
-    /// Until when no attempt is made.
+    /// Until when no attempt is made. Stays set, in the past, while the breaker is half open.
     pub open_until: Option<Timestamp>,
+}
+
+/// What the breaker says of an attempt that is about to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Make it.
+    Closed,
+    /// Make it only after claiming the probe: writing [`Health::probing`] in place of this health.
+    HalfOpen,
+    /// Do not make it before this moment.
+    Open(Timestamp),
+}
+
+impl Health {
+    /// What the breaker says at this moment.
+    pub fn gate(&self, now: Timestamp) -> Gate {
+        match self.open_until {
+            None => Gate::Closed,
+            Some(until) if now < until => Gate::Open(until),
+            Some(_) => Gate::HalfOpen,
+        }
+    }
+
+    /// The health that claims the probe.
+    #[must_use]
+    pub fn probing(self, now: Timestamp) -> Self {
+        Self { open_until: Some(now.plus_seconds(PROBE_SECONDS)), ..self }
+    }
+
+    /// The health after so many more failures, the first of which began at `began`.
+    #[must_use]
+    pub fn failed(self, failures: u32, began: Timestamp, now: Timestamp) -> Self {
+        let consecutive_failures = self.consecutive_failures.saturating_add(failures);
+        let since = self.failing_since.unwrap_or(began);
+        let lasted = since.until(now) >= Duration::from_secs(OPEN_AFTER_SECONDS);
+        let opens =
+            self.open_until.is_some() || (consecutive_failures >= OPEN_AFTER_FAILURES && lasted);
+        let cool_down = cool_down(since, now, self.open_until.is_some());
+        Self {
+            consecutive_failures,
+            failing_since: Some(since),
+            open_until: opens.then(|| now.plus(cool_down)),
+        }
+    }
+
+    /// Whether it has failed for so long that the subscription is to be disabled.
+    pub fn is_hopeless(&self, now: Timestamp) -> bool {
+        self.failing_since
+            .is_some_and(|since| since.until(now) >= Duration::from_secs(DISABLE_AFTER_SECONDS))
+    }
+}
+
+/// How long the breaker stays open: at first [`COOL_DOWN_SECONDS`], then as long again as the
+/// endpoint has been failing, which in the long run doubles it each time.
+fn cool_down(since: Timestamp, now: Timestamp, again: bool) -> Duration {
+    let first = Duration::from_secs(COOL_DOWN_SECONDS);
+    if !again {
+        return first;
+    }
+    since.until(now).clamp(first, Duration::from_secs(COOL_DOWN_MAX_SECONDS))
+}
+
+/// How long a delivery created at `created` is parked when the breaker is open until `open_until`:
+/// at least until then, and as long again as it has waited already, so that an endpoint that is
+/// dead for days costs each of its deliveries a dozen looks rather than one an hour.
+pub fn park_until(created: Timestamp, open_until: Timestamp, now: Timestamp) -> Timestamp {
+    let waited = created.until(now).min(Duration::from_secs(PARK_MAX_SECONDS));
+    open_until.max(now.plus(waited))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const START: i64 = 1_000_000;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(START + seconds)
+    }
+
+    #[test]
+    fn it_opens_after_enough_failures_that_lasted() {
+        let one = Health::default().failed(1, at(0), at(0));
+        assert_eq!(one.gate(at(1)), Gate::Closed);
+        let short = one.failed(50, at(5), at(29));
+        assert_eq!(short.gate(at(29)), Gate::Closed, "a blip");
+        let few = one.failed(8, at(5), at(300));
+        assert_eq!(few.gate(at(300)), Gate::Closed, "too few");
+        let open = few.failed(1, at(300), at(301));
+        assert_eq!(open.gate(at(302)), Gate::Open(at(361)));
+        assert_eq!(open.gate(at(361)), Gate::HalfOpen);
+    }
+
+    #[test]
+    fn one_probe_at_a_time_and_each_failure_doubles_the_rest() {
+        let mut health = Health::default().failed(10, at(0), at(30));
+        let mut now = 30;
+        let mut rests = Vec::new();
+        for _ in 0..9 {
+            let Gate::Open(until) = health.gate(at(now)) else { panic!("not open") };
+            rests.push(until.seconds() - at(now).seconds());
+            now = until.seconds() - START;
+            assert_eq!(health.gate(at(now)), Gate::HalfOpen);
+            let claimed = health.probing(at(now));
+            assert!(matches!(claimed.gate(at(now)), Gate::Open(_)), "others stay away");
+            health = claimed.failed(1, at(now), at(now));
+        }
+        assert_eq!(rests, [60, 90, 180, 360, 720, 1440, 2880, 3600, 3600]);
+    }
+
+    #[test]
+    fn five_days_without_a_success_are_hopeless() {
+        let health = Health::default().failed(1, at(0), at(0));
+        let days = i64::try_from(DISABLE_AFTER_SECONDS).unwrap();
+        assert!(!health.is_hopeless(at(days - 1)));
+        assert!(health.is_hopeless(at(days)));
+        assert!(!Health::default().is_hopeless(at(days)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_parked_delivery_never_looks_while_it_is_open(
+            created in 0..1_000_000i64, waited in 0..1_000_000i64, open in 1..4000i64,
+        ) {
+            let now = at(created + waited);
+            let open_until = at(created + waited + open);
+            let until = park_until(at(created), open_until, now);
+            prop_assert!(until >= open_until);
+            prop_assert!(now.until(until) <= Duration::from_secs(PARK_MAX_SECONDS));
+        }
+    }
 }

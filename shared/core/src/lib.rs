@@ -12,6 +12,7 @@
 //! system, in tests and in the simulator.
 
 pub mod address;
+pub mod attempt;
 pub mod breaker;
 pub mod catalogue;
 pub mod cursor;
@@ -25,6 +26,7 @@ pub mod ports;
 pub mod problem;
 pub mod retry;
 pub mod secret;
+pub mod sending;
 pub mod signature;
 pub mod statistics;
 pub mod subscription;

@@ -273,7 +273,8 @@ pub trait Deliveries: Send + Sync {
         since: Timestamp,
     ) -> Result<Vec<HourCounts>, StoreError>;
 
-    /// At most `limit` keys of rows that belong to a time before `before`, or of all rows.
+    /// At most `limit` keys of rows that belong to a time before `before`, but for deliveries that
+    /// are still `retrying`; or of all rows.
     async fn keys(
         &self,
         subscription_id: &SubscriptionId,

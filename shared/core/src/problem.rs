@@ -5,8 +5,14 @@
 
 use serde::Serialize;
 
+use crate::delivery::cut;
+
 /// The media type of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";
+/// The fields that one problem names, at most: an answer does not grow far beyond its request.
+const ERRORS_MAX: usize = 100;
+/// Of a field's name as the caller wrote it, the bytes that are repeated.
+const FIELD_BYTES: usize = 128;
 
 /// One field that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +26,8 @@ pub struct FieldError {
 impl FieldError {
     /// A field and what it must be.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        let field = field.into();
+        Self { field: cut(&field, FIELD_BYTES).to_owned(), message: message.into() }
     }
 }
 
@@ -129,7 +136,10 @@ impl Problem {
         };
         let (detail, errors) = match self {
             Self::InvalidJson(detail) => (Some(detail.clone()), Vec::new()),
-            Self::InvalidFields(errors) => (Some(sentence(errors)), errors.clone()),
+            Self::InvalidFields(errors) => {
+                let named = &errors[..errors.len().min(ERRORS_MAX)];
+                (Some(sentence(named)), named.to_vec())
+            }
             _ => (None, Vec::new()),
         };
         Details { kind, title, status, detail, errors }
@@ -164,5 +174,14 @@ mod tests {
         let json = serde_json::to_value(problem.details()).unwrap();
         assert_eq!(json["errors"][1]["field"], "limit");
         assert_eq!(json["detail"], "`url` must be a string; `limit` must be 1 to 100");
+    }
+
+    #[test]
+    fn an_answer_stays_small_however_many_fields_are_wrong() {
+        let error = FieldError::new("é".repeat(1000), "is not a known field");
+        assert_eq!(error.field, "é".repeat(FIELD_BYTES / 2));
+        let details = Problem::InvalidFields(vec![error; 1000]).details();
+        assert_eq!(details.errors.len(), ERRORS_MAX);
+        assert!(details.detail.unwrap().len() < 20_000);
     }
 }

@@ -178,7 +178,6 @@ pub struct Patch {
     /// The events it wants.
     pub event_types: Option<Vec<EventType>>,
     /// What the owner says of it; an inner `None` removes it.
-    #[expect(clippy::option_option, reason = "absent, null and given are three answers")]
     pub description: Option<Option<String>>,
     /// Retries after the first attempt.
     pub retry_count: Option<u32>,

@@ -83,7 +83,7 @@ pub enum TargetError {
     #[error("must have a public host name, not a local one")]
     LocalName,
     /// An address that deliveries may not connect to.
-    #[error("must not point at a {0} address")]
+    #[error("must not point at an address that is not public ({0})")]
     Blocked(&'static str),
     /// No URL for some other reason.
     #[error("must be a valid URL")]
@@ -95,8 +95,8 @@ impl TargetUrl {
     pub fn parse(text: &str, policy: TargetPolicy) -> Result<Self, TargetError> {
         check_characters(text)?;
         let written_host = check_parts(text, policy)?;
-        let parsed = Url::parse(text).map_err(|error| describe(error, written_host))?;
-        check_host(parsed.host().ok_or(TargetError::NoHost)?, written_host, policy)?;
+        let parsed = Url::parse(text).map_err(describe)?;
+        check_host(&parsed.host().ok_or(TargetError::NoHost)?, written_host, policy)?;
         Ok(Self { text: text.to_owned(), parsed })
     }
 
@@ -154,16 +154,11 @@ fn check_parts(text: &str, policy: TargetPolicy) -> Result<&str, TargetError> {
 }
 
 fn after_scheme(text: &str, policy: TargetPolicy) -> Result<&str, TargetError> {
-    let (scheme, rest) = text.split_once("://").unwrap_or((text, ""));
-    match policy {
-        _ if scheme.eq_ignore_ascii_case("https") && text.contains("://") => Ok(rest),
-        TargetPolicy::Strict => Err(TargetError::NotHttps),
-        TargetPolicy::Development
-            if scheme.eq_ignore_ascii_case("http") && text.contains("://") =>
-        {
-            Ok(rest)
-        }
-        TargetPolicy::Development => Err(TargetError::NotHttp),
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    match (scheme.to_ascii_lowercase().as_str(), policy) {
+        ("https", _) | ("http", TargetPolicy::Development) => Ok(rest),
+        (_, TargetPolicy::Strict) => Err(TargetError::NotHttps),
+        (_, TargetPolicy::Development) => Err(TargetError::NotHttp),
     }
 }
 
@@ -181,11 +176,11 @@ fn is_port(port: &str) -> bool {
         && port.parse::<u16>().is_ok()
 }
 
-fn check_host(host: Host<&str>, written: &str, policy: TargetPolicy) -> Result<(), TargetError> {
+fn check_host(host: &Host<&str>, written: &str, policy: TargetPolicy) -> Result<(), TargetError> {
     match host {
         Host::Ipv4(address) if written != address.to_string() => Err(TargetError::Ipv4Spelling),
-        Host::Ipv4(address) => check_address(address.into(), policy),
-        Host::Ipv6(address) => check_address(address.into(), policy),
+        Host::Ipv4(address) => check_address((*address).into(), policy),
+        Host::Ipv6(address) => check_address((*address).into(), policy),
         Host::Domain(name) => check_name(name, policy),
     }
 }
@@ -224,15 +219,126 @@ fn is_local(name: &str) -> bool {
     }
 }
 
-fn describe(error: url::ParseError, written_host: &str) -> TargetError {
+fn describe(error: url::ParseError) -> TargetError {
     match error {
-        url::ParseError::EmptyHost => TargetError::NoHost,
         url::ParseError::InvalidIpv4Address => TargetError::Ipv4Spelling,
-        url::ParseError::InvalidPort => TargetError::Port,
-        url::ParseError::IdnaError
+        // Host and port have been checked, so that these two speak of a host with colons in it.
+        url::ParseError::EmptyHost
+        | url::ParseError::InvalidPort
+        | url::ParseError::IdnaError
         | url::ParseError::InvalidIpv6Address
         | url::ParseError::InvalidDomainCharacter => TargetError::InvalidHost,
-        _ if written_host.is_empty() => TargetError::NoHost,
         _ => TargetError::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn strict(text: &str) -> Result<TargetUrl, TargetError> {
+        TargetUrl::parse(text, TargetPolicy::Strict)
+    }
+
+    fn development(text: &str) -> Result<TargetUrl, TargetError> {
+        TargetUrl::parse(text, TargetPolicy::Development)
+    }
+
+    #[test]
+    fn the_url_stays_as_the_user_gave_it() {
+        let target = strict("HTTPS://Hooks.Example.com:443/a%20b").unwrap();
+        assert_eq!(target.as_str(), "HTTPS://Hooks.Example.com:443/a%20b");
+        assert_eq!(target.to_string(), target.as_str());
+        assert_eq!(target.url().as_str(), "https://hooks.example.com/a%20b");
+    }
+
+    #[test]
+    fn international_names_are_sent_to_in_ascii() {
+        let target = strict("https://bücher.example/straße?ü").unwrap();
+        assert_eq!(target.url().as_str(), "https://xn--bcher-kva.example/stra%C3%9Fe?%C3%BC");
+    }
+
+    #[test]
+    fn the_length_is_counted_in_characters() {
+        let url = |path: &str, count| format!("https://a.example/{}", path.repeat(count));
+        assert!(strict(&url("ü", URL_CHARS - 18)).is_ok());
+        assert_eq!(strict(&url("u", URL_CHARS - 17)), Err(TargetError::TooLong));
+    }
+
+    #[test]
+    fn plain_http_and_ones_own_machine_are_for_development() {
+        for url in
+            ["http://localhost:4000/", "http://127.0.0.1:4000/x", "http://[::1]/", "http://box/"]
+        {
+            assert!(development(url).is_ok(), "{url}");
+            assert_eq!(strict(url), Err(TargetError::NotHttps), "{url}");
+        }
+        assert_eq!(strict("https://127.0.0.1/"), Err(TargetError::Blocked("loopback")));
+        assert_eq!(strict("https://localhost/"), Err(TargetError::LocalName));
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_in_development_too() {
+        for (url, error) in [
+            ("", TargetError::NotHttp),
+            ("ftp://a.example/", TargetError::NotHttp),
+            ("http:a.example", TargetError::NotHttp),
+            ("http://", TargetError::NoHost),
+            ("http:///a.example", TargetError::NoHost),
+            ("http://:80/", TargetError::NoHost),
+            ("http://a.example:0/", TargetError::Port),
+            ("http://a.example:/", TargetError::Port),
+            ("http://a.example:65536/", TargetError::Port),
+            ("http://u:p@a.example/", TargetError::UserInfo),
+            ("http://a.example/#", TargetError::Fragment),
+            ("http://a.example/ ", TargetError::Whitespace),
+            ("http://a.example\\b", TargetError::Backslash),
+            ("http://a.example./", TargetError::TrailingDot),
+            ("http://a..example/", TargetError::InvalidHost),
+            ("http://127.1/", TargetError::Ipv4Spelling),
+            ("http://[::1%25lo]/", TargetError::PercentInHost),
+            ("http://[::1/", TargetError::InvalidHost),
+            ("http://169.254.169.254/", TargetError::Blocked("link-local")),
+        ] {
+            assert_eq!(development(url), Err(error), "{url}");
+        }
+    }
+
+    #[test]
+    fn names_have_the_lengths_of_dns() {
+        let label = "a".repeat(63);
+        assert!(strict(&format!("https://{label}.example/")).is_ok());
+        assert_eq!(strict(&format!("https://a{label}.example/")), Err(TargetError::InvalidHost));
+        let long = [label.as_str(); 4].join(".");
+        assert_eq!(strict(&format!("https://{long}/")), Err(TargetError::InvalidHost));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_answer_and_what_is_accepted_is_https_to_a_public_host(
+            text in "(https?://)?[a-z0-9.:/@#?%\\[\\]\\\\ xü。①-]{0,40}",
+        ) {
+            if let Ok(target) = strict(&text) {
+                prop_assert_eq!(target.url().scheme(), "https");
+                prop_assert!(target.url().username().is_empty());
+                prop_assert_eq!(target.url().fragment(), None);
+                match target.url().host() {
+                    Some(Host::Domain(name)) => prop_assert!(name.contains('.')),
+                    Some(Host::Ipv4(ip)) => prop_assert_eq!(address::special_range(ip.into()), None),
+                    Some(Host::Ipv6(ip)) => prop_assert_eq!(address::special_range(ip.into()), None),
+                    None => prop_assert!(false, "no host"),
+                }
+            }
+        }
+
+        #[test]
+        fn every_ipv4_address_is_judged_the_same_as_a_literal(bits: u32) {
+            let ip = std::net::Ipv4Addr::from(bits);
+            let verdict = strict(&format!("https://{ip}/"));
+            prop_assert_eq!(verdict.is_ok(), address::special_range(ip.into()).is_none());
+            let as_one_number = strict(&format!("https://{bits}/"));
+            prop_assert!(as_one_number.is_err());
+        }
     }
 }

@@ -1,1 +1,34 @@
-//! Stub.
+//! For tests only: stand-ins for everything outside of the handlers, and the suites that show
+//! that a stand-in and the real thing keep the same rules.
+//!
+//! * [`ManualClock`] and [`SeededRandom`] make time and chance repeatable; [`sample`] builds
+//!   domain values.
+//! * [`memory`] holds the ports in memory, [`ScriptedSender`] answers in place of receivers. All
+//!   are handles: a clone shares the state, so a test keeps one and gives the other away.
+//! * [`conformance`] is the suite that every implementation of a store must pass:
+//!   `conformance::subscriptions(&store).await` and
+//!   `conformance::deliveries(&store, &clock).await`, each on an empty store. They panic with the
+//!   names of the rules that were broken.
+//! * [`Faulty`] makes any of the stores and queues fail by a plan.
+//! * [`FakeReceiver`] is a real HTTP server on loopback, for tests of the whole system.
+//!
+//! Deliberately absent: AWS, wall-clock time and threads of its own.
+
+pub mod clock;
+pub mod conformance;
+pub mod memory;
+pub mod random;
+pub mod sample;
+pub mod sender;
+
+pub use clock::ManualClock;
+pub use memory::{MemoryDeadLetters, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
+pub use random::SeededRandom;
+pub use sender::ScriptedSender;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks what no panic leaves half-written: every change under these locks is one statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

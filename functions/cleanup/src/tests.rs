@@ -1,0 +1,128 @@
+//! What the cleanup deletes, what it keeps, and where it goes on.
+
+use std::sync::Arc;
+
+use webhooks_core::delivery::Status;
+use webhooks_core::ids::SubscriptionId;
+use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
+use webhooks_core::statistics::Counts;
+use webhooks_core::subscription::Subscription;
+use webhooks_testing::{ManualClock, MemoryDeliveries, MemorySubscriptions, sample};
+
+use crate::{Cleanup, Error, Report, Request};
+
+const DAY: u64 = 24 * 3600;
+
+struct World {
+    subscriptions: MemorySubscriptions,
+    deliveries: MemoryDeliveries,
+    cleanup: Cleanup,
+}
+
+impl World {
+    fn at_day(day: u64) -> Self {
+        let clock = ManualClock::at(sample::at(day * DAY));
+        let subscriptions = MemorySubscriptions::default();
+        // The store's own expiry must not hide what the cleanup is to find.
+        let start = ManualClock::at(sample::start());
+        let deliveries = MemoryDeliveries::new(Arc::new(start));
+        let cleanup = Cleanup {
+            subscriptions: Arc::new(subscriptions.clone()),
+            deliveries: Arc::new(deliveries.clone()),
+            clock: Arc::new(clock),
+            retention_days: 30,
+        };
+        Self { subscriptions, deliveries, cleanup }
+    }
+
+    async fn subscribe(&self, user: &str, n: u64) -> Subscription {
+        let subscription = sample::subscription(user, n);
+        self.subscriptions.create(&subscription).await.unwrap();
+        subscription
+    }
+
+    async fn delivery(&self, id: &SubscriptionId, second: u64, status: Status) {
+        let mut delivery = sample::delivery(id, second);
+        if status == Status::Retrying {
+            delivery.wait(sample::at(second), sample::at(second), sample::at(second));
+        } else {
+            delivery.end(status, sample::at(second));
+        }
+        self.deliveries.put(&delivery, Expect::Absent).await.unwrap();
+        let counts = Counts { total: 1, success: 1, failed: 0 };
+        let hour = sample::at(second).hour();
+        let expires = delivery.expires_at;
+        self.deliveries.count(id, hour, counts, sample::at(second), expires).await.unwrap();
+    }
+
+    async fn rows(&self, id: &SubscriptionId) -> usize {
+        self.deliveries.keys(id, None, 10_000).await.unwrap().len()
+    }
+
+    async fn run(&self, days: Option<u32>) -> Report {
+        let deadline = sample::at(1000 * DAY);
+        self.cleanup.handle(Request { days }, deadline).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_older_than_the_retention_goes() {
+    let world = World::at_day(31);
+    let kept = world.subscribe("u", 1).await.id;
+    world.delivery(&kept, 0, Status::Success).await;
+    world.delivery(&kept, 1, Status::Retrying).await;
+    world.delivery(&kept, DAY + 1, Status::Failed).await;
+    let report = world.run(None).await;
+    // One record and the counters of its hour; what still waits stays, and so does what is young.
+    assert_eq!(report, Report { deleted: 2, subscriptions: 1, finished: true });
+    assert_eq!(world.rows(&kept).await, 3);
+    assert_eq!(world.run(Some(29)).await.deleted, 2);
+    assert_eq!(world.run(Some(29)).await.deleted, 0);
+}
+
+#[tokio::test]
+async fn everything_of_a_deleted_subscription_goes() {
+    let world = World::at_day(1);
+    let Subscription { user_id, id, .. } = world.subscribe("u", 1).await;
+    world.delivery(&id, 1, Status::Success).await;
+    world.delivery(&id, 2, Status::Retrying).await;
+    world.subscriptions.delete(&user_id, &id).await.unwrap();
+    assert!(world.run(None).await.finished);
+    assert_eq!(world.rows(&id).await, 0);
+    assert!(world.subscriptions.sweep(10, None).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_that_ran_out_of_time_goes_on_where_it_stopped() {
+    let world = World::at_day(40);
+    for n in 1..=5 {
+        let id = world.subscribe("u", n).await.id;
+        world.delivery(&id, 1, Status::Success).await;
+    }
+    let past = sample::start();
+    let stopped = world.cleanup.handle(Request::default(), past).await.unwrap();
+    assert_eq!(stopped, Report { deleted: 0, subscriptions: 0, finished: false });
+    let report = world.run(None).await;
+    assert_eq!(report, Report { deleted: 10, subscriptions: 5, finished: true });
+}
+
+#[tokio::test]
+async fn a_position_is_taken_up() {
+    let world = World::at_day(40);
+    for n in 1..=3 {
+        let id = world.subscribe("u", n).await.id;
+        world.delivery(&id, 1, Status::Success).await;
+    }
+    let first = world.subscriptions.sweep(1, None).await.unwrap().items.remove(0);
+    world.deliveries.set_cleanup_position(Some(&first)).await.unwrap();
+    assert_eq!(world.run(None).await.subscriptions, 2);
+    assert_eq!(world.deliveries.cleanup_position().await.unwrap(), None);
+    assert_eq!(world.run(None).await.subscriptions, 3, "the run after that starts anew");
+}
+
+#[tokio::test]
+async fn a_retention_that_cannot_be_is_refused() {
+    let world = World::at_day(1);
+    let refused = world.cleanup.handle(Request { days: Some(3651) }, sample::start()).await;
+    assert!(matches!(refused, Err(Error::Days)));
+}

@@ -1,0 +1,201 @@
+//! What a batch leaves behind besides its records: counters, and the health of endpoints.
+//!
+//! Added up first, then written once per subscription (and hour). Written after the records: a
+//! crash in between leaves counters too low, never too high.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use webhooks_core::breaker::Health;
+use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::ids::SubscriptionId;
+use webhooks_core::ports::{Consistency, Expect, StoreError, Written};
+use webhooks_core::statistics::Counts;
+use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::time::Timestamp;
+
+use crate::Deliver;
+
+/// How often a change of a subscription is tried against changes of its user.
+const TRIES: usize = 5;
+
+/// What an attempt says of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It answered 2xx.
+    Healthy,
+    /// It did not.
+    Failing {
+        /// When the attempt began.
+        began: Timestamp,
+    },
+    /// It answered 410: it wants nothing more.
+    Gone,
+}
+
+/// What one handled task adds.
+pub(crate) struct Effect {
+    subscription_id: SubscriptionId,
+    created_at: Timestamp,
+    now: Timestamp,
+    expires_at: Timestamp,
+    counts: Counts,
+    verdict: Option<(Subscription, Verdict)>,
+}
+
+impl Effect {
+    /// What the write of this record adds to the counters.
+    pub(crate) fn new(delivery: &Delivery, expect: Expect, now: Timestamp) -> Self {
+        let counts = Counts {
+            total: u64::from(expect == Expect::Absent),
+            success: u64::from(delivery.status == Status::Success),
+            failed: u64::from(delivery.status == Status::Failed),
+        };
+        Self {
+            subscription_id: delivery.subscription_id.clone(),
+            created_at: delivery.created_at(),
+            now,
+            expires_at: delivery.expires_at,
+            counts,
+            verdict: None,
+        }
+    }
+
+    pub(crate) fn with_verdict(self, subscription: &Subscription, verdict: Verdict) -> Self {
+        Self { verdict: Some((subscription.clone(), verdict)), ..self }
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    counts: Counts,
+    last_attempt_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
+struct Verdicts {
+    subscription: Subscription,
+    healthy: bool,
+    gone: bool,
+    failures: u32,
+    began: Timestamp,
+}
+
+/// What a whole batch adds.
+#[derive(Default)]
+pub(crate) struct Effects {
+    counters: BTreeMap<(SubscriptionId, Timestamp), Sum>,
+    verdicts: BTreeMap<SubscriptionId, Verdicts>,
+}
+
+impl Effects {
+    pub(crate) fn add(&mut self, effect: Option<Effect>) {
+        let Some(effect) = effect else { return };
+        if let Some((subscription, verdict)) = effect.verdict {
+            self.add_verdict(subscription, verdict, effect.now);
+        }
+        // An attempt that changed no counter still moves the time of the last one.
+        let key = (effect.subscription_id, effect.created_at.hour());
+        let sum = self.counters.entry(key).or_default();
+        sum.counts.add(effect.counts);
+        sum.last_attempt_at = sum.last_attempt_at.max(Some(effect.now));
+        sum.expires_at = sum.expires_at.max(Some(effect.expires_at));
+    }
+
+    fn add_verdict(&mut self, subscription: Subscription, verdict: Verdict, now: Timestamp) {
+        let verdicts = self.verdicts.entry(subscription.id.clone()).or_insert(Verdicts {
+            subscription,
+            healthy: false,
+            gone: false,
+            failures: 0,
+            began: now,
+        });
+        match verdict {
+            Verdict::Healthy => verdicts.healthy = true,
+            Verdict::Gone => verdicts.gone = true,
+            Verdict::Failing { began } => {
+                verdicts.failures += 1;
+                verdicts.began = verdicts.began.min(began);
+            }
+        }
+    }
+
+    /// Writes everything, all at once. What cannot be written is logged and let go.
+    pub(crate) async fn write(self, deliver: &Deliver) {
+        let counters = self.counters.into_iter().map(|((subscription_id, hour), sum)| async move {
+            let last = sum.last_attempt_at.unwrap_or(hour);
+            let expires = sum.expires_at.unwrap_or(hour);
+            let counted =
+                deliver.deliveries.count(&subscription_id, hour, sum.counts, last, expires).await;
+            if let Err(error) = counted {
+                tracing::warn!(%subscription_id, %error, "deliveries were not counted");
+            }
+        });
+        let verdicts = self.verdicts.into_values().map(|verdicts| async move {
+            let subscription_id = verdicts.subscription.id.clone();
+            if let Err(error) = verdicts.write(deliver).await {
+                tracing::warn!(%subscription_id, %error, "the endpoint's health was not written");
+            }
+        });
+        futures::future::join(join_all(counters), join_all(verdicts)).await;
+    }
+}
+
+impl Verdicts {
+    async fn write(self, deliver: &Deliver) -> Result<(), StoreError> {
+        if self.gone {
+            return self.disable(deliver, DisabledReason::EndpointGone).await;
+        }
+        let now = deliver.clock.now();
+        let before = self.subscription.health;
+        let after = if self.healthy {
+            Health::default()
+        } else {
+            before.failed(self.failures, self.began, now)
+        };
+        if after.is_hopeless(now) {
+            return self.disable(deliver, DisabledReason::EndpointFailing).await;
+        }
+        if after == before {
+            return Ok(());
+        }
+        if after.open_until.is_some() && before.open_until.is_none() {
+            tracing::warn!(subscription_id = %self.subscription.id, "the circuit breaker opens");
+        }
+        self.replace_health(deliver, after).await
+    }
+
+    /// Writes the new health in place of the one that was read. Where others wrote meanwhile, their
+    /// count of failures is as good as ours; but a success always closes the breaker.
+    async fn replace_health(self, deliver: &Deliver, after: Health) -> Result<(), StoreError> {
+        let Subscription { user_id, id, health, .. } = self.subscription;
+        let store = &deliver.subscriptions;
+        let written = store.set_health(&user_id, &id, &health, &after).await?;
+        if written == Written::Yes || !self.healthy {
+            return Ok(());
+        }
+        if let Some(current) = store.get(&user_id, &id, Consistency::Strong).await? {
+            store.set_health(&user_id, &id, &current.health, &after).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the subscription inactive, unless its user changed the URL meanwhile.
+    async fn disable(self, deliver: &Deliver, reason: DisabledReason) -> Result<(), StoreError> {
+        let Subscription { user_id, id, url, .. } = self.subscription;
+        for _ in 0..TRIES {
+            let current = deliver.subscriptions.get(&user_id, &id, Consistency::Strong).await?;
+            let Some(mut subscription) = current else { return Ok(()) };
+            if !subscription.is_active || subscription.url != url {
+                return Ok(());
+            }
+            let version = subscription.version;
+            subscription.disable(reason, deliver.clock.now());
+            if deliver.subscriptions.update(&subscription, version).await? == Written::Yes {
+                tracing::warn!(subscription_id = %id, reason = reason.as_str(), "webhook disabled");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

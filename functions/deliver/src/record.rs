@@ -1,0 +1,345 @@
+//! One task: from the message to what becomes of it.
+
+use aws_lambda_events::sqs::SqsMessage;
+use webhooks_core::attempt;
+use webhooks_core::breaker::{Gate, PROBE_SECONDS, park_until};
+use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status};
+use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, TIMEOUT_SECONDS_MAX};
+use webhooks_core::outbound::Outcome;
+use webhooks_core::ports::{Consistency, Expect, Lease, StoreError, Written};
+use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::Deliver;
+use crate::effects::{Effect, Verdict};
+
+/// A message that arrives this little before its moment is handled at once: visibility timeouts
+/// count whole seconds.
+const EARLY_MS: u128 = 1_000;
+/// A lease outlasts every attempt by this much, so that it never ends under one.
+const LEASE_MARGIN_SECONDS: u64 = 15;
+/// A retry that waits in the queue is looked at by the retry function this long after its moment:
+/// by then its message has been lost.
+const LOST_AFTER_SECONDS: u64 = 900;
+
+/// What becomes of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nothing is left to do with it.
+    Acknowledge,
+    /// It comes back after so many seconds.
+    ComeBackIn(u32),
+    /// It comes back when its visibility runs out.
+    ComeBack,
+}
+
+/// What became of a task.
+pub(crate) struct Handled {
+    /// What becomes of the message.
+    pub(crate) then: Then,
+    /// What is to be counted.
+    pub(crate) effect: Option<Effect>,
+}
+
+impl From<Then> for Handled {
+    fn from(then: Then) -> Self {
+        Self { then, effect: None }
+    }
+}
+
+impl Deliver {
+    /// Handles one message. Whatever fails on our side brings it back.
+    pub(crate) async fn record(&self, message: &SqsMessage) -> Handled {
+        let body = message.body.as_deref().unwrap_or_default();
+        let task = match DeliveryTask::from_json(body) {
+            Ok(task) => task,
+            Err(error) => {
+                // Only our own functions write to this queue. It ends in the dead-letter queue.
+                tracing::error!(message_id = message.message_id, %error, "not a task");
+                return Then::ComeBack.into();
+            }
+        };
+        self.task(&task, message).await.unwrap_or_else(|error| {
+            let (subscription_id, delivery_id) = task.key();
+            tracing::error!(%subscription_id, %delivery_id, %error, "the task failed");
+            Then::ComeBack.into()
+        })
+    }
+
+    async fn task(&self, task: &DeliveryTask, message: &SqsMessage) -> Result<Handled, StoreError> {
+        let Some((delivery, subscription)) = self.read(task, message).await? else {
+            return Ok(Then::Acknowledge.into());
+        };
+        if delivery.has_ended() {
+            return Ok(Then::Acknowledge.into());
+        }
+        let now = self.clock.now();
+        let Some(mut subscription) = subscription else {
+            return self.end_unsent(delivery, EndReason::WebhookDeleted, now).await;
+        };
+        if !subscription.is_active {
+            return self.end_unsent(delivery, EndReason::EndpointDisabled, now).await;
+        }
+        if let Some(at) = delivery.next_retry_at
+            && now.until(at).as_millis() > EARLY_MS
+        {
+            return Ok(not_yet(now, at).into());
+        }
+        match subscription.health.gate(now) {
+            Gate::Closed => {}
+            Gate::Open(until) => return self.park(delivery, until, now).await,
+            Gate::HalfOpen => {
+                if !self.claim_probe(&mut subscription, now).await? {
+                    return self.park(delivery, now.plus_seconds(PROBE_SECONDS), now).await;
+                }
+            }
+        }
+        if !self.take_lease(&delivery, message, now).await? {
+            // Its holder has a message of its own; if that is lost, the due index remembers.
+            return Ok(Then::Acknowledge.into());
+        }
+        self.attempt(delivery, &subscription).await
+    }
+
+    /// Reads the record, or makes the one that a first attempt begins with, and the subscription.
+    /// Nothing when the task is for a record that does not exist any more.
+    async fn read(
+        &self,
+        task: &DeliveryTask,
+        message: &SqsMessage,
+    ) -> Result<Option<(Delivery, Option<Subscription>)>, StoreError> {
+        match task {
+            DeliveryTask::First(new) => {
+                let consistency = consistency(message);
+                let (record, subscription) = futures::future::join(
+                    self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency),
+                    self.subscriptions.get(&new.user_id, &new.subscription_id, consistency),
+                )
+                .await;
+                let delivery = record?.unwrap_or_else(|| self.first(new));
+                let subscription = subscription?;
+                if subscription.is_none() && is_new(&delivery) {
+                    // Nothing was ever sent, and nobody is left to look at a record of it.
+                    return Ok(None);
+                }
+                Ok(Some((delivery, subscription)))
+            }
+            DeliveryTask::Again { subscription_id, delivery_id } => {
+                let record =
+                    self.deliveries.get(subscription_id, delivery_id, Consistency::Strong).await?;
+                let Some(delivery) = record else { return Ok(None) };
+                let subscription = self
+                    .subscriptions
+                    .get(&delivery.user_id, subscription_id, Consistency::Strong)
+                    .await?;
+                Ok(Some((delivery, subscription)))
+            }
+        }
+    }
+
+    fn first(&self, new: &NewDelivery) -> Delivery {
+        let expires_at = new.delivery_id.moment().plus(self.retention);
+        Delivery::new(new, self.clock.now(), expires_at)
+    }
+
+    /// Claims the one probe of a breaker that is half open; `false` when somebody else has it.
+    async fn claim_probe(
+        &self,
+        subscription: &mut Subscription,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let before = subscription.health;
+        subscription.health = before.probing(now);
+        let claimed = self
+            .subscriptions
+            .set_health(&subscription.user_id, &subscription.id, &before, &subscription.health)
+            .await?;
+        Ok(claimed == Written::Yes)
+    }
+
+    /// Takes the lease of a delivery that has a record. One without is guarded by the condition
+    /// under which its first write happens.
+    async fn take_lease(
+        &self,
+        delivery: &Delivery,
+        message: &SqsMessage,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if is_new(delivery) {
+            return Ok(true);
+        }
+        let seconds = u64::from(TIMEOUT_SECONDS_MAX) + LEASE_MARGIN_SECONDS;
+        let lease = Lease {
+            // A receipt names one receive of one message, so nobody else can take this lease, and
+            // a request that is repeated because its answer was lost still can.
+            holder: message.receipt_handle.clone().unwrap_or_default(),
+            now,
+            until: now.plus_seconds(seconds),
+        };
+        let taken = self
+            .deliveries
+            .lease(&delivery.subscription_id, &delivery.id, delivery.attempt_count(), &lease)
+            .await?;
+        Ok(taken == Written::Yes)
+    }
+
+    async fn attempt(
+        &self,
+        mut delivery: Delivery,
+        subscription: &Subscription,
+    ) -> Result<Handled, StoreError> {
+        let expect = expect(&delivery);
+        let began = self.clock.now();
+        let outcome = attempt::make(
+            &mut delivery,
+            subscription,
+            subscription.timeout(),
+            self.policy,
+            self.sender.as_ref(),
+            self.clock.as_ref(),
+        )
+        .await;
+        let now = self.clock.now();
+        let jitter = self.random.up_to(JITTER_MAX_PER_MILLE);
+        let next =
+            subscription.retry_policy().decide(delivery.attempt_count(), &outcome, now, jitter);
+        let then = match next {
+            Next::Done => {
+                delivery.end(Status::Success, now);
+                Then::Acknowledge
+            }
+            Next::GiveUp(_) => {
+                delivery.end(Status::Failed, now);
+                Then::Acknowledge
+            }
+            Next::RetryAt(at) => wait(&mut delivery, at, now),
+        };
+        log(&delivery, &outcome);
+        if self.deliveries.put(&delivery, expect).await? == Written::Conflict {
+            return self.overtaken(&delivery, now).await;
+        }
+        let verdict = match next {
+            Next::Done => Verdict::Healthy,
+            Next::GiveUp(GiveUp::Gone) => Verdict::Gone,
+            Next::GiveUp(_) | Next::RetryAt(_) => Verdict::Failing { began },
+        };
+        let effect = Effect::new(&delivery, expect, now).with_verdict(subscription, verdict);
+        Ok(Handled { then, effect: Some(effect) })
+    }
+
+    /// Another copy of the task wrote first, or our own write was repeated because its answer was
+    /// lost. Either way the record says what is to be done with this message.
+    async fn overtaken(&self, ours: &Delivery, now: Timestamp) -> Result<Handled, StoreError> {
+        tracing::warn!(delivery_id = %ours.id, "another copy of the task wrote first");
+        let record =
+            self.deliveries.get(&ours.subscription_id, &ours.id, Consistency::Strong).await?;
+        Ok(match record.and_then(|theirs| theirs.next_retry_at) {
+            Some(at) => not_yet(now, at).into(),
+            None => Then::Acknowledge.into(),
+        })
+    }
+
+    /// Puts a delivery off without an attempt, because its endpoint is known to be down.
+    async fn park(
+        &self,
+        mut delivery: Delivery,
+        open_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        let expect = expect(&delivery);
+        let at = park_until(delivery.created_at(), open_until, now);
+        let jitter = std::time::Duration::from_millis(self.random.up_to(30_000));
+        let at = at.plus(jitter);
+        delivery.wait(at, at, now);
+        self.write_unsent(delivery, expect, now).await
+    }
+
+    /// Ends a delivery without an attempt.
+    async fn end_unsent(
+        &self,
+        mut delivery: Delivery,
+        reason: EndReason,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        let expect = expect(&delivery);
+        delivery.end_reason = Some(reason);
+        delivery.end(Status::Failed, now);
+        self.write_unsent(delivery, expect, now).await
+    }
+
+    async fn write_unsent(
+        &self,
+        delivery: Delivery,
+        expect: Expect,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        if self.deliveries.put(&delivery, expect).await? == Written::Conflict {
+            return self.overtaken(&delivery, now).await;
+        }
+        let effect = Effect::new(&delivery, expect, now);
+        Ok(Handled { then: Then::Acknowledge, effect: Some(effect) })
+    }
+}
+
+/// A first receive reads cheaply: a record that the read misses is met again by the condition of
+/// the write. Every later one must see what an earlier one wrote.
+fn consistency(message: &SqsMessage) -> Consistency {
+    let count = message.attributes.get("ApproximateReceiveCount").map(String::as_str);
+    if count == Some("1") { Consistency::Eventual } else { Consistency::Strong }
+}
+
+/// Whether the delivery has no record yet.
+fn is_new(delivery: &Delivery) -> bool {
+    delivery.next_retry_at.is_none()
+}
+
+fn expect(delivery: &Delivery) -> Expect {
+    if is_new(delivery) {
+        Expect::Absent
+    } else {
+        Expect::Retrying { attempts: delivery.attempt_count() }
+    }
+}
+
+/// Notes when the next attempt is made: by this message, if the queue can hold it that long, else
+/// by one that the retry function sends.
+fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Then {
+    let then = not_yet(now, at);
+    let due_at = match then {
+        Then::ComeBackIn(_) => at.plus_seconds(LOST_AFTER_SECONDS),
+        Then::Acknowledge | Then::ComeBack => at,
+    };
+    delivery.wait(at, due_at, now);
+    then
+}
+
+/// What becomes of a message whose moment has not come. The wait is cut to whole seconds, which is
+/// never less than what a receiver asked for, because that is whole seconds before the jitter.
+fn not_yet(now: Timestamp, at: Timestamp) -> Then {
+    match now.until(at).as_secs() {
+        seconds @ 0..=QUEUE_WAIT_MAX_SECONDS => {
+            Then::ComeBackIn(u32::try_from(seconds).unwrap_or(u32::MAX))
+        }
+        _ => Then::Acknowledge,
+    }
+}
+
+/// One line for each attempt, without body, secret or address.
+fn log(delivery: &Delivery, outcome: &Outcome) {
+    let (status, failure) = match outcome {
+        Outcome::Response { status, .. } => (Some(*status), None),
+        Outcome::NoResponse { failure, .. } => (None, Some(failure.as_str())),
+    };
+    tracing::info!(
+        delivery_id = %delivery.id,
+        subscription_id = %delivery.subscription_id,
+        event_type = %delivery.event_type,
+        attempt = delivery.attempt_count(),
+        response_status = status,
+        failure,
+        duration_ms = delivery.attempts.last().map(|attempt| attempt.duration_ms),
+        delivery_status = %delivery.status,
+        "attempt"
+    );
+}

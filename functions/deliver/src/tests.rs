@@ -1,0 +1,376 @@
+//! The rules of a delivery, over memory ports and a clock that stands still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::SqsEvent;
+use serde_json::json;
+use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES, PROBE_SECONDS};
+use webhooks_core::delivery::{Delivery, DeliveryTask, Status};
+use webhooks_core::limits::DUE_SHARDS;
+use webhooks_core::outbound::{Answer, Failure, OutboundRequest};
+use webhooks_core::ports::{Consistency, Deliveries as _, Subscriptions as _};
+use webhooks_core::statistics::Statistics;
+use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::target::TargetPolicy;
+use webhooks_core::time::Timestamp;
+use webhooks_testing::sender::{self, Reply};
+use webhooks_testing::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, ScriptedSender,
+    SeededRandom, sample,
+};
+
+use crate::Deliver;
+
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+struct World {
+    clock: ManualClock,
+    subscriptions: MemorySubscriptions,
+    deliveries: MemoryDeliveries,
+    queue: MemoryTaskQueue,
+    sender: ScriptedSender,
+    deliver: Deliver,
+    subscription: Subscription,
+}
+
+/// What a batch of one message came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Came {
+    Acknowledged,
+    Back,
+    BackIn(u32),
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = ManualClock::at(sample::at(100));
+        let subscriptions = MemorySubscriptions::default();
+        let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
+        let queue = MemoryTaskQueue::default();
+        let sender = ScriptedSender::default();
+        let deliver = Deliver {
+            subscriptions: Arc::new(subscriptions.clone()),
+            deliveries: Arc::new(deliveries.clone()),
+            queue: Arc::new(queue.clone()),
+            sender: Arc::new(sender.clone()),
+            clock: Arc::new(clock.clone()),
+            random: Arc::new(SeededRandom::new(1)),
+            policy: TargetPolicy::Strict,
+            retention: RETENTION,
+        };
+        let subscription = sample::subscription("u", 1);
+        subscriptions.create(&subscription).await.unwrap();
+        Self { clock, subscriptions, deliveries, queue, sender, deliver, subscription }
+    }
+
+    fn task(&self, n: u64) -> DeliveryTask {
+        DeliveryTask::First(sample::new_delivery(&self.subscription, n))
+    }
+
+    fn again(&self, n: u64) -> DeliveryTask {
+        let (subscription_id, delivery_id) = (self.subscription.id.clone(), self.id(n));
+        DeliveryTask::Again { subscription_id, delivery_id }
+    }
+
+    fn id(&self, n: u64) -> webhooks_core::ids::DeliveryId {
+        sample::delivery_id(&self.subscription.id, n)
+    }
+
+    fn replies(&self, answers: &[Answer]) {
+        self.sender.script(&self.subscription.url, answers.iter().cloned().map(Reply::Now));
+    }
+
+    async fn run(&self, task: &DeliveryTask) -> Came {
+        self.batch(&[task.to_json().unwrap()]).await.remove(0)
+    }
+
+    async fn batch(&self, bodies: &[String]) -> Vec<Came> {
+        let records: Vec<_> = bodies
+            .iter()
+            .enumerate()
+            .map(|(index, body)| {
+                json!({
+                    "messageId": format!("m{index}"), "receiptHandle": format!("r{index}"),
+                    "body": body, "attributes": {"ApproximateReceiveCount": "1"},
+                })
+            })
+            .collect();
+        let event: SqsEvent = serde_json::from_value(json!({ "Records": records })).unwrap();
+        let response = self.deliver.handle(event).await;
+        let failed: Vec<&str> =
+            response.batch_item_failures.iter().map(|f| f.item_identifier.as_str()).collect();
+        let hidden = self.queue.take_hidden();
+        (0..bodies.len())
+            .map(|index| {
+                let receipt = format!("r{index}");
+                let hide = hidden.iter().find(|(handle, _)| *handle == receipt);
+                match (failed.contains(&format!("m{index}").as_str()), hide) {
+                    (true, Some((_, seconds))) => Came::BackIn(*seconds),
+                    (true, None) => Came::Back,
+                    (false, None) => Came::Acknowledged,
+                    (false, Some(_)) => panic!("hidden and acknowledged"),
+                }
+            })
+            .collect()
+    }
+
+    async fn record(&self, n: u64) -> Option<Delivery> {
+        let id = self.id(n);
+        self.deliveries.get(&self.subscription.id, &id, Consistency::Strong).await.unwrap()
+    }
+
+    async fn current(&self) -> Subscription {
+        let Subscription { user_id, id, .. } = &self.subscription;
+        self.subscriptions.get(user_id, id, Consistency::Strong).await.unwrap().unwrap()
+    }
+
+    /// How many rows stand in the due index.
+    async fn waiting(&self) -> usize {
+        let far = sample::at(1_000_000_000);
+        let mut rows = 0;
+        for shard in 0..DUE_SHARDS {
+            rows += self.deliveries.due(shard, far, 100, None).await.unwrap().items.len();
+        }
+        rows
+    }
+
+    async fn statistics(&self) -> (u64, u64, u64) {
+        let hours =
+            self.deliveries.counters(&self.subscription.id, Timestamp::EPOCH).await.unwrap();
+        let counts = Statistics::of(&hours).counts;
+        (counts.total, counts.success, counts.failed)
+    }
+}
+
+fn header<'a>(request: &'a OutboundRequest, name: &str) -> &'a str {
+    request.headers.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+}
+
+#[tokio::test]
+async fn a_success_is_written_once_and_acknowledged() {
+    let world = World::new().await;
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    let record = world.record(1).await.unwrap();
+    assert_eq!((record.status, record.attempt_count()), (Status::Success, 1));
+    assert_eq!(record.expires_at, sample::at(1).plus(RETENTION));
+    assert_eq!(world.statistics().await, (1, 1, 0));
+
+    // The same event again: nothing is sent, nothing is counted.
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.sender.take().len(), 1);
+    assert_eq!(world.statistics().await, (1, 1, 0));
+}
+
+#[tokio::test]
+async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500, 503, 200]);
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    world.clock.set(sample::at(103));
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(4));
+    world.clock.set(sample::at(108));
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+
+    let sent = world.sender.take();
+    let column = |name| sent.iter().map(|request| header(request, name)).collect::<Vec<_>>();
+    assert_eq!(column("x-webhook-attempt"), ["1", "2", "3"]);
+    let id = world.id(1).to_string();
+    assert_eq!(column("webhook-id"), [&id, &id, &id]);
+    assert_eq!(column("x-webhook-delivery-id"), [&id, &id, &id]);
+    assert_eq!(column("webhook-timestamp"), ["1800000100", "1800000103", "1800000108"]);
+    assert!(sent.iter().all(|request| request.body == sent[0].body));
+    let record = world.record(1).await.unwrap();
+    assert_eq!((record.status, record.attempt_count()), (Status::Success, 3));
+    assert_eq!(world.statistics().await, (1, 1, 0));
+    assert!(world.waiting().await == 0);
+}
+
+#[tokio::test]
+async fn it_ends_as_failed_when_the_retries_run_out() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500; 9]);
+    let mut now = sample::at(100);
+    for seconds in [2, 4, 8] {
+        world.clock.set(now);
+        assert_eq!(world.run(&world.task(1)).await, Came::BackIn(seconds));
+        now = now.plus_seconds(u64::from(seconds));
+    }
+    world.clock.set(now);
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    let record = world.record(1).await.unwrap();
+    assert_eq!((record.status, record.attempt_count()), (Status::Failed, 4));
+    assert_eq!(world.statistics().await, (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_message_that_comes_early_goes_back_without_an_attempt() {
+    let world = World::new().await;
+    world.replies(&[sender::retry_after(503, 600)]);
+    assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(600..=660)));
+    world.clock.set(sample::at(110));
+    assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(590..=650)));
+    assert_eq!(world.sender.take().len(), 1);
+}
+
+#[tokio::test]
+async fn a_long_wait_is_parked_where_the_retry_function_finds_it() {
+    let world = World::new().await;
+    world.replies(&[sender::retry_after(429, 3600)]);
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    let record = world.record(1).await.unwrap();
+    assert_eq!(record.status, Status::Retrying);
+    assert_eq!(record.due_at, record.next_retry_at);
+    assert!(record.next_retry_at.unwrap() >= sample::at(3700));
+    assert_eq!(world.waiting().await, 1);
+
+    world.clock.set(record.next_retry_at.unwrap());
+    assert_eq!(world.run(&world.again(1)).await, Came::Acknowledged);
+    assert_eq!(world.record(1).await.unwrap().status, Status::Success);
+    assert!(world.waiting().await == 0);
+}
+
+#[tokio::test]
+async fn gone_disables_the_webhook_and_ends_what_still_waits() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500, 410]);
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
+    let current = world.current().await;
+    assert!(!current.is_active);
+    assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointGone));
+    world.clock.set(sample::at(103));
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.run(&world.task(3)).await, Came::Acknowledged);
+    for n in [1, 3] {
+        let record = world.record(n).await.unwrap();
+        assert_eq!(record.status, Status::Failed);
+        assert!(record.error().unwrap().starts_with("endpoint_disabled"));
+    }
+    assert_eq!(world.sender.take().len(), 2);
+    assert_eq!(world.statistics().await, (3, 0, 3));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_deleted_webhook() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500]);
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    let Subscription { user_id, id, .. } = &world.subscription;
+    world.subscriptions.delete(user_id, id).await.unwrap();
+    world.clock.set(sample::at(103));
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
+    assert_eq!(world.sender.take().len(), 1);
+    assert!(world.record(1).await.unwrap().error().unwrap().starts_with("webhook_deleted"));
+    assert!(world.record(2).await.is_none());
+    assert!(world.waiting().await == 0);
+}
+
+#[tokio::test]
+async fn a_blocked_address_is_not_tried_again() {
+    let world = World::new().await;
+    world.replies(&[sender::no_response(Failure::Blocked)]);
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.record(1).await.unwrap().status, Status::Failed);
+
+    // An URL that today's rules refuse never reaches the sender.
+    let mut changed = world.current().await;
+    changed.url = "http://127.0.0.1/".to_owned();
+    changed.version += 1;
+    world.subscriptions.update(&changed, changed.version - 1).await.unwrap();
+    world.sender.take();
+    assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
+    assert!(world.sender.take().is_empty());
+    assert!(world.record(2).await.unwrap().error().unwrap().starts_with("blocked:"));
+}
+
+#[tokio::test]
+async fn a_retry_leased_by_another_copy_is_left_to_it() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500]);
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    world.clock.set(sample::at(103));
+    let lease = webhooks_core::ports::Lease {
+        holder: "another".to_owned(),
+        now: sample::at(103),
+        until: sample::at(178),
+    };
+    world.deliveries.lease(&world.subscription.id, &world.id(1), 1, &lease).await.unwrap();
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.sender.requests().len(), 1);
+    // The holder crashed: when its lease has ended, its message comes back and is handled.
+    world.clock.set(sample::at(178));
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.record(1).await.unwrap().status, Status::Success);
+}
+
+#[tokio::test]
+async fn a_panic_or_a_bad_message_fails_only_itself() {
+    let world = World::new().await;
+    world.sender.script(
+        &world.subscription.url,
+        [Reply::Panic, Reply::Now(sender::status(200)), Reply::Now(sender::status(500))],
+    );
+    let bodies: Vec<String> = (1..=3).map(|n| world.task(n).to_json().unwrap()).collect();
+    let bodies = [bodies, vec!["{}".to_owned()]].concat();
+    let came = world.batch(&bodies).await;
+    assert_eq!(came, [Came::Back, Came::Acknowledged, Came::BackIn(2), Came::Back]);
+    assert!(world.record(1).await.is_none());
+    assert_eq!(world.statistics().await, (2, 1, 0));
+}
+
+#[tokio::test]
+async fn the_breaker_opens_probes_once_and_closes() {
+    let world = World::new().await;
+    let failing = Health {
+        consecutive_failures: OPEN_AFTER_FAILURES - 1,
+        failing_since: Some(sample::at(0)),
+        open_until: None,
+    };
+    let Subscription { user_id, id, .. } = &world.subscription;
+    let healthy = Health::default();
+    world.subscriptions.set_health(user_id, id, &healthy, &failing).await.unwrap();
+    world.sender.statuses(&world.subscription.url, &[500, 200]);
+
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    let open = world.current().await.health;
+    assert_eq!(open.open_until, Some(sample::at(160)));
+
+    // Open: parked without an attempt, and the retry of the first as well.
+    world.clock.set(sample::at(103));
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
+    assert_eq!(world.sender.requests().len(), 1);
+    let parked = world.record(2).await.unwrap();
+    assert_eq!((parked.status, parked.attempt_count()), (Status::Retrying, 0));
+    assert!(parked.next_retry_at.unwrap() >= sample::at(160));
+
+    // Half open: of two that come at once, one probes and closes it, one stays parked.
+    let at = [1, 2].map(|n| world.record(n));
+    let latest = futures::future::join_all(at).await;
+    let latest = latest.iter().flatten().filter_map(|d| d.next_retry_at).max().unwrap();
+    world.clock.set(latest);
+    let bodies = [1, 2].map(|n| world.again(n).to_json().unwrap());
+    assert_eq!(world.batch(&bodies).await, [Came::Acknowledged, Came::Acknowledged]);
+    assert_eq!(world.sender.requests().len(), 2);
+    assert_eq!(world.current().await.health, healthy);
+    let ended = [world.record(1).await.unwrap(), world.record(2).await.unwrap()];
+    assert_eq!(ended.iter().filter(|record| record.has_ended()).count(), 1);
+    let waiting = ended.iter().find(|record| !record.has_ended()).unwrap();
+    assert!(waiting.next_retry_at.unwrap() >= latest.plus_seconds(PROBE_SECONDS));
+    assert_eq!(world.statistics().await, (2, 1, 0));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_for_five_days_is_disabled() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500, 500]);
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    assert!(world.current().await.is_active);
+    world.clock.set(sample::at(100 + DISABLE_AFTER_SECONDS));
+    assert_eq!(world.run(&world.task(2)).await, Came::BackIn(2));
+    let current = world.current().await;
+    assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointFailing));
+    assert!(!current.is_active);
+}

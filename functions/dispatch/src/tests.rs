@@ -1,0 +1,159 @@
+//! The rules of dispatch, over memory ports.
+
+use std::sync::Arc;
+
+use aws_lambda_events::sqs::SqsEvent;
+use serde_json::json;
+use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::ids::DeliveryId;
+use webhooks_core::limits::EVENT_DATA_BYTES;
+use webhooks_core::ports::{DeadLetters, Subscriptions as _};
+use webhooks_testing::{Faulty, MemoryDeadLetters, MemorySubscriptions, MemoryTaskQueue, sample};
+
+use crate::Dispatch;
+
+struct World {
+    subscriptions: MemorySubscriptions,
+    queue: MemoryTaskQueue,
+    dead_letters: MemoryDeadLetters,
+    dispatch: Dispatch,
+}
+
+impl World {
+    fn new() -> Self {
+        let dead_letters = MemoryDeadLetters::default();
+        Self::with(dead_letters.clone(), Arc::new(dead_letters))
+    }
+
+    fn with(dead_letters: MemoryDeadLetters, used: Arc<dyn DeadLetters>) -> Self {
+        let subscriptions = MemorySubscriptions::default();
+        let queue = MemoryTaskQueue::default();
+        let dispatch = Dispatch {
+            subscriptions: Arc::new(subscriptions.clone()),
+            queue: Arc::new(queue.clone()),
+            dead_letters: used,
+        };
+        Self { subscriptions, queue, dead_letters, dispatch }
+    }
+
+    async fn subscribe(&self, user: &str, n: u64, types: &[&str]) -> String {
+        let mut subscription = sample::subscription(user, n);
+        subscription.event_types = types.iter().map(|name| sample::event_type(name)).collect();
+        self.subscriptions.create(&subscription).await.unwrap();
+        subscription.id.to_string()
+    }
+
+    /// Runs a batch; answers with the ids of the records that are to come back.
+    async fn run(&self, bodies: &[String]) -> Vec<String> {
+        let records: Vec<_> = bodies
+            .iter()
+            .enumerate()
+            .map(|(index, body)| {
+                let sent = sample::at(50).millis().to_string();
+                json!({
+                    "messageId": format!("m{index}"), "receiptHandle": "r", "body": body,
+                    "attributes": {"SentTimestamp": sent, "ApproximateReceiveCount": "1"},
+                })
+            })
+            .collect();
+        let event: SqsEvent = serde_json::from_value(json!({ "Records": records })).unwrap();
+        let response = self.dispatch.handle(event).await;
+        response.batch_item_failures.into_iter().map(|f| f.item_identifier).collect()
+    }
+
+    fn sent_to(&self) -> Vec<String> {
+        let mut to: Vec<String> =
+            self.queue.take_tasks().iter().map(|task| task.key().0.to_string()).collect();
+        to.sort();
+        to
+    }
+}
+
+#[tokio::test]
+async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
+    let world = World::new();
+    let wants = world.subscribe("u", 1, &["task.created", "task.deleted"]).await;
+    world.subscribe("u", 2, &["task.deleted"]).await;
+    world.subscribe("v", 3, &["task.created"]).await;
+    let mut paused = sample::subscription("u", 4);
+    paused.is_active = false;
+    world.subscriptions.create(&paused).await.unwrap();
+    let also = world.subscribe("u", 5, &["task.created"]).await;
+
+    assert!(world.run(&[sample::event_body("u", 1)]).await.is_empty());
+    assert_eq!(world.sent_to(), [wants, also]);
+    assert!(world.run(&[sample::event_body("nobody", 1)]).await.is_empty());
+    assert!(world.sent_to().is_empty());
+}
+
+#[tokio::test]
+async fn the_same_event_twice_names_the_same_delivery_and_twins_are_sent_once() {
+    let world = World::new();
+    world.subscribe("u", 1, &["task.created"]).await;
+    let body = sample::event_body("u", 1);
+    assert!(world.run(&[body.clone(), sample::event_body("u", 2), body.clone()]).await.is_empty());
+    let first: Vec<DeliveryId> =
+        world.queue.take_tasks().iter().map(|task| task.key().1.clone()).collect();
+    assert_eq!(first.len(), 2);
+    assert!(world.run(&[body]).await.is_empty());
+    let again = world.queue.take_tasks();
+    assert!(first.contains(again[0].key().1));
+}
+
+#[tokio::test]
+async fn without_an_event_id_the_message_names_the_event() {
+    let world = World::new();
+    world.subscribe("u", 1, &["task.created"]).await;
+    let body = r#"{"event_type":"task.created","user_id":"u","data":{"a": 1.0}}"#.to_owned();
+    assert!(world.run(&[body]).await.is_empty());
+    let DeliveryTask::First(task) = world.queue.take_tasks().remove(0) else { panic!("again") };
+    assert_eq!(task.event_id.as_str(), "m0");
+    assert_eq!(task.delivery_id.moment(), sample::at(50));
+    assert_eq!(task.data.as_str(), r#"{"a":1.0}"#);
+}
+
+#[tokio::test]
+async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
+    let world = World::new();
+    world.subscribe("u", 1, &["task.created"]).await;
+    let large = format!(
+        r#"{{"event_type":"task.created","user_id":"u","data":{{"k":"{}"}}}}"#,
+        "x".repeat(EVENT_DATA_BYTES)
+    );
+    let bodies = ["{".to_owned(), sample::event_body("u", 1), large.clone()];
+    assert!(world.run(&bodies).await.is_empty());
+    assert_eq!(world.queue.take().len(), 1);
+    let letters = world.dead_letters.take();
+    let reasons: Vec<_> = letters.iter().map(|letter| letter.reason).collect();
+    assert_eq!(reasons, ["invalid_json", "data_too_large"]);
+    assert_eq!((&letters[1].body, letters[1].message_id.as_str()), (&large, "m2"));
+}
+
+#[tokio::test]
+async fn what_the_dead_letter_queue_does_not_take_comes_back() {
+    let letters = MemoryDeadLetters::default();
+    let faulty = Faulty::new(letters.clone()).fail_always();
+    let world = World::with(letters, Arc::new(faulty));
+    assert_eq!(world.run(&["{".to_owned()]).await, ["m0"]);
+}
+
+#[tokio::test]
+async fn only_events_whose_tasks_were_refused_for_good_come_back() {
+    let world = World::new();
+    world.subscribe("u", 1, &["task.created"]).await;
+    world.subscribe("v", 2, &["task.created"]).await;
+    world.queue.refuse_next(&[0]);
+    let bodies = [sample::event_body("u", 1), sample::event_body("v", 2)];
+    assert!(world.run(&bodies).await.is_empty(), "a refused entry is sent again");
+    assert_eq!(world.sent_to().len(), 2);
+}
+
+#[tokio::test]
+async fn many_events_share_requests() {
+    let world = World::new();
+    world.subscribe("u", 1, &["task.created"]).await;
+    let bodies: Vec<String> = (1..=10).map(|n| sample::event_body("u", n)).collect();
+    assert!(world.run(&bodies).await.is_empty());
+    assert_eq!(world.queue.batches(), 1);
+    assert_eq!(world.queue.take().len(), 10);
+}

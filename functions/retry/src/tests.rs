@@ -1,0 +1,107 @@
+//! What the retry function sends, and what it leaves alone.
+
+use std::sync::Arc;
+
+use webhooks_core::delivery::Delivery;
+use webhooks_core::ids::DeliveryId;
+use webhooks_core::ports::{Consistency, Deliveries as _, Expect};
+use webhooks_testing::{ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
+
+use crate::{GRACE_SECONDS, PERIOD_SECONDS, Report, Retry};
+
+const NOW: u64 = 100_000;
+
+struct World {
+    clock: ManualClock,
+    deliveries: MemoryDeliveries,
+    queue: MemoryTaskQueue,
+    retry: Retry,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = ManualClock::at(sample::at(NOW));
+        let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
+        let queue = MemoryTaskQueue::default();
+        let retry = Retry {
+            deliveries: Arc::new(deliveries.clone()),
+            queue: Arc::new(queue.clone()),
+            clock: Arc::new(clock.clone()),
+        };
+        Self { clock, deliveries, queue, retry }
+    }
+
+    async fn waits(&self, n: u64, due: u64) -> Delivery {
+        let mut delivery = sample::delivery(&sample::subscription_id("u", 1), n);
+        delivery.wait(sample::at(due), sample::at(due), sample::at(n));
+        self.deliveries.put(&delivery, Expect::Absent).await.unwrap();
+        delivery
+    }
+
+    async fn run(&self) -> (Report, Vec<(DeliveryId, u32)>) {
+        let report = self.retry.handle().await.unwrap();
+        let mut sent: Vec<_> = self
+            .queue
+            .take()
+            .into_iter()
+            .map(|outgoing| (outgoing.task.key().1.clone(), outgoing.delay_seconds))
+            .collect();
+        sent.sort_by_key(|(_, delay)| *delay);
+        (report, sent)
+    }
+}
+
+#[tokio::test]
+async fn what_falls_due_before_the_next_run_is_sent_to_the_second() {
+    let world = World::new();
+    let soon = world.waits(1, NOW + 1).await;
+    let last = world.waits(2, NOW + PERIOD_SECONDS).await;
+    world.waits(3, NOW + PERIOD_SECONDS + 1).await;
+    let (report, sent) = world.run().await;
+    assert_eq!(sent, [(soon.id, 1), (last.id, 300)]);
+    assert_eq!(report, Report { sent: 2, sent_again: 0, refused: 0 });
+}
+
+#[tokio::test]
+async fn what_was_just_sent_is_left_alone_and_what_was_lost_is_sent_again_once() {
+    let world = World::new();
+    world.waits(1, NOW).await;
+    world.waits(2, NOW - GRACE_SECONDS + 1).await;
+    let lost = world.waits(3, NOW - GRACE_SECONDS).await;
+    let (report, sent) = world.run().await;
+    assert_eq!(sent, [(lost.id.clone(), 0)]);
+    assert_eq!(report, Report { sent: 0, sent_again: 1, refused: 0 });
+
+    // Its moment is the same; only the index was told that it has been seen to.
+    let stored = world.deliveries.get(&lost.subscription_id, &lost.id, Consistency::Strong);
+    let stored = stored.await.unwrap().unwrap();
+    assert_eq!((stored.next_retry_at, stored.due_at), (lost.next_retry_at, Some(sample::at(NOW))));
+    assert!(!world.run().await.1.iter().any(|(id, _)| *id == lost.id));
+
+    // Lost once more: again after the grace.
+    world.clock.set(sample::at(NOW + GRACE_SECONDS));
+    assert_eq!(world.run().await.0.sent_again, 3);
+}
+
+#[tokio::test]
+async fn a_refused_task_is_not_moved_so_that_the_next_run_sends_it() {
+    let world = World::new();
+    world.waits(1, NOW - GRACE_SECONDS).await;
+    for _ in 0..3 {
+        // Each of the three tries is refused.
+        world.queue.refuse_next(&[0]);
+    }
+    let (report, sent) = world.run().await;
+    // The queue refuses once and takes the second try.
+    assert_eq!((report.sent_again, sent.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_thousand_rows_are_all_sent() {
+    let world = World::new();
+    for n in 0..1000 {
+        world.waits(n, NOW + 1 + n % 300).await;
+    }
+    let (report, sent) = world.run().await;
+    assert_eq!((report.sent, sent.len()), (1000, 1000));
+}

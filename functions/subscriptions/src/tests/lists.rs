@@ -1,0 +1,156 @@
+//! Listing webhooks, and looking at one.
+
+use serde_json::{Value, json};
+use webhooks_api::testing::Call;
+use webhooks_core::ids::SubscriptionId;
+use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::ports::{Clock as _, Deliveries as _};
+use webhooks_core::statistics::Counts;
+use webhooks_core::time::Timestamp;
+
+use super::{FIELDS, GET, LIST, World, text};
+use std::time::Duration;
+
+async fn page(world: &World, query: &str) -> (Vec<String>, Option<String>) {
+    let reply = world.send(Call::to(LIST).query(query)).await;
+    assert_eq!(reply.status(), 200, "{query}: {reply:?}");
+    let body = reply.json();
+    assert_eq!(body.as_object().unwrap().len(), 2);
+    let ids = body["items"].as_array().unwrap().iter().map(|item| text(&item["id"])).collect();
+    let cursor = &body["next_cursor"];
+    assert!(cursor.is_string() || cursor.is_null());
+    (ids, cursor.as_str().map(str::to_owned))
+}
+
+/// Creates webhooks a millisecond apart, and answers with their ids, oldest first.
+async fn webhooks(world: &World, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        world.clock.advance(Duration::from_millis(1));
+        ids.push(world.create("alice").await);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_list_is_newest_first_and_only_of_the_caller() {
+    let world = World::new();
+    assert_eq!(page(&world, "").await, (Vec::new(), None));
+    let mut ids = webhooks(&world, 3).await;
+    world.create("bob").await;
+    ids.reverse();
+    assert_eq!(page(&world, "").await, (ids.clone(), None));
+    let reply = world.send(Call::to(LIST)).await;
+    let first = reply.json()["items"][0].clone();
+    let mut names: Vec<&String> = first.as_object().unwrap().keys().collect();
+    let mut expected = FIELDS.to_vec();
+    names.sort();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn pages_are_complete_although_webhooks_are_made_in_between() {
+    let world = World::new();
+    let mut expected = webhooks(&world, 60).await;
+    expected.reverse();
+    assert_eq!(page(&world, "").await.0.len(), 50, "the default");
+    assert_eq!(page(&world, "limit=100").await, (expected.clone(), None));
+    for limit in [1, 7, 59, 60] {
+        let mut seen = Vec::new();
+        let mut query = format!("limit={limit}");
+        loop {
+            let (ids, next) = page(&world, &query).await;
+            seen.extend(ids);
+            let Some(next) = next else { break };
+            if seen.len() < 40 && world.subscriptions.snapshot().len() < WEBHOOKS_PER_USER {
+                webhooks(&world, 1).await;
+            }
+            query = format!("limit={limit}&cursor={next}");
+        }
+        // Those that are new at the start of this round come first; none is missing or shown twice.
+        let new = seen.len() - expected.len();
+        assert_eq!(seen[new..], expected, "{limit}");
+        seen.dedup();
+        assert_eq!(seen.len(), new + expected.len());
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_is_only_for_its_own_list() {
+    let world = World::new();
+    webhooks(&world, 2).await;
+    let (_, cursor) = page(&world, "limit=1").await;
+    let query = format!("cursor={}", cursor.unwrap());
+    assert_eq!(page(&world, &query).await.0.len(), 1);
+    let reply = world.send(Call::to(LIST).by("bob").query(&query)).await;
+    assert_eq!((reply.status(), reply.fields()), (422, vec!["cursor".to_owned()]));
+    // A position that no list of ours has, with a check that fits.
+    let forged =
+        webhooks_core::cursor::encode(webhooks_core::cursor::List(&["alice", "webhooks"]), "x");
+    for cursor in [forged.as_str(), "", "x", "%00"] {
+        let reply = world.send(Call::to(LIST).query(&format!("cursor={cursor}"))).await;
+        assert_eq!(reply.fields(), ["cursor"]);
+    }
+}
+
+#[tokio::test]
+async fn every_bad_parameter_is_named() {
+    let world = World::new();
+    let reply = world.send(Call::to(LIST).query("page=2&limit=0&cursor=x&limit=7&sort=%zz")).await;
+    assert_eq!(reply.problem(), "invalid-fields");
+    let mut fields = reply.fields();
+    fields.sort();
+    assert_eq!(fields, ["cursor", "limit", "limit", "page", "sort"]);
+}
+
+#[tokio::test]
+async fn a_webhook_is_shown_with_its_statistics() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    let webhook = world.get(&id).await;
+    let names: Vec<&str> = FIELDS.iter().copied().chain(["statistics"]).collect();
+    assert!(names.iter().all(|name| webhook.get(name).is_some()), "{webhook}");
+    assert_eq!(webhook.as_object().unwrap().len(), names.len());
+    assert_eq!(
+        webhook["statistics"],
+        json!({
+            "total_deliveries": 0,
+            "successful_deliveries": 0,
+            "failed_deliveries": 0,
+            "retrying_deliveries": 0,
+            "success_rate": null,
+            "last_delivery_at": null,
+        })
+    );
+
+    let now = world.clock.now();
+    count(&world, &id, now, Counts { total: 6, success: 2, failed: 1 }).await;
+    let too_old = now.minus(world.api.retention + Duration::from_secs(3600));
+    count(&world, &id, too_old, Counts { total: 100, success: 100, failed: 0 }).await;
+    assert_eq!(
+        world.get(&id).await["statistics"],
+        json!({
+            "total_deliveries": 6,
+            "successful_deliveries": 2,
+            "failed_deliveries": 1,
+            "retrying_deliveries": 3,
+            "success_rate": 66.67,
+            "last_delivery_at": now.to_string(),
+        })
+    );
+}
+
+async fn count(world: &World, id: &str, at: Timestamp, counts: Counts) {
+    let id: SubscriptionId = id.parse().unwrap();
+    world.deliveries.count(&id, at.hour(), counts, at, at).await.unwrap();
+}
+
+#[tokio::test]
+async fn looking_at_a_webhook_takes_no_parameters() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    let reply = world.send(Call::to(GET).with("id", &id).query("expand=1")).await;
+    assert_eq!((reply.status(), reply.fields()), (422, vec!["expand".to_owned()]));
+    assert_eq!(world.get(&id).await["disabled_reason"], Value::Null);
+}

@@ -1,0 +1,119 @@
+//! A table that others use at the same time, or that does not answer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use webhooks_core::breaker::Health;
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::subscription::{Patch, Subscription};
+use webhooks_testing::MemorySubscriptions;
+
+/// What others do just before an update.
+#[derive(Clone, Copy)]
+pub(super) enum Meddler {
+    /// They change the description, in this many updates.
+    Changes(usize),
+    /// They delete the webhook.
+    Deletes,
+    /// The table does not answer.
+    Unplugs,
+    /// The row cannot be read.
+    Garbles,
+}
+
+pub(super) struct Meddling {
+    pub(super) inner: MemorySubscriptions,
+    pub(super) meddler: Meddler,
+    pub(super) updates: AtomicUsize,
+}
+
+impl Meddling {
+    async fn meddle(&self, seen: &Subscription) -> Result<(), StoreError> {
+        let number = self.updates.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.meddler {
+            Meddler::Changes(times) if number <= times => {
+                let now = self.inner.get(&seen.user_id, &seen.id, Consistency::Strong).await?;
+                let mut row = now.unwrap();
+                let version = row.version;
+                let description = Some(Some(format!("change {number} of others")));
+                row.apply(Patch { description, ..Patch::default() }, row.updated_at);
+                assert_eq!(self.inner.update(&row, version).await?, Written::Yes);
+            }
+            Meddler::Deletes => assert!(self.inner.delete(&seen.user_id, &seen.id).await?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Subscriptions for Meddling {
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+        self.inner.create(subscription).await
+    }
+
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        match self.meddler {
+            Meddler::Unplugs => Err(StoreError::Unavailable("throttled at 10.0.0.1".to_owned())),
+            Meddler::Garbles => Err(StoreError::Undecodable {
+                key: format!("{user_id}/{id}"),
+                reason: "at 10.0.0.1".to_owned(),
+            }),
+            _ => self.inner.get(user_id, id, consistency).await,
+        }
+    }
+
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+        self.inner.page(user_id, limit, before).await
+    }
+
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.inner.all_of(user_id).await
+    }
+
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        self.meddle(subscription).await?;
+        self.inner.update(subscription, expected_version).await
+    }
+
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError> {
+        self.inner.set_health(user_id, id, expected, health).await
+    }
+
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
+        self.inner.delete(user_id, id).await
+    }
+
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError> {
+        self.inner.sweep(limit, after).await
+    }
+
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        self.inner.forget(user_id, id).await
+    }
+}

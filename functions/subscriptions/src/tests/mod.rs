@@ -1,0 +1,99 @@
+//! The routes of this function, over the tables in memory, in the JSON of API Gateway.
+
+mod lists;
+mod meddling;
+mod routes;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use webhooks_api::testing::{Call, Reply};
+use webhooks_core::ports::Subscriptions;
+use webhooks_core::target::TargetPolicy;
+use webhooks_testing::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom};
+
+use crate::SubscriptionsApi;
+
+const CREATE: &str = "POST /api/webhooks";
+const LIST: &str = "GET /api/webhooks";
+const GET: &str = "GET /api/webhooks/{id}";
+const PATCH: &str = "PATCH /api/webhooks/{id}";
+const DELETE: &str = "DELETE /api/webhooks/{id}";
+const ROTATE: &str = "POST /api/webhooks/{id}/rotate-secret";
+
+/// Every field of a webhook, in the order of the contract.
+const FIELDS: [&str; 10] = [
+    "id",
+    "url",
+    "event_types",
+    "description",
+    "is_active",
+    "disabled_reason",
+    "retry_count",
+    "timeout_seconds",
+    "created_at",
+    "updated_at",
+];
+
+struct World {
+    api: SubscriptionsApi,
+    subscriptions: MemorySubscriptions,
+    deliveries: MemoryDeliveries,
+    clock: ManualClock,
+}
+
+impl World {
+    fn new() -> Self {
+        let subscriptions = MemorySubscriptions::default();
+        Self::over(subscriptions.clone(), Arc::new(subscriptions))
+    }
+
+    /// The function sees `port`, the tests see `subscriptions`.
+    fn over(subscriptions: MemorySubscriptions, port: Arc<dyn Subscriptions>) -> Self {
+        let clock = ManualClock::default();
+        let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
+        let api = SubscriptionsApi {
+            subscriptions: port,
+            deliveries: Arc::new(deliveries.clone()),
+            clock: Arc::new(clock.clone()),
+            random: Arc::new(SeededRandom::new(1)),
+            policy: TargetPolicy::Strict,
+            retention: Duration::from_secs(30 * 24 * 60 * 60),
+        };
+        Self { api, subscriptions, deliveries, clock }
+    }
+
+    /// Sends a request, and checks what holds of every answer.
+    async fn send(&self, call: Call) -> Reply {
+        let request = call.request();
+        let shows_secret = matches!(request.route_key.as_deref(), Some(CREATE | ROTATE));
+        let reply = Reply::of(&self.api.handle(request).await);
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        let shown = reply.text().matches("whsec_").count();
+        assert_eq!(shown, usize::from(shows_secret && reply.status() < 300), "{reply:?}");
+        reply
+    }
+
+    /// Creates a webhook and answers with its id.
+    async fn create(&self, user: &str) -> String {
+        let reply = self.send(Call::to(CREATE).by(user).body(&wish())).await;
+        assert_eq!(reply.status(), 201);
+        text(&reply.json()["id"])
+    }
+
+    async fn get(&self, id: &str) -> Value {
+        let reply = self.send(Call::to(GET).with("id", id)).await;
+        assert_eq!(reply.status(), 200);
+        reply.json()
+    }
+}
+
+fn wish() -> Value {
+    json!({"url": "https://hooks.example.com/in", "event_types": ["task.created"]})
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}

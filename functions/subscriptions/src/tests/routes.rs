@@ -1,0 +1,151 @@
+//! What holds of every route of this function.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use webhooks_api::testing::{Call, Reply};
+use webhooks_api::{ROUTES, Route};
+use webhooks_core::problem::Problem;
+use webhooks_testing::sample;
+
+use super::{CREATE, PATCH, World, wish};
+
+fn routes() -> Vec<String> {
+    let own = ROUTES.iter().filter(|route| route.function == "subscriptions");
+    own.map(Route::key).collect()
+}
+
+/// A request to a route that has all it needs.
+fn call(route: &str, id: &str) -> Call {
+    let call = Call::to(route);
+    let call = if route.contains("{id}") { call.with("id", id) } else { call };
+    match route {
+        CREATE => call.body(&wish()),
+        PATCH => call.body(&json!({"retry_count": 1})),
+        _ => call,
+    }
+}
+
+#[tokio::test]
+async fn every_route_is_answered_and_only_to_somebody() {
+    for route in routes() {
+        let world = World::new();
+        let id = world.create("alice").await;
+        let reply = world.send(call(&route, &id).by_nobody()).await;
+        assert_eq!((reply.status(), reply.problem().as_str()), (401, "unauthorized"), "{route}");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        let reply = world.send(call(&route, &id)).await;
+        assert!((200..300).contains(&reply.status()), "{route}: {reply:?}");
+    }
+    let reply = World::new().send(Call::to("PUT /api/webhooks")).await;
+    assert_eq!(reply.problem(), "not-found");
+}
+
+#[tokio::test]
+async fn what_is_somebody_elses_answers_as_what_is_missing() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    let missing = sample::subscription_id("bob", 1);
+    for route in routes().iter().filter(|route| route.contains("{id}")) {
+        // Not even the words about a bad body or query tell them apart.
+        for spoil in [
+            Call::clone,
+            |call: &Call| call.clone().text("{"),
+            |call: &Call| call.clone().query("x=1"),
+        ] {
+            let send = |id: &str| world.send(spoil(&call(route, id).by("bob")));
+            let expected = send(missing.as_str()).await;
+            assert!(expected.status() >= 400);
+            for other in [id.as_str(), "x", "", "..", &id.to_lowercase()] {
+                assert_eq!(send(other).await, expected, "{route} {other}");
+            }
+        }
+        assert_eq!(world.send(call(route, &id).by("bob")).await.problem(), "not-found");
+    }
+    assert_eq!(world.subscriptions.snapshot().len(), 1);
+    assert_eq!(world.subscriptions.snapshot()[0].version, 1);
+}
+
+#[tokio::test]
+async fn the_handler_can_be_spawned() {
+    fn spawnable<T: Send>(future: T) -> T {
+        future
+    }
+    let world = World::new();
+    let response = spawnable(world.api.handle(Call::to("GET /api/webhooks").request())).await;
+    assert_eq!(Reply::of(&response).status(), 200);
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        ".{0,20}".prop_map(Into::into),
+        "https?://[a-z0-9.:/@\\[\\]]{0,20}".prop_map(Into::into),
+        Just("task.created".into()),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            proptest::collection::hash_map(".{0,5}", inner, 0..4)
+                .prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+fn any_body() -> impl Strategy<Value = String> {
+    let field = prop_oneof![
+        proptest::sample::select(vec![
+            "url",
+            "event_types",
+            "description",
+            "retry_count",
+            "timeout_seconds",
+            "is_active",
+            "overlap_seconds",
+        ])
+        .prop_map(str::to_owned),
+        ".{0,8}",
+    ];
+    let object = proptest::collection::hash_map(field, any_value(), 0..8);
+    prop_oneof![
+        object.prop_map(|map| map.into_iter().collect::<Value>().to_string()),
+        any_value().prop_map(|value| value.to_string()),
+        ".{0,60}",
+        "[\\[\\]{}\",:0-9eE.+\\\\-]{0,60}",
+    ]
+}
+
+fn any_query() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), "(limit|cursor|page)?=?[0-9A-Za-z_%&=+-]{0,30}", ".{0,30}",]
+}
+
+proptest! {
+    #[test]
+    fn no_request_panics_and_every_refusal_is_a_known_problem(
+        route in proptest::sample::select(routes()),
+        body in any_body(), query in any_query(), encoded in any::<bool>(), id in ".{0,40}",
+        own in any::<bool>(), user in ".{0,10}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            let known = world.create("alice").await;
+            let user = if own { "alice".to_owned() } else { user };
+            let id = if own { known } else { id };
+            let call = Call::to(&route).by(&user).with("id", &id).query(&query);
+            let call = if encoded { call.bytes(body.as_bytes()) } else { call.text(&body) };
+            let reply = world.send(call).await;
+            if reply.status() >= 300 {
+                let kind = reply.json()["type"].clone();
+                let status = reply.status();
+                let known = Problem::examples().iter().any(|problem| {
+                    let details = problem.details();
+                    details.kind == kind && u64::from(details.status) == status
+                });
+                assert!(known && status < 500, "{reply:?}");
+            }
+        });
+    }
+}

@@ -1,0 +1,315 @@
+//! Creating, changing and deleting webhooks, and new secrets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use webhooks_api::testing::{Call, Reply};
+use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::ports::{Clock as _, Subscriptions as _};
+use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_testing::{MemorySubscriptions, sample};
+
+use super::meddling::{Meddler, Meddling};
+use super::{CREATE, DELETE, FIELDS, GET, PATCH, ROTATE, World, text, wish};
+use crate::CHANGE_TRIES;
+
+async fn patch(world: &World, id: &str, body: &Value) -> Reply {
+    world.send(Call::to(PATCH).with("id", id).body(body)).await
+}
+
+async fn rotate(world: &World, id: &str, body: &Value) -> Reply {
+    world.send(Call::to(ROTATE).with("id", id).body(body)).await
+}
+
+fn stored(world: &World) -> Subscription {
+    let mut rows = world.subscriptions.snapshot();
+    assert_eq!(rows.len(), 1);
+    rows.remove(0)
+}
+
+#[tokio::test]
+async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
+    let world = World::new();
+    let reply = world.send(Call::to(CREATE).body(&wish())).await;
+    assert_eq!(reply.status(), 201);
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    let mut body = reply.json();
+    let row = stored(&world);
+    assert_eq!(body["secret"], row.secrets[0].secret.expose());
+    assert_eq!(reply.header("location").unwrap(), format!("/api/webhooks/{}", row.id));
+    assert_eq!(row.user_id.as_str(), "alice");
+    let now = world.clock.now().to_string();
+    let webhook = json!({
+        "id": row.id,
+        "url": "https://hooks.example.com/in",
+        "event_types": ["task.created"],
+        "description": null,
+        "is_active": true,
+        "disabled_reason": null,
+        "retry_count": 3,
+        "timeout_seconds": 10,
+        "created_at": now,
+        "updated_at": now,
+    });
+    body.as_object_mut().unwrap().remove("secret");
+    assert_eq!(body, webhook);
+    let at = |name: &str| reply.text().find(&format!("\"{name}\":")).unwrap();
+    assert!(FIELDS.is_sorted_by_key(|name| at(name)), "in the order of the contract");
+
+    let mut shown = world.get(row.id.as_str()).await;
+    shown.as_object_mut().unwrap().remove("statistics");
+    assert_eq!(shown, webhook);
+}
+
+#[tokio::test]
+async fn a_webhook_is_created_as_asked_for_also_in_base64() {
+    let world = World::new();
+    let wish = json!({
+        "url": "https://bücher.example/ö?q=1", "event_types": ["sync.completed", "email.sent"],
+        "description": "für mich", "retry_count": 0, "timeout_seconds": 60,
+    });
+    let reply = world.send(Call::to(CREATE).bytes(wish.to_string().as_bytes())).await;
+    assert_eq!(reply.status(), 201);
+    for (name, value) in wish.as_object().unwrap() {
+        assert_eq!(reply.json()[name], *value);
+    }
+}
+
+#[tokio::test]
+async fn every_bad_field_of_a_new_webhook_is_named() {
+    let world = World::new();
+    let reply = world
+        .send(Call::to(CREATE).body(&json!({
+            "url": "http://localhost/", "event_types": ["task.eaten"], "description": 1,
+            "retry_count": 11, "timeout_seconds": "10", "is_active": true, "secret": "mine",
+        })))
+        .await;
+    assert_eq!((reply.status(), reply.problem().as_str()), (422, "invalid-fields"));
+    let named = ["url", "event_types", "description", "retry_count", "timeout_seconds"];
+    assert_eq!(reply.fields(), [&named[..], &["is_active", "secret"]].concat());
+    assert!(world.subscriptions.snapshot().is_empty());
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_object_are_refused_everywhere() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    for route in [CREATE, PATCH, ROTATE] {
+        let call = || Call::to(route).with("id", &id);
+        for bad in ["[]", "null", "{", "{\"url\"", "\"x\"", " ", "{} {}"] {
+            let reply = world.send(call().text(bad)).await;
+            assert_eq!((reply.status(), reply.problem().as_str()), (400, "invalid-json"), "{bad}");
+            assert!(reply.json()["detail"].is_string());
+        }
+        let reply = world.send(call().bytes(&[b'{', 0xff, b'}'])).await;
+        assert_eq!(reply.problem(), "invalid-json");
+        let reply = world.send(call().text(r#"{"url":1,"url":2}"#)).await;
+        assert_eq!(reply.fields(), ["url"]);
+        let large = json!({"description": "x".repeat(64 * 1024)});
+        let reply = world.send(call().body(&large)).await;
+        assert_eq!((reply.status(), reply.problem().as_str()), (413, "body-too-large"));
+    }
+    for route in [CREATE, PATCH] {
+        let reply = world.send(Call::to(route).with("id", &id)).await;
+        assert_eq!(reply.json()["detail"], "the body is empty");
+    }
+}
+
+#[tokio::test]
+async fn a_user_has_at_most_a_hundred() {
+    let world = World::new();
+    for n in 0..WEBHOOKS_PER_USER as u64 {
+        world.subscriptions.create(&sample::subscription("alice", n)).await.unwrap();
+    }
+    let reply = world.send(Call::to(CREATE).body(&wish())).await;
+    assert_eq!((reply.status(), reply.problem().as_str()), (409, "webhook-limit-reached"));
+    world.create("bob").await;
+    let one = sample::subscription_id("alice", 5);
+    assert_eq!(world.send(Call::to(DELETE).with("id", one.as_str())).await.status(), 204);
+    world.create("alice").await;
+}
+
+#[tokio::test]
+async fn a_patch_changes_what_it_names_and_nothing_else() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    let mut expected = world.get(&id).await;
+    expected.as_object_mut().unwrap().remove("statistics");
+    for change in [
+        json!({"url": "https://other.example.com/"}),
+        json!({"event_types": ["email.sent", "email.received"]}),
+        json!({"description": "mine"}),
+        json!({"description": null}),
+        json!({"retry_count": 0}),
+        json!({"timeout_seconds": 1}),
+        json!({"is_active": false}),
+        json!({"is_active": true, "retry_count": 10}),
+        json!({}),
+    ] {
+        let now = world.clock.advance(Duration::from_secs(1));
+        for (name, value) in change.as_object().unwrap() {
+            expected[name] = value.clone();
+        }
+        expected["updated_at"] = now.to_string().into();
+        let reply = patch(&world, &id, &change).await;
+        assert_eq!((reply.status(), reply.json()), (200, expected.clone()), "{change}");
+        let mut shown = world.get(&id).await;
+        shown.as_object_mut().unwrap().remove("statistics");
+        assert_eq!(shown, expected);
+    }
+}
+
+#[tokio::test]
+async fn activating_a_disabled_webhook_forgets_why_it_was_disabled() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    let mut row = stored(&world);
+    row.disable(DisabledReason::EndpointGone, world.clock.now());
+    world.subscriptions.update(&row, 1).await.unwrap();
+    let webhook = world.get(&id).await;
+    assert_eq!(webhook["is_active"], false);
+    assert_eq!(webhook["disabled_reason"], "endpoint_gone");
+    let webhook = patch(&world, &id, &json!({"is_active": true})).await.json();
+    assert_eq!(webhook["is_active"], true);
+    assert_eq!(webhook["disabled_reason"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_bad_patch_names_every_field_and_changes_nothing() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    let before = world.get(&id).await;
+    let body = json!({
+        "url": null, "event_types": ["task.created", "task.created"], "description": [],
+        "retry_count": 1.5, "timeout_seconds": 61, "is_active": "no", "id": "x",
+    });
+    let reply = patch(&world, &id, &body).await;
+    assert_eq!(reply.status(), 422);
+    let named = ["url", "event_types", "description", "retry_count", "timeout_seconds"];
+    assert_eq!(reply.fields(), [&named[..], &["is_active", "id"]].concat());
+    assert_eq!(world.get(&id).await, before);
+}
+
+fn meddled(meddler: Meddler) -> (World, Arc<Meddling>) {
+    let inner = MemorySubscriptions::default();
+    let updates = AtomicUsize::new(0);
+    let port = Arc::new(Meddling { inner: inner.clone(), meddler, updates });
+    (World::over(inner, port.clone()), port)
+}
+
+#[tokio::test]
+async fn a_change_that_is_overtaken_is_made_on_what_stands_there_then() {
+    let (world, _) = meddled(Meddler::Changes(CHANGE_TRIES - 1));
+    let id = world.create("alice").await;
+    let reply = patch(&world, &id, &json!({"retry_count": 7})).await;
+    assert_eq!((reply.status(), &reply.json()["retry_count"]), (200, &json!(7)));
+    assert_eq!(reply.json()["description"], "change 4 of others");
+    let row = stored(&world);
+    assert_eq!((row.retry_count, row.version), (7, 6));
+    assert_eq!(row.description.as_deref(), Some("change 4 of others"));
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_overtaken_shows_the_secret_that_is_stored() {
+    let (world, _) = meddled(Meddler::Changes(2));
+    let id = world.create("alice").await;
+    let reply = rotate(&world, &id, &json!({})).await;
+    let row = stored(&world);
+    assert_eq!(row.secrets.len(), 2);
+    assert_eq!(reply.json()["secret"], row.secrets[0].secret.expose());
+}
+
+#[tokio::test]
+async fn a_change_that_is_always_overtaken_is_a_conflict() {
+    let (world, port) = meddled(Meddler::Changes(usize::MAX));
+    let id = world.create("alice").await;
+    for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
+        port.updates.store(0, Ordering::SeqCst);
+        let reply = world.send(Call::to(route).with("id", &id).body(&body)).await;
+        assert_eq!((reply.status(), reply.problem().as_str()), (409, "edit-conflict"));
+        assert_eq!(port.updates.load(Ordering::SeqCst), CHANGE_TRIES);
+    }
+    assert_eq!(stored(&world).secrets.len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_of_what_is_deleted_meanwhile_finds_nothing() {
+    let (world, _) = meddled(Meddler::Deletes);
+    let id = world.create("alice").await;
+    assert_eq!(patch(&world, &id, &json!({})).await.problem(), "not-found");
+}
+
+#[tokio::test]
+async fn a_table_that_fails_is_told_only_by_kind() {
+    for (meddler, status, kind) in
+        [(Meddler::Unplugs, 503, "unavailable"), (Meddler::Garbles, 500, "internal")]
+    {
+        let (world, _) = meddled(meddler);
+        let id = world.create("alice").await;
+        let reply = world.send(Call::to(GET).with("id", &id)).await;
+        assert_eq!((reply.status(), reply.problem().as_str()), (status, kind));
+        assert!(!reply.text().contains("10.0.0.1") && !reply.text().contains(&id));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_webhook_is_gone() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    let reply = world.send(Call::to(DELETE).with("id", &id)).await;
+    assert_eq!((reply.status(), reply.text()), (204, ""));
+    assert!(world.subscriptions.snapshot().is_empty());
+    for route in [GET, DELETE] {
+        let reply = world.send(Call::to(route).with("id", &id)).await;
+        assert_eq!(reply.problem(), "not-found");
+    }
+}
+
+#[tokio::test]
+async fn a_new_secret_signs_beside_the_old_one_for_as_long_as_asked() {
+    for (body, overlap) in [
+        (Some(json!({})), 86_400),
+        (None, 86_400),
+        (Some(json!({"overlap_seconds": 604_800})), 604_800),
+        (Some(json!({"overlap_seconds": 60})), 60),
+        (Some(json!({"overlap_seconds": 0})), 0),
+    ] {
+        let world = World::new();
+        let id = world.create("alice").await;
+        let old = stored(&world).secrets[0].secret.expose().to_owned();
+        let call = Call::to(ROTATE).with("id", &id);
+        let call = body.iter().fold(call, Call::body);
+        let reply = world.send(call).await;
+        assert_eq!(reply.status(), 200);
+        let new = text(&reply.json()["secret"]);
+        assert!(new.starts_with("whsec_") && new != old);
+        assert_eq!(reply.json().as_object().unwrap().len(), FIELDS.len() + 1);
+        let now = world.clock.now();
+        let signing = |at| -> Vec<String> {
+            let secrets = stored(&world).secrets;
+            let signing = secrets.iter().filter(|secret| secret.signs_at(at));
+            signing.map(|secret| secret.secret.expose().to_owned()).collect()
+        };
+        assert_eq!(signing(now.plus_seconds(overlap)), std::slice::from_ref(&new));
+        if overlap > 0 {
+            assert_eq!(signing(now.plus_seconds(overlap - 1)), [new, old]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bad_overlap_is_refused() {
+    let world = World::new();
+    let id = world.create("alice").await;
+    for bad in [json!(-1), json!(604_801), json!(1.5), json!("60"), json!(null)] {
+        let reply = rotate(&world, &id, &json!({"overlap_seconds": bad})).await;
+        assert_eq!((reply.status(), reply.fields()), (422, vec!["overlap_seconds".to_owned()]));
+    }
+    let reply = rotate(&world, &id, &json!({"overlap_seconds": -1, "secret": "mine"})).await;
+    assert_eq!(reply.fields(), ["overlap_seconds", "secret"]);
+    let reply = rotate(&world, &id, &json!({"secret": "mine"})).await;
+    assert_eq!(reply.fields(), ["secret"]);
+    assert_eq!(stored(&world).secrets.len(), 1);
+}

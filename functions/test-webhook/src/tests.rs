@@ -1,0 +1,119 @@
+//! One test, one attempt, one row of history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use webhooks_core::delivery::{Status, Trigger};
+use webhooks_core::outbound::Failure;
+use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Subscriptions as _};
+use webhooks_core::statistics::Statistics;
+use webhooks_core::target::TargetPolicy;
+use webhooks_testing::sender::{self, Reply};
+use webhooks_testing::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, ScriptedSender, SeededRandom, sample,
+};
+
+use crate::TestWebhook;
+
+struct World {
+    deliveries: MemoryDeliveries,
+    sender: ScriptedSender,
+    function: TestWebhook,
+    id: String,
+    url: String,
+}
+
+impl World {
+    async fn new(timeout_seconds: u32) -> Self {
+        let clock = ManualClock::at(sample::at(100));
+        let subscriptions = MemorySubscriptions::default();
+        let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
+        let sender = ScriptedSender::default();
+        let function = TestWebhook {
+            subscriptions: Arc::new(subscriptions.clone()),
+            deliveries: Arc::new(deliveries.clone()),
+            sender: Arc::new(sender.clone()),
+            clock: Arc::new(clock),
+            random: Arc::new(SeededRandom::new(1)),
+            policy: TargetPolicy::Strict,
+            retention: Duration::from_secs(3600),
+        };
+        let mut subscription = sample::subscription("u", 1);
+        subscription.timeout_seconds = timeout_seconds;
+        subscriptions.create(&subscription).await.unwrap();
+        let (id, url) = (subscription.id.to_string(), subscription.url);
+        Self { deliveries, sender, function, id, url }
+    }
+
+    async fn call(&self, user: &str, id: &str, body: Option<&str>) -> (u64, Value) {
+        let route = "POST /api/webhooks/{id}/test";
+        let event = json!({
+            "version": "2.0", "routeKey": route, "rawPath": format!("/api/webhooks/{id}/test"),
+            "rawQueryString": "", "headers": {}, "pathParameters": {"id": id}, "body": body,
+            "requestContext": {
+                "routeKey": route, "http": {"method": "POST"},
+                "authorizer": {"jwt": {"claims": {"sub": user}, "scopes": null}},
+            },
+            "isBase64Encoded": false,
+        });
+        let response = self.function.handle(serde_json::from_value(event).unwrap()).await;
+        let response = serde_json::to_value(response).unwrap();
+        let body = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        (response["statusCode"].as_u64().unwrap(), body)
+    }
+}
+
+#[tokio::test]
+async fn a_success_is_answered_recorded_and_counted() {
+    let world = World::new(60).await;
+    let (status, body) = world.call("u", &world.id, None).await;
+    assert_eq!(status, 200);
+    let history = world.deliveries.snapshot();
+    assert_eq!(history.len(), 1);
+    let delivery = &history[0].delivery;
+    assert_eq!(
+        body,
+        json!({
+            "success": true, "status_code": 200, "duration_ms": 5, "error": null,
+            "delivery_id": delivery.id,
+        })
+    );
+    assert_eq!((delivery.trigger, delivery.status), (Trigger::Test, Status::Success));
+    let hours = world.deliveries.counters(&delivery.subscription_id, sample::start()).await;
+    assert_eq!(Statistics::of(&hours.unwrap()).counts.success, 1);
+    // The gateway cuts off at 30 s, so the wait is shorter than the webhook's own.
+    let request = world.sender.take().remove(0);
+    assert_eq!(request.timeout, Duration::from_secs(25));
+    assert!(request.body.contains(r#""event_type":"email.received""#));
+}
+
+#[tokio::test]
+async fn a_failure_is_told_and_never_tried_again() {
+    let world = World::new(10).await;
+    world.sender.script(&world.url, [Reply::Now(sender::status(500))]);
+    let (status, body) = world.call("u", &world.id, Some("{}")).await;
+    assert_eq!((status, &body["success"], &body["status_code"]), (200, &json!(false), &json!(500)));
+    world.sender.script(&world.url, [Reply::Now(sender::no_response(Failure::Timeout))]);
+    let (_, body) = world.call("u", &world.id, Some("")).await;
+    assert_eq!(body["status_code"], Value::Null);
+    assert!(body["error"].as_str().unwrap().starts_with("timeout"));
+    let id = world.id.parse().unwrap();
+    let filter = DeliveryFilter { status: Some(Status::Failed), ..DeliveryFilter::default() };
+    let page = world.deliveries.page(&id, &filter, 10, None, sample::at(200)).await.unwrap();
+    assert_eq!(page.items.len(), 2);
+    assert!(page.items.iter().all(|delivery| delivery.next_retry_at.is_none()));
+}
+
+#[tokio::test]
+async fn somebody_elses_webhook_is_a_missing_one_and_bad_bodies_are_refused() {
+    let world = World::new(10).await;
+    let foreign = world.call("v", &world.id, None).await;
+    let missing = world.call("u", &sample::subscription_id("u", 9).to_string(), None).await;
+    assert_eq!(foreign.0, 404);
+    assert_eq!(foreign, missing);
+    assert_eq!(world.call("u", "nonsense", None).await, missing);
+    assert_eq!(world.call("u", &world.id, Some("[]")).await.0, 400);
+    assert_eq!(world.call("u", &world.id, Some(r#"{"a":1}"#)).await.0, 422);
+    assert!(world.sender.take().is_empty());
+}

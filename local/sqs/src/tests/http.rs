@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Desk;
+
+/// Serves a desk on a free port; ends with the test's runtime.
+async fn serve(desk: &Desk) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let router = crate::router(Arc::clone(&desk.sqs));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    addr
+}
+
+/// Sends a request and leaves the answer to be read.
+async fn begin(addr: &str, headers: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn exchange(addr: &str, headers: &str, body: &str) -> (String, String) {
+    let mut answer = String::new();
+    begin(addr, headers, body).await.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+async fn call(addr: &str, operation: &str, request: &Value) -> (String, Value) {
+    let target = format!("X-Amz-Target: AmazonSQS.{operation}\r\n");
+    let (head, body) = exchange(addr, &target, &request.to_string()).await;
+    (head, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn queue_urls_have_the_address_that_the_client_used() {
+    let desk = Desk::new();
+    let addr = serve(&desk).await;
+    let (head, answer) = call(&addr, "CreateQueue", &json!({"QueueName": "q"})).await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("content-type: application/x-amz-json-1.0"), "{head}");
+    assert!(head.contains("x-amzn-requestid: "), "{head}");
+    assert_eq!(answer, json!({"QueueUrl": format!("http://{addr}/000000000000/q")}));
+}
+
+#[tokio::test]
+async fn errors_have_their_code_in_both_spellings() {
+    let desk = Desk::with_queue(&[]);
+    let addr = serve(&desk).await;
+    let missing = json!({"QueueName": "nowhere"});
+    let (head, answer) = call(&addr, "GetQueueUrl", &missing).await;
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+    let code = "x-amzn-query-error: aws.simplequeueservice.nonexistentqueue;sender";
+    assert!(head.contains(code), "{head}");
+    assert_eq!(
+        answer,
+        json!({
+            "__type": "com.amazonaws.sqs#QueueDoesNotExist",
+            "message": "The specified queue does not exist.",
+        })
+    );
+    let other = json!({"QueueName": "q", "Attributes": {"DelaySeconds": "1"}});
+    let (head, answer) = call(&addr, "CreateQueue", &other).await;
+    assert!(head.contains("x-amzn-query-error: queuealreadyexists;sender"), "{head}");
+    assert_eq!(answer["__type"], "com.amazonaws.sqs#QueueNameExists");
+    let (head, answer) = call(&addr, "Dance", &json!({})).await;
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+    assert_eq!(answer["__type"], "com.amazon.coral.service#UnknownOperationException");
+}
+
+#[tokio::test]
+async fn the_old_protocol_is_refused_in_its_own_words() {
+    let addr = serve(&Desk::new()).await;
+    let (head, body) = exchange(&addr, "", "Action=ListQueues&Version=2012-11-05").await;
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+    assert!(body.contains("<Code>UnsupportedProtocol</Code>"), "{body}");
+}
+
+#[tokio::test]
+async fn bodies_are_bounded() {
+    let desk = Desk::with_queue(&[]);
+    let addr = serve(&desk).await;
+    let huge = json!({"QueueUrl": "q", "MessageBody": "x".repeat(9 * 1_048_576)});
+    let target = "X-Amz-Target: AmazonSQS.SendMessage\r\n";
+    // The server answers without reading on, so the client may fail to write all of it.
+    let mut stream = TcpStream::connect(&addr).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let body = huge.to_string();
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n{target}\r\n", body.len());
+    let write = async {
+        let _ = writer.write_all(head.as_bytes()).await;
+        let _ = writer.write_all(body.as_bytes()).await;
+    };
+    let mut answer = [0; 12];
+    let ((), read) = tokio::join!(write, reader.read_exact(&mut answer));
+    read.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    assert_eq!(desk.depth("q"), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_during_a_long_poll_loses_no_message() {
+    let desk = Desk::with_queue(&[]);
+    let addr = serve(&desk).await;
+    let request = json!({"QueueUrl": "q", "WaitTimeSeconds": 20}).to_string();
+    let stream = begin(&addr, "X-Amz-Target: AmazonSQS.ReceiveMessage\r\n", &request).await;
+    while desk.sqs.waiting("q") == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    while desk.sqs.waiting("q") == 1 {
+        tokio::task::yield_now().await;
+    }
+    desk.send("q", "x").await;
+    let message = desk.receive("q").await.remove(0);
+    assert_eq!(message["Attributes"]["ApproximateReceiveCount"], "1");
+}

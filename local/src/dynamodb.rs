@@ -1,0 +1,35 @@
+//! The embedded DynamoDB: [dynoxide](https://docs.rs/dynoxide-rs) behind a listener, for the
+//! handlers and for ordinary AWS clients alike.
+
+use std::path::Path;
+use std::time::Duration;
+
+use dynoxide::Database;
+
+/// The file in the data directory.
+const FILE: &str = "dynamodb.sqlite";
+/// DynamoDB deletes expired rows "within a few days"; here it is quicker, so that it can be seen.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Opens the database in a directory, or in memory.
+pub fn open(data_dir: Option<&Path>) -> Result<Database, String> {
+    let opened = match data_dir {
+        Some(dir) => Database::new(&dir.join(FILE).to_string_lossy()),
+        None => Database::memory(),
+    };
+    opened.map_err(|error| error.to_string())
+}
+
+/// Deletes expired rows now and then, for ever.
+pub async fn keep_sweeping(database: Database) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        let database = database.clone();
+        // The sweep blocks its thread.
+        let swept = tokio::task::spawn_blocking(move || database.sweep_ttl()).await;
+        if let Ok(Err(error)) = swept {
+            tracing::warn!(%error, "expired rows could not be deleted");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The queues of the service and how they are read, in one place.
+
+use std::time::Duration;
+
+use local_sqs::{Sqs, SqsError};
+
+/// The region that all names and clients of the local system carry.
+pub const REGION: &str = "us-east-1";
+/// How long a queue keeps a message: 14 days, the longest SQS allows.
+const RETENTION_SECONDS: &str = "1209600";
+
+/// A queue that a function reads, and its dead-letter queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// The queue's name.
+    pub name: &'static str,
+    /// Its dead-letter queue's name.
+    pub dead_letters: &'static str,
+    /// How long a received message stays hidden, in seconds: six times the function's timeout, as
+    /// AWS advises.
+    pub visibility_seconds: u32,
+    /// After how many receives a message moves to the dead-letter queue.
+    pub max_receives: u32,
+    /// How long the function that reads it may take.
+    pub function_timeout: Duration,
+}
+
+/// Where events are published.
+pub const EVENTS: Queue = Queue {
+    name: "webhook-events",
+    dead_letters: "webhook-events-dlq",
+    visibility_seconds: 180,
+    max_receives: 10,
+    function_timeout: Duration::from_secs(30),
+};
+
+/// Where deliveries wait for their next attempt. A wait is a receive, so that there are many.
+pub const DELIVERIES: Queue = Queue {
+    name: "webhook-deliveries",
+    dead_letters: "webhook-deliveries-dlq",
+    visibility_seconds: 540,
+    max_receives: 50,
+    function_timeout: Duration::from_secs(90),
+};
+
+/// Creates the queues; messages that they hold already stay.
+pub fn create(sqs: &Sqs) -> Result<(), SqsError> {
+    for queue in [EVENTS, DELIVERIES] {
+        sqs.ensure_queue(
+            queue.dead_letters,
+            &[("MessageRetentionPeriod", RETENTION_SECONDS)],
+        )?;
+        let redrive = serde_json::json!({
+            "deadLetterTargetArn": sqs.queue_arn(queue.dead_letters),
+            "maxReceiveCount": queue.max_receives,
+        });
+        sqs.ensure_queue(
+            queue.name,
+            &[
+                ("VisibilityTimeout", &queue.visibility_seconds.to_string()),
+                ("MessageRetentionPeriod", RETENTION_SECONDS),
+                ("RedrivePolicy", &redrive.to_string()),
+            ],
+        )?;
+    }
+    Ok(())
+}

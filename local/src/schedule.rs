@@ -1,0 +1,96 @@
+//! The two schedules, as EventBridge Scheduler runs them.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use webhooks_core::ports::Clock;
+use webhooks_core::time::Timestamp;
+
+/// When something runs: `offset` after each whole multiple of `every`, counted from the epoch in
+/// UTC.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// From one run to the next.
+    pub every: Duration,
+    /// Where in that time it runs.
+    pub offset: Duration,
+}
+
+/// Puts due retries back onto the queue: every five minutes.
+pub const RETRY: Schedule = Schedule { every: Duration::from_secs(5 * 60), offset: Duration::ZERO };
+/// Removes old deliveries: daily at 02:00 UTC.
+pub const CLEANUP: Schedule = Schedule {
+    every: Duration::from_secs(24 * 60 * 60),
+    offset: Duration::from_secs(2 * 60 * 60),
+};
+
+/// The clock on the wall may jump, and stands still for nobody while a laptop sleeps, so it is
+/// looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+impl Schedule {
+    /// The first run after `now`.
+    pub fn next(self, now: Timestamp) -> Timestamp {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let (every, offset) = (millis(self.every), millis(self.offset));
+        let runs = (now.millis() - offset).div_euclid(every);
+        Timestamp::from_millis((runs + 1) * every + offset)
+    }
+
+    /// Runs `act` by the clock, for ever. A run that was missed is made up for once.
+    pub async fn keep<F: Future<Output = ()>>(
+        self,
+        clock: Arc<dyn Clock>,
+        mut act: impl FnMut() -> F,
+    ) {
+        let mut next = self.next(clock.now());
+        loop {
+            tokio::time::sleep(clock.now().until(next).min(LOOK_EVERY)).await;
+            if clock.now() >= next {
+                act().await;
+                next = self.next(clock.now());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(schedule: Schedule, now: &str) -> String {
+        schedule.next(Timestamp::parse(now).unwrap()).to_string()
+    }
+
+    #[test]
+    fn retries_run_every_five_minutes() {
+        assert_eq!(next(RETRY, "2026-01-31T09:30:00Z"), "2026-01-31T09:35:00.000Z");
+        assert_eq!(next(RETRY, "2026-01-31T23:59:59.999Z"), "2026-02-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_cleanup_runs_at_two_in_the_morning() {
+        assert_eq!(next(CLEANUP, "2026-01-31T01:59:59.999Z"), "2026-01-31T02:00:00.000Z");
+        assert_eq!(next(CLEANUP, "2026-01-31T02:00:00Z"), "2026-02-01T02:00:00.000Z");
+        assert_eq!(next(CLEANUP, "1970-01-01T00:00:00Z"), "1970-01-01T02:00:00.000Z");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_run_happens_once() {
+        struct TokioClock(tokio::time::Instant);
+        impl Clock for TokioClock {
+            fn now(&self) -> Timestamp {
+                Timestamp::from_seconds(1_800_000_000).plus(self.0.elapsed())
+            }
+        }
+        let runs = std::cell::Cell::new(0);
+        let clock = Arc::new(TokioClock(tokio::time::Instant::now()));
+        let kept = RETRY.keep(clock, || {
+            runs.set(runs.get() + 1);
+            async {}
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(3601), kept).await;
+        assert_eq!(runs.get(), 12);
+    }
+}

@@ -1,0 +1,51 @@
+//! Every route of the API.
+
+/// A route and the function that answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path; what stands in braces is a path parameter.
+    pub path: &'static str,
+    /// The function's name: that of its folder.
+    pub function: &'static str,
+}
+
+impl Route {
+    /// As API Gateway writes it in `routeKey`.
+    pub fn key(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// Every route there is. All of them need a token.
+pub const ROUTES: &[Route] = &[
+    route("GET", "/api/webhooks/event-types", "event-types"),
+    route("POST", "/api/webhooks", "subscriptions"),
+    route("GET", "/api/webhooks", "subscriptions"),
+    route("GET", "/api/webhooks/{id}", "subscriptions"),
+    route("PATCH", "/api/webhooks/{id}", "subscriptions"),
+    route("DELETE", "/api/webhooks/{id}", "subscriptions"),
+    route("POST", "/api/webhooks/{id}/rotate-secret", "subscriptions"),
+    route("POST", "/api/webhooks/{id}/test", "test-webhook"),
+    route("GET", "/api/webhooks/{id}/deliveries", "deliveries"),
+    route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "deliveries"),
+    route("POST", "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", "deliveries"),
+];
+
+const fn route(method: &'static str, path: &'static str, function: &'static str) -> Route {
+    Route { method, path, function }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_route_stands_there_twice() {
+        let keys: HashSet<_> = ROUTES.iter().map(Route::key).collect();
+        assert_eq!(keys.len(), ROUTES.len());
+        assert!(keys.contains("GET /api/webhooks/{id}"));
+    }
+}

@@ -1,0 +1,184 @@
+//! For tests: requests in the JSON that API Gateway sends, and responses read from the JSON that it
+//! gets. Both go through the text, so that what Lambda would parse is what is tested.
+
+#![expect(clippy::expect_used, reason = "this module is for tests alone")]
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+/// A request that is being put together.
+#[derive(Clone, Debug)]
+pub struct Call {
+    route: String,
+    subject: Option<String>,
+    parameters: Map<String, Value>,
+    query: String,
+    body: Option<String>,
+    is_base64: bool,
+}
+
+impl Call {
+    /// A request to a route (`GET /api/webhooks/{id}`) by the user `alice`.
+    pub fn to(route: &str) -> Self {
+        Self {
+            route: route.to_owned(),
+            subject: Some("alice".to_owned()),
+            parameters: Map::new(),
+            query: String::new(),
+            body: None,
+            is_base64: false,
+        }
+    }
+
+    /// By this user instead.
+    #[must_use]
+    pub fn by(mut self, subject: &str) -> Self {
+        self.subject = Some(subject.to_owned());
+        self
+    }
+
+    /// Without a token.
+    #[must_use]
+    pub fn by_nobody(mut self) -> Self {
+        self.subject = None;
+        self
+    }
+
+    /// With this in the place of `{name}`.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.parameters.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With this after the question mark.
+    #[must_use]
+    pub fn query(mut self, raw: &str) -> Self {
+        raw.clone_into(&mut self.query);
+        self
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn body(mut self, body: &Value) -> Self {
+        self.body = Some(body.to_string());
+        self
+    }
+
+    /// With a body of any text.
+    #[must_use]
+    pub fn text(mut self, body: &str) -> Self {
+        self.body = Some(body.to_owned());
+        self
+    }
+
+    /// With a body of any bytes, in base64.
+    #[must_use]
+    pub fn bytes(mut self, body: &[u8]) -> Self {
+        self.body = Some(STANDARD.encode(body));
+        self.is_base64 = true;
+        self
+    }
+
+    /// The JSON that API Gateway sends.
+    pub fn json(&self) -> Value {
+        let (method, path) = self.route.split_once(' ').expect("a route is a method and a path");
+        let path = self.parameters.iter().fold(path.to_owned(), |path, (name, value)| {
+            path.replace(&format!("{{{name}}}"), value.as_str().unwrap_or_default())
+        });
+        let mut context = json!({
+            "accountId": "123456789012",
+            "apiId": "api-id",
+            "domainName": "id.execute-api.eu-central-1.amazonaws.com",
+            "domainPrefix": "id",
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "203.0.113.7",
+                "userAgent": "curl/8.5.0",
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": self.route,
+            "stage": "$default",
+            "time": "31/Jan/2026:09:30:00 +0000",
+            "timeEpoch": 1_769_851_800_000_i64,
+        });
+        if let Some(subject) = &self.subject {
+            let claims =
+                json!({"sub": subject, "iss": "https://issuer.example", "exp": "1769855400"});
+            context["authorizer"] = json!({"jwt": {"claims": claims, "scopes": null}});
+        }
+        let mut event = json!({
+            "version": "2.0",
+            "routeKey": self.route,
+            "rawPath": path,
+            "rawQueryString": self.query,
+            "headers": {"accept": "*/*", "content-type": "application/json"},
+            "requestContext": context,
+            "isBase64Encoded": self.is_base64,
+        });
+        if !self.parameters.is_empty() {
+            event["pathParameters"] = Value::Object(self.parameters.clone());
+        }
+        if let Some(body) = &self.body {
+            event["body"] = body.as_str().into();
+        }
+        event
+    }
+
+    /// The request as Lambda parses it.
+    pub fn request(&self) -> ApiGatewayV2httpRequest {
+        serde_json::from_str(&self.json().to_string())
+            .expect("the event is as API Gateway sends it")
+    }
+}
+
+/// A response as API Gateway gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply(pub Value);
+
+impl Reply {
+    /// Reads a response.
+    pub fn of(response: &ApiGatewayV2httpResponse) -> Self {
+        Self(serde_json::to_value(response).expect("a response can be written"))
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u64 {
+        self.0["statusCode"].as_u64().expect("a status")
+    }
+
+    /// A header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0["headers"][name].as_str()
+    }
+
+    /// The body as it is sent; empty when there is none.
+    pub fn text(&self) -> &str {
+        self.0["body"].as_str().unwrap_or_default()
+    }
+
+    /// The body.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(self.text()).expect("the body is JSON")
+    }
+
+    /// The last part of a problem's `type`.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let body = self.json();
+        assert_eq!(body["status"], self.status());
+        let kind = body["type"].as_str().expect("a problem has a type");
+        kind.strip_prefix("urn:webhooks:problem:").expect("of ours").to_owned()
+    }
+
+    /// The fields that a problem names.
+    pub fn fields(&self) -> Vec<String> {
+        let body = self.json();
+        let errors = body["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["field"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}

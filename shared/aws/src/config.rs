@@ -1,0 +1,214 @@
+//! The configuration: environment variables, read once, at init, in one place.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tracing::level_filters::LevelFilter;
+use webhooks_core::limits::{RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX};
+use webhooks_core::ports::Random;
+use webhooks_core::target::TargetPolicy;
+
+use crate::seal::Sealer;
+
+/// The name of the Subscriptions table.
+pub const SUBSCRIPTIONS_TABLE: &str = "SUBSCRIPTIONS_TABLE";
+/// The name of the Deliveries table.
+pub const DELIVERIES_TABLE: &str = "DELIVERIES_TABLE";
+/// The URL of the deliveries queue.
+pub const DELIVERIES_QUEUE_URL: &str = "DELIVERIES_QUEUE_URL";
+/// The URL of the dead-letter queue of the events.
+pub const EVENTS_DLQ_URL: &str = "EVENTS_DLQ_URL";
+/// How long deliveries are kept, in days.
+pub const RETENTION_DAYS: &str = "RETENTION_DAYS";
+/// The keys that seal signing secrets, see [`Sealer::parse`].
+pub const SECRETS_KEYS: &str = "SECRETS_KEYS";
+/// Where deliveries may go: `strict` or `development`.
+pub const TARGET_POLICY: &str = "TARGET_POLICY";
+/// The least level of a log line that is written.
+pub const LOG_LEVEL: &str = "LOG_LEVEL";
+
+/// Every variable of ours, required or not.
+pub const NAMES: [&str; 8] = [
+    SUBSCRIPTIONS_TABLE,
+    DELIVERIES_TABLE,
+    DELIVERIES_QUEUE_URL,
+    EVENTS_DLQ_URL,
+    RETENTION_DAYS,
+    SECRETS_KEYS,
+    TARGET_POLICY,
+    LOG_LEVEL,
+];
+
+/// A variable that is missing or cannot be read. It does not show the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the environment variable {name} must be {must}")]
+pub struct ConfigError {
+    /// The variable.
+    pub name: &'static str,
+    /// What it must be.
+    pub must: String,
+}
+
+type Read = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Reads the variables. Each function asks only for those it needs.
+pub struct Settings(Box<Read>);
+
+impl Settings {
+    /// Reads through `read`; an empty value counts as missing.
+    pub fn new(read: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Box::new(read))
+    }
+
+    /// Reads the environment of this process.
+    pub fn from_env() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+        Self::new(|name| std::env::var(name).ok())
+    }
+
+    /// The name of the Subscriptions table.
+    pub fn subscriptions_table(&self) -> Result<String, ConfigError> {
+        self.required(SUBSCRIPTIONS_TABLE, "the name of the Subscriptions table")
+    }
+
+    /// The name of the Deliveries table.
+    pub fn deliveries_table(&self) -> Result<String, ConfigError> {
+        self.required(DELIVERIES_TABLE, "the name of the Deliveries table")
+    }
+
+    /// The URL of the deliveries queue.
+    pub fn deliveries_queue_url(&self) -> Result<String, ConfigError> {
+        self.url(DELIVERIES_QUEUE_URL, "the URL of the deliveries queue")
+    }
+
+    /// The URL of the dead-letter queue of the events.
+    pub fn events_dlq_url(&self) -> Result<String, ConfigError> {
+        self.url(EVENTS_DLQ_URL, "the URL of the events' dead-letter queue")
+    }
+
+    /// How long deliveries are kept, in days.
+    pub fn retention_days(&self) -> Result<u32, ConfigError> {
+        let Some(text) = self.optional(RETENTION_DAYS) else {
+            return Ok(RETENTION_DAYS_DEFAULT);
+        };
+        text.parse().ok().filter(|days| (1..=RETENTION_DAYS_MAX).contains(days)).ok_or_else(|| {
+            error(RETENTION_DAYS, format!("a whole number from 1 to {RETENTION_DAYS_MAX}"))
+        })
+    }
+
+    /// What seals the signing secrets.
+    pub fn sealer(&self, random: Arc<dyn Random>) -> Result<Sealer, ConfigError> {
+        let must = "`id:key,…` with base64 keys of 32 bytes, the current one first";
+        let text = self.required(SECRETS_KEYS, must)?;
+        Sealer::parse(&text, random)
+            .map_err(|reason| error(SECRETS_KEYS, format!("{must}: {reason}")))
+    }
+
+    /// Where deliveries may go.
+    pub fn target_policy(&self) -> Result<TargetPolicy, ConfigError> {
+        match self.optional(TARGET_POLICY).as_deref() {
+            None | Some("strict") => Ok(TargetPolicy::Strict),
+            Some("development") => Ok(TargetPolicy::Development),
+            Some(_) => Err(error(TARGET_POLICY, "`strict` or `development`")),
+        }
+    }
+
+    /// The least level of a log line that is written.
+    pub fn log_level(&self) -> Result<LevelFilter, ConfigError> {
+        match self.optional(LOG_LEVEL).map(|text| text.to_ascii_lowercase()).as_deref() {
+            None | Some("info") => Ok(LevelFilter::INFO),
+            Some("off") => Ok(LevelFilter::OFF),
+            Some("error") => Ok(LevelFilter::ERROR),
+            Some("warn") => Ok(LevelFilter::WARN),
+            Some("debug") => Ok(LevelFilter::DEBUG),
+            Some("trace") => Ok(LevelFilter::TRACE),
+            Some(_) => {
+                Err(error(LOG_LEVEL, "`off`, `error`, `warn`, `info`, `debug` or `trace`"))
+            }
+        }
+    }
+
+    /// A variable that need not be there.
+    pub(crate) fn optional(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|text| !text.is_empty())
+    }
+
+    fn required(&self, name: &'static str, must: &str) -> Result<String, ConfigError> {
+        self.optional(name).ok_or_else(|| error(name, must))
+    }
+
+    fn url(&self, name: &'static str, must: &str) -> Result<String, ConfigError> {
+        let text = self.required(name, must)?;
+        let is_url = text.starts_with("https://") || text.starts_with("http://");
+        is_url.then_some(text).ok_or_else(|| error(name, must))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Settings(…)")
+    }
+}
+
+fn error(name: &'static str, must: impl Into<String>) -> ConfigError {
+    ConfigError { name, must: must.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemRandom;
+
+    fn with(name: &'static str, value: &'static str) -> Settings {
+        Settings::new(move |asked| (asked == name).then(|| value.to_owned()))
+    }
+
+    fn nothing() -> Settings {
+        Settings::new(|_| None)
+    }
+
+    #[test]
+    fn what_may_be_missing_has_a_default() {
+        assert_eq!(nothing().retention_days(), Ok(30));
+        assert_eq!(nothing().target_policy(), Ok(TargetPolicy::Strict));
+        assert_eq!(nothing().log_level(), Ok(LevelFilter::INFO));
+        assert_eq!(with(LOG_LEVEL, "WARN").log_level(), Ok(LevelFilter::WARN));
+        assert_eq!(with(RETENTION_DAYS, "3650").retention_days(), Ok(3650));
+        let policy = with(TARGET_POLICY, "development").target_policy();
+        assert_eq!(policy, Ok(TargetPolicy::Development));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_in_one_line() {
+        let random = || Arc::new(SystemRandom);
+        let errors = [
+            nothing().subscriptions_table().err(),
+            nothing().deliveries_table().err(),
+            nothing().deliveries_queue_url().err(),
+            nothing().events_dlq_url().err(),
+            with(RETENTION_DAYS, "0").retention_days().err(),
+            nothing().sealer(random()).err(),
+            with(TARGET_POLICY, "Strict").target_policy().err(),
+            with(LOG_LEVEL, "loud").log_level().err(),
+        ];
+        for (name, error) in NAMES.iter().zip(errors) {
+            let error = error.unwrap();
+            assert_eq!(error.name, *name);
+            let line = error.to_string();
+            assert!(line.contains(name) && line.contains(" must be ") && !line.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for days in ["3651", "-1", "1.5", "thirty"] {
+            assert!(with(RETENTION_DAYS, days).retention_days().is_err(), "{days}");
+        }
+        assert!(with(DELIVERIES_QUEUE_URL, "webhook-deliveries").deliveries_queue_url().is_err());
+        assert!(with(SUBSCRIPTIONS_TABLE, "").subscriptions_table().is_err());
+        let secret = "k1:not-a-key-but-still-secret";
+        let error = with(SECRETS_KEYS, secret).sealer(Arc::new(SystemRandom)).unwrap_err();
+        assert!(!error.to_string().contains("secret-"), "{error}");
+        assert!(!error.to_string().contains("not-a-key"), "{error}");
+    }
+}

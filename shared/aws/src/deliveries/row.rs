@@ -1,0 +1,269 @@
+//! A delivery as a row, small enough that most cost one write unit (1 KB).
+//!
+//! Most rows are written once, when the first attempt succeeds, so the names of the attributes are
+//! short, nothing is stored that can be derived (the moment of the event is in the id), and the
+//! payload and the attempts are deflated where that saves a write unit.
+
+use serde::{Deserialize, Serialize};
+use webhooks_core::catalogue::EventType;
+use webhooks_core::delivery::{Attempt, Delivery, EndReason, Status, Trigger};
+use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
+use webhooks_core::json::Data;
+use webhooks_core::limits::DUE_SHARDS;
+use webhooks_core::ports::StoreError;
+use webhooks_core::time::Timestamp;
+
+use super::{DELIVERY_ID, SUBSCRIPTION_ID};
+use crate::dynamo::{
+    Item, from_item, millis, optional_millis, seconds, to_item, undecodable, write_units,
+};
+use crate::packed::Packed;
+
+/// The schema version of the rows that are written.
+const SCHEMA: u32 = 1;
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Row {
+    subscription_id: SubscriptionId,
+    delivery_id: DeliveryId,
+    #[serde(rename = "v")]
+    schema: u32,
+    #[serde(rename = "u")]
+    user_id: UserId,
+    #[serde(rename = "e")]
+    event_id: EventId,
+    #[serde(rename = "t")]
+    event_type: EventType,
+    /// Absent when it is `event`, as nearly always.
+    #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
+    trigger: Option<Trigger>,
+    #[serde(rename = "s")]
+    status: Status,
+    #[serde(rename = "n")]
+    attempt_count: u32,
+    /// The event's data, compact JSON.
+    #[serde(rename = "p")]
+    payload: Packed,
+    /// A JSON list of [`StoredAttempt`].
+    #[serde(rename = "a")]
+    attempts: Packed,
+    #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
+    end_reason: Option<EndReason>,
+    #[serde(rename = "m", with = "millis")]
+    updated_at: Timestamp,
+    #[serde(
+        rename = "x",
+        default,
+        with = "optional_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    next_retry_at: Option<Timestamp>,
+    /// There together with `due_at`, while the delivery waits: the key of the due index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_shard: Option<u8>,
+    #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
+    due_at: Option<Timestamp>,
+    #[serde(with = "seconds")]
+    expires_at: Timestamp,
+}
+
+/// An attempt: start, duration in milliseconds, HTTP status, error, response excerpt.
+#[derive(Serialize, Deserialize)]
+struct StoredAttempt(#[serde(with = "millis")] Timestamp, u64, Option<u16>, Option<String>, String);
+
+/// The shard of the due index that a delivery stands in. The end of its id is a hash, so the
+/// shards fill evenly.
+pub(super) fn due_shard(id: &DeliveryId) -> u8 {
+    id.as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS
+}
+
+/// The row of a delivery: of the plain one, the one with its payload deflated, and the one with its
+/// attempts deflated too, the first that costs the least.
+pub(super) fn encode(of: &Delivery) -> Result<Item, StoreError> {
+    let mut row = plain(of)?;
+    let mut best = to_item(&row)?;
+    for deflate in [deflate_payload, deflate_attempts] {
+        if write_units(&best) == 1 {
+            break;
+        }
+        deflate(&mut row);
+        let item = to_item(&row)?;
+        if write_units(&item) < write_units(&best) {
+            best = item;
+        }
+    }
+    Ok(best)
+}
+
+fn deflate_payload(row: &mut Row) {
+    row.payload = row.payload.deflated();
+}
+
+fn deflate_attempts(row: &mut Row) {
+    row.attempts = row.attempts.deflated();
+}
+
+fn plain(of: &Delivery) -> Result<Row, StoreError> {
+    let attempts: Vec<StoredAttempt> = of.attempts.iter().map(stored).collect();
+    let attempts = serde_json::to_string(&attempts)
+        .map_err(|error| StoreError::Rejected(error.to_string()))?;
+    Ok(Row {
+        subscription_id: of.subscription_id.clone(),
+        delivery_id: of.id.clone(),
+        schema: SCHEMA,
+        user_id: of.user_id.clone(),
+        event_id: of.event_id.clone(),
+        event_type: of.event_type,
+        trigger: Some(of.trigger).filter(|trigger| *trigger != Trigger::Event),
+        status: of.status,
+        attempt_count: of.attempt_count(),
+        payload: Packed::Plain(of.data.as_str().to_owned()),
+        attempts: Packed::Plain(attempts),
+        end_reason: of.end_reason,
+        updated_at: of.updated_at,
+        next_retry_at: of.next_retry_at,
+        due_shard: of.due_at.map(|_| due_shard(&of.id)),
+        due_at: of.due_at,
+        expires_at: of.expires_at,
+    })
+}
+
+/// The delivery of a row.
+pub(super) fn decode(item: &Item) -> Result<Delivery, StoreError> {
+    read(item).map_err(|reason| undecodable(item, [SUBSCRIPTION_ID, DELIVERY_ID], reason))
+}
+
+fn read(item: &Item) -> Result<Delivery, String> {
+    let row: Row = from_item(item, SCHEMA)?;
+    let payload = row.payload.into_text().ok_or("has a payload that does not inflate")?;
+    let attempts = row.attempts.into_text().ok_or("has attempts that do not inflate")?;
+    let attempts: Vec<StoredAttempt> =
+        serde_json::from_str(&attempts).map_err(|_| "has attempts that cannot be read")?;
+    Ok(Delivery {
+        id: row.delivery_id,
+        subscription_id: row.subscription_id,
+        user_id: row.user_id,
+        event_id: row.event_id,
+        event_type: row.event_type,
+        data: Data::parse(&payload).map_err(|error| format!("has a payload that {error}"))?,
+        trigger: row.trigger.unwrap_or(Trigger::Event),
+        status: row.status,
+        attempts: attempts.into_iter().map(attempt).collect(),
+        end_reason: row.end_reason,
+        updated_at: row.updated_at,
+        next_retry_at: row.next_retry_at,
+        due_at: row.due_at,
+        expires_at: row.expires_at,
+    })
+}
+
+fn stored(attempt: &Attempt) -> StoredAttempt {
+    StoredAttempt(
+        attempt.started_at,
+        attempt.duration_ms,
+        attempt.response_status,
+        attempt.error.clone(),
+        attempt.response_excerpt.clone(),
+    )
+}
+
+fn attempt(stored: StoredAttempt) -> Attempt {
+    let StoredAttempt(started_at, duration_ms, response_status, error, response_excerpt) = stored;
+    Attempt { started_at, duration_ms, response_status, error, response_excerpt }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dynamo::{item_size, number, text};
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use webhooks_testing::sample;
+
+    fn waiting() -> Delivery {
+        let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
+        delivery.attempts = vec![sample::attempt(3), sample::attempt(4)];
+        delivery.trigger = Trigger::Redelivery;
+        delivery.wait(sample::at(9), sample::at(8), sample::at(7));
+        delivery
+    }
+
+    fn ended() -> Delivery {
+        let mut delivery = waiting();
+        delivery.end(Status::Failed, sample::at(9));
+        delivery.end_reason = Some(EndReason::WebhookDeleted);
+        delivery
+    }
+
+    /// Text that deflate cannot shrink by much.
+    fn noise(bytes: usize) -> String {
+        let mut state = 1u64;
+        let next = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'0' + u8::try_from(state >> 58).unwrap())
+        };
+        std::iter::repeat_with(next).filter(|c| *c != '\\').take(bytes).collect()
+    }
+
+    #[test]
+    fn a_delivery_survives_its_row() {
+        for delivery in [sample::delivery(&waiting().subscription_id, 2), waiting(), ended()] {
+            assert_eq!(decode(&encode(&delivery).unwrap()).unwrap(), delivery);
+        }
+    }
+
+    #[test]
+    fn a_large_delivery_survives_its_row_and_is_deflated_where_that_saves() {
+        let mut delivery = waiting();
+        delivery.data = sample::data(&format!(r#"{{"k":"{}"}}"#, "größe ".repeat(20_000)));
+        delivery.attempts[0].response_excerpt = "<html>".repeat(600);
+        let item = encode(&delivery).unwrap();
+        assert!(matches!(item["p"], AttributeValue::B(_)));
+        assert!(matches!(item["a"], AttributeValue::B(_)));
+        assert_eq!(write_units(&item), 2, "{} bytes", item_size(&item));
+        assert_eq!(decode(&item).unwrap(), delivery);
+
+        delivery.data = sample::data(&format!(r#"{{"k":"{}"}}"#, noise(900)));
+        delivery.attempts.truncate(1);
+        delivery.attempts[0].response_excerpt.clear();
+        let item = encode(&delivery).unwrap();
+        assert!(matches!(item["p"], AttributeValue::S(_)), "deflating it saves nothing");
+        assert_eq!(decode(&item).unwrap(), delivery);
+    }
+
+    #[test]
+    fn only_what_waits_is_in_the_due_index() {
+        let item = encode(&waiting()).unwrap();
+        assert_eq!(item["due_at"], number(sample::at(8).millis()));
+        assert_eq!(item["due_shard"], number(due_shard(&waiting().id)));
+        let item = encode(&ended()).unwrap();
+        assert!(!item.contains_key("due_at") && !item.contains_key("due_shard"));
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_an_error_with_its_key() {
+        let delivery = waiting();
+        let good = encode(&delivery).unwrap();
+        let key = format!("{} / {}", delivery.subscription_id, delivery.id);
+        for (name, value) in [
+            ("v", number(2)),
+            ("s", text("lost")),
+            ("t", text("task.eaten")),
+            ("p", text("[]")),
+            ("p", AttributeValue::B(vec![0xFF; 9].into())),
+            ("a", text(r#"{"secret":1}"#)),
+            ("due_at", text("soon")),
+        ] {
+            let mut item = good.clone();
+            item.insert(name.to_owned(), value);
+            let error = decode(&item).unwrap_err().to_string();
+            assert!(error.contains(&key) && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_success_with_a_typical_payload_of_1_kb_costs_one_write_unit() {
+        let item = encode(&crate::deliveries::tests::typical()).unwrap();
+        assert!(matches!(item["p"], AttributeValue::B(_)));
+        assert_eq!(write_units(&item), 1, "{} bytes", item_size(&item));
+    }
+}

@@ -1,0 +1,98 @@
+//! What an error of the SDK means to the ports: try again later, or our fault.
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use webhooks_core::ports::{QueueError, StoreError, Written};
+
+/// What went wrong with a request, in words for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Trying again later may help.
+    Unavailable(String),
+    /// Trying again does not help.
+    Rejected(String),
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unavailable(text) => Self::Unavailable(text),
+            Fault::Rejected(text) => Self::Rejected(text),
+        }
+    }
+}
+
+impl From<Fault> for QueueError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unavailable(text) => Self::Unavailable(text),
+            Fault::Rejected(text) => Self::Rejected(text),
+        }
+    }
+}
+
+/// Sorts an error of the SDK.
+pub(crate) fn fault<E>(error: &SdkError<E, HttpResponse>) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(answer) => {
+            let code = answer.err().code().unwrap_or("no error code");
+            let message = answer.err().message().unwrap_or("no message");
+            let text = format!("{code}: {message}");
+            if answer.raw().status().is_server_error() || passes_by_itself(code) {
+                Fault::Unavailable(text)
+            } else {
+                Fault::Rejected(text)
+            }
+        }
+        SdkError::ConstructionFailure(_) => Fault::Rejected(chain(error)),
+        _ => Fault::Unavailable(chain(error)),
+    }
+}
+
+/// Whether a fault that is answered with status 4xx passes by itself: throttles of every name,
+/// and other requests in the way.
+pub(crate) fn passes_by_itself(code: &str) -> bool {
+    code.contains("Throttl")
+        || matches!(
+            code,
+            "ProvisionedThroughputExceededException"
+                | "ProvisionedThroughputExceeded"
+                | "RequestLimitExceeded"
+                | "OverLimit"
+                | "TransactionConflict"
+                | "TransactionConflictException"
+                | "TransactionInProgressException"
+                | "ReplicatedWriteConflictException"
+        )
+}
+
+/// What became of a conditional write.
+pub(crate) fn written<O, E>(
+    result: Result<O, SdkError<E, HttpResponse>>,
+) -> Result<Written, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match result {
+        Ok(_) => Ok(Written::Yes),
+        Err(error) if error.code() == Some("ConditionalCheckFailedException") => {
+            Ok(Written::Conflict)
+        }
+        Err(error) => Err(fault(&error).into()),
+    }
+}
+
+/// An error and its causes: the SDK's own text only says at which stage a request failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

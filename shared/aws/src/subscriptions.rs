@@ -1,0 +1,388 @@
+//! The Subscriptions table.
+//!
+//! Partition key `user_id`; what stands in a user's partition, by sort key `subscription_id`:
+//!
+//! | sort key | row |
+//! |---|---|
+//! | `#count` | how many subscriptions the user has, so that the limit holds under concurrency |
+//! | `deleted#wh_…` | the tombstone of a deleted subscription: its deliveries are still to be removed |
+//! | `wh_…` | a subscription |
+//!
+//! Creating and deleting are transactions over the row and the counter. The SDK gives each
+//! transaction an idempotency token, which its retries repeat, so that one whose answer was lost
+//! does not happen twice.
+
+mod row;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata as _};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use webhooks_core::breaker::Health;
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::dynamo::{Item, Rows, just_below, key, number, page, read, text, undecodable};
+use crate::error::{Fault, fault, passes_by_itself, written};
+use crate::seal::Sealer;
+
+const USER_ID: &str = "user_id";
+const SUBSCRIPTION_ID: &str = "subscription_id";
+const COUNTER: &str = "#count";
+const TOMBSTONE: &str = "deleted#";
+/// How often a transaction is tried that another one of the same user is in the way of.
+const TRANSACTION_TRIES: u32 = 5;
+/// The wait after the first of them; it doubles.
+const TRANSACTION_WAIT: Duration = Duration::from_millis(20);
+/// Requests of one page, at most.
+const PAGE_REQUESTS: usize = 10;
+
+/// The Subscriptions table on DynamoDB.
+#[derive(Clone, Debug)]
+pub struct DynamoSubscriptions {
+    client: Client,
+    table: String,
+    sealer: Arc<Sealer>,
+}
+
+/// What became of a transaction.
+enum Transacted {
+    Yes,
+    /// The condition of this action (from 0) does not hold.
+    Refused(usize),
+}
+
+impl DynamoSubscriptions {
+    /// The table of this name.
+    pub fn new(client: Client, table: String, sealer: Arc<Sealer>) -> Self {
+        Self { client, table, sealer }
+    }
+
+    /// The subscriptions of a user below `top`, with strong consistency: who has just created one
+    /// expects to see it.
+    fn of_user(&self, user_id: &UserId, top: String) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("user_id = :user AND subscription_id BETWEEN :low AND :high")
+            .expression_attribute_values(":user", text(user_id.as_str()))
+            .expression_attribute_values(":low", text(SubscriptionId::PREFIX))
+            .expression_attribute_values(":high", text(top))
+    }
+
+    fn counter(&self, user_id: &UserId, change: i32) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+        Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(row_key(user_id, COUNTER)))
+            .update_expression("ADD subscriptions :change")
+            .expression_attribute_values(":change", number(change))
+    }
+
+    /// Makes all of the changes or none.
+    async fn transact(&self, actions: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
+        let mut wait = TRANSACTION_WAIT;
+        for attempt in 1.. {
+            let request =
+                self.client.transact_write_items().set_transact_items(Some(actions.clone()));
+            let Err(error) = request.send().await else {
+                return Ok(Transacted::Yes);
+            };
+            let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
+                error.as_service_error()
+            else {
+                return Err(fault(&error).into());
+            };
+            let codes: Vec<&str> =
+                canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect();
+            if let Some(index) = codes.iter().position(|code| *code == "ConditionalCheckFailed") {
+                return Ok(Transacted::Refused(index));
+            }
+            if !codes.iter().any(|code| passes_by_itself(code)) {
+                return Err(Fault::Rejected(format!("transaction canceled: {codes:?}")).into());
+            }
+            if attempt == TRANSACTION_TRIES {
+                return Err(Fault::Unavailable(format!("transaction canceled: {codes:?}")).into());
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        unreachable!("the last attempt returns")
+    }
+}
+
+#[async_trait]
+impl Subscriptions for DynamoSubscriptions {
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(row::encode(subscription, &self.sealer)?))
+            .condition_expression("attribute_not_exists(subscription_id)")
+            .build()
+            .map_err(ours)?;
+        let count = self
+            .counter(&subscription.user_id, 1)
+            .condition_expression("attribute_not_exists(subscriptions) OR subscriptions < :most")
+            .expression_attribute_values(":most", number(WEBHOOKS_PER_USER))
+            .build()
+            .map_err(ours)?;
+        let actions = vec![
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(count).build(),
+        ];
+        match self.transact(actions).await? {
+            Transacted::Yes => Ok(Created::Yes),
+            Transacted::Refused(0) => {
+                Err(StoreError::Rejected(format!("{} exists already", subscription.id)))
+            }
+            Transacted::Refused(_) => Ok(Created::LimitReached),
+        }
+    }
+
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(row_key(user_id, id.as_str())))
+            .consistent_read(consistency == Consistency::Strong)
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
+        answer.item.map(|item| row::decode(&item, &self.sealer)).transpose()
+    }
+
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+        let top = before.map_or_else(above_all, |before| just_below(before.as_str()));
+        let query = self.of_user(user_id, top).scan_index_forward(false);
+        let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
+        page(
+            rows,
+            limit,
+            |item| row::decode(&item, &self.sealer),
+            |subscription| subscription.id.clone(),
+            |key| Ok(position(key)?.subscription_id),
+        )
+    }
+
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        let query = self.of_user(user_id, above_all());
+        let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
+        items.iter().map(|item| row::decode(item, &self.sealer)).collect()
+    }
+
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(row::encode(subscription, &self.sealer)?))
+            .condition_expression("version = :expected")
+            .expression_attribute_values(":expected", number(expected_version))
+            .send()
+            .await;
+        written(result)
+    }
+
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError> {
+        let mut condition = vec!["failures = :old_failures".to_owned()];
+        let mut set = vec!["failures = :failures".to_owned()];
+        let mut remove = Vec::new();
+        let mut values = vec![
+            (":old_failures".to_owned(), number(expected.consecutive_failures)),
+            (":failures".to_owned(), number(health.consecutive_failures)),
+        ];
+        let moments = [
+            ("failing_since", expected.failing_since, health.failing_since),
+            ("open_until", expected.open_until, health.open_until),
+        ];
+        for (name, old, new) in moments {
+            match old {
+                Some(moment) => {
+                    condition.push(format!("{name} = :old_{name}"));
+                    values.push((format!(":old_{name}"), number(moment.millis())));
+                }
+                None => condition.push(format!("attribute_not_exists({name})")),
+            }
+            match new {
+                Some(moment) => {
+                    set.push(format!("{name} = :{name}"));
+                    values.push((format!(":{name}"), number(moment.millis())));
+                }
+                None => remove.push(name),
+            }
+        }
+        let mut update = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            update = format!("{update} REMOVE {}", remove.join(", "));
+        }
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(row_key(user_id, id.as_str())))
+            .update_expression(update)
+            .condition_expression(condition.join(" AND "))
+            .set_expression_attribute_values(Some(values.into_iter().collect()))
+            .send()
+            .await;
+        written(result)
+    }
+
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(row_key(user_id, id.as_str())))
+            .condition_expression("attribute_exists(subscription_id)")
+            .build()
+            .map_err(ours)?;
+        let tombstone = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(row_key(user_id, &format!("{TOMBSTONE}{id}"))))
+            .build()
+            .map_err(ours)?;
+        let count = self.counter(user_id, -1).build().map_err(ours)?;
+        let actions = vec![
+            TransactWriteItem::builder().delete(delete).build(),
+            TransactWriteItem::builder().update(count).build(),
+            TransactWriteItem::builder().put(tombstone).build(),
+        ];
+        Ok(matches!(self.transact(actions).await?, Transacted::Yes))
+    }
+
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError> {
+        let answer = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .projection_expression("user_id, subscription_id")
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .set_exclusive_start_key(after.map(swept_key))
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
+        let rows = answer.items().iter().filter(|item| !is_counter(item));
+        Ok(Page {
+            items: rows.map(position).collect::<Result<_, _>>()?,
+            next: answer.last_evaluated_key().map(position).transpose()?,
+        })
+    }
+
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        self.client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(row_key(user_id, &format!("{TOMBSTONE}{id}"))))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| fault(&error).into())
+    }
+}
+
+fn row_key(user_id: &UserId, sort: &str) -> Item {
+    key((USER_ID, user_id.as_str()), (SUBSCRIPTION_ID, sort))
+}
+
+/// Lies above every subscription.
+fn above_all() -> String {
+    format!("{}~", SubscriptionId::PREFIX)
+}
+
+fn is_counter(item: &Item) -> bool {
+    item.get(SUBSCRIPTION_ID) == Some(&text(COUNTER))
+}
+
+fn swept_key(swept: &Swept) -> Item {
+    let prefix = if swept.deleted { TOMBSTONE } else { "" };
+    row_key(&swept.user_id, &format!("{prefix}{}", swept.subscription_id))
+}
+
+/// Where in the table a row stands.
+///
+/// A counter is no position of the port; in its place stands the first tombstone there could be,
+/// which is the next key after the counter's.
+fn position(item: &Item) -> Result<Swept, StoreError> {
+    let part = |name: &str| match item.get(name) {
+        Some(AttributeValue::S(text)) => text.as_str(),
+        _ => "",
+    };
+    let bad = |reason: &str| undecodable(item, [USER_ID, SUBSCRIPTION_ID], reason);
+    let user_id = part(USER_ID).parse().map_err(|_| bad("the user is no user id"))?;
+    let sort = part(SUBSCRIPTION_ID);
+    if sort == COUNTER {
+        let subscription_id = SubscriptionId::first_of(Timestamp::EPOCH);
+        return Ok(Swept { user_id, subscription_id, deleted: true });
+    }
+    let (deleted, name) = match sort.strip_prefix(TOMBSTONE) {
+        Some(name) => (true, name),
+        None => (false, sort),
+    };
+    let subscription_id = name.parse().map_err(|_| bad("there is no such kind of row"))?;
+    Ok(Swept { user_id, subscription_id, deleted })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the function `map_err` wants")]
+fn ours(error: BuildError) -> StoreError {
+    StoreError::Rejected(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_position_and_its_key_follows_from_it() {
+        let user: UserId = "u1".parse().unwrap();
+        let id = SubscriptionId::new(Timestamp::from_seconds(5), [3; 10]);
+        for sort in [id.to_string(), format!("{TOMBSTONE}{id}")] {
+            let item = row_key(&user, &sort);
+            let swept = position(&item).unwrap();
+            assert_eq!((&swept.subscription_id, swept.deleted), (&id, sort != id.as_str()));
+            assert_eq!(swept_key(&swept), item);
+        }
+        let counter = row_key(&user, COUNTER);
+        assert!(is_counter(&counter));
+        let after = swept_key(&position(&counter).unwrap());
+        let Some(AttributeValue::S(after)) = after.get(SUBSCRIPTION_ID) else { panic!() };
+        assert!(after.as_str() > COUNTER && *after < format!("{TOMBSTONE}{id}"));
+    }
+
+    #[test]
+    fn a_strange_row_is_an_error_with_its_key() {
+        let error = position(&key((USER_ID, "u1"), (SUBSCRIPTION_ID, "x#1"))).unwrap_err();
+        assert!(error.to_string().contains("u1 / x#1"), "{error}");
+    }
+}

@@ -1,0 +1,61 @@
+//! One attempt: sign the delivery, send it, keep what came back.
+
+use std::time::Duration;
+
+use crate::delivery::{Attempt, Delivery};
+use crate::outbound::{Answer, Failure, OutboundRequest, Outcome};
+use crate::ports::{Clock, Sender};
+use crate::signature;
+use crate::subscription::Subscription;
+use crate::target::{TargetPolicy, TargetUrl};
+use crate::time::Timestamp;
+
+/// Product name and version, as receivers see them.
+pub const USER_AGENT: &str = concat!("Serverless-Webhooks/", env!("CARGO_PKG_VERSION"));
+
+/// Makes the delivery's next attempt and adds it to the record. What follows is for the caller to
+/// decide.
+pub async fn make(
+    delivery: &mut Delivery,
+    subscription: &Subscription,
+    timeout: Duration,
+    policy: TargetPolicy,
+    sender: &dyn Sender,
+    clock: &dyn Clock,
+) -> Outcome {
+    let started_at = clock.now();
+    let answer = match request(delivery, subscription, timeout, policy, started_at) {
+        Ok(request) => sender.post(request).await,
+        Err(answer) => answer,
+    };
+    delivery.attempts.push(Attempt::new(started_at, &answer));
+    answer.outcome
+}
+
+/// The signed request of the next attempt. An URL that the rules of today refuse is answered as a
+/// blocked address would be.
+fn request(
+    delivery: &Delivery,
+    subscription: &Subscription,
+    timeout: Duration,
+    policy: TargetPolicy,
+    now: Timestamp,
+) -> Result<OutboundRequest, Answer> {
+    let url = TargetUrl::parse(&subscription.url, policy).map_err(|error| Answer {
+        outcome: Outcome::NoResponse {
+            failure: Failure::Blocked,
+            detail: format!("the URL {error}"),
+        },
+        duration_ms: 0,
+    })?;
+    let body = delivery.body();
+    let mut headers = signature::headers(&subscription.secrets, delivery.id.as_str(), now, &body);
+    headers.extend([
+        ("content-type", "application/json".to_owned()),
+        ("user-agent", USER_AGENT.to_owned()),
+        ("x-webhook-event", delivery.event_type.name().to_owned()),
+        ("x-webhook-delivery-id", delivery.id.to_string()),
+        ("x-webhook-attempt", (delivery.attempt_count() + 1).to_string()),
+    ]);
+    Ok(OutboundRequest { url, headers, body, timeout })
+}

@@ -1,0 +1,149 @@
+//! From the HTTP client's errors to what a user may read.
+//!
+//! A [`Failed`] is the kind of a failure and one sentence for the user. Errors are told apart by
+//! the types in their chain of causes, never by their text. Deliberately absent from the sentences:
+//! addresses, and what the libraries say, which may name them.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use rustls::CertificateError;
+use webhooks_core::outbound::{Failure, Outcome};
+use webhooks_core::target::TargetError;
+
+use crate::resolver::ResolveError;
+
+/// No complete response was had.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    failure: Failure,
+    detail: String,
+}
+
+impl Failed {
+    fn new(failure: Failure, detail: &str) -> Self {
+        Self { failure, detail: detail.to_owned() }
+    }
+
+    /// The deadline passed.
+    pub(crate) fn deadline(timeout: Duration) -> Self {
+        let seconds = timeout.as_secs_f64();
+        let detail = format!("No complete response arrived within {seconds} s.");
+        Self { failure: Failure::Timeout, detail }
+    }
+
+    /// The policy does not allow the URL (any more).
+    pub(crate) fn refused_url(error: TargetError) -> Self {
+        Self { failure: Failure::Blocked, detail: format!("The URL {error}.") }
+    }
+
+    /// A header has a value that HTTP cannot carry.
+    pub(crate) fn invalid_header() -> Self {
+        Self::new(Failure::Protocol, "The request has a header that cannot be sent.")
+    }
+}
+
+impl From<Failed> for Outcome {
+    fn from(failed: Failed) -> Self {
+        Self::NoResponse { failure: failed.failure, detail: failed.detail }
+    }
+}
+
+impl From<reqwest::Error> for Failed {
+    fn from(error: reqwest::Error) -> Self {
+        if let Some(error) = cause::<ResolveError>(&error) {
+            return unresolved(error);
+        }
+        if let Some(error) = cause::<rustls::Error>(&error) {
+            return Self::new(Failure::Tls, tls_detail(error));
+        }
+        if error.is_connect() {
+            return unconnected(&error);
+        }
+        if cause::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
+            return Self::new(Failure::Protocol, "The response is not valid HTTP.");
+        }
+        if error.is_builder() {
+            return Self::new(Failure::Protocol, "The request cannot be written as HTTP.");
+        }
+        Self::new(Failure::Protocol, "The connection broke before the response was complete.")
+    }
+}
+
+/// Whether the connection ended although the other side did not say so.
+pub(crate) fn is_unexpected_end(error: &reqwest::Error) -> bool {
+    io_kind(error) == Some(io::ErrorKind::UnexpectedEof)
+}
+
+fn unresolved(error: &ResolveError) -> Failed {
+    match error {
+        ResolveError::Forbidden(range) => {
+            // The range tells about the inside of a network, so it is for our eyes only.
+            tracing::warn!(outbound.range = range.name(), "a host resolves to a forbidden address");
+            Failed::new(
+                Failure::Blocked,
+                "The host resolves to an address that deliveries may not connect to.",
+            )
+        }
+        ResolveError::NoAddress => Failed::new(Failure::Dns, "The host name has no address."),
+        ResolveError::Lookup(_) => {
+            Failed::new(Failure::Dns, "The host name could not be resolved.")
+        }
+    }
+}
+
+fn unconnected(error: &reqwest::Error) -> Failed {
+    use io::ErrorKind as Kind;
+    let (failure, detail) = match io_kind(error) {
+        Some(Kind::ConnectionRefused) => (Failure::Connect, "The connection was refused."),
+        // Connecting ends with the TLS handshake, and only that can break off once it has begun.
+        Some(
+            Kind::UnexpectedEof
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe,
+        ) => (Failure::Tls, "The connection broke during the TLS handshake."),
+        _ => (Failure::Connect, "No connection could be made."),
+    };
+    Failed::new(failure, detail)
+}
+
+fn tls_detail(error: &rustls::Error) -> &'static str {
+    use CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(bad) => match bad {
+            Bad::Expired | Bad::ExpiredContext { .. } => "The TLS certificate has expired.",
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                "The TLS certificate is not for this host."
+            }
+            Bad::UnknownIssuer => "The TLS certificate is not from a trusted authority.",
+            _ => "The TLS certificate is not valid.",
+        },
+        rustls::Error::InvalidMessage(_) => "The host does not speak TLS on this port.",
+        _ => "TLS could not be agreed.",
+    }
+}
+
+/// The first cause of the given type.
+fn cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+    causes(error).find_map(<dyn Error>::downcast_ref)
+}
+
+/// What the system said. An I/O error around another is only its wrapping.
+fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
+    causes(error).filter_map(<dyn Error>::downcast_ref).last().map(io::Error::kind)
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |error| next_cause(*error))
+}
+
+/// Asked for its source, an I/O error skips the error that it wraps.
+fn next_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}

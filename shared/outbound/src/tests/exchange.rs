@@ -1,0 +1,195 @@
+//! What is sent, and what is made of each kind of answer.
+
+use std::process::{Command, Stdio};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use webhooks_core::outbound::{Failure, Outcome, RetryAfter};
+use webhooks_core::ports::Sender;
+use webhooks_core::time::Timestamp;
+
+use super::receiver::{Receiver, read_request};
+use super::{AMPLE, development, excerpt, failure, post, request, status};
+
+#[tokio::test]
+async fn the_request_is_sent_as_given() {
+    let (receiver, mut requests) =
+        Receiver::recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let mut given = request(&receiver.url(), AMPLE);
+    given.headers = vec![
+        ("content-type", "application/json".to_owned()),
+        ("user-agent", "webhooks/1".to_owned()),
+        ("webhook-signature", "v1,a v1,b".to_owned()),
+    ];
+    given.body = r#"{"data":"\u00fc"}"#.to_owned();
+    let outcome = development().post(given).await.outcome;
+    assert_eq!(
+        outcome,
+        Outcome::Response { status: 200, retry_after: None, excerpt: "ok".to_owned() }
+    );
+    let sent = requests.recv().await.unwrap();
+    let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, r#"{"data":"\u00fc"}"#);
+    let mut lines: Vec<&str> = head.lines().collect();
+    assert_eq!(lines.remove(0), "POST /hook HTTP/1.1");
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "accept: */*",
+            "connection: close",
+            "content-length: 17",
+            "content-type: application/json",
+            format!("host: {}", receiver.address).as_str(),
+            "user-agent: webhooks/1",
+            "webhook-signature: v1,a v1,b",
+        ]
+    );
+}
+
+/// The test above, in a process whose environment names a proxy at which nobody listens.
+#[test]
+fn proxies_of_the_environment_are_ignored() {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "tests::exchange::the_request_is_sent_as_given"]);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        child.env(name, "http://127.0.0.1:1").env(name.to_lowercase(), "http://127.0.0.1:1");
+    }
+    child.env_remove("NO_PROXY").env_remove("no_proxy").stdout(Stdio::piped());
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
+async fn every_complete_response_is_a_response() {
+    for code in [200, 201, 204, 304, 400, 404, 410, 429, 500, 503, 599, 999] {
+        let receiver = Receiver::answering(format!("HTTP/1.1 {code} X\r\n\r\n")).await;
+        assert_eq!(status(&post(&development(), &receiver.url()).await), Some(code));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    for code in [301, 302, 303, 307, 308] {
+        let response = format!("HTTP/1.1 {code} X\r\nlocation: {}\r\n\r\n", elsewhere.url());
+        let receiver = Receiver::answering(response).await;
+        assert_eq!(status(&post(&development(), &receiver.url()).await), Some(code));
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[tokio::test]
+async fn retry_after_is_read() {
+    let date = RetryAfter::At(Timestamp::from_millis(784_111_777_000));
+    for (value, expected) in [
+        ("120", Some(RetryAfter::Seconds(120))),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", Some(date)),
+        ("soon", None),
+        ("\u{fc}", None),
+    ] {
+        let receiver =
+            Receiver::answering(format!("HTTP/1.1 503 X\r\nretry-after: {value}\r\n\r\n")).await;
+        let outcome = post(&development(), &receiver.url()).await;
+        let Outcome::Response { retry_after, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(retry_after, expected, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_is_a_connect_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let outcome = post(&development(), &url).await;
+    assert_eq!(
+        outcome,
+        Outcome::NoResponse {
+            failure: Failure::Connect,
+            detail: "The connection was refused.".to_owned()
+        }
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_a_protocol_failure() {
+    for response in [
+        "",
+        "\0\u{1}\u{2}\u{3}\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.6\r\n",
+        "200 OK\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n123456",
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nnumber\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-type: text",
+        "HTTP/2.0 200 OK\r\n\r\n",
+    ] {
+        let receiver = Receiver::answering(response).await;
+        let outcome = post(&development(), &receiver.url()).await;
+        assert_eq!(failure(&outcome), Some(Failure::Protocol), "{response:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_a_protocol_failure_before_and_in_the_body() {
+    for response in ["", "HTTP/1.1 200 OK\r\n\r\npart"] {
+        let receiver = Receiver::start(move |mut stream| async move {
+            read_request(&mut stream).await;
+            stream.write_all(response.as_bytes()).await.unwrap();
+            stream.set_zero_linger().unwrap();
+        })
+        .await;
+        let outcome = post(&development(), &receiver.url()).await;
+        assert_eq!(failure(&outcome), Some(Failure::Protocol), "{response:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_the_connection_is_complete() {
+    let receiver = Receiver::answering("HTTP/1.0 200 OK\r\n\r\nall there is").await;
+    let outcome = post(&development(), &receiver.url()).await;
+    assert_eq!(excerpt(&outcome), "all there is");
+}
+
+#[tokio::test]
+async fn an_informational_response_is_not_the_answer() {
+    let receiver = Receiver::answering(
+        "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    )
+    .await;
+    assert_eq!(status(&post(&development(), &receiver.url()).await), Some(204));
+}
+
+#[tokio::test]
+async fn switching_protocols_ends() {
+    let receiver = Receiver::answering(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    )
+    .await;
+    let outcome = post(&development(), &receiver.url()).await;
+    assert!(status(&outcome) == Some(101) || failure(&outcome) == Some(Failure::Protocol));
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_sent_is_a_protocol_failure() {
+    let receiver = Receiver::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let mut given = request(&receiver.url(), AMPLE);
+    given.headers.push(("x-bad", "a\r\nhost: b".to_owned()));
+    let outcome = development().post(given).await.outcome;
+    assert_eq!(failure(&outcome), Some(Failure::Protocol));
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn every_url_that_is_accepted_can_be_sent() {
+    let (receiver, mut requests) = Receiver::recording("HTTP/1.1 204 X\r\n\r\n").await;
+    let printable: String = ('!'..='~').filter(|c| !['#', '\\'].contains(c)).collect();
+    let url = format!("{}/{printable}ü?{printable}ü", receiver.url());
+    let outcome = post(&development(), &url).await;
+    assert_eq!(status(&outcome), Some(204), "{outcome:?}");
+    assert!(requests.recv().await.unwrap().starts_with("POST /hook/!"));
+}

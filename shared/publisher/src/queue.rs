@@ -1,0 +1,109 @@
+//! The one call to SQS.
+
+use std::error::Error;
+
+use async_trait::async_trait;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::BuildError;
+use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
+use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
+
+use crate::error::Reason;
+
+/// What SQS says of one message: nothing, or why it was refused.
+pub(crate) type Answer = Result<(), Reason>;
+
+/// A queue that takes one batch at a time.
+#[async_trait]
+pub(crate) trait Queue: Send + Sync {
+    /// Sends a batch; the answers are in the order of the bodies. The error is that of the request
+    /// as a whole.
+    async fn send(&self, bodies: &[&str]) -> Result<Vec<Answer>, String>;
+}
+
+/// A queue of SQS.
+pub(crate) struct SqsQueue {
+    pub(crate) client: Client,
+    pub(crate) url: String,
+}
+
+#[async_trait]
+impl Queue for SqsQueue {
+    async fn send(&self, bodies: &[&str]) -> Result<Vec<Answer>, String> {
+        let entries: Vec<_> = bodies
+            .iter()
+            .enumerate()
+            .map(|(index, body)| entry(index, body))
+            .collect::<Result<_, _>>()
+            .map_err(|error| chain(&error))?;
+        let request = self.client.send_message_batch().queue_url(&self.url);
+        let output =
+            request.set_entries(Some(entries)).send().await.map_err(|error| chain(&error))?;
+        Ok(answers(bodies.len(), &output))
+    }
+}
+
+fn entry(index: usize, body: &str) -> Result<SendMessageBatchRequestEntry, BuildError> {
+    SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body).build()
+}
+
+/// The answer to each of `count` entries, which are named by their index. An entry that SQS does
+/// not mention counts as refused, because only a named success is one.
+fn answers(count: usize, output: &SendMessageBatchOutput) -> Vec<Answer> {
+    let answer = |index: usize| {
+        let id = index.to_string();
+        if output.successful().iter().any(|entry| entry.id() == id) {
+            return Ok(());
+        }
+        let failed = output.failed().iter().find(|entry| entry.id() == id);
+        Err(Reason::Refused {
+            code: failed.map_or("NoAnswer", |entry| entry.code()).to_owned(),
+            message: failed.and_then(|entry| entry.message()).unwrap_or_default().to_owned(),
+            sender_fault: failed.is_some_and(BatchResultErrorEntry::sender_fault),
+        })
+    };
+    (0..count).map(answer).collect()
+}
+
+/// An error and what caused it. The SDK's errors say little by themselves.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_sqs::types::SendMessageBatchResultEntry;
+
+    #[test]
+    fn only_an_entry_that_is_named_as_a_success_is_one() {
+        let success = SendMessageBatchResultEntry::builder()
+            .id("2")
+            .message_id("m")
+            .md5_of_message_body("x")
+            .build()
+            .unwrap();
+        let failure = BatchResultErrorEntry::builder()
+            .id("0")
+            .code("InternalError")
+            .sender_fault(false)
+            .build()
+            .unwrap();
+        let output =
+            SendMessageBatchOutput::builder().successful(success).failed(failure).build().unwrap();
+        let refused = |code: &str| {
+            Err(Reason::Refused {
+                code: code.to_owned(),
+                message: String::new(),
+                sender_fault: false,
+            })
+        };
+        assert_eq!(answers(3, &output), [refused("InternalError"), refused("NoAnswer"), Ok(())]);
+    }
+}

@@ -1,0 +1,170 @@
+//! What the cleanup needs of the Deliveries table.
+
+use std::collections::HashSet;
+
+use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::ids::SubscriptionId;
+use webhooks_core::ports::{Deliveries, RowKey, Swept};
+use webhooks_core::statistics::Counts;
+use webhooks_core::time::Timestamp;
+
+use super::records::{assert_stands, ended, get, largest, put, subscription, waiting};
+use super::subscription_rows::odd_users;
+use super::{Rule, ok, rules};
+use crate::sample;
+
+pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+    rules![store;
+        keys_are_those_of_all_rows_of_a_subscription,
+        keys_before_a_time_are_those_of_older_rows,
+        keys_are_at_most_as_many_as_asked_for,
+        large_rows_are_found_and_deleted,
+        a_delete_removes_rows_of_one_subscription_only,
+        a_delete_of_nothing_is_no_error,
+        the_cleanup_position_is_kept,
+    ]
+}
+
+/// More than any rule has rows of one subscription.
+const MANY: usize = 1_000;
+
+/// The keys of rows, each once.
+async fn keys(
+    store: &dyn Deliveries,
+    subscription: &SubscriptionId,
+    before: Option<Timestamp>,
+) -> HashSet<RowKey> {
+    let found = ok(store.keys(subscription, before, MANY).await);
+    let distinct: HashSet<RowKey> = found.iter().cloned().collect();
+    assert_eq!(distinct.len(), found.len(), "a key is met twice");
+    distinct
+}
+
+/// Writes one delivery each hour, and its counters, and gives their keys.
+async fn fill(
+    store: &dyn Deliveries,
+    subscription: &SubscriptionId,
+    hours: u64,
+) -> Vec<(u64, RowKey)> {
+    let counts = Counts { total: 1, success: 1, failed: 0 };
+    let mut keys = Vec::new();
+    for n in 0..hours {
+        let moment = sample::at(n * 3_600);
+        let plain = sample::delivery(subscription, n * 3_600);
+        let delivery = match n % 3 {
+            0 => ended(plain, 1, Status::Success),
+            1 => waiting(plain, 1, sample::at(60)),
+            // Expired ones are there to be deleted, too.
+            _ => Delivery { expires_at: Timestamp::from_seconds(1), ..plain },
+        };
+        put(store, &delivery).await;
+        ok(store.count(subscription, moment, counts, moment, sample::at(1_000_000)).await);
+        keys.extend([(n, RowKey::Delivery(delivery.id)), (n, RowKey::Stats(moment))]);
+    }
+    keys
+}
+
+async fn keys_are_those_of_all_rows_of_a_subscription(store: &dyn Deliveries) {
+    let (own, other) = (subscription("keys-own"), subscription("keys-other"));
+    fill(store, &other, 3).await;
+    assert_eq!(keys(store, &own, None).await, HashSet::new());
+    let written = fill(store, &own, 10).await;
+    assert_eq!(keys(store, &own, None).await, written.into_iter().map(|(_, key)| key).collect());
+}
+
+async fn keys_before_a_time_are_those_of_older_rows(store: &dyn Deliveries) {
+    let subscription = subscription("keys-before");
+    let written = fill(store, &subscription, 10).await;
+    for end in [0, 1, 6, 10] {
+        let older = written.iter().filter(|(hour, _)| *hour < end).map(|(_, key)| key.clone());
+        let before = Some(sample::at(end * 3_600));
+        assert_eq!(keys(store, &subscription, before).await, older.collect(), "hour {end}");
+    }
+    assert_eq!(keys(store, &subscription, Some(Timestamp::EPOCH)).await, HashSet::new());
+    let last = Some(Timestamp::from_millis(i64::MAX));
+    assert_eq!(keys(store, &subscription, last).await.len(), 20);
+}
+
+async fn keys_are_at_most_as_many_as_asked_for(store: &dyn Deliveries) {
+    let subscription = subscription("keys-limit");
+    let written = fill(store, &subscription, 20).await;
+    for (before, mut left) in [(Some(sample::at(10 * 3_600)), 20), (None, written.len() - 20)] {
+        // Asked and deleted again and again, every row comes up once.
+        while left > 0 {
+            let found = ok(store.keys(&subscription, before, 3).await);
+            assert!((1..=3).contains(&found.len()), "{} keys, {left} rows left", found.len());
+            assert_eq!(ok(store.delete(&subscription, &found).await), []);
+            left -= found.len();
+        }
+        assert_eq!(ok(store.keys(&subscription, before, 3).await), []);
+    }
+}
+
+async fn large_rows_are_found_and_deleted(store: &dyn Deliveries) {
+    let subscription = subscription("keys-large");
+    for n in 1..=4 {
+        put(store, &largest(&subscription, n)).await;
+    }
+    let mut left = 4;
+    while left > 0 {
+        let found = ok(store.keys(&subscription, None, 100).await);
+        assert!((1..=left).contains(&found.len()));
+        assert_eq!(ok(store.delete(&subscription, &found).await), []);
+        left -= found.len();
+    }
+    assert_eq!(ok(store.keys(&subscription, None, 100).await), []);
+}
+
+async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn Deliveries) {
+    let (own, other) = (subscription("delete-own"), subscription("delete-other"));
+    // More than one `BatchWriteItem` takes (25).
+    let written: Vec<RowKey> =
+        fill(store, &own, 33).await.into_iter().map(|(_, key)| key).collect();
+    let kept = waiting(sample::delivery(&other, 0), 1, sample::at(60));
+    // A record of the same name, which in life belongs to one subscription only.
+    let twin = Delivery { id: sample::delivery_id(&own, 0), ..kept.clone() };
+    put(store, &kept).await;
+    put(store, &twin).await;
+    let counts = Counts { total: 1, success: 0, failed: 0 };
+    let start = sample::start();
+    ok(store.count(&other, start, counts, start, sample::at(1_000_000)).await);
+
+    let (gone, left) = written.split_at(60);
+    assert_eq!(ok(store.delete(&own, gone).await), []);
+    assert_eq!(keys(store, &own, None).await, left.iter().cloned().collect());
+    for key in gone {
+        if let RowKey::Delivery(id) = key {
+            assert_eq!(get(store, &own, id).await, None);
+        }
+    }
+    assert_eq!(ok(store.counters(&own, start).await).len(), 3);
+    assert_stands(store, &kept).await;
+    assert_stands(store, &twin).await;
+    assert_eq!(keys(store, &other, None).await.len(), 3);
+}
+
+async fn a_delete_of_nothing_is_no_error(store: &dyn Deliveries) {
+    let subscription = subscription("delete-nothing");
+    assert_eq!(ok(store.delete(&subscription, &[]).await), []);
+    let missing =
+        [RowKey::Delivery(sample::delivery_id(&subscription, 1)), RowKey::Stats(sample::start())];
+    assert_eq!(ok(store.delete(&subscription, &missing).await), []);
+    assert_eq!(keys(store, &subscription, None).await, HashSet::new());
+}
+
+async fn the_cleanup_position_is_kept(store: &dyn Deliveries) {
+    assert_eq!(ok(store.cleanup_position().await), None);
+    ok(store.set_cleanup_position(None).await);
+    assert_eq!(ok(store.cleanup_position().await), None);
+    for (n, user) in (0..).zip(odd_users()) {
+        let position = Swept {
+            user_id: sample::user(&user),
+            subscription_id: sample::subscription_id(&user, n),
+            deleted: n % 2 == 0,
+        };
+        ok(store.set_cleanup_position(Some(&position)).await);
+        assert_eq!(ok(store.cleanup_position().await), Some(position));
+    }
+    ok(store.set_cleanup_position(None).await);
+    assert_eq!(ok(store.cleanup_position().await), None);
+}

@@ -1,0 +1,330 @@
+//! Single records of deliveries: written and read.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use webhooks_core::delivery::{Attempt, Delivery, EndReason, Status, Trigger};
+use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::limits::{
+    ERROR_KEEP_BYTES, EVENT_DATA_BYTES, RESPONSE_KEEP_BYTES, RETRY_COUNT_MAX,
+};
+use webhooks_core::ports::{Consistency, Deliveries, DeliveryFilter, Expect, Random as _, Written};
+use webhooks_core::time::Timestamp;
+
+use super::subscription_rows::odd_users;
+use super::{Rule, ok, rules};
+use crate::{ManualClock, SeededRandom, sample};
+
+pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+    rules![store;
+        a_record_is_read_as_it_was_written,
+        texts_may_be_anything,
+        the_largest_record_there_can_be_is_kept_byte_for_byte,
+        a_record_is_found_only_under_its_own_subscription,
+        a_first_write_needs_that_there_is_none,
+        a_later_write_needs_its_number_of_attempts,
+        what_has_ended_never_changes,
+        of_first_writes_at_once_one_is_made,
+        of_later_writes_at_once_one_is_made,
+    ]
+}
+
+/// The subscription that a rule uses.
+pub(super) fn subscription(rule: &str) -> SubscriptionId {
+    sample::subscription_id(rule, 1)
+}
+
+/// A record with so many attempts that waits for the next one, due at that moment.
+pub(super) fn waiting(delivery: Delivery, attempts: u64, due_at: Timestamp) -> Delivery {
+    let next_retry_at = due_at.plus_seconds(5);
+    let attempts = (0..attempts).map(sample::attempt).collect();
+    let mut delivery = Delivery { attempts, ..delivery };
+    delivery.wait(next_retry_at, due_at, delivery.updated_at);
+    delivery
+}
+
+/// A record with so many attempts that has ended.
+pub(super) fn ended(delivery: Delivery, attempts: u64, status: Status) -> Delivery {
+    let attempts = (0..attempts).map(sample::attempt).collect();
+    let mut delivery = Delivery { attempts, ..delivery };
+    delivery.end(status, delivery.updated_at);
+    delivery
+}
+
+pub(super) async fn put(store: &dyn Deliveries, delivery: &Delivery) {
+    assert_eq!(ok(store.put(delivery, Expect::Absent).await), Written::Yes);
+}
+
+pub(super) async fn get(
+    store: &dyn Deliveries,
+    subscription_id: &SubscriptionId,
+    id: &DeliveryId,
+) -> Option<Delivery> {
+    ok(store.get(subscription_id, id, Consistency::Strong).await)
+}
+
+pub(super) async fn assert_stands(store: &dyn Deliveries, expected: &Delivery) {
+    let (subscription, id) = (&expected.subscription_id, &expected.id);
+    assert_eq!(get(store, subscription, id).await.as_ref(), Some(expected));
+    let weaker = ok(store.get(subscription, id, Consistency::Eventual).await);
+    assert_eq!(weaker.as_ref(), Some(expected));
+}
+
+async fn a_record_is_read_as_it_was_written(store: &dyn Deliveries) {
+    let subscription = subscription("record-read");
+    let plain = |n| sample::delivery(&subscription, n);
+    let soon = sample::start().plus(Duration::from_millis(90_123));
+    let reached = Attempt {
+        started_at: soon,
+        duration_ms: 60_000,
+        response_status: Some(204),
+        error: None,
+        response_excerpt: String::new(),
+    };
+    let unreached = Attempt {
+        response_status: None,
+        error: Some("timeout: no answer within 10 s".to_owned()),
+        ..reached.clone()
+    };
+    let mut written = vec![
+        plain(1),
+        ended(plain(2), 0, Status::Failed),
+        waiting(plain(3), 3, soon),
+        Delivery { attempts: vec![unreached, reached], ..ended(plain(4), 0, Status::Success) },
+    ];
+    for (n, reason) in (10..).zip(EndReason::ALL) {
+        written.push(Delivery { end_reason: Some(*reason), ..ended(plain(n), 1, Status::Failed) });
+    }
+    for (n, trigger) in (20..).zip(Trigger::ALL) {
+        written.push(Delivery { trigger: *trigger, ..ended(plain(n), 1, Status::Success) });
+    }
+    for (n, event_type) in (30..).zip(webhooks_core::catalogue::EventType::all()) {
+        written.push(Delivery { event_type, ..plain(n) });
+    }
+    for delivery in &written {
+        put(store, delivery).await;
+        assert_stands(store, delivery).await;
+    }
+    assert_listed(store, &written).await;
+}
+
+/// A list shows the records as they were written, too.
+async fn assert_listed(store: &dyn Deliveries, written: &[Delivery]) {
+    let filter = DeliveryFilter::default();
+    for delivery in written {
+        let (subscription, id) = (&delivery.subscription_id, &delivery.id);
+        // The position just before the record: the next id of the same moment.
+        let before = DeliveryId::first_of(id.moment().plus(Duration::from_millis(1)));
+        let page = store.page(subscription, &filter, 1, Some(&before), sample::start()).await;
+        assert!(ok(page).items.first() == Some(delivery), "{id}");
+    }
+}
+
+async fn texts_may_be_anything(store: &dyn Deliveries) {
+    let subscription = subscription("record-texts");
+    let texts = [
+        "{}",
+        r#"{"z":1.0,"a":1e5,"z":-0,"n":12345678901234567890.10,"":null}"#,
+        r#"{"é":"„Grüße“ 𝄞 \ud800 \u0000 \\ \" \/"}"#,
+        r#"{"a":[[],{},[1,[2,[3]]]],"b":" spaces  stay ","t":true}"#,
+    ];
+    let odd = "„é𝄞“ \u{0} \u{7f} \r\n\t \u{fffd} \"'\\ {}";
+    for (n, (text, user)) in (1..).zip(texts.iter().cycle().zip(odd_users())) {
+        let attempt = Attempt {
+            error: Some(odd.to_owned()),
+            response_excerpt: odd.to_owned(),
+            ..sample::attempt(n)
+        };
+        let delivery = Delivery {
+            user_id: sample::user(&user),
+            event_id: user.parse().unwrap_or_else(|error| panic!("{error}")),
+            data: sample::data(text),
+            attempts: vec![attempt],
+            ..sample::delivery(&subscription, n)
+        };
+        put(store, &delivery).await;
+        assert_stands(store, &delivery).await;
+    }
+}
+
+/// The largest record there can be, of data that hardly compresses.
+pub(super) fn largest(subscription: &SubscriptionId, n: u64) -> Delivery {
+    let random = SeededRandom::new(n);
+    let text = |bytes: usize| -> String {
+        let mut random_bytes = vec![0; bytes];
+        random.fill(&mut random_bytes);
+        // Printable ASCII behind the quote and without the backslash: nothing is escaped.
+        let printable = random_bytes.into_iter().map(|byte| char::from(b'#' + byte % 92));
+        printable.map(|c| if c == '\\' { ' ' } else { c }).collect()
+    };
+    let data = format!(r#"{{"k":"{}"}}"#, text(EVENT_DATA_BYTES - 8));
+    assert_eq!(data.len(), EVENT_DATA_BYTES);
+    let attempt = |n| Attempt {
+        error: Some(text(ERROR_KEEP_BYTES)),
+        response_excerpt: text(RESPONSE_KEEP_BYTES),
+        ..sample::attempt(n)
+    };
+    Delivery {
+        data: sample::data(&data),
+        attempts: (0..=u64::from(RETRY_COUNT_MAX)).map(attempt).collect(),
+        ..sample::delivery(subscription, n)
+    }
+}
+
+async fn the_largest_record_there_can_be_is_kept_byte_for_byte(store: &dyn Deliveries) {
+    let subscription = subscription("record-large");
+    let mut delivery = largest(&subscription, 1);
+    let last = delivery.attempts.pop().unwrap_or_else(|| sample::attempt(0));
+    let mut delivery = Delivery { attempts: Vec::new(), ..waiting_as_is(delivery) };
+    // It grows attempt by attempt, as it does in life.
+    put(store, &delivery).await;
+    for attempts in 0..=RETRY_COUNT_MAX {
+        delivery.attempts.push(last.clone());
+        let written = store.put(&delivery, Expect::Retrying { attempts }).await;
+        assert_eq!(ok(written), Written::Yes, "after {attempts} attempts");
+    }
+    let found = get(store, &subscription, &delivery.id).await;
+    assert!(found.as_ref() == Some(&delivery), "it was changed");
+
+    let mut greek = largest(&subscription, 2);
+    let data = format!(r#"{{"k":"{}"}}"#, "Ω".repeat((EVENT_DATA_BYTES - 8) / 2));
+    greek.data = sample::data(&data);
+    put(store, &greek).await;
+    assert!(get(store, &subscription, &greek.id).await.as_ref() == Some(&greek));
+}
+
+fn waiting_as_is(mut delivery: Delivery) -> Delivery {
+    delivery.wait(sample::at(60), sample::at(60), delivery.updated_at);
+    delivery
+}
+
+async fn a_record_is_found_only_under_its_own_subscription(store: &dyn Deliveries) {
+    let (own, other) = (subscription("record-own"), subscription("record-other"));
+    let delivery = waiting(sample::delivery(&own, 1), 1, sample::at(60));
+    put(store, &delivery).await;
+    assert_eq!(get(store, &other, &delivery.id).await, None);
+    let filter = DeliveryFilter::default();
+    let page = ok(store.page(&other, &filter, 10, None, sample::start()).await);
+    assert!(page.items.is_empty() && page.next.is_none());
+    let moved = Delivery { subscription_id: other.clone(), ..delivery.clone() };
+    let written = store.put(&moved, Expect::Retrying { attempts: 1 }).await;
+    assert_eq!(ok(written), Written::Conflict);
+    assert_eq!(get(store, &other, &delivery.id).await, None);
+    assert_stands(store, &delivery).await;
+}
+
+async fn a_first_write_needs_that_there_is_none(store: &dyn Deliveries) {
+    let subscription = subscription("record-first");
+    let plain = |n| sample::delivery(&subscription, n);
+    let first = [
+        plain(1),
+        waiting(plain(2), 1, sample::at(60)),
+        ended(plain(3), 1, Status::Success),
+        ended(plain(4), 2, Status::Failed),
+    ];
+    for (n, delivery) in (1..).zip(&first) {
+        put(store, delivery).await;
+        let other = Delivery {
+            data: sample::data(r#"{"other":1}"#),
+            ..ended(plain(n), 9, Status::Success)
+        };
+        assert_eq!(ok(store.put(&other, Expect::Absent).await), Written::Conflict);
+        assert_stands(store, delivery).await;
+    }
+}
+
+async fn a_later_write_needs_its_number_of_attempts(store: &dyn Deliveries) {
+    let subscription = subscription("record-later");
+    let plain = || sample::delivery(&subscription, 1);
+    let write = async |delivery: &Delivery, attempts: u32| {
+        ok(store.put(delivery, Expect::Retrying { attempts }).await)
+    };
+    let later = waiting(plain(), 1, sample::at(60));
+    for attempts in 0..3 {
+        assert_eq!(write(&later, attempts).await, Written::Conflict, "there is none");
+    }
+    assert_eq!(get(store, &subscription, &later.id).await, None);
+
+    // A record may be put off before its first attempt, and more than once.
+    let mut standing = waiting(plain(), 0, sample::at(30));
+    put(store, &standing).await;
+    for (attempts, made) in [(0, 0), (0, 1), (1, 2), (2, 2), (2, 5)] {
+        let next = waiting(plain(), made, sample::at(60 + made));
+        for wrong in (0..8).filter(|wrong| *wrong != attempts) {
+            assert_eq!(write(&next, wrong).await, Written::Conflict);
+        }
+        assert_stands(store, &standing).await;
+        assert_eq!(write(&next, attempts).await, Written::Yes);
+        assert_stands(store, &next).await;
+        standing = next;
+    }
+    let end = Delivery {
+        end_reason: Some(EndReason::WebhookDeleted),
+        ..ended(plain(), 5, Status::Failed)
+    };
+    assert_eq!(write(&end, 5).await, Written::Yes);
+    assert_stands(store, &end).await;
+}
+
+async fn what_has_ended_never_changes(store: &dyn Deliveries) {
+    let subscription = subscription("record-ended");
+    for (n, status) in (1..).zip([Status::Success, Status::Failed]) {
+        let plain = || sample::delivery(&subscription, n);
+        let end = ended(plain(), 2, status);
+        put(store, &end).await;
+        for change in [waiting(plain(), 3, sample::at(60)), ended(plain(), 3, Status::Success)] {
+            for expect in [
+                Expect::Absent,
+                Expect::Retrying { attempts: 0 },
+                Expect::Retrying { attempts: 2 },
+                Expect::Retrying { attempts: 3 },
+            ] {
+                let written = store.put(&change, expect).await;
+                assert_eq!(ok(written), Written::Conflict, "{status} {expect:?}");
+            }
+        }
+        assert_stands(store, &end).await;
+    }
+}
+
+/// Writes different records of one name at once, and checks that exactly one stands.
+async fn race(store: &dyn Deliveries, rivals: &[Delivery], expect: Expect) {
+    let answers = join_all(rivals.iter().map(|rival| store.put(rival, expect))).await;
+    let made: Vec<&Delivery> = rivals
+        .iter()
+        .zip(answers)
+        .filter_map(|(rival, answer)| (ok(answer) == Written::Yes).then_some(rival))
+        .collect();
+    assert_eq!(made.len(), 1, "exactly one is written");
+    assert_stands(store, made[0]).await;
+}
+
+async fn of_first_writes_at_once_one_is_made(store: &dyn Deliveries) {
+    let plain = sample::delivery(&subscription("record-race"), 1);
+    let rivals: Vec<_> = (1..=8).map(|n| waiting(plain.clone(), n, sample::at(60))).collect();
+    race(store, &rivals, Expect::Absent).await;
+}
+
+async fn of_later_writes_at_once_one_is_made(store: &dyn Deliveries) {
+    let plain = sample::delivery(&subscription("record-race"), 2);
+    put(store, &waiting(plain.clone(), 1, sample::at(60))).await;
+    let rivals: Vec<_> = (2..=9).map(|n| waiting(plain.clone(), n, sample::at(60))).collect();
+    race(store, &rivals, Expect::Retrying { attempts: 1 }).await;
+}
+
+/// A record is there until it expires, by the store's clock, and then is not.
+pub(super) async fn expiry(store: &dyn Deliveries, clock: &ManualClock) {
+    let subscription = subscription("record-expiry");
+    let end = sample::at(86_400);
+    let short = Delivery { expires_at: end, ..sample::delivery(&subscription, 1) };
+    let long = sample::delivery(&subscription, 2);
+    put(store, &short).await;
+    put(store, &long).await;
+    clock.set(end.minus(Duration::from_secs(1)));
+    assert_stands(store, &short).await;
+    clock.set(end.plus_seconds(1));
+    for consistency in [Consistency::Strong, Consistency::Eventual] {
+        assert_eq!(ok(store.get(&subscription, &short.id, consistency).await), None);
+    }
+    assert_stands(store, &long).await;
+}

@@ -1,0 +1,89 @@
+//! The counters.
+
+use futures::future::join_all;
+use webhooks_core::ids::SubscriptionId;
+use webhooks_core::ports::Deliveries;
+use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::time::Timestamp;
+
+use super::records::subscription;
+use super::{Rule, ok, rules};
+use crate::sample;
+
+pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+    rules![store;
+        counts_add_up_by_subscription_and_hour,
+        counts_at_once_all_count,
+        counters_begin_with_the_hour_asked_for,
+    ]
+}
+
+/// The start of the `n`th hour.
+fn hour(n: u64) -> Timestamp {
+    sample::at(n * 3_600)
+}
+
+fn counts(total: u64, success: u64, failed: u64) -> Counts {
+    Counts { total, success, failed }
+}
+
+/// Counts in the `n`th hour, for an attempt at that moment.
+async fn count(
+    store: &dyn Deliveries,
+    subscription: &SubscriptionId,
+    n: u64,
+    counts: Counts,
+    at: u64,
+) {
+    let end = sample::at(10_000_000);
+    ok(store.count(subscription, hour(n), counts, sample::at(at), end).await);
+}
+
+/// The counters from an hour on, by hour.
+async fn counters(
+    store: &dyn Deliveries,
+    subscription: &SubscriptionId,
+    since: Timestamp,
+) -> Vec<HourCounts> {
+    let mut hours = ok(store.counters(subscription, since).await);
+    hours.sort_by_key(|counts| counts.hour);
+    hours
+}
+
+async fn counts_add_up_by_subscription_and_hour(store: &dyn Deliveries) {
+    let (own, other) = (subscription("counts-own"), subscription("counts-other"));
+    assert_eq!(counters(store, &own, Timestamp::EPOCH).await, []);
+    count(store, &own, 1, counts(3, 2, 0), 3_700).await;
+    count(store, &own, 1, counts(0, 0, 1), 3_800).await;
+    count(store, &own, 1, counts(1, 0, 0), 3_900).await;
+    count(store, &own, 2, counts(5_000_000_000, 1, 0), 9_999).await;
+    count(store, &other, 1, counts(7, 7, 0), 3_600).await;
+    let at = |n, counts, at| HourCounts { hour: hour(n), counts, last_attempt_at: sample::at(at) };
+    assert_eq!(
+        counters(store, &own, Timestamp::EPOCH).await,
+        [at(1, counts(4, 2, 1), 3_900), at(2, counts(5_000_000_000, 1, 0), 9_999)]
+    );
+    assert_eq!(counters(store, &other, Timestamp::EPOCH).await, [at(1, counts(7, 7, 0), 3_600)]);
+}
+
+async fn counts_at_once_all_count(store: &dyn Deliveries) {
+    let subscription = subscription("counts-race");
+    join_all((0..50).map(|n| count(store, &subscription, n % 2, counts(3, 2, 1), 100))).await;
+    let found: Vec<Counts> =
+        counters(store, &subscription, hour(0)).await.iter().map(|hour| hour.counts).collect();
+    assert_eq!(found, [counts(75, 50, 25), counts(75, 50, 25)]);
+}
+
+async fn counters_begin_with_the_hour_asked_for(store: &dyn Deliveries) {
+    let subscription = subscription("counts-since");
+    // As many as stand there in 30 days.
+    let all = 30 * 24;
+    for n in 0..all {
+        count(store, &subscription, n, counts(1, 0, 0), n * 3_600).await;
+    }
+    for since in [0, 1, 500, all - 1, all] {
+        let found: Vec<Timestamp> =
+            counters(store, &subscription, hour(since)).await.iter().map(|c| c.hour).collect();
+        assert_eq!(found, (since..all).map(hour).collect::<Vec<_>>(), "since hour {since}");
+    }
+}

@@ -1,0 +1,325 @@
+//! Single subscriptions: created, read, changed, deleted.
+
+use futures::future::join_all;
+use webhooks_core::breaker::Health;
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::ports::{Consistency, Created, Subscriptions, Written};
+use webhooks_core::secret::{Secret, SigningSecret};
+use webhooks_core::subscription::{DisabledReason, Subscription};
+
+use super::{Rule, ok, rules};
+use crate::sample;
+
+pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
+    rules![store;
+        a_subscription_is_read_as_it_was_written,
+        user_ids_may_be_any_text,
+        nothing_is_found_without_its_owner,
+        a_user_has_at_most_so_many_also_when_asking_all_at_once,
+        an_update_needs_the_expected_version,
+        an_update_replaces_everything,
+        of_updates_at_once_one_is_made,
+        health_is_replaced_alone_and_only_if_as_expected,
+        of_changes_of_health_at_once_one_is_made,
+        what_is_deleted_is_gone_and_cannot_be_changed,
+        of_deletes_at_once_one_finds_it,
+    ]
+}
+
+/// Everything of a subscription, also the secrets, to compare and to print.
+pub(super) fn shown(subscription: &Subscription) -> String {
+    let secrets: Vec<&str> = subscription.secrets.iter().map(|s| s.secret.expose()).collect();
+    format!("{subscription:?} {secrets:?}")
+}
+
+pub(super) async fn create(store: &dyn Subscriptions, subscription: &Subscription) {
+    assert_eq!(ok(store.create(subscription).await), Created::Yes);
+}
+
+pub(super) async fn get(
+    store: &dyn Subscriptions,
+    user_id: &UserId,
+    id: &SubscriptionId,
+) -> Option<Subscription> {
+    ok(store.get(user_id, id, Consistency::Strong).await)
+}
+
+async fn assert_stands(store: &dyn Subscriptions, expected: &Subscription) {
+    let (user_id, id) = (&expected.user_id, &expected.id);
+    let found = get(store, user_id, id).await;
+    assert_eq!(found.as_ref().map(shown), Some(shown(expected)));
+    let weaker = ok(store.get(user_id, id, Consistency::Eventual).await);
+    assert_eq!(weaker.as_ref().map(shown), Some(shown(expected)));
+}
+
+/// One with every field set to something unusual.
+fn unusual(user: &str, n: u64) -> Subscription {
+    let secret = |byte| Secret::from_random(&[byte; 32]);
+    Subscription {
+        url: "https://receiver.example/h%C3%B6r?a=b&c=ü#".trim_end_matches('#').to_owned(),
+        event_types: ["task.deleted", "email.sent", "task.created"].map(sample::event_type).into(),
+        description: Some("„Grüße“ 𝄞 \"quoted\" \\ \u{0} \n end".to_owned()),
+        is_active: false,
+        disabled_reason: Some(DisabledReason::EndpointFailing),
+        retry_count: 0,
+        timeout_seconds: 60,
+        secrets: vec![
+            SigningSecret { secret: secret(1), expires_at: None },
+            SigningSecret { secret: secret(2), expires_at: Some(sample::at(86_400)) },
+            SigningSecret { secret: secret(3), expires_at: Some(sample::at(3_600)) },
+        ],
+        updated_at: sample::start().plus(std::time::Duration::from_millis(86_400_123)),
+        version: 7,
+        health: failing(4),
+        ..sample::subscription(user, n)
+    }
+}
+
+fn failing(failures: u32) -> Health {
+    Health {
+        consecutive_failures: failures,
+        failing_since: Some(sample::at(u64::from(failures))),
+        open_until: Some(sample::at(600)),
+    }
+}
+
+async fn a_subscription_is_read_as_it_was_written(store: &dyn Subscriptions) {
+    let user = "read-as-written";
+    let empty = Subscription {
+        description: Some(String::new()),
+        health: Health { open_until: None, ..failing(1) },
+        ..sample::subscription(user, 3)
+    };
+    for written in [sample::subscription(user, 1), unusual(user, 2), empty] {
+        create(store, &written).await;
+        assert_stands(store, &written).await;
+        let all = ok(store.all_of(&written.user_id).await);
+        assert!(all.iter().any(|row| shown(row) == shown(&written)), "{}", shown(&written));
+        let page = ok(store.page(&written.user_id, 1, None).await);
+        let first: Vec<String> = page.items.iter().map(shown).collect();
+        assert_eq!(first, [shown(&written)]);
+    }
+}
+
+/// Owners whose ids would run into each other if they were put together carelessly.
+pub(super) fn odd_users() -> Vec<String> {
+    let odd = [
+        "a",
+        "a#",
+        "a#b",
+        "#a",
+        "user|x",
+        "|",
+        " ",
+        "a/b?c=%23",
+        "\"'\\",
+        "stats#1",
+        "é",
+        "e\u{301}",
+    ];
+    let mut users: Vec<String> = odd.iter().map(|&user| user.to_owned()).collect();
+    users.push("x".repeat(256));
+    users.push("𝄞".repeat(256));
+    users.push(format!("{}é", "𝄞".repeat(255)));
+    users
+}
+
+async fn user_ids_may_be_any_text(store: &dyn Subscriptions) {
+    for user in odd_users() {
+        create(store, &sample::subscription(&user, 1)).await;
+    }
+    for user in odd_users() {
+        let own = sample::subscription(&user, 1);
+        assert_stands(store, &own).await;
+        let all = ok(store.all_of(&own.user_id).await);
+        assert_eq!(all.iter().map(shown).collect::<Vec<_>>(), [shown(&own)], "{user}");
+        let page = ok(store.page(&own.user_id, 10, None).await);
+        assert_eq!(page.items.iter().map(shown).collect::<Vec<_>>(), [shown(&own)], "{user}");
+        assert_eq!(ok(store.update(&own, 1).await), Written::Yes, "{user}");
+        assert!(ok(store.delete(&own.user_id, &own.id).await), "{user}");
+        ok(store.forget(&own.user_id, &own.id).await);
+    }
+}
+
+async fn nothing_is_found_without_its_owner(store: &dyn Subscriptions) {
+    let own = sample::subscription("owner", 1);
+    create(store, &own).await;
+    for other in ["stranger", "owne", "owner ", "Owner"] {
+        let user = sample::user(other);
+        let stolen = Subscription { user_id: user.clone(), ..own.clone() };
+        assert!(get(store, &user, &own.id).await.is_none());
+        assert!(ok(store.all_of(&user).await).is_empty());
+        let page = ok(store.page(&user, 10, None).await);
+        assert!(page.items.is_empty() && page.next.is_none());
+        assert_eq!(ok(store.update(&stolen, own.version).await), Written::Conflict);
+        let health = store.set_health(&user, &own.id, &own.health, &failing(1)).await;
+        assert_eq!(ok(health), Written::Conflict);
+        assert!(!ok(store.delete(&user, &own.id).await));
+        ok(store.forget(&user, &own.id).await);
+        assert!(get(store, &user, &own.id).await.is_none());
+    }
+    assert_stands(store, &own).await;
+}
+
+async fn a_user_has_at_most_so_many_also_when_asking_all_at_once(store: &dyn Subscriptions) {
+    let user = "many";
+    let wishes: Vec<_> = (1..=120).map(|n| sample::subscription(user, n)).collect();
+    let answers = join_all(wishes.iter().map(|wish| store.create(wish))).await;
+    let mut created: Vec<&SubscriptionId> = wishes
+        .iter()
+        .zip(answers)
+        .filter_map(|(wish, answer)| (ok(answer) == Created::Yes).then_some(&wish.id))
+        .collect();
+    assert_eq!(created.len(), WEBHOOKS_PER_USER);
+
+    let owner = sample::user(user);
+    let all = ok(store.all_of(&owner).await);
+    let mut standing: Vec<&SubscriptionId> = all.iter().map(|row| &row.id).collect();
+    standing.sort();
+    created.sort();
+    assert_eq!(standing, created, "exactly those stand that were said to");
+
+    let next = |n| sample::subscription(user, n);
+    assert_eq!(ok(store.create(&next(200)).await), Created::LimitReached);
+    assert!(get(store, &owner, &next(200).id).await.is_none(), "a refused one leaves nothing");
+    create(store, &sample::subscription("not-many", 1)).await;
+
+    // A place is free again once for each one that is deleted, however often that is asked.
+    assert!(ok(store.delete(&owner, created[0]).await));
+    assert!(!ok(store.delete(&owner, created[0]).await));
+    assert_eq!(ok(store.create(&next(201)).await), Created::Yes);
+    assert_eq!(ok(store.create(&next(202)).await), Created::LimitReached);
+    ok(store.forget(&owner, created[0]).await);
+    assert_eq!(ok(store.create(&next(203)).await), Created::LimitReached);
+
+    // Nor do changes make room.
+    let changed = Subscription { version: 2, ..next(201) };
+    assert_eq!(ok(store.update(&changed, 1).await), Written::Yes);
+    assert_eq!(ok(store.create(&next(204)).await), Created::LimitReached);
+}
+
+async fn an_update_needs_the_expected_version(store: &dyn Subscriptions) {
+    let mut row = sample::subscription("versions", 1);
+    let missing = store.update(&row, 1).await;
+    assert_eq!(ok(missing), Written::Conflict, "a missing row is not made");
+    assert!(get(store, &row.user_id, &row.id).await.is_none());
+    create(store, &row).await;
+    let unwanted = Subscription { url: "https://other.example/".to_owned(), ..row.clone() };
+    for wrong in [0, 2, u64::from(u32::MAX) + 2] {
+        assert_eq!(ok(store.update(&unwanted, wrong).await), Written::Conflict);
+    }
+    assert_stands(store, &row).await;
+    for version in 2..=3 {
+        row.version = version;
+        row.retry_count += 1;
+        assert_eq!(ok(store.update(&row, version - 1).await), Written::Yes);
+        assert_eq!(ok(store.update(&row, version - 1).await), Written::Conflict);
+        assert_stands(store, &row).await;
+    }
+}
+
+async fn an_update_replaces_everything(store: &dyn Subscriptions) {
+    let user = "replaced";
+    let full = unusual(user, 1);
+    let plain = Subscription { version: 8, ..sample::subscription(user, 1) };
+    create(store, &full).await;
+    assert_eq!(ok(store.update(&plain, 7).await), Written::Yes);
+    assert_stands(store, &plain).await;
+    let full = Subscription { version: 9, ..full };
+    assert_eq!(ok(store.update(&full, 8).await), Written::Yes);
+    assert_stands(store, &full).await;
+}
+
+async fn of_updates_at_once_one_is_made(store: &dyn Subscriptions) {
+    let row = sample::subscription("race", 1);
+    create(store, &row).await;
+    let changes: Vec<_> =
+        (1..=8).map(|n| Subscription { version: 2, retry_count: n, ..row.clone() }).collect();
+    let answers = join_all(changes.iter().map(|change| store.update(change, 1))).await;
+    let mut made =
+        changes.iter().zip(answers).filter(|(_, answer)| matches!(answer, Ok(Written::Yes)));
+    let (winner, _) = made.next().unwrap_or_else(|| panic!("none was made"));
+    assert!(made.next().is_none(), "more than one was made");
+    assert_stands(store, winner).await;
+}
+
+async fn health_is_replaced_alone_and_only_if_as_expected(store: &dyn Subscriptions) {
+    let mut row = sample::subscription("health", 1);
+    let (user, id) = (row.user_id.clone(), row.id.clone());
+    let (good, bad) = (Health::default(), failing(3));
+    let set = async |expected: &Health, health: &Health| {
+        ok(store.set_health(&user, &id, expected, health).await)
+    };
+    assert_eq!(set(&good, &bad).await, Written::Conflict, "there is none");
+    assert!(get(store, &user, &id).await.is_none(), "a missing row is not made");
+    create(store, &row).await;
+
+    let steps = [bad, failing(4), Health { open_until: None, ..bad }, good, bad];
+    for health in steps {
+        assert_eq!(set(&row.health, &health).await, Written::Yes);
+        row.health = health;
+        assert_stands(store, &row).await;
+        for wrong in different_from(&health) {
+            assert_eq!(set(&wrong, &failing(9)).await, Written::Conflict, "{wrong:?}");
+        }
+        assert_stands(store, &row).await;
+    }
+    row.version = 2;
+    assert_eq!(ok(store.update(&row, 1).await), Written::Yes, "the version stayed");
+}
+
+/// Others that differ in one part each.
+fn different_from(health: &Health) -> Vec<Health> {
+    let later = Some(sample::at(77));
+    let mut others = vec![
+        Health { consecutive_failures: health.consecutive_failures + 1, ..*health },
+        Health { failing_since: later, ..*health },
+        Health { open_until: later, ..*health },
+    ];
+    if health.failing_since.is_some() {
+        others.push(Health { failing_since: None, ..*health });
+    }
+    if health.open_until.is_some() {
+        others.push(Health { open_until: None, ..*health });
+    }
+    others
+}
+
+async fn of_changes_of_health_at_once_one_is_made(store: &dyn Subscriptions) {
+    let row = sample::subscription("health-race", 1);
+    create(store, &row).await;
+    let wishes: Vec<Health> = (1..=8).map(failing).collect();
+    let sets = wishes.iter().map(|wish| store.set_health(&row.user_id, &row.id, &row.health, wish));
+    let made = join_all(sets).await.into_iter().filter(|answer| matches!(answer, Ok(Written::Yes)));
+    assert_eq!(made.count(), 1);
+}
+
+async fn what_is_deleted_is_gone_and_cannot_be_changed(store: &dyn Subscriptions) {
+    let row = sample::subscription("deleted", 1);
+    let (user, id) = (&row.user_id, &row.id);
+    assert!(!ok(store.delete(user, id).await), "there is none");
+    create(store, &row).await;
+    create(store, &sample::subscription("deleted", 2)).await;
+    assert!(ok(store.delete(user, id).await));
+    for forgotten in [false, true] {
+        assert!(!ok(store.delete(user, id).await));
+        assert_eq!(ok(store.update(&row, 1).await), Written::Conflict);
+        let health = store.set_health(user, id, &row.health, &failing(1)).await;
+        assert_eq!(ok(health), Written::Conflict);
+        assert!(get(store, user, id).await.is_none());
+        assert_eq!(ok(store.all_of(user).await).len(), 1);
+        if !forgotten {
+            ok(store.forget(user, id).await);
+        }
+    }
+    ok(store.forget(user, id).await);
+    assert_stands(store, &sample::subscription("deleted", 2)).await;
+}
+
+async fn of_deletes_at_once_one_finds_it(store: &dyn Subscriptions) {
+    let row = sample::subscription("delete-race", 1);
+    create(store, &row).await;
+    let answers = join_all((0..8).map(|_| store.delete(&row.user_id, &row.id))).await;
+    assert_eq!(answers.into_iter().filter(|answer| matches!(answer, Ok(true))).count(), 1);
+}

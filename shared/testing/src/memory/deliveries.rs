@@ -1,0 +1,286 @@
+//! The Deliveries table in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::limits::DUE_SHARDS;
+use webhooks_core::ports::{
+    Clock, Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
+    Swept, Written,
+};
+use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::time::Timestamp;
+
+use super::paged;
+use crate::lock;
+
+/// The Deliveries table in memory; a clone sees the same rows. Its clock decides what has expired;
+/// as in the real table, expired rows stay until something deletes them.
+#[derive(Clone)]
+pub struct MemoryDeliveries {
+    clock: Arc<dyn Clock>,
+    tables: Arc<Mutex<Tables>>,
+}
+
+#[derive(Default)]
+struct Tables {
+    deliveries: BTreeMap<(SubscriptionId, DeliveryId), StoredDelivery>,
+    hours: BTreeMap<(SubscriptionId, Timestamp), HourCounts>,
+    cleanup: Option<Swept>,
+}
+
+/// A record and the lease on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDelivery {
+    /// The record.
+    pub delivery: Delivery,
+    /// The lease that was taken last, since the record was last written.
+    pub lease: Option<Lease>,
+}
+
+impl MemoryDeliveries {
+    /// An empty table.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, tables: Arc::default() }
+    }
+
+    /// Every record there is, also the expired ones, by subscription and id.
+    pub fn snapshot(&self) -> Vec<StoredDelivery> {
+        lock(&self.tables).deliveries.values().cloned().collect()
+    }
+
+    /// Every counter there is, by subscription and hour.
+    pub fn all_counters(&self) -> Vec<(SubscriptionId, HourCounts)> {
+        let tables = lock(&self.tables);
+        tables.hours.iter().map(|((id, _), hour)| (id.clone(), *hour)).collect()
+    }
+
+    /// Changes the record that `allowed` lets pass.
+    fn change(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        allowed: impl FnOnce(&StoredDelivery) -> bool,
+        change: impl FnOnce(&mut StoredDelivery),
+    ) -> Written {
+        match lock(&self.tables).deliveries.get_mut(&(subscription_id.clone(), id.clone())) {
+            Some(row) if allowed(row) => {
+                change(row);
+                Written::Yes
+            }
+            _ => Written::Conflict,
+        }
+    }
+}
+
+impl StoredDelivery {
+    fn retries(&self, attempts: u32) -> bool {
+        self.delivery.status == Status::Retrying && self.delivery.attempt_count() == attempts
+    }
+
+    fn is_free_for(&self, lease: &Lease) -> bool {
+        self.lease
+            .as_ref()
+            .is_none_or(|held| held.holder == lease.holder || held.until <= lease.now)
+    }
+
+    fn is_due_as(&self, due: &Due) -> bool {
+        self.delivery.due_at == Some(due.due_at)
+    }
+}
+
+/// The shard of the due index that a delivery stands in.
+fn due_shard(id: &DeliveryId) -> u8 {
+    let sum = id.as_str().bytes().fold(0u8, u8::wrapping_add);
+    sum % DUE_SHARDS
+}
+
+fn passes(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
+    let moment = delivery.created_at();
+    filter.status.is_none_or(|status| delivery.status == status)
+        && filter.event_type.is_none_or(|event_type| delivery.event_type == event_type)
+        && filter.since.is_none_or(|since| moment >= since)
+        && filter.until.is_none_or(|until| moment < until)
+}
+
+#[async_trait]
+impl Deliveries for MemoryDeliveries {
+    async fn get(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        _consistency: Consistency,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let now = self.clock.now();
+        let tables = lock(&self.tables);
+        let row = tables.deliveries.get(&(subscription_id.clone(), id.clone()));
+        Ok(row.map(|row| row.delivery.clone()).filter(|delivery| now < delivery.expires_at))
+    }
+
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+        let mut tables = lock(&self.tables);
+        let key = (delivery.subscription_id.clone(), delivery.id.clone());
+        let as_expected = match (expect, tables.deliveries.get(&key)) {
+            (Expect::Absent, row) => row.is_none(),
+            (Expect::Retrying { attempts }, row) => row.is_some_and(|row| row.retries(attempts)),
+        };
+        if !as_expected {
+            return Ok(Written::Conflict);
+        }
+        tables.deliveries.insert(key, StoredDelivery { delivery: delivery.clone(), lease: None });
+        Ok(Written::Yes)
+    }
+
+    async fn lease(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        attempts: u32,
+        lease: &Lease,
+    ) -> Result<Written, StoreError> {
+        Ok(self.change(
+            subscription_id,
+            id,
+            |row| row.retries(attempts) && row.is_free_for(lease),
+            |row| row.lease = Some(lease.clone()),
+        ))
+    }
+
+    async fn page(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        before: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        let tables = lock(&self.tables);
+        let shown = tables
+            .deliveries
+            .values()
+            .rev()
+            .map(|row| &row.delivery)
+            .filter(|delivery| delivery.subscription_id == *subscription_id)
+            .filter(|delivery| before.is_none_or(|before| delivery.id < *before))
+            .filter(|delivery| now < delivery.expires_at && passes(filter, delivery));
+        Ok(paged(shown.cloned(), limit, |delivery| delivery.id.clone()))
+    }
+
+    async fn due(
+        &self,
+        shard: u8,
+        until: Timestamp,
+        limit: usize,
+        after: Option<&Due>,
+    ) -> Result<Page<Due, Due>, StoreError> {
+        let tables = lock(&self.tables);
+        let mut rows: Vec<Due> = tables
+            .deliveries
+            .values()
+            .filter(|row| due_shard(&row.delivery.id) == shard)
+            .filter_map(|row| {
+                let delivery = &row.delivery;
+                let due_at = delivery.due_at.filter(|due_at| *due_at <= until)?;
+                Some(Due {
+                    due_at,
+                    subscription_id: delivery.subscription_id.clone(),
+                    delivery_id: delivery.id.clone(),
+                })
+            })
+            .filter(|due| after.is_none_or(|after| due > after))
+            .collect();
+        rows.sort();
+        Ok(paged(rows.into_iter(), limit, Due::clone))
+    }
+
+    async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
+        Ok(self.change(
+            &due.subscription_id,
+            &due.delivery_id,
+            |row| row.is_due_as(due),
+            |row| row.delivery.due_at = Some(due_at),
+        ))
+    }
+
+    async fn count(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+        counts: Counts,
+        last_attempt_at: Timestamp,
+        _expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tables = lock(&self.tables);
+        let row = tables.hours.entry((subscription_id.clone(), hour)).or_insert(HourCounts {
+            hour,
+            counts: Counts::default(),
+            last_attempt_at,
+        });
+        row.counts.add(counts);
+        row.last_attempt_at = row.last_attempt_at.max(last_attempt_at);
+        Ok(())
+    }
+
+    async fn counters(
+        &self,
+        subscription_id: &SubscriptionId,
+        since: Timestamp,
+    ) -> Result<Vec<HourCounts>, StoreError> {
+        let tables = lock(&self.tables);
+        let hours =
+            tables.hours.iter().filter(|((id, hour), _)| id == subscription_id && *hour >= since);
+        Ok(hours.map(|(_, counts)| *counts).collect())
+    }
+
+    async fn keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let old = |moment: Timestamp| before.is_none_or(|before| moment < before);
+        let tables = lock(&self.tables);
+        let deliveries = tables
+            .deliveries
+            .keys()
+            .filter(|(owner, id)| owner == subscription_id && old(id.moment()))
+            .map(|(_, id)| RowKey::Delivery(id.clone()));
+        let hours = tables
+            .hours
+            .keys()
+            .filter(|(owner, hour)| owner == subscription_id && old(*hour))
+            .map(|(_, hour)| RowKey::Stats(*hour));
+        Ok(deliveries.chain(hours).take(limit).collect())
+    }
+
+    async fn delete(
+        &self,
+        subscription_id: &SubscriptionId,
+        keys: &[RowKey],
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let mut tables = lock(&self.tables);
+        for key in keys {
+            match key {
+                RowKey::Delivery(id) => {
+                    tables.deliveries.remove(&(subscription_id.clone(), id.clone()));
+                }
+                RowKey::Stats(hour) => {
+                    tables.hours.remove(&(subscription_id.clone(), *hour));
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+        Ok(lock(&self.tables).cleanup.clone())
+    }
+
+    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+        lock(&self.tables).cleanup = position.cloned();
+        Ok(())
+    }
+}

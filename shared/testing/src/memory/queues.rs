@@ -1,0 +1,172 @@
+//! The queues in memory. They only record: a test or a simulator decides what is received.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::limits::{QUEUE_BATCH_BYTES, QUEUE_BATCH_ENTRIES};
+use webhooks_core::ports::{DeadLetter, DeadLetters, Outgoing, QueueError, TaskQueue};
+
+use crate::lock;
+
+/// The longest delay of a message, in seconds (AWS quota).
+const DELAY_MAX: u32 = 900;
+/// The time from which on a visibility timeout is refused, in seconds (AWS quota).
+const HIDE_END: u32 = 43_200;
+
+/// The deliveries queue in memory; a clone sees the same messages. It keeps to the limits of the
+/// real one.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTaskQueue(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    sent: Vec<Outgoing>,
+    batches: usize,
+    hidden: Vec<(String, u32)>,
+    refuse_next: Vec<usize>,
+}
+
+impl MemoryTaskQueue {
+    /// What was sent and not taken yet, in order.
+    pub fn sent(&self) -> Vec<Outgoing> {
+        lock(&self.0).sent.clone()
+    }
+
+    /// Takes everything that was sent, in order.
+    pub fn take(&self) -> Vec<Outgoing> {
+        std::mem::take(&mut lock(&self.0).sent)
+    }
+
+    /// Takes everything that was sent, in order, whatever its delay.
+    pub fn take_tasks(&self) -> Vec<DeliveryTask> {
+        self.take().into_iter().map(|outgoing| outgoing.task).collect()
+    }
+
+    /// How many requests to send there were.
+    pub fn batches(&self) -> usize {
+        lock(&self.0).batches
+    }
+
+    /// Receipt handles that were hidden and not taken yet, each with its seconds, in order.
+    pub fn hidden(&self) -> Vec<(String, u32)> {
+        lock(&self.0).hidden.clone()
+    }
+
+    /// Takes everything that was hidden, in order.
+    pub fn take_hidden(&self) -> Vec<(String, u32)> {
+        std::mem::take(&mut lock(&self.0).hidden)
+    }
+
+    /// Does not take these entries of the next request to send.
+    pub fn refuse_next(&self, indexes: &[usize]) {
+        lock(&self.0).refuse_next = indexes.to_vec();
+    }
+}
+
+#[async_trait]
+impl TaskQueue for MemoryTaskQueue {
+    async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError> {
+        check(tasks)?;
+        let mut state = lock(&self.0);
+        state.batches += 1;
+        let mut refused = std::mem::take(&mut state.refuse_next);
+        refused.retain(|index| *index < tasks.len());
+        let taken = tasks.iter().enumerate().filter(|(index, _)| !refused.contains(index));
+        state.sent.extend(taken.map(|(_, outgoing)| outgoing.clone()));
+        Ok(refused)
+    }
+
+    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+        if let Some((_, seconds)) = messages.iter().find(|(_, seconds)| *seconds >= HIDE_END) {
+            return Err(QueueError::Rejected(format!("{seconds} s is too long to hide")));
+        }
+        lock(&self.0).hidden.extend_from_slice(messages);
+        Ok(())
+    }
+}
+
+fn check(tasks: &[Outgoing]) -> Result<(), QueueError> {
+    if tasks.len() > QUEUE_BATCH_ENTRIES {
+        return Err(QueueError::Rejected(format!("{} entries are too many", tasks.len())));
+    }
+    let mut bytes = 0;
+    for outgoing in tasks {
+        if outgoing.delay_seconds > DELAY_MAX {
+            let delay = outgoing.delay_seconds;
+            return Err(QueueError::Rejected(format!("{delay} s is too long a delay")));
+        }
+        bytes += outgoing.task.to_json()?.len();
+    }
+    if bytes > QUEUE_BATCH_BYTES {
+        return Err(QueueError::Rejected(format!("{bytes} bytes are too many")));
+    }
+    Ok(())
+}
+
+/// The dead-letter queue in memory; a clone sees the same letters.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDeadLetters(Arc<Mutex<Vec<DeadLetter>>>);
+
+impl MemoryDeadLetters {
+    /// What lies there and was not taken yet, in order.
+    pub fn letters(&self) -> Vec<DeadLetter> {
+        lock(&self.0).clone()
+    }
+
+    /// Takes everything that lies there, in order.
+    pub fn take(&self) -> Vec<DeadLetter> {
+        std::mem::take(&mut lock(&self.0))
+    }
+}
+
+#[async_trait]
+impl DeadLetters for MemoryDeadLetters {
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+        lock(&self.0).push(letter.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn outgoing(n: u64, delay_seconds: u32) -> Outgoing {
+        let subscription = sample::subscription("u", 1);
+        let task = DeliveryTask::First(sample::new_delivery(&subscription, n));
+        Outgoing { task, delay_seconds }
+    }
+
+    #[tokio::test]
+    async fn a_queue_keeps_what_it_takes_in_order() {
+        let queue = MemoryTaskQueue::default();
+        let batch: Vec<Outgoing> = (0..4).map(|n| outgoing(n, 0)).collect();
+        queue.refuse_next(&[1, 3, 9]);
+        assert_eq!(queue.send(&batch).await.unwrap(), [1, 3]);
+        assert_eq!(queue.send(&batch[1..2]).await.unwrap(), [0; 0]);
+        assert_eq!(queue.batches(), 2);
+        let taken = queue.clone().take();
+        assert_eq!(taken, [batch[0].clone(), batch[2].clone(), batch[1].clone()]);
+        assert_eq!(queue.sent(), []);
+    }
+
+    #[tokio::test]
+    async fn a_queue_refuses_what_the_real_one_refuses() {
+        let queue = MemoryTaskQueue::default();
+        let eleven: Vec<Outgoing> = (0..11).map(|n| outgoing(n, 0)).collect();
+        let mut large = outgoing(1, 0);
+        if let DeliveryTask::First(new) = &mut large.task {
+            new.data = sample::data(&format!(r#"{{"k":"{}"}}"#, "x".repeat(250_000)));
+        }
+        assert!(queue.send(&eleven).await.is_err());
+        assert!(queue.send(&[outgoing(1, 901)]).await.is_err());
+        assert!(queue.send(&vec![large; 5]).await.is_err());
+        assert!(queue.send(&[outgoing(1, 900)]).await.is_ok());
+        assert!(queue.hide(&[("r1".to_owned(), 43_200)]).await.is_err());
+        assert!(queue.hide(&[("r1".to_owned(), 43_199)]).await.is_ok());
+        assert_eq!(queue.take_hidden(), [("r1".to_owned(), 43_199)]);
+        assert_eq!(queue.take_tasks().len(), 1);
+    }
+}

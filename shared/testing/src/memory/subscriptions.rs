@@ -1,0 +1,158 @@
+//! The Subscriptions table in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use webhooks_core::breaker::Health;
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::subscription::Subscription;
+
+use super::paged;
+use crate::lock;
+
+type Key = (UserId, SubscriptionId);
+/// A tombstone is a key without a subscription.
+type Rows = BTreeMap<Key, Option<Subscription>>;
+
+/// The Subscriptions table in memory; a clone sees the same rows.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySubscriptions(Arc<Mutex<Rows>>);
+
+impl MemorySubscriptions {
+    /// Every subscription there is, of all users, without tombstones.
+    pub fn snapshot(&self) -> Vec<Subscription> {
+        lock(&self.0).values().flatten().cloned().collect()
+    }
+
+    /// How many tombstones there are.
+    pub fn tombstones(&self) -> usize {
+        lock(&self.0).values().filter(|row| row.is_none()).count()
+    }
+
+    /// Changes one that `allowed` lets pass.
+    fn change(
+        &self,
+        key: &Key,
+        allowed: impl FnOnce(&Subscription) -> bool,
+        change: impl FnOnce(&mut Subscription),
+    ) -> Written {
+        match lock(&self.0).get_mut(key) {
+            Some(Some(row)) if allowed(row) => {
+                change(row);
+                Written::Yes
+            }
+            _ => Written::Conflict,
+        }
+    }
+}
+
+/// The subscriptions of a user, oldest first.
+fn of_user<'a>(
+    rows: &'a Rows,
+    user_id: &'a UserId,
+) -> impl DoubleEndedIterator<Item = &'a Subscription> {
+    rows.values().flatten().filter(move |row| row.user_id == *user_id)
+}
+
+#[async_trait]
+impl Subscriptions for MemorySubscriptions {
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+        let mut rows = lock(&self.0);
+        let key = (subscription.user_id.clone(), subscription.id.clone());
+        if rows.contains_key(&key) {
+            return Err(StoreError::Rejected(format!("{} is taken already", subscription.id)));
+        }
+        if of_user(&rows, &subscription.user_id).count() >= WEBHOOKS_PER_USER {
+            return Ok(Created::LimitReached);
+        }
+        rows.insert(key, Some(subscription.clone()));
+        Ok(Created::Yes)
+    }
+
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        _consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        Ok(lock(&self.0).get(&(user_id.clone(), id.clone())).cloned().flatten())
+    }
+
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+        let rows = lock(&self.0);
+        let older =
+            of_user(&rows, user_id).rev().filter(|row| before.is_none_or(|id| row.id < *id));
+        Ok(paged(older.cloned(), limit, |row| row.id.clone()))
+    }
+
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        Ok(of_user(&lock(&self.0), user_id).cloned().collect())
+    }
+
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        Ok(self.change(
+            &(subscription.user_id.clone(), subscription.id.clone()),
+            |row| row.version == expected_version,
+            |row| *row = subscription.clone(),
+        ))
+    }
+
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError> {
+        Ok(self.change(
+            &(user_id.clone(), id.clone()),
+            |row| row.health == *expected,
+            |row| row.health = *health,
+        ))
+    }
+
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
+        let mut rows = lock(&self.0);
+        let row = rows.get_mut(&(user_id.clone(), id.clone()));
+        Ok(row.is_some_and(|row| row.take().is_some()))
+    }
+
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError> {
+        let start = after.map_or(Bound::Unbounded, |after| {
+            Bound::Excluded((after.user_id.clone(), after.subscription_id.clone()))
+        });
+        let rows = lock(&self.0);
+        let swept = rows.range((start, Bound::Unbounded)).map(|((user_id, id), row)| Swept {
+            user_id: user_id.clone(),
+            subscription_id: id.clone(),
+            deleted: row.is_none(),
+        });
+        Ok(paged(swept, limit, Swept::clone))
+    }
+
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        let key = (user_id.clone(), id.clone());
+        let mut rows = lock(&self.0);
+        if rows.get(&key).is_some_and(Option::is_none) {
+            rows.remove(&key);
+        }
+        Ok(())
+    }
+}

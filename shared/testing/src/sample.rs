@@ -1,0 +1,178 @@
+//! Domain values for tests. The same arguments build the same value; another `n` or owner builds
+//! one with another id, and a higher `n` is newer.
+
+#![expect(clippy::expect_used, reason = "a sample that cannot be built is a failed test")]
+
+use webhooks_core::breaker::Health;
+use webhooks_core::catalogue::EventType;
+use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
+use webhooks_core::event::Event;
+use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
+use webhooks_core::json::Data;
+use webhooks_core::secret::{Secret, SigningSecret};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::random::SeededRandom;
+
+/// The moment that the samples count from: 2027-01-15T08:00:00.000Z, the start of an hour.
+pub fn start() -> Timestamp {
+    Timestamp::from_seconds(1_800_000_000)
+}
+
+/// So many seconds after [`start`].
+pub fn at(seconds: u64) -> Timestamp {
+    start().plus_seconds(seconds)
+}
+
+/// The user of this id.
+pub fn user(id: &str) -> UserId {
+    id.parse().expect("a user id")
+}
+
+/// The event type of this name.
+pub fn event_type(name: &str) -> EventType {
+    name.parse().expect("an event type of the catalogue")
+}
+
+/// The data of this JSON object.
+pub fn data(json: &str) -> Data {
+    Data::parse(json).expect("the data of an event")
+}
+
+/// The id of the `n`th subscription of a user, made `n` seconds after [`start`].
+pub fn subscription_id(user: &str, n: u64) -> SubscriptionId {
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&mix(user, n).to_be_bytes());
+    SubscriptionId::new(at(n), random)
+}
+
+/// The `n`th subscription of a user: active, wants every event type, at
+/// `https://receiver.example/<n>`.
+pub fn subscription(user: &str, n: u64) -> Subscription {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&mix(user, n).to_be_bytes());
+    Subscription {
+        user_id: self::user(user),
+        id: subscription_id(user, n),
+        url: format!("https://receiver.example/{n}"),
+        event_types: EventType::all().collect(),
+        description: None,
+        is_active: true,
+        disabled_reason: None,
+        retry_count: 3,
+        timeout_seconds: 10,
+        secrets: vec![SigningSecret { secret: Secret::from_random(&bytes), expires_at: None }],
+        created_at: at(n),
+        updated_at: at(n),
+        version: 1,
+        health: Health::default(),
+    }
+}
+
+/// The `n`th event of a user: `task.created`, happened `n` seconds after [`start`].
+pub fn event(user: &str, n: u64) -> Event {
+    Event {
+        id: event_id(n),
+        event_type: event_type("task.created"),
+        owner: self::user(user),
+        time: at(n),
+        data: data(&format!(r#"{{"n":{n}}}"#)),
+    }
+}
+
+/// The body of the SQS message that publishes [`event`].
+pub fn event_body(user: &str, n: u64) -> String {
+    let Event { id, event_type, data, time, .. } = event(user, n);
+    let (user, data) = (json_string(user), data.as_str());
+    format!(
+        r#"{{"event_type":"{event_type}","user_id":{user},"data":{data},"event_id":"{id}","occurred_at":"{time}"}}"#
+    )
+}
+
+/// What a task asks for: the `n`th event to this subscription.
+pub fn new_delivery(subscription: &Subscription, n: u64) -> NewDelivery {
+    NewDelivery::of_event(&event(subscription.user_id.as_str(), n), &subscription.id)
+}
+
+/// The record of the `n`th event to a subscription of `u`: `retrying`, without attempts, not in
+/// the due index, kept for 30 days.
+pub fn delivery(subscription_id: &SubscriptionId, n: u64) -> Delivery {
+    Delivery {
+        id: delivery_id(subscription_id, n),
+        subscription_id: subscription_id.clone(),
+        user_id: user("u"),
+        event_id: event_id(n),
+        event_type: event_type("task.created"),
+        data: data(&format!(r#"{{"n":{n}}}"#)),
+        trigger: Trigger::Event,
+        status: Status::Retrying,
+        attempts: Vec::new(),
+        end_reason: None,
+        updated_at: at(n),
+        next_retry_at: None,
+        due_at: None,
+        expires_at: at(n + 30 * 24 * 60 * 60),
+    }
+}
+
+/// The id of the `n`th event's delivery to a subscription.
+pub fn delivery_id(subscription_id: &SubscriptionId, n: u64) -> DeliveryId {
+    DeliveryId::of(&event_id(n), subscription_id, at(n))
+}
+
+/// An attempt that began `n` seconds after [`start`] and met a 500.
+pub fn attempt(n: u64) -> Attempt {
+    Attempt {
+        started_at: at(n),
+        duration_ms: n,
+        response_status: Some(500),
+        error: Some("http: HTTP 500".to_owned()),
+        response_excerpt: "oops".to_owned(),
+    }
+}
+
+fn event_id(n: u64) -> EventId {
+    format!("event-{n}").parse().expect("an event id")
+}
+
+fn json_string(text: &str) -> String {
+    let mut out = String::new();
+    webhooks_core::json::write_ascii_string(text, &mut out);
+    out
+}
+
+/// Bits that differ for each user and number.
+fn mix(user: &str, n: u64) -> u64 {
+    let seed = user.bytes().fold(n, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3).rotate_left(5)
+    });
+    SeededRandom::new(seed).bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_named_by_owner_and_number() {
+        assert_eq!(subscription("a", 1).id, subscription("a", 1).id);
+        assert_ne!(subscription("a", 1).id, subscription("b", 1).id);
+        assert!(subscription("b", 1).id < subscription("a", 2).id);
+        assert_eq!(subscription("a", 3).id.moment(), at(3));
+    }
+
+    #[test]
+    fn the_body_of_an_event_is_that_event() {
+        let user = "a\"#é";
+        assert_eq!(Event::parse(&event_body(user, 4), "m", at(5)), Ok(event(user, 4)));
+    }
+
+    #[test]
+    fn a_delivery_is_that_of_its_event() {
+        let subscription = subscription("u", 1);
+        let new = new_delivery(&subscription, 2);
+        let record = delivery(&subscription.id, 2);
+        assert_eq!(Delivery::new(&new, record.updated_at, record.expires_at), record);
+    }
+}

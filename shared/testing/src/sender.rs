@@ -1,0 +1,155 @@
+//! A way out that leads nowhere: it answers as scripted and remembers what was sent.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use webhooks_core::outbound::{Answer, Failure, OutboundRequest, Outcome, RetryAfter};
+use webhooks_core::ports::Sender;
+
+use crate::lock;
+
+/// What becomes of one POST.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// It is answered at once.
+    Now(Answer),
+    /// It is answered after this time on tokio's clock, which a test may pause.
+    After(Duration, Answer),
+    /// The sender panics, as a bug of ours would.
+    Panic,
+}
+
+/// An answer with this HTTP status and an empty body, after 5 ms.
+pub fn status(status: u16) -> Answer {
+    let outcome = Outcome::Response { status, retry_after: None, excerpt: String::new() };
+    Answer { outcome, duration_ms: 5 }
+}
+
+/// An answer with this HTTP status that asks to wait so many seconds.
+pub fn retry_after(status: u16, seconds: u64) -> Answer {
+    let retry_after = Some(RetryAfter::Seconds(seconds));
+    let outcome = Outcome::Response { status, retry_after, excerpt: String::new() };
+    Answer { outcome, duration_ms: 5 }
+}
+
+/// No answer, for this reason.
+pub fn no_response(failure: Failure) -> Answer {
+    let detail = format!("scripted {}", failure.as_str());
+    Answer { outcome: Outcome::NoResponse { failure, detail }, duration_ms: 5 }
+}
+
+type Rule = Box<dyn FnMut(&OutboundRequest) -> Reply + Send>;
+
+/// A sender that answers as scripted and remembers what was sent; a clone is the same sender.
+#[derive(Clone)]
+pub struct ScriptedSender(Arc<Mutex<State>>);
+
+struct State {
+    by_url: HashMap<String, VecDeque<Reply>>,
+    otherwise: Rule,
+    requests: Vec<OutboundRequest>,
+}
+
+impl ScriptedSender {
+    /// Answers by this rule where no script is left. The rule must not use the sender itself.
+    pub fn by(rule: impl FnMut(&OutboundRequest) -> Reply + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            by_url: HashMap::new(),
+            otherwise: Box::new(rule),
+            requests: Vec::new(),
+        })))
+    }
+
+    /// Answers the next POSTs to this URL in this way, one reply each.
+    pub fn script(&self, url: &str, replies: impl IntoIterator<Item = Reply>) {
+        lock(&self.0).by_url.entry(url.to_owned()).or_default().extend(replies);
+    }
+
+    /// Answers the next POSTs to this URL with these statuses.
+    pub fn statuses(&self, url: &str, statuses: &[u16]) {
+        self.script(url, statuses.iter().map(|code| Reply::Now(status(*code))));
+    }
+
+    /// What was sent and not taken yet, in order.
+    pub fn requests(&self) -> Vec<OutboundRequest> {
+        lock(&self.0).requests.clone()
+    }
+
+    /// Takes everything that was sent, in order.
+    pub fn take(&self) -> Vec<OutboundRequest> {
+        std::mem::take(&mut lock(&self.0).requests)
+    }
+}
+
+impl Default for ScriptedSender {
+    /// Answers 200 where no script is left.
+    fn default() -> Self {
+        Self::by(|_| Reply::Now(status(200)))
+    }
+}
+
+#[async_trait]
+impl Sender for ScriptedSender {
+    async fn post(&self, request: OutboundRequest) -> Answer {
+        let reply = {
+            let mut state = lock(&self.0);
+            state.requests.push(request.clone());
+            match state.by_url.get_mut(request.url.as_str()).and_then(VecDeque::pop_front) {
+                Some(reply) => reply,
+                None => (state.otherwise)(&request),
+            }
+        };
+        match reply {
+            Reply::Now(answer) => answer,
+            Reply::After(duration, answer) => {
+                tokio::time::sleep(duration).await;
+                answer
+            }
+            Reply::Panic => panic!("the script of {} says so", request.url),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use webhooks_core::target::{TargetPolicy, TargetUrl};
+
+    fn request(url: &str) -> OutboundRequest {
+        OutboundRequest {
+            url: TargetUrl::parse(url, TargetPolicy::Strict).unwrap(),
+            headers: vec![("webhook-id", "dlv_1".to_owned())],
+            body: "{}".to_owned(),
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn scripts_come_before_the_rule() {
+        let (a, b) = ("https://receiver.example/a", "https://receiver.example/b");
+        let sender = ScriptedSender::default();
+        sender.statuses(a, &[500, 503]);
+        let mut got = Vec::new();
+        for url in [a, b, a, a] {
+            got.push(sender.clone().post(request(url)).await);
+        }
+        assert_eq!(got, [status(500), status(200), status(503), status(200)]);
+        assert_eq!(sender.requests()[1].url.as_str(), b);
+        assert_eq!(sender.take().len(), 4);
+        assert!(sender.take().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_panic_leaves_the_sender_usable() {
+        let sender = ScriptedSender::default();
+        sender.script("https://receiver.example/", [Reply::Panic]);
+        let other = sender.clone();
+        let task =
+            tokio::spawn(async move { other.post(request("https://receiver.example/")).await });
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(sender.post(request("https://receiver.example/")).await, status(200));
+        assert_eq!(sender.requests().len(), 2);
+    }
+}
