@@ -122,11 +122,14 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused() {
-        for bad in ["tokens", "token", "token a b", "--api-addr", "--api-addr x", "--api 1", "demo x"] {
+        for bad in
+            ["tokens", "token", "token a b", "--api-addr", "--api-addr x", "--api 1", "demo x"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let help = parse("--help").unwrap_err().to_string();
-        for word in ["token", "demo", "stats", "--data-dir", "--strict-targets", "--receiver-addr"] {
+        for word in ["token", "demo", "stats", "--data-dir", "--strict-targets", "--receiver-addr"]
+        {
             assert!(help.contains(word), "{word}");
         }
     }

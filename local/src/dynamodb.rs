@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use dynoxide::Database;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// The file in the data directory.
 const FILE: &str = "dynamodb.sqlite";
@@ -31,5 +33,14 @@ pub async fn keep_sweeping(database: Database) {
         if let Ok(Err(error)) = swept {
             tracing::warn!(%error, "expired rows could not be deleted");
         }
+    }
+}
+
+/// Serves until `stop`.
+pub async fn serve(listener: TcpListener, database: Database, stop: CancellationToken) {
+    let served =
+        dynoxide::server::serve_with_shutdown(listener, database, stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the DynamoDB endpoint ended");
     }
 }

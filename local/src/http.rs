@@ -16,7 +16,8 @@ pub async fn call(
     token: Option<&str>,
     body: Option<&Value>,
 ) -> Result<(u16, Value), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{method} http://{address}{path}: {error}");
+    let failed =
+        |error: &dyn std::fmt::Display| format!("{method} http://{address}{path}: {error}");
     let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

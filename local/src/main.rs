@@ -1,2 +1,108 @@
-//! Stub.
-fn main() {}
+//! `cargo dev`: reads the command line and does what it says.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use webhooks_aws::SystemClock;
+use webhooks_core::ids::UserId;
+use webhooks_core::ports::Clock as _;
+use webhooks_local::banner::{self, Banner};
+use webhooks_local::cli::{Cli, Command, Serve};
+use webhooks_local::stats::Stats;
+use webhooks_local::system::{self, Addresses, Options, reachable};
+use webhooks_local::terminal::{note, say};
+use webhooks_local::{demo, http, token};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => serve(&cli.serve).await,
+        Some(Command::Token { user }) => print_token(&user),
+        Some(Command::Demo) => logs("error").and(demo::run().await.map_err(Into::into)),
+        Some(Command::Stats { api_addr, json }) => stats(reachable(api_addr), json).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(flags: &Serve) -> Outcome {
+    let began = Instant::now();
+    note("starting …");
+    logs(&flags.log)?;
+    // Before anything starts, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let options = Options::from_flags(flags);
+    let policy = options.policy;
+    let system = system::start(options).await?;
+    let user: UserId = banner::USER.parse()?;
+    let banner = Banner {
+        addresses: system.addresses(),
+        data_dir: flags.data_dir.as_deref(),
+        policy,
+        token: &token::issue(&user, SystemClock.now())?,
+        took: began.elapsed(),
+    };
+    say(banner.to_text());
+    warn_if_open(system.addresses());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    note("stopping … (again to stop at once)");
+    tokio::select! {
+        () = system.stop() => note("stopped"),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// The keys of the local system are known to everybody, so its ports are for this machine.
+fn warn_if_open(addresses: Addresses) {
+    let Addresses { api, sqs, dynamodb, receiver } = addresses;
+    for address in [api, sqs, dynamodb, receiver].iter().filter(|a| !a.ip().is_loopback()) {
+        note(format!("warning: {address} can be reached from other machines; nothing protects it"));
+    }
+}
+
+fn print_token(user: &UserId) -> Outcome {
+    say(token::issue(user, SystemClock.now())?);
+    Ok(())
+}
+
+async fn stats(api: std::net::SocketAddr, json: bool) -> Outcome {
+    let (status, answer) = http::call(api, "GET", "/_local/stats", None, None)
+        .await
+        .map_err(|error| format!("{error}. Is `cargo dev` running there? --api-addr says where"))?;
+    if status != 200 {
+        return Err(format!("the system answered {status}: {answer}").into());
+    }
+    if json {
+        say(serde_json::to_string_pretty(&answer)?);
+    } else {
+        say(serde_json::from_value::<Stats>(answer)?.to_text().trim_end());
+    }
+    Ok(())
+}
+
+/// Logs for people, to stderr.
+fn logs(filter: &str) -> Outcome {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log: {error}"))?;
+    let ansi = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi);
+    logs.with_writer(std::io::stderr).init();
+    Ok(())
+}

@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use webhooks_aws::clients;
 
 /// How long one receive waits for a message, in seconds (AWS quota).
 const WAIT_SECONDS: i32 = 20;
@@ -31,8 +33,7 @@ const WAIT_SECONDS: i32 = 20;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// A deployed handler of queue events.
-pub type Handler =
-    Arc<dyn Fn(SqsEvent) -> BoxFuture<'static, SqsBatchResponse> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(SqsEvent) -> BoxFuture<'static, SqsBatchResponse> + Send + Sync>;
 
 /// A queue and how it is read.
 #[derive(Clone, Debug)]
@@ -47,6 +48,14 @@ pub struct Source {
     pub concurrency: usize,
     /// How long one invocation may take.
     pub timeout: Duration,
+}
+
+/// A client of the SQS endpoint at this URL whose requests may take as long as a long poll does.
+pub fn client(endpoint_url: &str) -> Client {
+    let shared = clients::local(endpoint_url);
+    let patient = aws_sdk_sqs::config::Builder::from(&shared)
+        .timeout_config(aws_sdk_sqs::config::timeout::TimeoutConfig::disabled());
+    Client::from_conf(patient.build())
 }
 
 /// Polls until `stop`; then what is in the handler's hands is finished.
@@ -142,15 +151,14 @@ async fn invoke(
         }
     };
     // A task of its own, so that a panic is a failed invocation and nothing more.
-    let mut invocation = tokio::spawn(handler(event));
-    match tokio::time::timeout(source.timeout, &mut invocation).await {
+    let invocation = AbortOnDropHandle::new(tokio::spawn(handler(event)));
+    match tokio::time::timeout(source.timeout, invocation).await {
         Ok(Ok(response)) => Some(response),
         Ok(Err(error)) => {
             tracing::error!(queue = source.url, %error, "an invocation failed");
             None
         }
         Err(_) => {
-            invocation.abort();
             tracing::error!(queue = source.url, "an invocation took too long");
             None
         }

@@ -46,10 +46,7 @@ pub const DELIVERIES: Queue = Queue {
 /// Creates the queues; messages that they hold already stay.
 pub fn create(sqs: &Sqs) -> Result<(), SqsError> {
     for queue in [EVENTS, DELIVERIES] {
-        sqs.ensure_queue(
-            queue.dead_letters,
-            &[("MessageRetentionPeriod", RETENTION_SECONDS)],
-        )?;
+        sqs.ensure_queue(queue.dead_letters, &[("MessageRetentionPeriod", RETENTION_SECONDS)])?;
         let redrive = serde_json::json!({
             "deadLetterTargetArn": sqs.queue_arn(queue.dead_letters),
             "maxReceiveCount": queue.max_receives,

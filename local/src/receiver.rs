@@ -34,6 +34,8 @@ use webhooks_core::secret::Secret;
 use webhooks_core::signature::{SIGNATURE_HEADER, verify_reference, verify_standard};
 use webhooks_core::time::Timestamp;
 
+use crate::terminal::say;
+
 /// The deliveries that are remembered.
 const REMEMBERED: usize = 1_000;
 /// Larger than any delivery: 256 KiB of data, every character of it escaped.
@@ -100,7 +102,7 @@ pub struct Receiver {
     address: SocketAddr,
     prints: bool,
     received: Mutex<VecDeque<Received>>,
-    known: Mutex<Vec<Known>>,
+    known: tokio::sync::Mutex<Vec<Known>>,
 }
 
 impl Receiver {
@@ -111,13 +113,18 @@ impl Receiver {
         address: SocketAddr,
         prints: bool,
     ) -> Self {
-        let (received, known) = (Mutex::default(), Mutex::default());
+        let (received, known) = (Mutex::default(), tokio::sync::Mutex::default());
         Self { subscriptions, clock, address, prints, received, known }
     }
 
     /// What came, newest last.
     pub fn received(&self) -> Vec<Received> {
-        lock(&self.received).iter().cloned().collect()
+        self.remembered().iter().cloned().collect()
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, VecDeque<Received>> {
+        // Nothing in there is left half changed by a panic.
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn receive(&self, request: &Parts, body: &Bytes) -> Answer {
@@ -138,9 +145,9 @@ impl Receiver {
             body: String::from_utf8_lossy(body).into_owned(),
         };
         if self.prints {
-            println!("{}", line(&received));
+            say(line(&received));
         }
-        let mut remembered = lock(&self.received);
+        let mut remembered = self.remembered();
         if remembered.len() == REMEMBERED {
             remembered.pop_front();
         }
@@ -148,18 +155,20 @@ impl Receiver {
         answer
     }
 
-    /// Verifies with the secrets that are known, and asks the table only if those do not fit.
+    /// Verifies with the secrets that are known, and asks the table only if those do not fit. Of
+    /// many requests at once only the first has to ask.
     async fn verify(&self, headers: &HeaderMap, path: &str, body: &Bytes) -> Verdict {
         let now = self.clock.now();
-        let verdict = judge(&lock(&self.known), headers, path, body, now);
+        let mut known = self.known.lock().await;
+        let verdict = judge(&known, headers, path, body, now);
         if verdict.is_good() {
             return verdict;
         }
         match self.look_up().await {
-            Ok(known) => *lock(&self.known) = known,
+            Ok(found) => *known = found,
             Err(error) => tracing::warn!(%error, "the receiver found no secrets"),
         }
-        judge(&lock(&self.known), headers, path, body, now)
+        judge(&known, headers, path, body, now)
     }
 
     async fn look_up(&self) -> Result<Vec<Known>, StoreError> {
@@ -290,7 +299,8 @@ async fn list(State(receiver): State<Arc<Receiver>>) -> Json<Vec<Received>> {
 async fn take(State(receiver): State<Arc<Receiver>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST {
-        return (StatusCode::METHOD_NOT_ALLOWED, "POST a webhook, or GET /received\n").into_response();
+        return (StatusCode::METHOD_NOT_ALLOWED, "POST a webhook, or GET /received\n")
+            .into_response();
     }
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
@@ -311,11 +321,6 @@ fn all(headers: &HeaderMap) -> Vec<(String, String)> {
             (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         })
         .collect()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing in here is left half changed by a panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -384,7 +389,8 @@ mod tests {
         assert_eq!(path("http://localhost:4000/a?b=c").as_deref(), Some("/a?b=c"));
         assert_eq!(path("http://127.0.0.1:4000").as_deref(), Some("/"));
         assert_eq!(path("http://[::1]:4000/").as_deref(), Some("/"));
-        for foreign in ["http://localhost:4001/", "http://localhost/", "https://example.com:4000/"] {
+        for foreign in ["http://localhost:4001/", "http://localhost/", "https://example.com:4000/"]
+        {
             assert_eq!(path(foreign), None, "{foreign}");
         }
     }

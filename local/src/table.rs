@@ -21,7 +21,11 @@ pub fn lay_out(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String
             .zip(&widths)
             .enumerate()
             .map(|(column, (cell, &width))| {
-                if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                if right.contains(&column) {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
             })
             .collect();
         text.push_str(cells.join("  ").trim_end());
@@ -36,7 +40,8 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        let rows = vec![vec!["é".to_owned(), "10".to_owned()], vec!["long".to_owned(), "7".to_owned()]];
+        let rows =
+            vec![vec!["é".to_owned(), "10".to_owned()], vec!["long".to_owned(), "7".to_owned()]];
         let expected = "a      n\n────  ──\né     10\nlong   7\n";
         assert_eq!(lay_out(&["a", "n"], &rows, &[1]), expected);
     }

@@ -14,9 +14,9 @@ use webhooks_core::ids::UserId;
 use webhooks_core::time::Timestamp;
 
 /// Who issues the tokens of the local system.
-pub const ISSUER: &str = "http://local.webhooks.invalid/";
+pub const ISSUER: &str = "local";
 /// Whom the tokens are meant for.
-pub const AUDIENCE: &str = "webhooks-local";
+pub const AUDIENCE: &str = "webhooks";
 /// How long a token is good for, in seconds: a day's work.
 pub const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 /// How far two clocks may differ, in seconds.
@@ -123,7 +123,8 @@ mod tests {
             let mut claims = good();
             claims.as_object_mut().unwrap().remove(claim);
             assert!(!accepts(&claims), "without {claim}");
-            for bad in [json!("other"), json!(null), json!(""), json!(["x"]), json!({}), json!(-1)] {
+            for bad in [json!("other"), json!(null), json!(""), json!(["x"]), json!({}), json!(-1)]
+            {
                 let mut claims = good();
                 claims[claim] = bad.clone();
                 let is_a_user = claim == "sub" && bad == "other";
@@ -162,7 +163,12 @@ mod tests {
             format!("{}.{}.{}", header(r#"{"alg":"NONE"}"#), parts[1], parts[2]),
             format!("{}.{}.{}", header(r#"{"alg":"RS256","typ":"JWT"}"#), parts[1], parts[2]),
             format!("{}.{}.{}", header(r#"{"alg":"ES256","typ":"JWT"}"#), parts[1], parts[2]),
-            format!("{}.{}.{}", parts[0], header(&good().to_string().replace("u1", "u2")), parts[2]),
+            format!(
+                "{}.{}.{}",
+                parts[0],
+                header(&good().to_string().replace("u1", "u2")),
+                parts[2]
+            ),
             format!("{}.{}", parts[0], parts[1]),
             format!("{real}."),
             format!("{real} "),

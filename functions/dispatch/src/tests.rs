@@ -8,7 +8,8 @@ use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::EVENT_DATA_BYTES;
 use webhooks_core::ports::{DeadLetters, Subscriptions as _};
-use webhooks_testing::{Faulty, MemoryDeadLetters, MemorySubscriptions, MemoryTaskQueue, sample};
+use webhooks_testing::faulty::{Fault, Faulty, Plan};
+use webhooks_testing::{MemoryDeadLetters, MemorySubscriptions, MemoryTaskQueue, sample};
 
 use crate::Dispatch;
 
@@ -132,7 +133,7 @@ async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
 #[tokio::test]
 async fn what_the_dead_letter_queue_does_not_take_comes_back() {
     let letters = MemoryDeadLetters::default();
-    let faulty = Faulty::new(letters.clone()).fail_always();
+    let faulty = Faulty::new(letters.clone(), &Plan::of("bury", Fault::Before));
     let world = World::with(letters, Arc::new(faulty));
     assert_eq!(world.run(&["{".to_owned()]).await, ["m0"]);
 }

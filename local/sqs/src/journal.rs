@@ -220,3 +220,22 @@ fn apply_line(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_behind_a_failed_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), |_| Ok(())).unwrap();
+        journal.rewrite(std::iter::empty()).unwrap();
+        let read_only = File::open(dir.path().join(FILE)).unwrap();
+        let writable = std::mem::replace(&mut journal.file, read_only);
+        journal.append("[]").unwrap_err();
+        journal.file = writable;
+        journal.append("[]").unwrap_err();
+        journal.rewrite(std::iter::empty()).unwrap();
+        journal.append("[]").unwrap();
+    }
+}

@@ -29,7 +29,7 @@ pub fn router(sqs: Arc<Sqs>) -> Router {
     Router::new().fallback(serve).with_state(sqs)
 }
 
-async fn serve(State(sqs): State<Arc<Sqs>>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn serve(State(sqs): State<Arc<Sqs>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Some(target) = parts.headers.get("x-amz-target") else {
         return refuse_query_protocol();

@@ -23,6 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures::future::BoxFuture;
+use tokio_util::task::AbortOnDropHandle;
 use webhooks_core::ports::Clock;
 use webhooks_core::problem::{CONTENT_TYPE, Problem};
 
@@ -93,12 +94,12 @@ impl Gateway {
         request_id: &str,
     ) -> Result<Response, Refusal> {
         let method = request.method.as_str();
-        let (route, path_parameters) =
-            match routes::route(&self.routes, method, request.uri.path()) {
-                Routed::To(route, parameters) => (route, parameters),
-                Routed::OtherMethods(allowed) => return Err(Refusal::method(&allowed)),
-                Routed::Nowhere => return Err(Problem::NotFound.into()),
-            };
+        let (route, path_parameters) = match routes::route(&self.routes, method, request.uri.path())
+        {
+            Routed::To(route, parameters) => (route, parameters),
+            Routed::OtherMethods(allowed) => return Err(Refusal::method(&allowed)),
+            Routed::Nowhere => return Err(Problem::NotFound.into()),
+        };
         let now = self.clock.now();
         let claims = self.claims(&request.headers)?;
         let body = read(body).await?;
@@ -150,9 +151,8 @@ fn source_ip(request: &Parts) -> String {
 /// Calls a handler as Lambda would: a panic or a late answer is a failed invocation.
 async fn invoke(handler: &Handler, event: serde_json::Value) -> Result<Response, Refusal> {
     let event = serde_json::from_value(event).map_err(|error| broken(&error))?;
-    let mut invocation = tokio::spawn(handler(event));
-    let Ok(ended) = tokio::time::timeout(INTEGRATION_TIMEOUT, &mut invocation).await else {
-        invocation.abort();
+    let invocation = AbortOnDropHandle::new(tokio::spawn(handler(event)));
+    let Ok(ended) = tokio::time::timeout(INTEGRATION_TIMEOUT, invocation).await else {
         return Err(Problem::Unavailable.into());
     };
     let response = ended.map_err(|error| broken(&error))?;

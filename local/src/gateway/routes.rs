@@ -24,10 +24,8 @@ pub(super) trait Template {
 /// Picks the route. Where several match, the one with the fewest parameters wins, as in API
 /// Gateway.
 pub(super) fn route<'a, T: Template>(routes: &'a [T], method: &str, path: &str) -> Routed<'a, T> {
-    let matching: Vec<_> = routes
-        .iter()
-        .filter_map(|route| Some((route, parameters(route.path(), path)?)))
-        .collect();
+    let matching: Vec<_> =
+        routes.iter().filter_map(|route| Some((route, parameters(route.path(), path)?))).collect();
     if matching.is_empty() {
         return Routed::Nowhere;
     }

@@ -22,7 +22,9 @@ fn gateway() -> Gateway {
         Box::pin(async move {
             let jwt = request.request_context.authorizer.unwrap().jwt.unwrap();
             let body = json!({"user": jwt.claims["sub"], "body": request.body}).to_string();
-            respond(json!({"statusCode": 200, "headers": {"x-a": "b"}, "body": body, "cookies": []}))
+            respond(
+                json!({"statusCode": 200, "headers": {"x-a": "b"}, "body": body, "cookies": []}),
+            )
         })
     });
     let panics: Handler = Arc::new(|_| Box::pin(async { panic!("on purpose") }));
@@ -68,9 +70,15 @@ async fn every_bad_token_is_a_problem() {
     let good = bearer();
     let bare = good.replacen("Bearer ", "", 1);
     let basic = good.replacen("Bearer", "Basic", 1);
-    for tokens in
-        [vec![], vec!["Bearer x"], vec!["Bearer"], vec![""], vec![&*bare], vec![&*basic], vec![&*good, &*good]]
-    {
+    for tokens in [
+        vec![],
+        vec!["Bearer x"],
+        vec!["Bearer"],
+        vec![""],
+        vec![&*bare],
+        vec![&*basic],
+        vec![&*good, &*good],
+    ] {
         let (status, headers, body) = send(Method::POST, "/echo/1", &tokens, "").await;
         assert_eq!(status, 401, "{tokens:?}");
         assert_eq!(headers["www-authenticate"], "Bearer");

@@ -122,9 +122,7 @@ impl Settings {
             Some("warn") => Ok(LevelFilter::WARN),
             Some("debug") => Ok(LevelFilter::DEBUG),
             Some("trace") => Ok(LevelFilter::TRACE),
-            Some(_) => {
-                Err(error(LOG_LEVEL, "`off`, `error`, `warn`, `info`, `debug` or `trace`"))
-            }
+            Some(_) => Err(error(LOG_LEVEL, "`off`, `error`, `warn`, `info`, `debug` or `trace`")),
         }
     }
 

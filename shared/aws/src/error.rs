@@ -1,7 +1,7 @@
 //! What an error of the SDK means to the ports: try again later, or our fault.
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use webhooks_core::ports::{QueueError, StoreError, Written};
 
 /// What went wrong with a request, in words for the log.

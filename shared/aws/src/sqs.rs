@@ -63,8 +63,7 @@ impl TaskQueue for SqsTaskQueue {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let entries =
-            tasks.iter().enumerate().map(|(index, outgoing)| entry(index, outgoing));
+        let entries = tasks.iter().enumerate().map(|(index, outgoing)| entry(index, outgoing));
         let answer = self
             .client
             .send_message_batch()
@@ -128,11 +127,7 @@ impl DeadLetters for SqsDeadLetters {
 }
 
 fn attribute(text: &str) -> Result<MessageAttributeValue, QueueError> {
-    MessageAttributeValue::builder()
-        .data_type("String")
-        .string_value(text)
-        .build()
-        .map_err(ours)
+    MessageAttributeValue::builder().data_type("String").string_value(text).build().map_err(ours)
 }
 
 fn report(failed: &[BatchResultErrorEntry], what: &str) {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata as _};
+use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
@@ -30,18 +30,21 @@ use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
-use crate::dynamo::{Item, Rows, just_below, key, number, page, read, text, undecodable};
-use crate::error::{Fault, fault, passes_by_itself, written};
+use crate::dynamo::{Item, Rows, just_below, key, number, page, read, shown_key, text};
+use crate::error::{fault, passes_by_itself, written};
 use crate::seal::Sealer;
 
 const USER_ID: &str = "user_id";
 const SUBSCRIPTION_ID: &str = "subscription_id";
 const COUNTER: &str = "#count";
 const TOMBSTONE: &str = "deleted#";
-/// How often a transaction is tried that another one of the same user is in the way of.
-const TRANSACTION_TRIES: u32 = 5;
-/// The wait after the first of them; it doubles.
-const TRANSACTION_WAIT: Duration = Duration::from_millis(20);
+/// The waits between the tries of a transaction that another one is in the way of.
+const TRANSACTION_WAITS: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(160),
+];
 /// Requests of one page, at most.
 const PAGE_REQUESTS: usize = 10;
 
@@ -55,9 +58,12 @@ pub struct DynamoSubscriptions {
 
 /// What became of a transaction.
 enum Transacted {
+    /// It was made.
     Yes,
     /// The condition of this action (from 0) does not hold.
-    Refused(usize),
+    Refused { action: usize },
+    /// Something is in the way that passes by itself.
+    NotNow(String),
 }
 
 impl DynamoSubscriptions {
@@ -79,7 +85,11 @@ impl DynamoSubscriptions {
             .expression_attribute_values(":high", text(top))
     }
 
-    fn counter(&self, user_id: &UserId, change: i32) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+    fn counter(
+        &self,
+        user_id: &UserId,
+        change: i32,
+    ) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
         Update::builder()
             .table_name(&self.table)
             .set_key(Some(row_key(user_id, COUNTER)))
@@ -87,35 +97,41 @@ impl DynamoSubscriptions {
             .expression_attribute_values(":change", number(change))
     }
 
-    /// Makes all of the changes or none.
+    /// Makes all of the changes or none. Another transaction of the same user may be in the way for
+    /// a moment, because both change the counter.
     async fn transact(&self, actions: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
-        let mut wait = TRANSACTION_WAIT;
-        for attempt in 1.. {
-            let request =
-                self.client.transact_write_items().set_transact_items(Some(actions.clone()));
-            let Err(error) = request.send().await else {
-                return Ok(Transacted::Yes);
-            };
-            let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
-                error.as_service_error()
-            else {
-                return Err(fault(&error).into());
-            };
-            let codes: Vec<&str> =
-                canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect();
-            if let Some(index) = codes.iter().position(|code| *code == "ConditionalCheckFailed") {
-                return Ok(Transacted::Refused(index));
+        for wait in TRANSACTION_WAITS {
+            match self.transact_once(actions.clone()).await? {
+                Transacted::NotNow(_) => tokio::time::sleep(wait).await,
+                done => return Ok(done),
             }
-            if !codes.iter().any(|code| passes_by_itself(code)) {
-                return Err(Fault::Rejected(format!("transaction canceled: {codes:?}")).into());
-            }
-            if attempt == TRANSACTION_TRIES {
-                return Err(Fault::Unavailable(format!("transaction canceled: {codes:?}")).into());
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
         }
-        unreachable!("the last attempt returns")
+        self.transact_once(actions).await
+    }
+
+    async fn transact_once(
+        &self,
+        actions: Vec<TransactWriteItem>,
+    ) -> Result<Transacted, StoreError> {
+        let request = self.client.transact_write_items().set_transact_items(Some(actions));
+        let Err(error) = request.send().await else {
+            return Ok(Transacted::Yes);
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
+            error.as_service_error()
+        else {
+            return Err(fault(&error).into());
+        };
+        let reasons = canceled.cancellation_reasons().iter();
+        let codes: Vec<&str> = reasons.map(|reason| reason.code().unwrap_or("None")).collect();
+        if let Some(action) = codes.iter().position(|code| *code == "ConditionalCheckFailed") {
+            return Ok(Transacted::Refused { action });
+        }
+        let text = format!("the transaction was canceled: {}", codes.join(", "));
+        if codes.iter().any(|code| passes_by_itself(code)) {
+            return Ok(Transacted::NotNow(text));
+        }
+        Err(StoreError::Rejected(text))
     }
 }
 
@@ -140,10 +156,11 @@ impl Subscriptions for DynamoSubscriptions {
         ];
         match self.transact(actions).await? {
             Transacted::Yes => Ok(Created::Yes),
-            Transacted::Refused(0) => {
+            Transacted::Refused { action: 0 } => {
                 Err(StoreError::Rejected(format!("{} exists already", subscription.id)))
             }
-            Transacted::Refused(_) => Ok(Created::LimitReached),
+            Transacted::Refused { .. } => Ok(Created::LimitReached),
+            Transacted::NotNow(reason) => Err(StoreError::Unavailable(reason)),
         }
     }
 
@@ -162,7 +179,7 @@ impl Subscriptions for DynamoSubscriptions {
             .send()
             .await
             .map_err(|error| fault(&error))?;
-        answer.item.map(|item| row::decode(&item, &self.sealer)).transpose()
+        answer.item.map(|item| row::decode(item, &self.sealer)).transpose()
     }
 
     async fn page(
@@ -177,7 +194,7 @@ impl Subscriptions for DynamoSubscriptions {
         page(
             rows,
             limit,
-            |item| row::decode(&item, &self.sealer),
+            |item| row::decode(item, &self.sealer),
             |subscription| subscription.id.clone(),
             |key| Ok(position(key)?.subscription_id),
         )
@@ -186,7 +203,7 @@ impl Subscriptions for DynamoSubscriptions {
     async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
         let query = self.of_user(user_id, above_all());
         let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
-        items.iter().map(|item| row::decode(item, &self.sealer)).collect()
+        items.into_iter().map(|item| row::decode(item, &self.sealer)).collect()
     }
 
     async fn update(
@@ -275,7 +292,11 @@ impl Subscriptions for DynamoSubscriptions {
             TransactWriteItem::builder().update(count).build(),
             TransactWriteItem::builder().put(tombstone).build(),
         ];
-        Ok(matches!(self.transact(actions).await?, Transacted::Yes))
+        match self.transact(actions).await? {
+            Transacted::Yes => Ok(true),
+            Transacted::Refused { .. } => Ok(false),
+            Transacted::NotNow(reason) => Err(StoreError::Unavailable(reason)),
+        }
     }
 
     async fn sweep(
@@ -339,7 +360,10 @@ fn position(item: &Item) -> Result<Swept, StoreError> {
         Some(AttributeValue::S(text)) => text.as_str(),
         _ => "",
     };
-    let bad = |reason: &str| undecodable(item, [USER_ID, SUBSCRIPTION_ID], reason);
+    let bad = |reason: &str| StoreError::Undecodable {
+        key: shown_key(item, [USER_ID, SUBSCRIPTION_ID]),
+        reason: reason.to_owned(),
+    };
     let user_id = part(USER_ID).parse().map_err(|_| bad("the user is no user id"))?;
     let sort = part(SUBSCRIPTION_ID);
     if sort == COUNTER {

@@ -19,7 +19,7 @@ pub const DUE_INDEX: &str = "due";
 /// The attribute by which rows expire, in seconds since the Unix epoch.
 pub const TTL_ATTRIBUTE: &str = "expires_at";
 /// How long a new table may take to become ready.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// What the tables are called.
 #[derive(Clone, Debug, PartialEq, Eq)]

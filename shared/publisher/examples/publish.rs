@@ -32,12 +32,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     println!("accepted {}", publisher.email_received(&user_id, email).await?);
 
-    // Many events, with ids that follow from what happened.
-    let completed = |n: u32| {
-        let task = TaskCompleted { task_id: format!("task-{n}"), ..TaskCompleted::default() };
-        Event::new(&user_id, &task).with_id(format!("task-{n}-completed"))
+    // Many events in one request.
+    let completed = |task_id: &str| {
+        let task = TaskCompleted { task_id: task_id.to_owned(), ..TaskCompleted::default() };
+        Event::new(&user_id, &task)
     };
-    for id in publisher.publish_all(vec![completed(7), completed(8)]).await? {
+    for id in publisher.publish_all(vec![completed("task-7"), completed("task-8")]).await? {
         println!("accepted {id}");
     }
     Ok(())

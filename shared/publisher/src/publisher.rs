@@ -6,8 +6,8 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use webhooks_core::ids::EventId;
 use webhooks_core::ports::{Clock, Random};
+use webhooks_core::sending::batches;
 
-use crate::batch::batches;
 use crate::error::{NotAccepted, PublishError, Reason};
 use crate::event::Event;
 use crate::queue::{Queue, SqsQueue};

@@ -65,12 +65,16 @@ fn answers(count: usize, output: &SendMessageBatchOutput) -> Vec<Answer> {
     (0..count).map(answer).collect()
 }
 
-/// An error and what caused it. The SDK's errors say little by themselves.
+/// An error and what caused it. The SDK's errors say little by themselves, and some repeat their
+/// cause.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
         source = cause.source();
     }
     text

@@ -16,14 +16,18 @@
 
 pub mod clock;
 pub mod conformance;
+pub mod faulty;
 pub mod memory;
 pub mod random;
+pub mod receiver;
 pub mod sample;
 pub mod sender;
 
 pub use clock::ManualClock;
+pub use faulty::Faulty;
 pub use memory::{MemoryDeadLetters, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
 pub use random::SeededRandom;
+pub use receiver::FakeReceiver;
 pub use sender::ScriptedSender;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -126,7 +126,7 @@ async fn a_webhook_is_shown_with_its_statistics() {
 
     let now = world.clock.now();
     count(&world, &id, now, Counts { total: 6, success: 2, failed: 1 }).await;
-    let too_old = now.minus(world.api.retention + Duration::from_secs(3600));
+    let too_old = now.minus(world.api.retention + Duration::from_hours(1));
     count(&world, &id, too_old, Counts { total: 100, success: 100, failed: 0 }).await;
     assert_eq!(
         world.get(&id).await["statistics"],

@@ -60,7 +60,7 @@ impl World {
             clock: Arc::new(clock.clone()),
             random: Arc::new(SeededRandom::new(1)),
             policy: TargetPolicy::Strict,
-            retention: Duration::from_secs(30 * 24 * 60 * 60),
+            retention: Duration::from_hours(30 * 24),
         };
         Self { api, subscriptions, deliveries, clock }
     }

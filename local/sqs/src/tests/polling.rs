@@ -10,6 +10,9 @@ use crate::{Code, Sqs, SqsError};
 
 type Answer = Result<Value, SqsError>;
 
+/// Turns a hang into a failure; nothing here takes any time when it works.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+
 /// Begins a long poll of 20 seconds and returns once it waits.
 async fn poll(sqs: &Arc<Sqs>, queue: &'static str) -> JoinHandle<Answer> {
     let waiting = sqs.waiting(queue);
@@ -24,13 +27,21 @@ async fn poll(sqs: &Arc<Sqs>, queue: &'static str) -> JoinHandle<Answer> {
 
 /// Lets other tasks run until so many long polls wait.
 async fn until_waiting(sqs: &Sqs, queue: &str, count: usize) {
-    while sqs.waiting(queue) != count {
-        tokio::task::yield_now().await;
-    }
+    let waiting = async {
+        while sqs.waiting(queue) != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(HANGS_AFTER, waiting).await.expect("the long polls begin or end");
+}
+
+/// What a long poll answers now that there is something to answer.
+async fn answer(poll: JoinHandle<Answer>) -> Answer {
+    tokio::time::timeout(HANGS_AFTER, poll).await.expect("the long poll wakes").unwrap()
 }
 
 async fn body(poll: JoinHandle<Answer>) -> String {
-    let answer = poll.await.unwrap().unwrap();
+    let answer = answer(poll).await.unwrap();
     answer["Messages"][0]["Body"].as_str().unwrap().to_owned()
 }
 
@@ -96,7 +107,7 @@ async fn a_long_poll_ends_empty_when_its_time_is_over() {
     }
     assert!(!poll.is_finished());
     desk.clock.advance(Duration::from_millis(1));
-    assert_eq!(poll.await.unwrap().unwrap(), json!({}));
+    assert_eq!(answer(poll).await.unwrap(), json!({}));
     assert_eq!(desk.sqs.waiting("q"), 0);
 }
 
@@ -109,7 +120,7 @@ async fn the_queue_says_how_long_to_poll_where_the_receive_does_not() {
     });
     until_waiting(&desk.sqs, "q", 1).await;
     desk.seconds_pass(3);
-    assert_eq!(poll.await.unwrap().unwrap(), json!({}));
+    assert_eq!(answer(poll).await.unwrap(), json!({}));
     // Zero seconds of its own mean none.
     let short = json!({"QueueUrl": "q", "WaitTimeSeconds": 0});
     assert_eq!(desk.ok("ReceiveMessage", short).await, json!({}));
@@ -145,5 +156,5 @@ async fn a_deleted_queue_ends_its_long_polls() {
     let desk = Desk::with_queue(&[]);
     let poll = poll(&desk.sqs, "q").await;
     desk.ok("DeleteQueue", json!({"QueueUrl": "q"})).await;
-    assert_eq!(poll.await.unwrap().unwrap_err().code, Code::QueueDoesNotExist);
+    assert_eq!(answer(poll).await.unwrap_err().code, Code::QueueDoesNotExist);
 }

@@ -15,7 +15,7 @@ use webhooks_core::time::Timestamp;
 
 use super::{DELIVERY_ID, SUBSCRIPTION_ID};
 use crate::dynamo::{
-    Item, from_item, millis, optional_millis, seconds, to_item, undecodable, write_units,
+    Item, from_item, millis, optional_millis, seconds, shown_key, to_item, write_units,
 };
 use crate::packed::Packed;
 
@@ -129,11 +129,12 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
 }
 
 /// The delivery of a row.
-pub(super) fn decode(item: &Item) -> Result<Delivery, StoreError> {
-    read(item).map_err(|reason| undecodable(item, [SUBSCRIPTION_ID, DELIVERY_ID], reason))
+pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
+    let key = shown_key(&item, [SUBSCRIPTION_ID, DELIVERY_ID]);
+    read(item).map_err(|reason| StoreError::Undecodable { key, reason })
 }
 
-fn read(item: &Item) -> Result<Delivery, String> {
+fn read(item: Item) -> Result<Delivery, String> {
     let row: Row = from_item(item, SCHEMA)?;
     let payload = row.payload.into_text().ok_or("has a payload that does not inflate")?;
     let attempts = row.attempts.into_text().ok_or("has attempts that do not inflate")?;
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn a_delivery_survives_its_row() {
         for delivery in [sample::delivery(&waiting().subscription_id, 2), waiting(), ended()] {
-            assert_eq!(decode(&encode(&delivery).unwrap()).unwrap(), delivery);
+            assert_eq!(decode(encode(&delivery).unwrap()).unwrap(), delivery);
         }
     }
 
@@ -219,15 +220,15 @@ mod tests {
         let item = encode(&delivery).unwrap();
         assert!(matches!(item["p"], AttributeValue::B(_)));
         assert!(matches!(item["a"], AttributeValue::B(_)));
-        assert_eq!(write_units(&item), 2, "{} bytes", item_size(&item));
-        assert_eq!(decode(&item).unwrap(), delivery);
+        assert_eq!(write_units(&item), 1, "{} bytes", item_size(&item));
+        assert_eq!(decode(item).unwrap(), delivery);
 
-        delivery.data = sample::data(&format!(r#"{{"k":"{}"}}"#, noise(900)));
+        delivery.data = sample::data(&format!(r#"{{"k":"{}"}}"#, noise(1500)));
         delivery.attempts.truncate(1);
         delivery.attempts[0].response_excerpt.clear();
         let item = encode(&delivery).unwrap();
         assert!(matches!(item["p"], AttributeValue::S(_)), "deflating it saves nothing");
-        assert_eq!(decode(&item).unwrap(), delivery);
+        assert_eq!(decode(item).unwrap(), delivery);
     }
 
     #[test]
@@ -255,15 +256,48 @@ mod tests {
         ] {
             let mut item = good.clone();
             item.insert(name.to_owned(), value);
-            let error = decode(&item).unwrap_err().to_string();
+            let error = decode(item).unwrap_err().to_string();
             assert!(error.contains(&key) && !error.contains("secret"), "{error}");
         }
     }
 
+    /// A success at the first attempt, with ids as long as UUIDs and a short answer.
+    fn typical() -> Delivery {
+        let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
+        delivery.user_id = sample::user("0b7f3a52-6f0e-4b53-9a57-3f0a8f6de1c2");
+        delivery.event_id = "d9428888-122b-41e1-b85d-6a1c2b3d4e5f".parse().unwrap();
+        delivery.event_type = sample::event_type("email.received");
+        delivery.data = sample::data(include_str!("../../tests/data/payload-1kb.json"));
+        delivery.attempts = vec![Attempt {
+            duration_ms: 142,
+            response_status: Some(200),
+            error: None,
+            response_excerpt: r#"{"received":true}"#.to_owned(),
+            ..sample::attempt(2)
+        }];
+        delivery.end(Status::Success, sample::at(2));
+        delivery
+    }
+
     #[test]
     fn a_success_with_a_typical_payload_of_1_kb_costs_one_write_unit() {
-        let item = encode(&crate::deliveries::tests::typical()).unwrap();
-        assert!(matches!(item["p"], AttributeValue::B(_)));
+        let delivery = typical();
+        let payload = delivery.data.as_str().len();
+        assert!((1000..=1024).contains(&payload), "{payload} bytes");
+        let item = encode(&delivery).unwrap();
+        assert!(matches!(item["p"], AttributeValue::B(_)), "it does not fit as it is");
         assert_eq!(write_units(&item), 1, "{} bytes", item_size(&item));
+        // Room for a response that says more, and for longer ids.
+        assert!(item_size(&item) <= 900, "{} bytes", item_size(&item));
+        assert_eq!(decode(item).unwrap(), delivery);
+    }
+
+    #[test]
+    fn a_small_payload_stays_readable() {
+        let mut delivery = typical();
+        delivery.data = sample::data(r#"{"task_id":"task-7","title":"Write the report"}"#);
+        let item = encode(&delivery).unwrap();
+        assert!(matches!(item["p"], AttributeValue::S(_)));
+        assert!(matches!(item["a"], AttributeValue::S(_)));
     }
 }

@@ -10,7 +10,7 @@ use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
 use super::{SUBSCRIPTION_ID, USER_ID};
-use crate::dynamo::{Item, from_item, millis, optional_millis, to_item, undecodable};
+use crate::dynamo::{Item, from_item, millis, optional_millis, shown_key, to_item};
 use crate::packed::Bytes;
 use crate::seal::Sealer;
 
@@ -83,11 +83,12 @@ pub(super) fn encode(of: &Subscription, sealer: &Sealer) -> Result<Item, StoreEr
 }
 
 /// The subscription of a row.
-pub(super) fn decode(item: &Item, sealer: &Sealer) -> Result<Subscription, StoreError> {
-    read(item, sealer).map_err(|reason| undecodable(item, [USER_ID, SUBSCRIPTION_ID], reason))
+pub(super) fn decode(item: Item, sealer: &Sealer) -> Result<Subscription, StoreError> {
+    let key = shown_key(&item, [USER_ID, SUBSCRIPTION_ID]);
+    read(item, sealer).map_err(|reason| StoreError::Undecodable { key, reason })
 }
 
-fn read(item: &Item, sealer: &Sealer) -> Result<Subscription, String> {
+fn read(item: Item, sealer: &Sealer) -> Result<Subscription, String> {
     let row: Row = from_item(item, SCHEMA)?;
     let open = |sealed: &SealedSecret| {
         let secret = sealer
@@ -157,7 +158,7 @@ mod tests {
     fn a_subscription_survives_its_row() {
         for subscription in [sample::subscription("u1", 1), full()] {
             let item = encode(&subscription, &sealer(1)).unwrap();
-            assert_eq!(shown(&decode(&item, &sealer(1)).unwrap()), shown(&subscription));
+            assert_eq!(shown(&decode(item, &sealer(1)).unwrap()), shown(&subscription));
         }
     }
 
@@ -175,7 +176,8 @@ mod tests {
         let subscription = full();
         let good = encode(&subscription, &sealer(1)).unwrap();
         let key = format!("u1 / {}", subscription.id);
-        let error = |item: &Item, sealer: &Sealer| decode(item, sealer).unwrap_err().to_string();
+        let error =
+            |item: &Item, sealer: &Sealer| decode(item.clone(), sealer).unwrap_err().to_string();
 
         let wrong_key = error(&good, &sealer(2));
         assert!(wrong_key.contains(&key) && wrong_key.contains("another key"), "{wrong_key}");

@@ -14,6 +14,7 @@ pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
     rules![store;
         counts_add_up_by_subscription_and_hour,
         counts_at_once_all_count,
+        the_last_attempt_of_an_hour_is_the_latest,
         counters_begin_with_the_hour_asked_for,
     ]
 }
@@ -72,6 +73,17 @@ async fn counts_at_once_all_count(store: &dyn Deliveries) {
     let found: Vec<Counts> =
         counters(store, &subscription, hour(0)).await.iter().map(|hour| hour.counts).collect();
     assert_eq!(found, [counts(75, 50, 25), counts(75, 50, 25)]);
+}
+
+async fn the_last_attempt_of_an_hour_is_the_latest(store: &dyn Deliveries) {
+    let subscription = subscription("counts-latest");
+    for (at, latest) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)] {
+        count(store, &subscription, 0, counts(1, 1, 0), at).await;
+        let found = counters(store, &subscription, hour(0)).await;
+        assert_eq!(found[0].last_attempt_at, sample::at(latest));
+    }
+    let found = counters(store, &subscription, hour(0)).await;
+    assert_eq!(found[0].counts, counts(5, 5, 0), "late ones count, too");
 }
 
 async fn counters_begin_with_the_hour_asked_for(store: &dyn Deliveries) {

@@ -1,0 +1,17 @@
+import { randomUUID } from 'node:crypto';
+import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
+
+const sqs = new SQSClient({});
+
+// Publishes one event and returns its id. The SDK sends a lost request again as it was.
+export async function publish(queueUrl, eventType, userId, data) {
+  const event = {
+    event_type: eventType,
+    user_id: userId,
+    event_id: `evt_${randomUUID()}`,
+    occurred_at: new Date().toISOString(),
+    data,
+  };
+  await sqs.send(new SendMessageCommand({ QueueUrl: queueUrl, MessageBody: JSON.stringify(event) }));
+  return event.event_id;
+}

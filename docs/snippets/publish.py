@@ -1,0 +1,20 @@
+import json
+import uuid
+from datetime import datetime, timezone
+
+import boto3
+
+sqs = boto3.client("sqs")
+
+
+def publish(queue_url, event_type, user_id, data):
+    """Publishes one event and returns its id. boto3 sends a lost request again as it was."""
+    event = {
+        "event_type": event_type,
+        "user_id": user_id,
+        "event_id": f"evt_{uuid.uuid4().hex}",
+        "occurred_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "data": data,
+    }
+    sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps(event))
+    return event["event_id"]

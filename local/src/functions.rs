@@ -1,0 +1,176 @@
+//! The deployed handlers, wired to the local tables, queues and the way out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use cleanup::Cleanup;
+use deliver::Deliver;
+use deliveries::DeliveriesApi;
+use dispatch::Dispatch;
+use retry::Retry;
+use subscriptions::SubscriptionsApi;
+use test_webhook::TestWebhook;
+use webhooks_api::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, ROUTES};
+use webhooks_core::limits::RETENTION_DAYS_DEFAULT;
+use webhooks_core::ports::{
+    Clock, DeadLetters, Deliveries, Random, Sender, Subscriptions, TaskQueue,
+};
+use webhooks_core::target::TargetPolicy;
+
+use crate::gateway::{self, Route};
+use crate::poller;
+
+/// How long deliveries are kept, as deployed by default.
+const RETENTION: Duration = Duration::from_secs(RETENTION_DAYS_DEFAULT as u64 * 24 * 60 * 60);
+/// How long one cleanup may take: the longest a function may run (AWS quota), less a margin.
+pub const CLEANUP_SECONDS: u64 = 14 * 60;
+
+/// What the handlers need of the outside.
+#[derive(Clone)]
+pub struct Ports {
+    /// The Subscriptions table.
+    pub subscriptions: Arc<dyn Subscriptions>,
+    /// The Deliveries table.
+    pub deliveries: Arc<dyn Deliveries>,
+    /// The deliveries queue.
+    pub queue: Arc<dyn TaskQueue>,
+    /// The dead-letter queue of the events.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// The way out.
+    pub sender: Arc<dyn Sender>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// How strict the rules for targets are.
+    pub policy: TargetPolicy,
+}
+
+/// Every function of the service.
+#[derive(Clone)]
+pub struct Functions {
+    subscriptions: Arc<SubscriptionsApi>,
+    deliveries: Arc<DeliveriesApi>,
+    test_webhook: Arc<TestWebhook>,
+    dispatch: Arc<Dispatch>,
+    deliver: Arc<Deliver>,
+    /// Puts due retries back onto the queue.
+    pub retry: Arc<Retry>,
+    /// Removes old deliveries.
+    pub cleanup: Arc<Cleanup>,
+}
+
+impl Functions {
+    /// Wires every function.
+    pub fn new(ports: &Ports) -> Self {
+        let Ports { subscriptions, deliveries, queue, dead_letters, sender, clock, random, policy } =
+            ports.clone();
+        Self {
+            subscriptions: Arc::new(SubscriptionsApi {
+                subscriptions: subscriptions.clone(),
+                deliveries: deliveries.clone(),
+                clock: clock.clone(),
+                random: random.clone(),
+                policy,
+                retention: RETENTION,
+            }),
+            deliveries: Arc::new(DeliveriesApi {
+                subscriptions: subscriptions.clone(),
+                deliveries: deliveries.clone(),
+                queue: queue.clone(),
+                clock: clock.clone(),
+                random: random.clone(),
+            }),
+            test_webhook: Arc::new(TestWebhook {
+                subscriptions: subscriptions.clone(),
+                deliveries: deliveries.clone(),
+                sender: sender.clone(),
+                clock: clock.clone(),
+                random: random.clone(),
+                policy,
+                retention: RETENTION,
+            }),
+            dispatch: Arc::new(Dispatch {
+                subscriptions: subscriptions.clone(),
+                queue: queue.clone(),
+                dead_letters,
+            }),
+            deliver: Arc::new(Deliver {
+                subscriptions: subscriptions.clone(),
+                deliveries: deliveries.clone(),
+                queue: queue.clone(),
+                sender,
+                clock: clock.clone(),
+                random,
+                policy,
+                retention: RETENTION,
+            }),
+            retry: Arc::new(Retry { deliveries: deliveries.clone(), queue, clock: clock.clone() }),
+            cleanup: Arc::new(Cleanup {
+                subscriptions,
+                deliveries,
+                clock,
+                retention_days: RETENTION_DAYS_DEFAULT,
+            }),
+        }
+    }
+
+    /// Every route of the API with its function, or the name of a function that is missing here.
+    pub fn routes(&self) -> Result<Vec<Route>, &'static str> {
+        let handler = |function| match function {
+            "event-types" => Some(api((), |(), request| event_types::handle(request))),
+            "subscriptions" => {
+                Some(api(self.subscriptions.clone(), |function, request| async move {
+                    function.handle(request).await
+                }))
+            }
+            "deliveries" => Some(api(self.deliveries.clone(), |function, request| async move {
+                function.handle(request).await
+            })),
+            "test-webhook" => {
+                Some(api(self.test_webhook.clone(), |function, request| async move {
+                    function.handle(request).await
+                }))
+            }
+            _ => None,
+        };
+        let route = |route: &webhooks_api::Route| {
+            let handler = handler(route.function).ok_or(route.function)?;
+            Ok(Route { method: route.method, path: route.path, handler })
+        };
+        ROUTES.iter().map(route).collect()
+    }
+
+    /// The function behind the events queue.
+    pub fn dispatch(&self) -> poller::Handler {
+        queue(self.dispatch.clone(), |function, batch| async move { function.handle(batch).await })
+    }
+
+    /// The function behind the deliveries queue.
+    pub fn deliver(&self) -> poller::Handler {
+        queue(self.deliver.clone(), |function, batch| async move { function.handle(batch).await })
+    }
+}
+
+fn api<T, F>(
+    function: T,
+    call: impl Fn(T, ApiGatewayV2httpRequest) -> F + Send + Sync + 'static,
+) -> gateway::Handler
+where
+    T: Clone + Send + Sync + 'static,
+    F: Future<Output = ApiGatewayV2httpResponse> + Send + 'static,
+{
+    Arc::new(move |request| Box::pin(call(function.clone(), request)))
+}
+
+fn queue<T, F>(
+    function: T,
+    call: impl Fn(T, SqsEvent) -> F + Send + Sync + 'static,
+) -> poller::Handler
+where
+    T: Clone + Send + Sync + 'static,
+    F: Future<Output = SqsBatchResponse> + Send + 'static,
+{
+    Arc::new(move |batch| Box::pin(call(function.clone(), batch)))
+}

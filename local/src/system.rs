@@ -1,0 +1,470 @@
+//! The whole system in one process: what stands in for AWS, and the deployed handlers between.
+//!
+//! [`start`] binds every address first, so that a busy port is told before anything else happens;
+//! then it opens the tables and the queues, wires the functions, and serves the API last.
+//! [`System::stop`] goes the other way round and lets what is in the handlers' hands finish.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use local_sqs::Sqs;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use webhooks_aws::tables::{self, TableNames};
+use webhooks_aws::{
+    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemClock,
+    SystemRandom, clients,
+};
+use webhooks_core::ports::{Clock, Random};
+use webhooks_core::target::TargetPolicy;
+use webhooks_outbound::GuardedClient;
+
+use crate::functions::{CLEANUP_SECONDS, Functions, Ports};
+use crate::gateway::{self, Gateway};
+use crate::local_api::{self, LocalApi};
+use crate::poller::{self, Source};
+use crate::queues::{self, DELIVERIES, EVENTS, Queue};
+use crate::receiver::{self, Receiver};
+use crate::schedule::{CLEANUP, RETRY};
+use crate::{cli, dynamodb};
+
+/// The name of the Subscriptions table.
+pub const SUBSCRIPTIONS_TABLE: &str = "webhook-subscriptions";
+/// The name of the Deliveries table.
+pub const DELIVERIES_TABLE: &str = "webhook-deliveries";
+/// Seals the signing secrets in the local table. It is as well known as the key of the tokens and
+/// must never be deployed: `webhooks local development key!!` in base64.
+const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
+/// Messages in one batch, for both queues.
+const BATCH_SIZE: i32 = 10;
+/// Batches in the hands of one function at once.
+const CONCURRENCY: usize = 10;
+/// How long what has begun may go on after a stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How to start a system.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Where the SQS endpoint listens.
+    pub sqs: SocketAddr,
+    /// Where the DynamoDB endpoint listens.
+    pub dynamodb: SocketAddr,
+    /// Where the receiver listens.
+    pub receiver: SocketAddr,
+    /// Where the tables and queues are kept; in memory if nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// How strict the rules for targets are.
+    pub policy: TargetPolicy,
+    /// Whether the receiver prints what it gets.
+    pub prints: bool,
+    /// The clock of the service.
+    pub clock: Arc<dyn Clock>,
+    /// The clock of the queues.
+    pub queue_clock: Arc<dyn local_sqs::Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+impl Options {
+    /// In memory, on free ports, silent: for tests and for the demo.
+    pub fn on_free_ports() -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            api: any,
+            sqs: any,
+            dynamodb: any,
+            receiver: any,
+            data_dir: None,
+            policy: TargetPolicy::Development,
+            prints: false,
+            clock: Arc::new(SystemClock),
+            queue_clock: Arc::new(local_sqs::SystemClock),
+            random: Arc::new(SystemRandom),
+        }
+    }
+
+    /// As the flags say.
+    pub fn from_flags(flags: &cli::Serve) -> Self {
+        let policy =
+            if flags.strict_targets { TargetPolicy::Strict } else { TargetPolicy::Development };
+        Self {
+            api: flags.api_addr,
+            sqs: flags.sqs_addr,
+            dynamodb: flags.dynamodb_addr,
+            receiver: flags.receiver_addr,
+            data_dir: flags.data_dir.clone(),
+            policy,
+            prints: true,
+            ..Self::on_free_ports()
+        }
+    }
+}
+
+/// Why a system did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(
+        "{flag} {address}: {reason}. Choose another address with {flag}; port 0 takes a free one"
+    )]
+    Address {
+        /// The flag that gives the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The data directory cannot be used.
+    #[error("--data-dir {}: {reason}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something of the system itself.
+    #[error("cannot start {what}: {reason}")]
+    Part {
+        /// The part.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Where everything listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The API.
+    pub api: SocketAddr,
+    /// The SQS endpoint.
+    pub sqs: SocketAddr,
+    /// The DynamoDB endpoint.
+    pub dynamodb: SocketAddr,
+    /// The receiver.
+    pub receiver: SocketAddr,
+}
+
+impl Addresses {
+    /// The base URL of an address.
+    pub fn url(address: SocketAddr) -> String {
+        format!("http://{}", reachable(address))
+    }
+
+    /// The URL of a queue.
+    pub fn queue_url(&self, name: &str) -> String {
+        format!("{}/{}/{name}", Self::url(self.sqs), local_sqs::ACCOUNT)
+    }
+
+    /// All of it, for programs.
+    pub fn to_json(self) -> Value {
+        json!({
+            "api": Self::url(self.api),
+            "sqs": Self::url(self.sqs),
+            "dynamodb": Self::url(self.dynamodb),
+            "receiver": Self::url(self.receiver),
+            "events_queue_url": self.queue_url(EVENTS.name),
+            "deliveries_queue_url": self.queue_url(DELIVERIES.name),
+            "subscriptions_table": SUBSCRIPTIONS_TABLE,
+            "deliveries_table": DELIVERIES_TABLE,
+        })
+    }
+}
+
+/// An address that a client on this machine can connect to.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback =
+            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+/// A system that runs. Dropping it stops it at once.
+pub struct System {
+    addresses: Addresses,
+    receiver: Arc<Receiver>,
+    stop_work: CancellationToken,
+    work: JoinSet<()>,
+    stop_servers: CancellationToken,
+    servers: JoinSet<()>,
+}
+
+struct Listeners {
+    api: TcpListener,
+    sqs: TcpListener,
+    dynamodb: TcpListener,
+    receiver: TcpListener,
+}
+
+/// Starts a system; when this returns, everything is up.
+pub async fn start(options: Options) -> Result<System, StartError> {
+    let listeners = Listeners {
+        api: bind("--api-addr", options.api).await?,
+        sqs: bind("--sqs-addr", options.sqs).await?,
+        dynamodb: bind("--dynamodb-addr", options.dynamodb).await?,
+        receiver: bind("--receiver-addr", options.receiver).await?,
+    };
+    let addresses = listeners.addresses()?;
+    let (stop_work, stop_servers) = (CancellationToken::new(), CancellationToken::new());
+    let (mut work, mut servers) = (JoinSet::new(), JoinSet::new());
+
+    let sqs = Arc::new(open_sqs(&options)?);
+    queues::create(&sqs).map_err(|error| part("the queues", &error))?;
+    serve(&mut servers, &stop_servers, listeners.sqs, local_sqs::router(sqs.clone()));
+    let database = dynamodb::open(options.data_dir.as_deref())
+        .map_err(|reason| data_dir_or_part(&options, "the tables", reason))?;
+    servers.spawn(dynamodb::serve(listeners.dynamodb, database.clone(), stop_servers.clone()));
+    servers.spawn(dynamodb::keep_sweeping(database));
+
+    let ports = ports(&options, addresses).await?;
+    let functions = Functions::new(&ports);
+    let routes = functions.routes().map_err(|missing| part("a function", &missing))?;
+
+    let receiver = Arc::new(Receiver::new(
+        ports.subscriptions.clone(),
+        options.clock.clone(),
+        addresses.receiver,
+        options.prints,
+    ));
+    serve(&mut servers, &stop_servers, listeners.receiver, receiver::router(receiver.clone()));
+
+    let handlers = [(EVENTS, functions.dispatch()), (DELIVERIES, functions.deliver())];
+    for (queue, handler) in handlers {
+        let source = source(queue, addresses, &sqs);
+        let client = poller::client(&Addresses::url(addresses.sqs));
+        work.spawn(poller::run(client, source, handler, stop_work.clone()));
+    }
+    spawn_schedules(&mut servers, &functions, &options.clock);
+
+    let local = LocalApi {
+        addresses,
+        functions,
+        subscriptions: ports.subscriptions,
+        deliveries: ports.deliveries,
+        sqs,
+        clock: options.clock.clone(),
+    };
+    let gateway = Arc::new(Gateway::new(routes, options.clock));
+    let api = Router::new().fallback(gateway::serve).with_state(gateway);
+    serve(&mut work, &stop_work, listeners.api, local_api::router(Arc::new(local)).merge(api));
+
+    Ok(System { addresses, receiver, stop_work, work, stop_servers, servers })
+}
+
+impl System {
+    /// Where everything listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The receiver.
+    pub fn receiver(&self) -> &Receiver {
+        &self.receiver
+    }
+
+    /// Takes nothing new, lets what has begun finish for some seconds, and stops.
+    pub async fn stop(mut self) {
+        self.stop_work.cancel();
+        finish(&mut self.work, STOP_GRACE).await;
+        // Long polls of others may hold a server for 20 seconds; they are not worth the wait.
+        self.stop_servers.cancel();
+        finish(&mut self.servers, Duration::ZERO).await;
+    }
+}
+
+impl Listeners {
+    fn addresses(&self) -> Result<Addresses, StartError> {
+        let local = |listener: &TcpListener| {
+            listener.local_addr().map_err(|error| part("a listener", &error))
+        };
+        Ok(Addresses {
+            api: local(&self.api)?,
+            sqs: local(&self.sqs)?,
+            dynamodb: local(&self.dynamodb)?,
+            receiver: local(&self.receiver)?,
+        })
+    }
+}
+
+async fn finish(tasks: &mut JoinSet<()>, grace: Duration) {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, all).await.is_err() {
+        tasks.shutdown().await;
+    }
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "something listens there already".to_owned(),
+            _ => error.to_string(),
+        };
+        StartError::Address { flag, address, reason }
+    })
+}
+
+fn open_sqs(options: &Options) -> Result<Sqs, StartError> {
+    let clock = options.queue_clock.clone();
+    match &options.data_dir {
+        None => Ok(Sqs::new(clock, queues::REGION)),
+        Some(dir) => Sqs::open(&sqs_dir(dir), clock, queues::REGION)
+            .map_err(|error| data_dir_or_part(options, "the queues", error.to_string())),
+    }
+}
+
+fn sqs_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("sqs")
+}
+
+fn data_dir_or_part(options: &Options, what: &'static str, reason: String) -> StartError {
+    match &options.data_dir {
+        Some(path) => StartError::DataDir { path: path.clone(), reason },
+        None => StartError::Part { what, reason },
+    }
+}
+
+fn part(what: &'static str, error: &dyn std::fmt::Display) -> StartError {
+    StartError::Part { what, reason: error.to_string() }
+}
+
+/// Serves until `stop`, then lets the requests that have begun finish.
+fn serve(tasks: &mut JoinSet<()>, stop: &CancellationToken, listener: TcpListener, router: Router) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server =
+        axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tasks.spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "a server ended");
+        }
+    });
+}
+
+/// The adapters that are deployed, on the tables and queues of this process.
+async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartError> {
+    let dynamodb = clients::dynamodb(&clients::local(&Addresses::url(addresses.dynamodb)));
+    let sqs = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
+    let names = TableNames {
+        subscriptions: SUBSCRIPTIONS_TABLE.to_owned(),
+        deliveries: DELIVERIES_TABLE.to_owned(),
+    };
+    tables::create(&dynamodb, &names).await.map_err(|error| part("the tables", &error))?;
+    let sealer = Sealer::parse(SEALING_KEY, options.random.clone())
+        .map_err(|error| part("the sealing of secrets", &error))?;
+    let sender = GuardedClient::new(options.policy).map_err(|error| part("the way out", &error))?;
+    let clock = options.clock.clone();
+    Ok(Ports {
+        subscriptions: Arc::new(DynamoSubscriptions::new(
+            dynamodb.clone(),
+            names.subscriptions,
+            Arc::new(sealer),
+        )),
+        deliveries: Arc::new(DynamoDeliveries::new(dynamodb, names.deliveries, clock.clone())),
+        queue: Arc::new(SqsTaskQueue::new(sqs.clone(), addresses.queue_url(DELIVERIES.name))),
+        dead_letters: Arc::new(SqsDeadLetters::new(sqs, addresses.queue_url(EVENTS.dead_letters))),
+        sender: Arc::new(sender),
+        clock,
+        random: options.random.clone(),
+        policy: options.policy,
+    })
+}
+
+fn source(queue: Queue, addresses: Addresses, sqs: &Sqs) -> Source {
+    Source {
+        url: addresses.queue_url(queue.name),
+        arn: sqs.queue_arn(queue.name),
+        batch_size: BATCH_SIZE,
+        concurrency: CONCURRENCY,
+        timeout: queue.function_timeout,
+    }
+}
+
+fn spawn_schedules(tasks: &mut JoinSet<()>, functions: &Functions, clock: &Arc<dyn Clock>) {
+    let retry = functions.retry.clone();
+    tasks.spawn(RETRY.keep(clock.clone(), move || {
+        let retry = retry.clone();
+        async move {
+            if let Err(error) = retry.handle().await {
+                tracing::error!(%error, "the retry schedule failed");
+            }
+        }
+    }));
+    let cleanup = functions.cleanup.clone();
+    let now = clock.clone();
+    tasks.spawn(CLEANUP.keep(clock.clone(), move || {
+        let cleanup = cleanup.clone();
+        let deadline = now.now().plus_seconds(CLEANUP_SECONDS);
+        async move {
+            if let Err(error) = cleanup.handle(cleanup::Request::default(), deadline).await {
+                tracing::error!(%error, "the cleanup schedule failed");
+            }
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_system_starts_serves_and_stops() {
+        let system = start(Options::on_free_ports()).await.unwrap();
+        let addresses = system.addresses();
+        let (status, ready) =
+            crate::http::call(addresses.api, "GET", "/_local/ready", None, None).await.unwrap();
+        assert_eq!((status, &ready), (200, &addresses.to_json()));
+        let (status, report) =
+            crate::http::call(addresses.api, "POST", "/_local/run/cleanup", None, None)
+                .await
+                .unwrap();
+        assert_eq!((status, &report["finished"]), (200, &json!(true)));
+        let bad = json!({"days": -1});
+        let (status, _) =
+            crate::http::call(addresses.api, "POST", "/_local/run/cleanup", None, Some(&bad))
+                .await
+                .unwrap();
+        assert_eq!(status, 400);
+        system.stop().await;
+        assert!(TcpListener::bind(addresses.api).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_busy_port_names_its_flag() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = taken.local_addr().unwrap();
+        type Set = fn(&mut Options, SocketAddr);
+        let flags: [(&str, Set); 4] = [
+            ("--api-addr", |options, address| options.api = address),
+            ("--sqs-addr", |options, address| options.sqs = address),
+            ("--dynamodb-addr", |options, address| options.dynamodb = address),
+            ("--receiver-addr", |options, address| options.receiver = address),
+        ];
+        for (flag, set) in flags {
+            let mut options = Options::on_free_ports();
+            set(&mut options, address);
+            let error = start(options).await.err().unwrap().to_string();
+            assert!(error.starts_with(&format!("{flag} {address}: something listens")), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_data_dir_is_used_by_one_system_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            Options { data_dir: Some(dir.path().to_path_buf()), ..Options::on_free_ports() };
+        let first = start(options.clone()).await.unwrap();
+        let error = start(options.clone()).await.err().unwrap().to_string();
+        assert!(error.starts_with("--data-dir ") && error.contains("in use"), "{error}");
+        first.stop().await;
+        start(options).await.unwrap().stop().await;
+    }
+}

@@ -1,0 +1,500 @@
+//! The Deliveries table.
+//!
+//! Partition key `subscription_id`; what stands in a subscription's partition, by sort key
+//! `delivery_id`:
+//!
+//! | sort key | row |
+//! |---|---|
+//! | `dlv_…` | a delivery, self-contained; see [`row`] |
+//! | `stats#<hour>` | the counters of an hour; see [`stats`] |
+//!
+//! The partition `#cleanup` holds the position of the cleanup. Every row but that one expires by
+//! `expires_at`; AWS removes expired rows within days, so reads hide them until then.
+//!
+//! The index `due` (`due_shard` / `due_at`, keys only) holds the deliveries that wait: the others do
+//! not have these attributes, so a delivery that succeeds at once never costs an index write.
+
+mod row;
+mod stats;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::BuildError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use serde::{Deserialize, Serialize};
+use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::ports::{
+    Clock, Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
+    Swept, Written,
+};
+use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::time::Timestamp;
+
+use crate::dynamo::{
+    Item, from_item, just_below, key, number, page, read, shown_key, text, to_item,
+};
+use crate::error::{fault, written};
+use crate::tables::DUE_INDEX;
+
+const SUBSCRIPTION_ID: &str = "subscription_id";
+const DELIVERY_ID: &str = "delivery_id";
+const DUE_SHARD: &str = "due_shard";
+const DUE_AT: &str = "due_at";
+/// Both parts of the key of the cleanup's position.
+const CLEANUP: &str = "#cleanup";
+/// The schema version of the cleanup's position.
+const CLEANUP_SCHEMA: u32 = 1;
+/// Rows of one `BatchWriteItem` (AWS quota).
+const DELETE_BATCH: usize = 25;
+/// Requests of one page, at most.
+const PAGE_REQUESTS: usize = 10;
+
+/// The Deliveries table on DynamoDB.
+#[derive(Clone)]
+pub struct DynamoDeliveries {
+    client: Client,
+    table: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl DynamoDeliveries {
+    /// The table of this name; the clock tells which rows have expired.
+    pub fn new(client: Client, table: String, clock: Arc<dyn Clock>) -> Self {
+        Self { client, table, clock }
+    }
+
+    /// The rows of a subscription from `low` to `high`, both included.
+    fn between(
+        &self,
+        subscription_id: &SubscriptionId,
+        low: impl Into<String>,
+        high: impl Into<String>,
+    ) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression(
+                "subscription_id = :subscription AND delivery_id BETWEEN :low AND :high",
+            )
+            .expression_attribute_values(":subscription", text(subscription_id.as_str()))
+            .expression_attribute_values(":low", text(low))
+            .expression_attribute_values(":high", text(high))
+    }
+
+    /// At most `limit` keys from `low` to `high`.
+    async fn keys_between(
+        &self,
+        subscription_id: &SubscriptionId,
+        (low, high): (String, String),
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let query = self
+            .between(subscription_id, low, high)
+            .projection_expression("subscription_id, delivery_id");
+        let mut items = read(query, limit, usize::MAX).await?.items;
+        items.truncate(limit);
+        items.iter().map(row_key).collect()
+    }
+
+    async fn delete_batch(
+        &self,
+        subscription_id: &SubscriptionId,
+        keys: &[RowKey],
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let requests = keys
+            .iter()
+            .map(|key| {
+                let key = item_key(subscription_id, &sort_key(key));
+                let delete = DeleteRequest::builder().set_key(Some(key)).build()?;
+                Ok(WriteRequest::builder().delete_request(delete).build())
+            })
+            .collect::<Result<Vec<_>, BuildError>>()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        let answer = self
+            .client
+            .batch_write_item()
+            .request_items(&self.table, requests)
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
+        let unprocessed = answer.unprocessed_items().and_then(|tables| tables.get(&self.table));
+        unprocessed
+            .into_iter()
+            .flatten()
+            .filter_map(WriteRequest::delete_request)
+            .map(|delete| row_key(delete.key()))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Deliveries for DynamoDeliveries {
+    async fn get(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        consistency: Consistency,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(item_key(subscription_id, id.as_str())))
+            .consistent_read(consistency == Consistency::Strong)
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
+        let delivery = answer.item.map(row::decode).transpose()?;
+        let now = self.clock.now();
+        Ok(delivery.filter(|delivery| now < delivery.expires_at))
+    }
+
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+        let put =
+            self.client.put_item().table_name(&self.table).set_item(Some(row::encode(delivery)?));
+        let put = match expect {
+            Expect::Absent => put.condition_expression("attribute_not_exists(delivery_id)"),
+            Expect::Retrying { attempts } => put
+                .condition_expression("s = :retrying AND n = :attempts")
+                .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
+                .expression_attribute_values(":attempts", number(attempts)),
+        };
+        written(put.send().await)
+    }
+
+    async fn lease(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        attempts: u32,
+        lease: &Lease,
+    ) -> Result<Written, StoreError> {
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item_key(subscription_id, id.as_str())))
+            .update_expression("SET lease_holder = :holder, lease_until = :until")
+            .condition_expression(
+                "s = :retrying AND n = :attempts AND (attribute_not_exists(lease_until) \
+                 OR lease_until <= :now OR lease_holder = :holder)",
+            )
+            .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
+            .expression_attribute_values(":attempts", number(attempts))
+            .expression_attribute_values(":holder", text(&lease.holder))
+            .expression_attribute_values(":now", number(lease.now.millis()))
+            .expression_attribute_values(":until", number(lease.until.millis()))
+            .send()
+            .await;
+        written(result)
+    }
+
+    async fn page(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        before: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        let Some((low, high)) = bounds(filter, before) else {
+            return Ok(Page { items: Vec::new(), next: None });
+        };
+        let mut conditions = vec!["expires_at > :now"];
+        let mut query = self
+            .between(subscription_id, low, high)
+            .scan_index_forward(false)
+            .expression_attribute_values(":now", number(now.seconds()));
+        if let Some(status) = filter.status {
+            conditions.push("s = :status");
+            query = query.expression_attribute_values(":status", text(status.as_str()));
+        }
+        if let Some(event_type) = filter.event_type {
+            conditions.push("t = :type");
+            query = query.expression_attribute_values(":type", text(event_type.name()));
+        }
+        let query = query.filter_expression(conditions.join(" AND "));
+        let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
+        page(rows, limit, row::decode, |delivery| delivery.id.clone(), delivery_id)
+    }
+
+    async fn due(
+        &self,
+        shard: u8,
+        until: Timestamp,
+        limit: usize,
+        after: Option<&Due>,
+    ) -> Result<Page<Due, Due>, StoreError> {
+        // A start outside of the range would be refused.
+        if after.is_some_and(|after| after.due_at > until) {
+            return Ok(Page { items: Vec::new(), next: None });
+        }
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(DUE_INDEX)
+            .key_condition_expression("due_shard = :shard AND due_at <= :until")
+            .expression_attribute_values(":shard", number(shard))
+            .expression_attribute_values(":until", number(until.millis()))
+            .set_exclusive_start_key(after.map(|after| due_key(shard, after)));
+        let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
+        page(rows, limit, |item| due(&item), Due::clone, due)
+    }
+
+    async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item_key(&due.subscription_id, due.delivery_id.as_str())))
+            .update_expression("SET due_at = :later")
+            .condition_expression("due_at = :due_at")
+            .expression_attribute_values(":due_at", number(due.due_at.millis()))
+            .expression_attribute_values(":later", number(due_at.millis()))
+            .send()
+            .await;
+        written(result)
+    }
+
+    async fn count(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+        counts: Counts,
+        last_attempt_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let key = item_key(subscription_id, &stats::sort_key(hour));
+        let add = stats::Addition { counts, last_attempt_at, expires_at };
+        add.to(&self.client, &self.table, key).await
+    }
+
+    async fn counters(
+        &self,
+        subscription_id: &SubscriptionId,
+        since: Timestamp,
+    ) -> Result<Vec<HourCounts>, StoreError> {
+        let query = self.between(subscription_id, stats::first_from(since), stats::above_all());
+        let items = read(query, usize::MAX, usize::MAX).await?.items;
+        let hours = items.into_iter().map(stats::decode);
+        hours.collect()
+    }
+
+    async fn keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let (delivery_end, stats_end) = match before {
+            Some(moment) => (
+                just_below(DeliveryId::first_of(moment).as_str()),
+                just_below(&stats::first_from(moment)),
+            ),
+            None => (above_all(), stats::above_all()),
+        };
+        let deliveries = (DeliveryId::PREFIX.to_owned(), delivery_end);
+        let mut keys = self.keys_between(subscription_id, deliveries, limit).await?;
+        let hours = (stats::PREFIX.to_owned(), stats_end);
+        keys.extend(self.keys_between(subscription_id, hours, limit - keys.len()).await?);
+        Ok(keys)
+    }
+
+    async fn delete(
+        &self,
+        subscription_id: &SubscriptionId,
+        keys: &[RowKey],
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let mut left = Vec::new();
+        for batch in keys.chunks(DELETE_BATCH) {
+            left.extend(self.delete_batch(subscription_id, batch).await?);
+        }
+        Ok(left)
+    }
+
+    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(cleanup_key()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
+        let Some(item) = answer.item else {
+            return Ok(None);
+        };
+        let position: CleanupRow = from_item(item, CLEANUP_SCHEMA)
+            .map_err(|reason| StoreError::Undecodable { key: CLEANUP.to_owned(), reason })?;
+        Ok(Some(Swept {
+            user_id: position.position_user,
+            subscription_id: position.position_subscription,
+            deleted: position.deleted,
+        }))
+    }
+
+    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+        let Some(position) = position else {
+            let delete =
+                self.client.delete_item().table_name(&self.table).set_key(Some(cleanup_key()));
+            return delete.send().await.map(drop).map_err(|error| fault(&error).into());
+        };
+        let row = to_item(&CleanupRow {
+            subscription_id: CLEANUP.to_owned(),
+            delivery_id: CLEANUP.to_owned(),
+            schema: CLEANUP_SCHEMA,
+            position_user: position.user_id.clone(),
+            position_subscription: position.subscription_id.clone(),
+            deleted: position.deleted,
+        })?;
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(row));
+        put.send().await.map(drop).map_err(|error| fault(&error).into())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct CleanupRow {
+    subscription_id: String,
+    delivery_id: String,
+    #[serde(rename = "v")]
+    schema: u32,
+    position_user: UserId,
+    position_subscription: SubscriptionId,
+    deleted: bool,
+}
+
+fn item_key(subscription_id: &SubscriptionId, sort: &str) -> Item {
+    key((SUBSCRIPTION_ID, subscription_id.as_str()), (DELIVERY_ID, sort))
+}
+
+fn cleanup_key() -> Item {
+    key((SUBSCRIPTION_ID, CLEANUP), (DELIVERY_ID, CLEANUP))
+}
+
+/// Lies above every delivery.
+fn above_all() -> String {
+    format!("{}~", DeliveryId::PREFIX)
+}
+
+/// The least and the greatest sort key a list may show; nothing when it can show none.
+fn bounds(filter: &DeliveryFilter, before: Option<&DeliveryId>) -> Option<(String, String)> {
+    let low = filter.since.map_or_else(
+        || DeliveryId::PREFIX.to_owned(),
+        |since| DeliveryId::first_of(since).to_string(),
+    );
+    let until = filter.until.map(|until| just_below(DeliveryId::first_of(until).as_str()));
+    let before = before.map(|before| just_below(before.as_str()));
+    let high = [until, before].into_iter().flatten().min().unwrap_or_else(above_all);
+    (low <= high).then_some((low, high))
+}
+
+fn sort_key(key: &RowKey) -> String {
+    match key {
+        RowKey::Delivery(id) => id.to_string(),
+        RowKey::Stats(hour) => stats::sort_key(*hour),
+    }
+}
+
+fn row_key(item: &Item) -> Result<RowKey, StoreError> {
+    let sort = part(item, DELIVERY_ID);
+    match stats::hour_of(sort) {
+        Some(hour) => Ok(RowKey::Stats(hour)),
+        None => delivery_id(item).map(RowKey::Delivery),
+    }
+}
+
+fn delivery_id(item: &Item) -> Result<DeliveryId, StoreError> {
+    part(item, DELIVERY_ID).parse().map_err(|_| strange(item, "there is no such kind of row"))
+}
+
+fn due_key(shard: u8, due: &Due) -> Item {
+    let mut item = item_key(&due.subscription_id, due.delivery_id.as_str());
+    item.insert(DUE_SHARD.to_owned(), number(shard));
+    item.insert(DUE_AT.to_owned(), number(due.due_at.millis()));
+    item
+}
+
+fn due(item: &Item) -> Result<Due, StoreError> {
+    let Some(AttributeValue::N(due_at)) = item.get(DUE_AT) else {
+        return Err(strange(item, "it is in the due index without `due_at`"));
+    };
+    let due_at = due_at.parse().map_err(|_| strange(item, "`due_at` is no whole number"))?;
+    let subscription_id = part(item, SUBSCRIPTION_ID).parse();
+    Ok(Due {
+        due_at: Timestamp::from_millis(due_at),
+        subscription_id: subscription_id
+            .map_err(|_| strange(item, "`subscription_id` is no id of a subscription"))?,
+        delivery_id: delivery_id(item)?,
+    })
+}
+
+fn part<'a>(item: &'a Item, name: &str) -> &'a str {
+    match item.get(name) {
+        Some(AttributeValue::S(text)) => text,
+        _ => "",
+    }
+}
+
+fn strange(item: &Item, reason: &str) -> StoreError {
+    let key = shown_key(item, [SUBSCRIPTION_ID, DELIVERY_ID]);
+    StoreError::Undecodable { key, reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use webhooks_testing::sample;
+
+    #[test]
+    fn bounds_are_exact() {
+        let id = |millis, n| DeliveryId::new(Timestamp::from_millis(millis), [n; 10]);
+        let at = |millis| Some(Timestamp::from_millis(millis));
+        let shows = |since, until, before: Option<&DeliveryId>, id: &DeliveryId| {
+            let filter = DeliveryFilter { since, until, ..DeliveryFilter::default() };
+            bounds(&filter, before)
+                .is_some_and(|(low, high)| (low.as_str()..=high.as_str()).contains(&id.as_str()))
+        };
+        for n in [0, 7, 0xFF] {
+            let row = id(1000, n);
+            assert!(shows(None, None, None, &row));
+            assert!(shows(at(1000), at(1001), None, &row));
+            assert!(!shows(at(1001), None, None, &row));
+            assert!(!shows(None, at(1000), None, &row));
+            assert!(!shows(None, None, Some(&row), &row));
+            assert!(!shows(at(2000), at(500), None, &row));
+            assert!(shows(at(500), at(2000), Some(&id(1001, 0)), &row));
+        }
+        assert!(shows(None, None, Some(&id(1000, 8)), &id(1000, 7)));
+        assert!(!shows(None, None, Some(&id(1000, 6)), &id(1000, 7)));
+    }
+
+    #[test]
+    fn every_row_has_a_key_and_strange_ones_are_errors() {
+        let id = sample::subscription_id("u", 1);
+        let keys = [
+            RowKey::Delivery(sample::delivery_id(&id, 1)),
+            RowKey::Stats(Timestamp::EPOCH),
+            RowKey::Stats(sample::start()),
+        ];
+        for key in keys {
+            assert_eq!(row_key(&item_key(&id, &sort_key(&key))).unwrap(), key);
+        }
+        for sort in ["", "x", "stats#", "stats#12", "stats#-000000001", "dlv_1"] {
+            let error = row_key(&item_key(&id, sort)).unwrap_err();
+            assert!(error.to_string().contains(&format!("{id} / {sort}")), "{error}");
+        }
+        let mut item = item_key(&id, sample::delivery_id(&id, 1).as_str());
+        assert!(due(&item).is_err());
+        item.insert(DUE_AT.to_owned(), number("1.5"));
+        assert!(due(&item).is_err());
+    }
+}

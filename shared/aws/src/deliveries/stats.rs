@@ -1,0 +1,165 @@
+//! The counters of an hour as a row: sort key `stats#` and the hours since the Unix epoch, padded
+//! so that keys sort as hours do.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use serde::Deserialize;
+use webhooks_core::ports::{StoreError, Written};
+use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::time::Timestamp;
+
+use super::{DELIVERY_ID, SUBSCRIPTION_ID};
+use crate::dynamo::{Item, from_item, millis, number, seconds, shown_key};
+use crate::error::written;
+
+/// What every sort key of counters begins with.
+pub(super) const PREFIX: &str = "stats#";
+const HOUR_MS: i64 = 3_600_000;
+const HOUR_DIGITS: usize = 10;
+/// The schema version of the rows that are written.
+const SCHEMA: u32 = 1;
+
+/// The sort key of an hour's counters.
+pub(super) fn sort_key(hour: Timestamp) -> String {
+    numbered(hour.millis() / HOUR_MS)
+}
+
+/// The sort key of the first hour that begins at this moment or later.
+pub(super) fn first_from(moment: Timestamp) -> String {
+    numbered((moment.millis() + HOUR_MS - 1) / HOUR_MS)
+}
+
+/// Lies above the sort keys of all counters.
+pub(super) fn above_all() -> String {
+    format!("{PREFIX}~")
+}
+
+fn numbered(hour: i64) -> String {
+    format!("{PREFIX}{hour:0HOUR_DIGITS$}")
+}
+
+/// The hour of a sort key, when it is one of counters.
+pub(super) fn hour_of(sort_key: &str) -> Option<Timestamp> {
+    let digits = sort_key.strip_prefix(PREFIX)?;
+    let is_hour = digits.len() == HOUR_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let hour: i64 = digits.parse().ok().filter(|_| is_hour)?;
+    Some(Timestamp::from_millis(hour * HOUR_MS))
+}
+
+/// What is added to the counters of an hour.
+pub(super) struct Addition {
+    pub(super) counts: Counts,
+    pub(super) last_attempt_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+}
+
+impl Addition {
+    /// Adds it to the row of this key.
+    ///
+    /// The last attempt only moves forward. When another batch has counted a later one already,
+    /// which is rare, a second request adds without moving it.
+    pub(super) async fn to(
+        &self,
+        client: &Client,
+        table: &str,
+        key: Item,
+    ) -> Result<(), StoreError> {
+        match self.request(client, table, key.clone(), true).await? {
+            Written::Yes => Ok(()),
+            Written::Conflict => self.request(client, table, key, false).await.map(drop),
+        }
+    }
+
+    async fn request(
+        &self,
+        client: &Client,
+        table: &str,
+        key: Item,
+        moves: bool,
+    ) -> Result<Written, StoreError> {
+        const ADD: &str = "ADD total_count :total, success_count :success, failed_count :failed";
+        let mut request = client
+            .update_item()
+            .table_name(table)
+            .set_key(Some(key))
+            .expression_attribute_values(":total", number(self.counts.total))
+            .expression_attribute_values(":success", number(self.counts.success))
+            .expression_attribute_values(":failed", number(self.counts.failed));
+        request = if moves {
+            request
+                .update_expression(format!(
+                    "SET v = :v, last_attempt_at = :last, expires_at = :expires {ADD}"
+                ))
+                .condition_expression(
+                    "attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last",
+                )
+                .expression_attribute_values(":v", number(SCHEMA))
+                .expression_attribute_values(":last", number(self.last_attempt_at.millis()))
+                .expression_attribute_values(":expires", number(seconds::of(self.expires_at)))
+        } else {
+            request.update_expression(ADD)
+        };
+        // Adding twice would count twice, and an attempt whose answer was lost may have added
+        // already: counters may be too low, never too high.
+        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
+        written(request.customize().config_override(once).send().await)
+    }
+}
+
+#[derive(Deserialize)]
+struct Row {
+    delivery_id: String,
+    #[serde(rename = "total_count")]
+    total: u64,
+    #[serde(rename = "success_count")]
+    success: u64,
+    #[serde(rename = "failed_count")]
+    failed: u64,
+    #[serde(with = "millis")]
+    last_attempt_at: Timestamp,
+}
+
+/// The counters of a row.
+pub(super) fn decode(item: Item) -> Result<HourCounts, StoreError> {
+    let key = shown_key(&item, [SUBSCRIPTION_ID, DELIVERY_ID]);
+    read(item).map_err(|reason| StoreError::Undecodable { key, reason })
+}
+
+fn read(item: Item) -> Result<HourCounts, String> {
+    let row: Row = from_item(item, SCHEMA)?;
+    Ok(HourCounts {
+        hour: hour_of(&row.delivery_id).ok_or("its key names no hour")?,
+        counts: Counts { total: row.total, success: row.success, failed: row.failed },
+        last_attempt_at: row.last_attempt_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_hours_do() {
+        let hour = |n: i64| Timestamp::from_millis(n * HOUR_MS);
+        assert_eq!(sort_key(hour(490_833)), "stats#0000490833");
+        assert!(sort_key(hour(99_999)) < sort_key(hour(100_000)));
+        assert!(sort_key(Timestamp::from_millis(i64::MAX)) < above_all());
+        for n in [0, 1, 490_833] {
+            assert_eq!(hour_of(&sort_key(hour(n))), Some(hour(n)));
+            assert_eq!(first_from(hour(n)), sort_key(hour(n)));
+            let later = Timestamp::from_millis(n * HOUR_MS + 1);
+            assert_eq!(first_from(later), sort_key(hour(n + 1)));
+        }
+    }
+
+    #[test]
+    fn broken_counters_are_an_error_with_their_key() {
+        let mut item = super::super::item_key(
+            &webhooks_core::ids::SubscriptionId::first_of(Timestamp::EPOCH),
+            &sort_key(Timestamp::EPOCH),
+        );
+        item.insert("v".to_owned(), number(SCHEMA));
+        let error = decode(item).unwrap_err().to_string();
+        assert!(error.contains("stats#0000000000") && error.contains("total_count"), "{error}");
+    }
+}

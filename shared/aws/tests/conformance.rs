@@ -1,0 +1,282 @@
+//! The stores and the queues through the real SDK, on an embedded DynamoDB and SQS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, TimeToLiveStatus};
+use aws_sdk_sqs::types::MessageSystemAttributeName;
+use webhooks_aws::tables::{self, TableNames};
+use webhooks_aws::{
+    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemRandom,
+    clients,
+};
+use webhooks_core::delivery::{Attempt, Delivery, DeliveryTask, Status};
+use webhooks_core::ports::{
+    Consistency, Created, DeadLetter, DeadLetters as _, Deliveries as _, DeliveryFilter, Expect,
+    Outgoing, QueueError, StoreError, Subscriptions as _, TaskQueue as _, Written,
+};
+use webhooks_testing::{ManualClock, conformance, sample};
+
+fn names() -> TableNames {
+    TableNames { subscriptions: "Subscriptions".to_owned(), deliveries: "Deliveries".to_owned() }
+}
+
+/// A client of an empty database of this test alone, with both tables.
+async fn database() -> Client {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let database = dynoxide::Database::memory().unwrap();
+    tokio::spawn(dynoxide::server::serve_on(listener, database));
+    let client = clients::dynamodb(&clients::local(&endpoint));
+    tables::create(&client, &names()).await.unwrap();
+    client
+}
+
+fn subscriptions(client: &Client, key: u8) -> DynamoSubscriptions {
+    let keys = [("k1".to_owned(), [key; 32])];
+    let sealer = Sealer::from_keys("k1", keys, Arc::new(SystemRandom)).unwrap();
+    DynamoSubscriptions::new(client.clone(), names().subscriptions, Arc::new(sealer))
+}
+
+fn deliveries(client: &Client) -> (DynamoDeliveries, ManualClock) {
+    let clock = ManualClock::default();
+    let store = DynamoDeliveries::new(client.clone(), names().deliveries, Arc::new(clock.clone()));
+    (store, clock)
+}
+
+/// A success at the first attempt, with a payload of 1 KB.
+fn typical() -> Delivery {
+    let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
+    delivery.user_id = sample::user("0b7f3a52-6f0e-4b53-9a57-3f0a8f6de1c2");
+    delivery.event_id = "d9428888-122b-41e1-b85d-6a1c2b3d4e5f".parse().unwrap();
+    delivery.data = sample::data(include_str!("data/payload-1kb.json"));
+    delivery.attempts = vec![Attempt {
+        response_status: Some(200),
+        error: None,
+        response_excerpt: r#"{"received":true}"#.to_owned(),
+        ..sample::attempt(142)
+    }];
+    delivery.end(Status::Success, sample::at(2));
+    delivery
+}
+
+async fn raw(
+    client: &Client,
+    delivery: &Delivery,
+) -> std::collections::HashMap<String, AttributeValue> {
+    let answer = client
+        .get_item()
+        .table_name(names().deliveries)
+        .key("subscription_id", AttributeValue::S(delivery.subscription_id.to_string()))
+        .key("delivery_id", AttributeValue::S(delivery.id.to_string()))
+        .send()
+        .await;
+    answer.unwrap().item.unwrap()
+}
+
+#[tokio::test]
+async fn subscriptions_keep_every_rule() {
+    let client = database().await;
+    conformance::subscriptions(&subscriptions(&client, 1)).await;
+}
+
+#[tokio::test]
+async fn deliveries_keep_every_rule() {
+    let client = database().await;
+    let (store, clock) = deliveries(&client);
+    conformance::deliveries(&store, &clock).await;
+}
+
+#[tokio::test]
+async fn creating_the_tables_again_changes_nothing() {
+    let client = database().await;
+    let store = subscriptions(&client, 1);
+    assert_eq!(store.create(&sample::subscription("u", 1)).await.unwrap(), Created::Yes);
+    tables::create(&client, &names()).await.unwrap();
+    assert_eq!(store.all_of(&sample::user("u")).await.unwrap().len(), 1);
+    let answer = client.describe_time_to_live().table_name("Deliveries").send().await.unwrap();
+    let ttl = answer.time_to_live_description().unwrap();
+    assert_eq!(ttl.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
+    assert_eq!(ttl.attribute_name(), Some("expires_at"));
+}
+
+#[tokio::test]
+async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write() {
+    let client = database().await;
+    let (store, _) = deliveries(&client);
+    let delivery = typical();
+    assert_eq!(store.put(&delivery, Expect::Absent).await.unwrap(), Written::Yes);
+
+    // The same row once more, this time asking what it costs.
+    let item = raw(&client, &delivery).await;
+    let answer = client
+        .put_item()
+        .table_name(names().deliveries)
+        .set_item(Some(item))
+        .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+        .send()
+        .await
+        .unwrap();
+    let cost = answer.consumed_capacity().unwrap();
+    assert_eq!(cost.capacity_units(), Some(1.0));
+    assert!(cost.global_secondary_indexes().is_none_or(std::collections::HashMap::is_empty));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_an_error_in_every_list() {
+    let client = database().await;
+    let row = sample::subscription("u", 1);
+    subscriptions(&client, 1).create(&row).await.unwrap();
+    let other_key = subscriptions(&client, 2);
+    let undecodable = |result: Result<(), StoreError>| {
+        assert!(matches!(result, Err(StoreError::Undecodable { .. })), "{result:?}");
+    };
+    let found = other_key.get(&row.user_id, &row.id, Consistency::Strong).await;
+    undecodable(found.map(drop));
+    undecodable(other_key.all_of(&row.user_id).await.map(drop));
+    undecodable(other_key.page(&row.user_id, 5, None).await.map(drop));
+
+    let (store, _) = deliveries(&client);
+    let delivery = typical();
+    store.put(&delivery, Expect::Absent).await.unwrap();
+    let mut item = raw(&client, &delivery).await;
+    item.insert("v".to_owned(), AttributeValue::N("2".to_owned()));
+    let put = client.put_item().table_name(names().deliveries).set_item(Some(item));
+    put.send().await.unwrap();
+    let id = &delivery.subscription_id;
+    undecodable(store.get(id, &delivery.id, Consistency::Strong).await.map(drop));
+    let page = store.page(id, &DeliveryFilter::default(), 5, None, sample::start()).await;
+    undecodable(page.map(drop));
+    assert_eq!(store.keys(id, None, 5).await.unwrap().len(), 1, "it can still be deleted");
+}
+
+#[tokio::test]
+async fn errors_say_whose_fault_it_is() {
+    // Nothing listens on a port that was bound a moment ago.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let gone = clients::dynamodb(&clients::local(&endpoint));
+    let error = deliveries(&gone).0.cleanup_position().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+
+    let client = database().await;
+    let clock = Arc::new(ManualClock::default());
+    let nowhere = DynamoDeliveries::new(client, "NoSuchTable".to_owned(), clock);
+    let error = nowhere.cleanup_position().await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Rejected(text) if text.contains("ResourceNotFound")),
+        "{error}"
+    );
+}
+
+/// An SQS of this test alone with one queue, whose clock is stopped.
+struct Queue {
+    clock: Arc<local_sqs::ManualClock>,
+    client: aws_sdk_sqs::Client,
+    url: String,
+}
+
+impl Queue {
+    async fn start() -> Self {
+        let clock = Arc::new(local_sqs::ManualClock::new(1_800_000_000_000));
+        let sqs = Arc::new(local_sqs::Sqs::new(clock.clone(), "us-east-1"));
+        sqs.ensure_queue("deliveries", &[("VisibilityTimeout", "30")]).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, local_sqs::router(sqs)).into_future());
+        let url = format!("{endpoint}/{}/deliveries", local_sqs::ACCOUNT);
+        Self { clock, client: clients::sqs(&clients::local(&endpoint)), url }
+    }
+
+    fn tasks(&self) -> SqsTaskQueue {
+        SqsTaskQueue::new(self.client.clone(), self.url.clone())
+    }
+
+    async fn receive(&self) -> Vec<aws_sdk_sqs::types::Message> {
+        let receive = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(10)
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::All);
+        receive.send().await.unwrap().messages.unwrap_or_default()
+    }
+}
+
+fn outgoing(n: u64, delay_seconds: u32) -> Outgoing {
+    let subscription = sample::subscription("u", n);
+    Outgoing { task: DeliveryTask::First(sample::new_delivery(&subscription, n)), delay_seconds }
+}
+
+#[tokio::test]
+async fn tasks_are_sent_with_their_delay_and_their_subscription_as_the_group() {
+    let queue = Queue::start().await;
+    assert_eq!(queue.tasks().send(&[]).await.unwrap(), [0; 0]);
+    let tasks = [outgoing(1, 0), outgoing(2, 901), outgoing(3, 60)];
+    assert_eq!(queue.tasks().send(&tasks).await.unwrap(), [1], "the delay is too long");
+    for expected in [&tasks[0], &tasks[2]] {
+        let messages = queue.receive().await;
+        assert_eq!(messages.len(), 1);
+        let body = messages[0].body().unwrap();
+        assert_eq!(DeliveryTask::from_json(body).unwrap(), expected.task);
+        let group = &messages[0].attributes().unwrap()[&MessageSystemAttributeName::MessageGroupId];
+        assert_eq!(group, expected.task.key().0.as_str());
+        let delete = queue.client.delete_message().queue_url(&queue.url);
+        let handle = messages[0].receipt_handle().unwrap();
+        delete.receipt_handle(handle).send().await.unwrap();
+        queue.clock.advance(Duration::from_secs(60));
+    }
+}
+
+#[tokio::test]
+async fn messages_are_hidden_more_than_ten_at_once_and_bad_handles_do_no_harm() {
+    let queue = Queue::start().await;
+    for half in [0, 6] {
+        let tasks: Vec<Outgoing> = (half..half + 6).map(|n| outgoing(n, 0)).collect();
+        assert_eq!(queue.tasks().send(&tasks).await.unwrap(), [0; 0]);
+    }
+    let mut handles = vec![("no handle".to_owned(), 600)];
+    while handles.len() < 13 {
+        let messages = queue.receive().await;
+        assert!(!messages.is_empty());
+        handles.extend(messages.iter().map(|m| (m.receipt_handle().unwrap().to_owned(), 600)));
+    }
+    queue.tasks().hide(&handles).await.unwrap();
+    queue.clock.advance(Duration::from_secs(599));
+    assert!(queue.receive().await.is_empty(), "the queue's own timeout is 30 s");
+    queue.clock.advance(Duration::from_secs(1));
+    assert!(!queue.receive().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_letter_carries_its_reason() {
+    let queue = Queue::start().await;
+    let letter = DeadLetter {
+        body: "{\"event_type\": \"é\"".to_owned(),
+        message_id: "5fea7756-0ea4-451a-a703-a558b933e274".to_owned(),
+        reason: "invalid_json",
+        detail: "the message body is not valid JSON".to_owned(),
+    };
+    SqsDeadLetters::new(queue.client.clone(), queue.url.clone()).bury(&letter).await.unwrap();
+    let messages = queue.receive().await;
+    assert_eq!(messages[0].body(), Some(letter.body.as_str()));
+    let attributes = messages[0].message_attributes().unwrap();
+    for (name, value) in [
+        ("reason", letter.reason),
+        ("detail", letter.detail.as_str()),
+        ("message_id", letter.message_id.as_str()),
+    ] {
+        assert_eq!(attributes[name].string_value(), Some(value));
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_is_not_there_is_our_fault() {
+    let queue = Queue::start().await;
+    let nowhere = SqsTaskQueue::new(queue.client.clone(), format!("{}-not", queue.url));
+    let error = nowhere.send(&[outgoing(1, 0)]).await.unwrap_err();
+    assert!(matches!(error, QueueError::Rejected(_)), "{error}");
+}

@@ -1,0 +1,192 @@
+//! The ports, passed through the plan one by one.
+
+use async_trait::async_trait;
+use webhooks_core::breaker::Health;
+use webhooks_core::delivery::Delivery;
+use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::ports::{
+    Consistency, Created, DeadLetter, DeadLetters, Deliveries, DeliveryFilter, Due, Expect, Lease,
+    Outgoing, Page, QueueError, RowKey, StoreError, Subscriptions, Swept, TaskQueue, Written,
+};
+use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use super::Faulty;
+
+#[async_trait]
+impl<S: Subscriptions> Subscriptions for Faulty<S> {
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+        self.call("create", self.inner.create(subscription)).await
+    }
+
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        self.call("get", self.inner.get(user_id, id, consistency)).await
+    }
+
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+        self.call("page", self.inner.page(user_id, limit, before)).await
+    }
+
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.call("all_of", self.inner.all_of(user_id)).await
+    }
+
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        self.call("update", self.inner.update(subscription, expected_version)).await
+    }
+
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError> {
+        self.call("set_health", self.inner.set_health(user_id, id, expected, health)).await
+    }
+
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
+        self.call("delete", self.inner.delete(user_id, id)).await
+    }
+
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError> {
+        self.call("sweep", self.inner.sweep(limit, after)).await
+    }
+
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        self.call("forget", self.inner.forget(user_id, id)).await
+    }
+}
+
+#[async_trait]
+impl<S: Deliveries> Deliveries for Faulty<S> {
+    async fn get(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        consistency: Consistency,
+    ) -> Result<Option<Delivery>, StoreError> {
+        self.call("get", self.inner.get(subscription_id, id, consistency)).await
+    }
+
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+        self.call("put", self.inner.put(delivery, expect)).await
+    }
+
+    async fn lease(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        attempts: u32,
+        lease: &Lease,
+    ) -> Result<Written, StoreError> {
+        self.call("lease", self.inner.lease(subscription_id, id, attempts, lease)).await
+    }
+
+    async fn page(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        before: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        self.call("page", self.inner.page(subscription_id, filter, limit, before, now)).await
+    }
+
+    async fn due(
+        &self,
+        shard: u8,
+        until: Timestamp,
+        limit: usize,
+        after: Option<&Due>,
+    ) -> Result<Page<Due, Due>, StoreError> {
+        self.call("due", self.inner.due(shard, until, limit, after)).await
+    }
+
+    async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
+        self.call("postpone", self.inner.postpone(due, due_at)).await
+    }
+
+    async fn count(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+        counts: Counts,
+        last_attempt_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let count = self.inner.count(subscription_id, hour, counts, last_attempt_at, expires_at);
+        self.call("count", count).await
+    }
+
+    async fn counters(
+        &self,
+        subscription_id: &SubscriptionId,
+        since: Timestamp,
+    ) -> Result<Vec<HourCounts>, StoreError> {
+        self.call("counters", self.inner.counters(subscription_id, since)).await
+    }
+
+    async fn keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        self.call("keys", self.inner.keys(subscription_id, before, limit)).await
+    }
+
+    async fn delete(
+        &self,
+        subscription_id: &SubscriptionId,
+        keys: &[RowKey],
+    ) -> Result<Vec<RowKey>, StoreError> {
+        self.call("delete", self.inner.delete(subscription_id, keys)).await
+    }
+
+    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+        self.call("cleanup_position", self.inner.cleanup_position()).await
+    }
+
+    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+        self.call("set_cleanup_position", self.inner.set_cleanup_position(position)).await
+    }
+}
+
+#[async_trait]
+impl<S: TaskQueue> TaskQueue for Faulty<S> {
+    async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError> {
+        self.call("send", self.inner.send(tasks)).await
+    }
+
+    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+        self.call("hide", self.inner.hide(messages)).await
+    }
+}
+
+#[async_trait]
+impl<S: DeadLetters> DeadLetters for Faulty<S> {
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+        self.call("bury", self.inner.bury(letter)).await
+    }
+}

@@ -1,0 +1,574 @@
+//! The ports as one invocation sees them: memory behind, faults in between, the checker beside.
+//!
+//! Every request is a step: it takes time, in which others go on; it may fail before it is carried
+//! out, be carried out twice, or lose its answer; and the invocation may die before and after it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use webhooks_core::breaker::Health;
+use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::outbound::{Answer, OutboundRequest, Outcome};
+use webhooks_core::ports::{
+    Consistency, Created, DeadLetter, DeadLetters, Deliveries, DeliveryFilter, Due, Expect, Lease,
+    Outgoing, Page, QueueError, RowKey, Sender, StoreError, Subscriptions, Swept, TaskQueue,
+    Written,
+};
+use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::breaks::Break;
+use crate::executor::lock;
+use crate::model::{Put, Posted};
+use crate::world::{Function, Invocation, World};
+
+/// The ports of one invocation.
+#[derive(Clone)]
+pub(crate) struct Ports {
+    pub(crate) world: Arc<World>,
+    pub(crate) invocation: Arc<Invocation>,
+}
+
+/// The memory ports never wait.
+fn at_once<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    answer
+        .now_or_never()
+        .unwrap_or_else(|| Err(StoreError::Rejected("a memory port waited".to_owned())))
+}
+
+impl Ports {
+    pub(crate) fn new(world: &Arc<World>, invocation: &Arc<Invocation>) -> Arc<Self> {
+        Arc::new(Self { world: Arc::clone(world), invocation: Arc::clone(invocation) })
+    }
+
+    fn is(&self, broken: Break) -> bool {
+        self.world.is(broken)
+    }
+
+    /// One request: `effect` is what it does to the table.
+    async fn request<T>(
+        &self,
+        what: &'static str,
+        mut effect: impl FnMut() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let fate = self.world.enter(&self.invocation, what).await?;
+        let mut answer = effect();
+        if fate.repeated {
+            answer = effect();
+        }
+        self.world.leave(&self.invocation, what, fate).await?;
+        answer
+    }
+
+    /// One request that the client library never repeats by itself.
+    async fn once<T>(
+        &self,
+        what: &'static str,
+        effect: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let fate = self.world.enter(&self.invocation, what).await?;
+        let answer = effect();
+        self.world.leave(&self.invocation, what, fate).await?;
+        answer
+    }
+
+    /// The moment that an eventually consistent read sees: now, or up to a second ago.
+    fn seen_moment(&self) -> Timestamp {
+        let now = self.world.now();
+        if self.world.random.chance(self.world.faults().stale) {
+            let millis = self.world.random.below(crate::model::LAG_MS);
+            return now.minus(std::time::Duration::from_millis(millis));
+        }
+        now
+    }
+
+    /// Tells the checker how a subscription stands now.
+    fn note_subscription(&self, user: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        let read = self.world.subscriptions.get(user, id, Consistency::Strong);
+        let now = at_once(read)?;
+        self.world.note(&self.invocation, || match &now {
+            Some(s) => format!(
+                "subscription {id}: active={} reason={:?} health={:?}",
+                s.is_active, s.disabled_reason, s.health
+            ),
+            None => format!("subscription {id}: deleted"),
+        });
+        lock(&self.world.model).subscription_stands(self.world.now(), user, id, now);
+        Ok(())
+    }
+
+    fn put_now(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+        let (store, now) = (&self.world.deliveries, self.world.now());
+        let key = (&delivery.subscription_id, &delivery.id);
+        let before = at_once(store.get(key.0, key.1, Consistency::Strong))?;
+        let mut delivery = delivery.clone();
+        if self.is(Break::ForgetDueRow) {
+            delivery.due_at = None;
+        }
+        if self.is(Break::DropWrite) && delivery.status == Status::Retrying {
+            return Ok(Written::Yes);
+        }
+        let mut expect = expect;
+        if self.is(Break::WriteUnconditionally) {
+            expect = Expect::Absent;
+            let row = RowKey::Delivery(key.1.clone());
+            at_once(store.delete(key.0, &[row]))?;
+        }
+        let written = at_once(store.put(&delivery, expect))?;
+        self.world.note(&self.invocation, || {
+            format!(
+                "put {}: {} attempts={} next={:?} -> {written:?}",
+                delivery.id,
+                delivery.status,
+                delivery.attempt_count(),
+                delivery.next_retry_at.map(|at| at.to_string()),
+            )
+        });
+        let put = match written {
+            Written::Yes => Put::Written,
+            Written::Conflict => Put::Conflict,
+        };
+        lock(&self.world.model).put(now, self.invocation.number, before.as_ref(), &delivery, put);
+        Ok(written)
+    }
+}
+
+#[async_trait]
+impl Subscriptions for Ports {
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+        self.once("subscriptions.create", || {
+            let created = at_once(self.world.subscriptions.create(subscription))?;
+            self.note_subscription(&subscription.user_id, &subscription.id)?;
+            Ok(created)
+        })
+        .await
+    }
+
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        self.request("subscriptions.get", || {
+            let mut found = match consistency {
+                Consistency::Strong => {
+                    at_once(self.world.subscriptions.get(user_id, id, consistency))?
+                }
+                Consistency::Eventual => {
+                    let moment = self.seen_moment();
+                    lock(&self.world.model).subscription_at(user_id, id, moment)
+                }
+            };
+            if self.invocation.function == Function::Deliver {
+                if self.is(Break::ReadDeleted) && found.is_none() {
+                    found = lock(&self.world.model).last_subscription(user_id, id);
+                }
+                if let Some(found) = &mut found {
+                    found.is_active |= self.is(Break::ReadPaused);
+                    if self.is(Break::ForgetBreaker) {
+                        found.health = Health::default();
+                    }
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+        self.request("subscriptions.page", || {
+            at_once(self.world.subscriptions.page(user_id, limit, before))
+        })
+        .await
+    }
+
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.request("subscriptions.all_of", || {
+            if self.is(Break::ReadEverybody) {
+                return Ok(self.world.subscriptions.snapshot());
+            }
+            if self.is(Break::StaleDispatch) {
+                let moment = self.world.now().minus(std::time::Duration::from_secs(1));
+                return Ok(lock(&self.world.model).subscriptions_at(user_id, moment));
+            }
+            at_once(self.world.subscriptions.all_of(user_id))
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        self.request("subscriptions.update", || {
+            let by_us = self.invocation.function == Function::Deliver;
+            if self.is(if by_us { Break::KeepGone } else { Break::DropChange }) {
+                return Ok(Written::Yes);
+            }
+            let store = &self.world.subscriptions;
+            let written = at_once(store.update(subscription, expected_version))?;
+            self.note_subscription(&subscription.user_id, &subscription.id)?;
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError> {
+        self.request("subscriptions.set_health", || {
+            let store = &self.world.subscriptions;
+            let written = at_once(store.set_health(user_id, id, expected, health))?;
+            self.note_subscription(user_id, id)?;
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
+        self.request("subscriptions.delete", || {
+            let deleted = at_once(self.world.subscriptions.delete(user_id, id))?;
+            self.note_subscription(user_id, id)?;
+            Ok(deleted)
+        })
+        .await
+    }
+
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError> {
+        self.request("subscriptions.sweep", || {
+            at_once(self.world.subscriptions.sweep(limit, after))
+        })
+        .await
+    }
+
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        self.request("subscriptions.forget", || {
+            at_once(self.world.subscriptions.forget(user_id, id))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Deliveries for Ports {
+    async fn get(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        consistency: Consistency,
+    ) -> Result<Option<Delivery>, StoreError> {
+        self.request("deliveries.get", || {
+            let mut found = match consistency {
+                Consistency::Strong => {
+                    at_once(self.world.deliveries.get(subscription_id, id, consistency))?
+                }
+                Consistency::Eventual => {
+                    let moment = self.seen_moment();
+                    lock(&self.world.model).delivery_at(id, moment)
+                }
+            };
+            if let Some(found) = found.as_mut().filter(|_| self.is(Break::ForgetAttempts)) {
+                found.attempts.clear();
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+        const WHAT: &str = "deliveries.put";
+        let (world, number) = (&self.world, self.invocation.number);
+        let fate = match world.enter(&self.invocation, WHAT).await {
+            Ok(fate) => fate,
+            Err(error) => {
+                lock(&world.model).put(world.now(), number, None, delivery, Put::Failed);
+                return Err(error.into());
+            }
+        };
+        let mut written = self.put_now(delivery, expect)?;
+        if written == Written::Yes && (fate.repeated || fate.lost) {
+            lock(&world.model).answer_lost(number, delivery);
+        }
+        if fate.repeated {
+            written = self.put_now(delivery, expect)?;
+        }
+        world.leave(&self.invocation, WHAT, fate).await?;
+        Ok(written)
+    }
+
+    async fn lease(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &DeliveryId,
+        attempts: u32,
+        lease: &Lease,
+    ) -> Result<Written, StoreError> {
+        self.request("deliveries.lease", || {
+            if self.is(Break::SkipLease) {
+                return Ok(Written::Yes);
+            }
+            at_once(self.world.deliveries.lease(subscription_id, id, attempts, lease))
+        })
+        .await
+    }
+
+    async fn page(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        before: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        self.request("deliveries.page", || {
+            at_once(self.world.deliveries.page(subscription_id, filter, limit, before, now))
+        })
+        .await
+    }
+
+    async fn due(
+        &self,
+        shard: u8,
+        until: Timestamp,
+        limit: usize,
+        after: Option<&Due>,
+    ) -> Result<Page<Due, Due>, StoreError> {
+        self.request("deliveries.due", || {
+            if self.is(Break::ForgetShard) && shard == 3 {
+                return Ok(Page { items: Vec::new(), next: None });
+            }
+            at_once(self.world.deliveries.due(shard, until, limit, after))
+        })
+        .await
+    }
+
+    async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
+        self.request("deliveries.postpone", || {
+            let written = at_once(self.world.deliveries.postpone(due, due_at))?;
+            if written == Written::Yes {
+                lock(&self.world.model).postponed(&due.delivery_id, due_at);
+            }
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn count(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+        counts: Counts,
+        last_attempt_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.once("deliveries.count", || {
+            let times = match () {
+                () if self.is(Break::CountTwice) => 2,
+                () if self.is(Break::CountNever) => 0,
+                () => 1,
+            };
+            for _ in 0..times {
+                let store = &self.world.deliveries;
+                at_once(store.count(subscription_id, hour, counts, last_attempt_at, expires_at))?;
+            }
+            let mut model = lock(&self.world.model);
+            model.counted(self.invocation.number, subscription_id, counts);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn counters(
+        &self,
+        subscription_id: &SubscriptionId,
+        since: Timestamp,
+    ) -> Result<Vec<HourCounts>, StoreError> {
+        self.request("deliveries.counters", || {
+            at_once(self.world.deliveries.counters(subscription_id, since))
+        })
+        .await
+    }
+
+    async fn keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let before = before.filter(|_| !self.is(Break::CleanTooMuch));
+        self.request("deliveries.keys", || {
+            at_once(self.world.deliveries.keys(subscription_id, before, limit))
+        })
+        .await
+    }
+
+    async fn delete(
+        &self,
+        subscription_id: &SubscriptionId,
+        keys: &[RowKey],
+    ) -> Result<Vec<RowKey>, StoreError> {
+        self.request("deliveries.delete", || {
+            let refuse = self.world.faults().refuse;
+            let (left, gone): (Vec<RowKey>, Vec<RowKey>) =
+                keys.iter().cloned().partition(|_| self.world.random.chance(refuse));
+            at_once(self.world.deliveries.delete(subscription_id, &gone))?;
+            let now = self.world.now();
+            let mut model = lock(&self.world.model);
+            for key in &gone {
+                model.row_deleted(now, subscription_id, key);
+            }
+            Ok(left)
+        })
+        .await
+    }
+
+    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+        self.request("deliveries.cleanup_position", || {
+            at_once(self.world.deliveries.cleanup_position())
+        })
+        .await
+    }
+
+    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+        self.request("deliveries.set_cleanup_position", || {
+            at_once(self.world.deliveries.set_cleanup_position(position))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl TaskQueue for Ports {
+    async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError> {
+        const WHAT: &str = "queue.send";
+        let (world, invocation) = (&self.world, &self.invocation);
+        let fate = world.enter(invocation, WHAT).await?;
+        let faults = world.faults();
+        let mut refused = Vec::new();
+        for _ in 0..=u32::from(fate.repeated) {
+            refused.clear();
+            for (index, outgoing) in tasks.iter().enumerate() {
+                if world.random.chance(faults.refuse) {
+                    refused.push(index);
+                    continue;
+                }
+                if self.is(Break::LoseEntry) && tasks.len() > 1 && index + 1 == tasks.len() {
+                    continue;
+                }
+                let (body, delay) = (outgoing.task.to_json()?, outgoing.delay_seconds.into());
+                let (whims, now) = (faults.queue(), world.now());
+                let id = lock(&world.tasks).send(body, delay, now, whims, &world.random);
+                world.note(invocation, || {
+                    format!("send {id}: {} in {delay} s", outgoing.task.key().1)
+                });
+            }
+        }
+        world.leave(invocation, WHAT, fate).await?;
+        if self.is(Break::IgnoreRefused) {
+            refused.clear();
+        }
+        Ok(refused)
+    }
+
+    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+        const WHAT: &str = "queue.hide";
+        let (world, invocation) = (&self.world, &self.invocation);
+        let fate = world.enter(invocation, WHAT).await?;
+        let refuse = world.faults().refuse;
+        let mut failed = false;
+        for (receipt, seconds) in messages {
+            if world.random.chance(refuse) {
+                failed = true;
+            } else if !self.is(Break::SwallowHide) {
+                lock(&world.tasks).hide(receipt, u64::from(*seconds), world.now());
+            }
+        }
+        world.leave(invocation, WHAT, fate).await?;
+        if failed {
+            return Err(QueueError::Unavailable("some were not hidden".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Ports {
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+        const WHAT: &str = "queue.bury";
+        let (world, invocation) = (&self.world, &self.invocation);
+        let fate = world.enter(invocation, WHAT).await?;
+        if !self.is(Break::DropBadEvent) {
+            world.dead_letters.bury(letter).await?;
+        }
+        world.leave(invocation, WHAT, fate).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sender for Ports {
+    async fn post(&self, mut request: OutboundRequest) -> Answer {
+        const WHAT: &str = "sender.post";
+        let (world, invocation) = (&self.world, &self.invocation);
+        // The way out has no faults of its own: whatever happens there is an answer. But the
+        // caller may die before, meanwhile and after.
+        let Ok(fate) = world.enter(invocation, WHAT).await else { return broken_connection() };
+        if self.is(Break::NewIdPerAttempt) {
+            for (_, value) in request.headers.iter_mut().filter(|(name, _)| *name == "webhook-id") {
+                value.push_str(&world.random.below(1_000).to_string());
+            }
+        }
+        if self.is(Break::NewBodyPerAttempt) {
+            request.body.insert_str(request.body.len() - 1, &" ".repeat(invocation_mark(world)));
+        }
+        let now = world.now();
+        let url = request.url.as_str();
+        let (answer, took) =
+            lock(&world.receivers).answer(url, now, request.timeout, world.plan.temper);
+        world.note(invocation, || {
+            let id = request.headers.iter().find(|(name, _)| *name == "webhook-id");
+            format!("POST {url} {id:?}: {:?}", answer.outcome)
+        });
+        let status = match answer.outcome {
+            Outcome::Response { status, .. } => Some(status),
+            Outcome::NoResponse { .. } => None,
+        };
+        let posted = Posted { invocation: invocation.number, request: &request, status };
+        let delivery = lock(&world.model).posted(now, posted);
+        world.sleep(took).await;
+        if let Some(delivery) = delivery {
+            lock(&world.model).answered(invocation.number, &delivery);
+        }
+        // The client never repeats a POST, and its answer is lost only with its caller.
+        let _ = world.leave(invocation, WHAT, fate).await;
+        answer
+    }
+}
+
+fn invocation_mark(world: &World) -> usize {
+    usize::try_from(world.random.below(3)).unwrap_or(0)
+}
+
+fn broken_connection() -> Answer {
+    let failure = webhooks_core::outbound::Failure::Connect;
+    let detail = "simulated".to_owned();
+    Answer { outcome: Outcome::NoResponse { failure, detail }, duration_ms: 0 }
+}
