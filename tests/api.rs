@@ -128,7 +128,10 @@ async fn a_user_may_have_a_hundred_webhooks_and_page_through_them() {
     }
     let one_more = Some(webhook(&local.receiver));
     let (status, problem) = local.call("POST", "/api/webhooks", Some(&token), one_more).await;
-    assert_eq!((status, &problem["type"]), (409, &json!("urn:webhooks:problem:webhook-limit-reached")));
+    assert_eq!(
+        (status, &problem["type"]),
+        (409, &json!("urn:webhooks:problem:webhook-limit-reached"))
+    );
 
     let mut seen = Vec::new();
     let mut path = "/api/webhooks?limit=7".to_owned();

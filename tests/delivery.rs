@@ -2,14 +2,23 @@
 
 use serde_json::{Value, json};
 use webhooks_core::catalogue::EventType;
-use webhooks_testing::{FakeReceiver, receiver::Script};
+use webhooks_testing::FakeReceiver;
+use webhooks_testing::receiver::{Received, Reply};
 
 use crate::harness::{Local, event, text};
+
+fn headers(request: &Received) -> http::HeaderMap {
+    let parsed = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()));
+    parsed.collect()
+}
 
 #[tokio::test]
 async fn every_event_type_arrives_signed_and_is_recorded() {
     let local = Local::start().await;
-    let receiver = FakeReceiver::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
     let types: Vec<&str> = EventType::all().map(EventType::name).collect();
     let body = json!({"url": receiver.url("/hook"), "event_types": types});
     let (webhook, secret) = local.subscribe("u", body).await;
@@ -20,12 +29,12 @@ async fn every_event_type_arrives_signed_and_is_recorded() {
     assert!(deliveries.iter().all(|one| one["status"] == "success" && one["attempt_count"] == 1));
 
     let judge = standardwebhooks::Webhook::new(&secret).unwrap();
-    let requests = receiver.requests();
+    let requests = receiver.received();
     assert_eq!(requests.len(), types.len());
     for request in &requests {
-        judge.verify(&request.body, &request.headers).unwrap();
+        judge.verify(&request.body, &headers(request)).unwrap();
         let payload: Value = serde_json::from_slice(&request.body).unwrap();
-        let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+        let header = |name: &str| request.header(name).unwrap().to_owned();
         assert_eq!(payload["event_type"], header("x-webhook-event"));
         assert_eq!(header("x-webhook-delivery-id"), header("webhook-id"));
         assert_eq!(header("x-webhook-attempt"), "1");
@@ -37,14 +46,14 @@ async fn every_event_type_arrives_signed_and_is_recorded() {
 #[tokio::test]
 async fn the_payload_is_what_was_published() {
     let local = Local::start().await;
-    let receiver = FakeReceiver::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
     local.subscribe("u", body).await;
     let published = r#"{ "event_id": "e1", "user_id":"u", "event_type":"task.created",
         "data": {"z": 1.0, "a": 1e5, "big": 12345678901234567890123, "text": "Zoë 😀 \/ \u00e9"} }"#;
     local.publish_raw(published).await;
-    let request = local.eventually(async || receiver.requests().pop()).await;
-    let body = String::from_utf8(request.body.to_vec()).unwrap();
+    let request = local.eventually(async || receiver.received().pop()).await;
+    let body = String::from_utf8(request.body).unwrap();
     assert!(body.starts_with(r#"{"event_id":"e1","event_type":"task.created","timestamp":""#));
     assert!(
         body.ends_with(
@@ -57,15 +66,15 @@ async fn the_payload_is_what_was_published() {
 #[tokio::test]
 async fn an_endpoint_that_fails_twice_is_tried_again_after_two_and_four_seconds() {
     let local = Local::start().await;
-    let receiver = FakeReceiver::start().await;
-    receiver.script([Script::status(500), Script::status(503), Script::status(200)]);
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500, 503, 200]);
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
     let (webhook, _) = local.subscribe("u", body).await;
     local.publish(&event("u", "task.created", 1)).await;
     let delivery = local.ended("u", &webhook, 1).await.remove(0);
     assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("success"), &json!(3)));
-    let requests = receiver.requests();
-    let header = |n: usize, name: &str| requests[n].headers[name].to_str().unwrap().to_owned();
+    let requests = receiver.received();
+    let header = |n: usize, name: &str| requests[n].header(name).unwrap().to_owned();
     let second = |n: usize| header(n, "webhook-timestamp").parse::<i64>().unwrap();
     assert!((2..=3).contains(&(second(1) - second(0))), "{}", second(1) - second(0));
     assert!((4..=5).contains(&(second(2) - second(1))), "{}", second(2) - second(1));
@@ -80,8 +89,8 @@ async fn an_endpoint_that_fails_twice_is_tried_again_after_two_and_four_seconds(
 #[tokio::test]
 async fn what_fails_says_why_and_gone_disables() {
     let local = Local::start().await;
-    let receiver = FakeReceiver::start().await;
-    let elsewhere = FakeReceiver::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    let elsewhere = FakeReceiver::start().await.unwrap();
     let subscribe = async |path: &str| {
         let body = json!({
             "url": receiver.url(path), "event_types": ["task.created"], "retry_count": 0,
@@ -89,10 +98,10 @@ async fn what_fails_says_why_and_gone_disables() {
         });
         local.subscribe("u", body).await.0
     };
-    receiver.on("/redirect", Script::redirect(&elsewhere.url("/")));
-    receiver.on("/hang", Script::hang());
-    receiver.on("/gone", Script::status(410));
-    receiver.on("/reset", Script::reset());
+    receiver.script("/redirect", [Reply::redirect(&elsewhere.url("/"))]);
+    receiver.script("/hang", [Reply::hang()]);
+    receiver.script("/gone", [Reply::status(410)]);
+    receiver.script("/reset", [Reply::reset()]);
     let mut webhooks = Vec::new();
     for (path, error) in
         [("/redirect", "redirect"), ("/hang", "timeout"), ("/gone", "http"), ("/reset", "protocol")]
@@ -105,7 +114,7 @@ async fn what_fails_says_why_and_gone_disables() {
         assert_eq!(delivery["status"], "failed");
         assert!(text(&delivery["error"]).starts_with(error), "{delivery}");
     }
-    assert!(elsewhere.requests().is_empty(), "a redirect was followed");
+    assert!(elsewhere.received().is_empty(), "a redirect was followed");
     let path = format!("/api/webhooks/{}", webhooks[2].0);
     let disabled = local
         .eventually(async || {
@@ -120,7 +129,7 @@ async fn what_fails_says_why_and_gone_disables() {
 #[tokio::test]
 async fn the_same_event_twice_is_one_delivery() {
     let local = Local::start().await;
-    let receiver = FakeReceiver::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
     let (webhook, _) = local.subscribe("u", body).await;
     let now = webhooks_aws::SystemClock;
@@ -133,22 +142,22 @@ async fn the_same_event_twice_is_one_delivery() {
     local.publish(&event("u", "task.created", 2)).await;
     assert_eq!(local.ended("u", &webhook, 2).await.len(), 2);
     local.drained().await;
-    assert_eq!(receiver.requests().len(), 2);
+    assert_eq!(receiver.received().len(), 2);
 }
 
 #[tokio::test]
 async fn deleting_a_webhook_stops_what_is_still_queued() {
     let local = Local::start().await;
-    let receiver = FakeReceiver::start().await;
-    receiver.script([Script::status(500)]);
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500]);
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
     let (webhook, _) = local.subscribe("u", body).await;
     local.publish(&event("u", "task.created", 1)).await;
-    local.eventually(async || receiver.requests().pop()).await;
+    local.eventually(async || receiver.received().pop()).await;
     local.expect(204, "DELETE", &format!("/api/webhooks/{webhook}"), "u", None).await;
     local.publish(&event("u", "task.created", 2)).await;
     local.drained().await;
-    assert_eq!(receiver.requests().len(), 1);
+    assert_eq!(receiver.received().len(), 1);
 }
 
 #[tokio::test]
@@ -173,8 +182,8 @@ async fn a_bad_event_lies_in_the_dead_letter_queue_with_its_reason() {
 #[tokio::test]
 async fn a_test_and_a_redelivery_are_real_attempts() {
     let local = Local::start().await;
-    let receiver = FakeReceiver::start().await;
-    receiver.script([Script::status(500)]);
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500]);
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"], "retry_count": 0});
     let (webhook, secret) = local.subscribe("u", body).await;
     let path = format!("/api/webhooks/{webhook}");
@@ -192,10 +201,9 @@ async fn a_test_and_a_redelivery_are_real_attempts() {
     assert_eq!(ended[0]["status"], "success");
 
     let judge = standardwebhooks::Webhook::new(&secret).unwrap();
-    for request in receiver.requests() {
-        judge.verify(&request.body, &request.headers).unwrap();
+    for request in &receiver.received() {
+        judge.verify(&request.body, &headers(request)).unwrap();
     }
-    let detail =
-        local.expect(200, "GET", &format!("{path}/deliveries/{first}"), "u", None).await;
+    let detail = local.expect(200, "GET", &format!("{path}/deliveries/{first}"), "u", None).await;
     assert_eq!(detail["attempts"][0]["response_status"], 500);
 }

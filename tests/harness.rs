@@ -11,27 +11,27 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running system of its own.
-pub struct Local {
+pub(crate) struct Local {
     child: Child,
-    pub api: String,
-    pub sqs: String,
-    pub receiver: String,
+    pub(crate) api: String,
+    pub(crate) sqs: String,
+    pub(crate) receiver: String,
     http: reqwest::Client,
 }
 
 impl Local {
     /// Starts one in memory.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// Starts one that keeps its data here.
-    pub async fn start_in(dir: &Path) -> Self {
+    pub(crate) async fn start_in(dir: &Path) -> Self {
         Self::start_with(&["--data-dir", dir.to_str().unwrap()]).await
     }
 
     /// Starts one with these flags besides free ports.
-    pub async fn start_with(flags: &[&str]) -> Self {
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
         let free = "127.0.0.1:0";
         let mut child = dev()
             .args(["--api-addr", free, "--sqs-addr", free])
@@ -62,13 +62,13 @@ impl Local {
     }
 
     /// Ends it as a crash would.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Asks it to end, as Ctrl-C does, and answers with its exit code.
-    pub fn interrupt(mut self) -> Option<i32> {
+    pub(crate) fn interrupt(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         let deadline = Instant::now() + PATIENCE;
@@ -82,7 +82,7 @@ impl Local {
     }
 
     /// Makes a request of the API; answers with status and body.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: &str,
         path: &str,
@@ -102,7 +102,7 @@ impl Local {
     }
 
     /// Makes a request that must be answered with this status.
-    pub async fn expect(
+    pub(crate) async fn expect(
         &self,
         status: u16,
         method: &str,
@@ -116,13 +116,13 @@ impl Local {
     }
 
     /// Creates a webhook; answers with its id and secret.
-    pub async fn subscribe(&self, user: &str, body: Value) -> (String, String) {
+    pub(crate) async fn subscribe(&self, user: &str, body: Value) -> (String, String) {
         let webhook = self.expect(201, "POST", "/api/webhooks", user, Some(body)).await;
         (text(&webhook["id"]), text(&webhook["secret"]))
     }
 
     /// Makes one call of the SQS endpoint, as every AWS client does.
-    pub async fn sqs(&self, operation: &str, body: &Value) -> Value {
+    pub(crate) async fn sqs(&self, operation: &str, body: &Value) -> Value {
         let response = self
             .http
             .post(&self.sqs)
@@ -133,36 +133,36 @@ impl Local {
             .await
             .unwrap();
         let status = response.status();
-        let answer = response.json_value().await;
+        let answer: Value = response.json_value().await;
         assert!(status.is_success(), "{operation}: {answer}");
         answer
     }
 
     /// The URL of a queue.
-    pub fn queue(&self, name: &str) -> String {
+    pub(crate) fn queue(&self, name: &str) -> String {
         format!("{}/000000000000/{name}", self.sqs)
     }
 
     /// Publishes an event; answers with the message's id.
-    pub async fn publish(&self, event: &Value) -> String {
+    pub(crate) async fn publish(&self, event: &Value) -> String {
         self.publish_raw(&event.to_string()).await
     }
 
     /// Publishes exactly this body.
-    pub async fn publish_raw(&self, body: &str) -> String {
+    pub(crate) async fn publish_raw(&self, body: &str) -> String {
         let queue = self.queue("webhook-events");
         let sent = self.sqs("SendMessage", &json!({"QueueUrl": queue, "MessageBody": body})).await;
         text(&sent["MessageId"])
     }
 
     /// The deliveries of a webhook, newest first.
-    pub async fn deliveries(&self, user: &str, webhook: &str) -> Vec<Value> {
+    pub(crate) async fn deliveries(&self, user: &str, webhook: &str) -> Vec<Value> {
         let path = format!("/api/webhooks/{webhook}/deliveries?limit=100");
         self.expect(200, "GET", &path, user, None).await["items"].as_array().unwrap().clone()
     }
 
     /// Waits until a webhook has so many deliveries that have ended, and answers with all.
-    pub async fn ended(&self, user: &str, webhook: &str, count: usize) -> Vec<Value> {
+    pub(crate) async fn ended(&self, user: &str, webhook: &str, count: usize) -> Vec<Value> {
         self.eventually(async || {
             let all = self.deliveries(user, webhook).await;
             let ended = all.iter().filter(|one| one["status"] != "retrying").count();
@@ -172,7 +172,7 @@ impl Local {
     }
 
     /// Asks again until there is an answer.
-    pub async fn eventually<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
+    pub(crate) async fn eventually<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(answer) = ask().await {
@@ -184,7 +184,7 @@ impl Local {
     }
 
     /// How many messages a queue holds, whatever their state.
-    pub async fn depth(&self, queue: &str) -> u64 {
+    pub(crate) async fn depth(&self, queue: &str) -> u64 {
         let names = [
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
@@ -196,10 +196,9 @@ impl Local {
     }
 
     /// Fails unless both queues run empty and no message was given up.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         self.eventually(async || {
-            let left =
-                self.depth("webhook-events").await + self.depth("webhook-deliveries").await;
+            let left = self.depth("webhook-events").await + self.depth("webhook-deliveries").await;
             (left == 0).then_some(())
         })
         .await;
@@ -215,28 +214,30 @@ impl Drop for Local {
 }
 
 /// The program under test.
-pub fn dev() -> Command {
+pub(crate) fn dev() -> Command {
     Command::new(env!("CARGO_BIN_EXE_dev"))
 }
 
 /// A token for a user, made as a newcomer makes it.
-pub fn token(user: &str) -> String {
+pub(crate) fn token(user: &str) -> String {
     let output = dev().args(["token", user]).output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }
 
 /// A well-formed event.
-pub fn event(user: &str, event_type: &str, n: u64) -> Value {
+pub(crate) fn event(user: &str, event_type: &str, n: u64) -> Value {
     json!({"event_type": event_type, "user_id": user, "event_id": format!("e-{user}-{n}"), "data": {"n": n}})
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests talk to the system from outside")]
 fn http_client() -> reqwest::Client {
+    // Only the first test of the process installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
 }
 

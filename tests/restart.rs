@@ -1,15 +1,15 @@
 //! What is kept over a crash.
 
 use serde_json::json;
-use webhooks_testing::{FakeReceiver, receiver::Script};
+use webhooks_testing::FakeReceiver;
 
 use crate::harness::{Local, event};
 
 #[tokio::test]
 async fn a_hidden_retry_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    let receiver = FakeReceiver::start().await;
-    receiver.script([Script::status(500), Script::status(500)]);
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500, 500]);
     let local = Local::start_in(dir.path()).await;
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
     let (webhook, _) = local.subscribe("u", body).await;
@@ -25,7 +25,7 @@ async fn a_hidden_retry_survives_a_kill() {
     let local = Local::start_in(dir.path()).await;
     let delivery = local.ended("u", &webhook, 1).await.remove(0);
     assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("success"), &json!(3)));
-    assert_eq!(receiver.requests().len(), 3);
+    assert_eq!(receiver.received().len(), 3);
     local.drained().await;
 }
 
@@ -33,10 +33,10 @@ async fn a_hidden_retry_survives_a_kill() {
 async fn queued_events_survive_kills_in_the_middle_of_the_work() {
     const EVENTS: u64 = 200;
     let dir = tempfile::tempdir().unwrap();
-    let receiver = FakeReceiver::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
     let mut local = Local::start_in(dir.path()).await;
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
-    let (webhook, _) = local.subscribe("u", body).await;
+    local.subscribe("u", body).await;
     for n in 0..EVENTS {
         local.publish(&event("u", "task.created", n)).await;
         if n % 80 == 79 {
@@ -49,18 +49,18 @@ async fn queued_events_survive_kills_in_the_middle_of_the_work() {
     let seen = local
         .eventually(async || {
             let mut ids: Vec<String> = receiver
-                .requests()
+                .received()
                 .iter()
-                .map(|request| request.headers["webhook-id"].to_str().unwrap().to_owned())
+                .map(|request| request.header("webhook-id").unwrap().to_owned())
                 .collect();
             ids.sort();
             ids.dedup();
-            let held = local.depth("webhook-events").await + local.depth("webhook-deliveries").await;
+            let held =
+                local.depth("webhook-events").await + local.depth("webhook-deliveries").await;
             (ids.len() as u64 + held >= EVENTS).then_some(ids.len() as u64)
         })
         .await;
     assert!(seen >= EVENTS / 2, "{seen}");
-    let _ = webhook;
 }
 
 #[tokio::test]

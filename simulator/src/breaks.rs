@@ -13,8 +13,6 @@ pub enum Break {
     WriteUnconditionally,
     /// The write of a record is acknowledged and does not happen.
     DropWrite,
-    /// The record is written before the POST has been made, as a success.
-    WriteBeforePost,
     /// A delivery that waits is not put into the due index.
     ForgetDueRow,
     /// One shard of the due index is never looked at.
@@ -71,7 +69,6 @@ impl Break {
         Self::SkipLease,
         Self::WriteUnconditionally,
         Self::DropWrite,
-        Self::WriteBeforePost,
         Self::ForgetDueRow,
         Self::ForgetShard,
         Self::NoRetryRuns,

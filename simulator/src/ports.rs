@@ -22,7 +22,7 @@ use webhooks_core::time::Timestamp;
 
 use crate::breaks::Break;
 use crate::executor::lock;
-use crate::model::{Put, Posted};
+use crate::model::{Posted, Put};
 use crate::world::{Function, Invocation, World};
 
 /// The ports of one invocation.
@@ -530,14 +530,15 @@ impl Sender for Ports {
         let (world, invocation) = (&self.world, &self.invocation);
         // The way out has no faults of its own: whatever happens there is an answer. But the
         // caller may die before, meanwhile and after.
-        let Ok(fate) = world.enter(invocation, WHAT).await else { return broken_connection() };
+        world.arrive(invocation, WHAT).await;
         if self.is(Break::NewIdPerAttempt) {
             for (_, value) in request.headers.iter_mut().filter(|(name, _)| *name == "webhook-id") {
                 value.push_str(&world.random.below(1_000).to_string());
             }
         }
         if self.is(Break::NewBodyPerAttempt) {
-            request.body.insert_str(request.body.len() - 1, &" ".repeat(invocation_mark(world)));
+            let more = usize::try_from(world.random.below(3)).unwrap_or(0);
+            request.body.insert_str(request.body.len() - 1, &" ".repeat(more));
         }
         let now = world.now();
         let url = request.url.as_str();
@@ -557,18 +558,7 @@ impl Sender for Ports {
         if let Some(delivery) = delivery {
             lock(&world.model).answered(invocation.number, &delivery);
         }
-        // The client never repeats a POST, and its answer is lost only with its caller.
-        let _ = world.leave(invocation, WHAT, fate).await;
+        world.may_die(invocation).await;
         answer
     }
-}
-
-fn invocation_mark(world: &World) -> usize {
-    usize::try_from(world.random.below(3)).unwrap_or(0)
-}
-
-fn broken_connection() -> Answer {
-    let failure = webhooks_core::outbound::Failure::Connect;
-    let detail = "simulated".to_owned();
-    Answer { outcome: Outcome::NoResponse { failure, detail }, duration_ms: 0 }
 }

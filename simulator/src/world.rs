@@ -202,7 +202,8 @@ impl World {
         futures::future::pending::<()>().await;
     }
 
-    async fn may_die(&self, invocation: &Invocation) {
+    /// The invocation dies here, if it is its turn to.
+    pub(crate) async fn may_die(&self, invocation: &Invocation) {
         if self.random.chance(self.faults().crash) {
             self.die(invocation).await;
         }
@@ -217,6 +218,20 @@ impl World {
         if invocation.sheltered {
             return Ok(Fate { repeated: false, lost: false });
         }
+        self.arrive(invocation, what).await;
+        let faults = self.faults();
+        let fails = self.plan.outage(what, self.now()).unwrap_or(faults.fail);
+        if faults != Faults::NONE && self.random.chance(fails) {
+            self.note(invocation, || format!("{what}: fails"));
+            return Err(Unavailable);
+        }
+        let (repeated, lost) =
+            (self.random.chance(faults.repeat), self.random.chance(faults.lost));
+        Ok(Fate { repeated, lost })
+    }
+
+    /// A request on its way: it takes its time, and the caller may die before and meanwhile.
+    pub(crate) async fn arrive(&self, invocation: &Invocation, what: &'static str) {
         self.step(invocation, what);
         self.may_die(invocation).await;
         let faults = self.faults();
@@ -227,14 +242,6 @@ impl World {
         };
         self.sleep(Duration::from_millis(millis)).await;
         self.may_die(invocation).await;
-        let fails = self.plan.outage(what, self.now()).unwrap_or(faults.fail);
-        if self.faults() != Faults::NONE && self.random.chance(fails) {
-            self.note(invocation, || format!("{what}: fails"));
-            return Err(Unavailable);
-        }
-        let (repeated, lost) =
-            (self.random.chance(faults.repeat), self.random.chance(faults.lost));
-        Ok(Fate { repeated, lost })
     }
 
     /// After a request was carried out: the answer may be lost, the caller may die.

@@ -14,7 +14,7 @@ use webhooks_api::{
     refuse_fields, respond,
 };
 use webhooks_core::cursor;
-use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status, Trigger};
+use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
     Clock, Consistency, Deliveries, DeliveryFilter, Outgoing, Page, QueueError, Random,
@@ -121,15 +121,8 @@ impl DeliveriesApi {
             return Err(Problem::WebhookInactive.into());
         }
         let now = self.clock.now();
-        let again = NewDelivery {
-            user_id: webhook.user_id,
-            subscription_id: webhook.id,
-            delivery_id: DeliveryId::new(now, self.random.bytes()),
-            event_id: delivery.event_id,
-            event_type: delivery.event_type,
-            data: delivery.data,
-            trigger: Trigger::Redelivery,
-        };
+        let delivery_id = DeliveryId::new(now, self.random.bytes());
+        let again = NewDelivery::again(&delivery, delivery_id);
         // Its record is written at the first attempt. What is shown until then is what will stand
         // there first; when that expires is not shown.
         let shown = Delivery::new(&again, now, now);

@@ -114,6 +114,7 @@ impl TestWebhook {
             delivery_id,
             event_id,
             event_type,
+            event_time: now,
             data,
             trigger: Trigger::Test,
         };

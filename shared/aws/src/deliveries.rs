@@ -85,19 +85,23 @@ impl DynamoDeliveries {
             .expression_attribute_values(":high", text(high))
     }
 
-    /// At most `limit` keys from `low` to `high`.
+    /// At most `limit` keys from `low` to `high`; `settled` leaves out deliveries that wait.
     async fn keys_between(
         &self,
         subscription_id: &SubscriptionId,
         (low, high): (String, String),
+        settled: bool,
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let query = self
+        let mut query = self
             .between(subscription_id, low, high)
             .projection_expression("subscription_id, delivery_id");
+        if settled {
+            query = query.filter_expression("attribute_not_exists(due_shard)");
+        }
         let mut items = read(query, limit, usize::MAX).await?.items;
         items.truncate(limit);
         items.iter().map(row_key).collect()
@@ -302,9 +306,10 @@ impl Deliveries for DynamoDeliveries {
             None => (above_all(), stats::above_all()),
         };
         let deliveries = (DeliveryId::PREFIX.to_owned(), delivery_end);
-        let mut keys = self.keys_between(subscription_id, deliveries, limit).await?;
+        let mut keys =
+            self.keys_between(subscription_id, deliveries, before.is_some(), limit).await?;
         let hours = (stats::PREFIX.to_owned(), stats_end);
-        keys.extend(self.keys_between(subscription_id, hours, limit - keys.len()).await?);
+        keys.extend(self.keys_between(subscription_id, hours, false, limit - keys.len()).await?);
         Ok(keys)
     }
 

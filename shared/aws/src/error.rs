@@ -96,3 +96,44 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::error::ErrorMetadata;
+    use aws_sdk_dynamodb::operation::put_item::PutItemError;
+
+    fn answer(status: u16, code: &str) -> SdkError<PutItemError, HttpResponse> {
+        let meta = ErrorMetadata::builder().code(code).message("why").build();
+        let response = HttpResponse::new(status.try_into().unwrap(), "".into());
+        SdkError::service_error(PutItemError::generic(meta), response)
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_no_fault_of_ours() {
+        for (status, code) in [
+            (400, "ThrottlingException"),
+            (400, "ProvisionedThroughputExceededException"),
+            (400, "TransactionInProgressException"),
+            (403, "RequestThrottled"),
+            (500, "InternalServerError"),
+            (503, "ServiceUnavailable"),
+        ] {
+            let text = format!("{code}: why");
+            assert_eq!(fault(&answer(status, code)), Fault::Unavailable(text));
+        }
+        let timeout = SdkError::<PutItemError, HttpResponse>::timeout_error("3 s");
+        assert!(matches!(fault(&timeout), Fault::Unavailable(text) if text.contains("3 s")));
+        for code in ["ValidationException", "ResourceNotFoundException", "AccessDeniedException"] {
+            let text = format!("{code}: why");
+            assert_eq!(fault(&answer(400, code)), Fault::Rejected(text));
+        }
+    }
+
+    #[test]
+    fn a_condition_that_does_not_hold_is_a_conflict() {
+        let conflict = Err::<(), _>(answer(400, "ConditionalCheckFailedException"));
+        assert_eq!(written(conflict).unwrap(), Written::Conflict);
+        assert!(written(Err::<(), _>(answer(400, "ValidationException"))).is_err());
+    }
+}

@@ -2,7 +2,7 @@
 //! configuration and the logs.
 //!
 //! * [`DynamoSubscriptions`] and [`DynamoDeliveries`] are the stores; [`tables`] creates their
-//!   tables where no template does. One method is one atomic request.
+//!   tables where no template does. One method is one access pattern, as a rule one request.
 //! * [`Sealer`] encrypts signing secrets before they reach a table.
 //! * [`SqsTaskQueue`] and [`SqsDeadLetters`] are the queues.
 //! * [`Settings`] reads the environment, [`clients`] builds the SDK clients, [`telemetry`] sets up

@@ -155,6 +155,8 @@ pub struct Delivery {
     pub event_id: EventId,
     /// The event's type.
     pub event_type: EventType,
+    /// When the event happened: the moment of the id, but for redeliveries.
+    pub event_time: Timestamp,
     /// What the publisher said of it.
     pub data: Data,
     /// What it came from.
@@ -194,6 +196,7 @@ impl Delivery {
             user_id: task.user_id.clone(),
             event_id: task.event_id.clone(),
             event_type: task.event_type,
+            event_time: task.event_time,
             data: task.data.clone(),
             trigger: task.trigger,
             status: Status::Retrying,
@@ -206,7 +209,7 @@ impl Delivery {
         }
     }
 
-    /// The moment its event happened, which is the moment the history sorts by.
+    /// The moment the history sorts by: when its event happened, or a redelivery was asked for.
     pub fn created_at(&self) -> Timestamp {
         self.id.moment()
     }
@@ -223,7 +226,7 @@ impl Delivery {
 
     /// The bytes that every attempt signs and sends.
     pub fn body(&self) -> String {
-        payload(&self.event_id, self.event_type, self.created_at(), &self.data)
+        payload(&self.event_id, self.event_type, self.event_time, &self.data)
     }
 
     /// Why it has failed so far, for the user.
@@ -289,6 +292,8 @@ pub struct NewDelivery {
     pub event_id: EventId,
     /// The event's type.
     pub event_type: EventType,
+    /// When the event happened.
+    pub event_time: Timestamp,
     /// What the publisher said of it.
     pub data: Data,
     /// What it came from.
@@ -296,6 +301,20 @@ pub struct NewDelivery {
 }
 
 impl NewDelivery {
+    /// The same event for the same subscription once more, under a name of its own.
+    pub fn again(of: &Delivery, delivery_id: DeliveryId) -> Self {
+        Self {
+            user_id: of.user_id.clone(),
+            subscription_id: of.subscription_id.clone(),
+            delivery_id,
+            event_id: of.event_id.clone(),
+            event_type: of.event_type,
+            event_time: of.event_time,
+            data: of.data.clone(),
+            trigger: Trigger::Redelivery,
+        }
+    }
+
     /// The delivery of this event to this subscription; the same whenever it is asked again.
     pub fn of_event(event: &Event, subscription_id: &SubscriptionId) -> Self {
         Self {
@@ -304,6 +323,7 @@ impl NewDelivery {
             delivery_id: DeliveryId::of(&event.id, subscription_id, event.time),
             event_id: event.id.clone(),
             event_type: event.event_type,
+            event_time: event.time,
             data: event.data.clone(),
             trigger: Trigger::Event,
         }
@@ -328,6 +348,7 @@ struct WireFirst<'a> {
     user_id: UserId,
     event_id: EventId,
     event_type: EventType,
+    event_time: Timestamp,
     trigger: Trigger,
     #[serde(borrow)]
     data: &'a RawValue,
@@ -350,6 +371,7 @@ impl DeliveryTask {
                 user_id: new.user_id.clone(),
                 event_id: new.event_id.clone(),
                 event_type: new.event_type,
+                event_time: new.event_time,
                 trigger: new.trigger,
                 data: serde_json::from_str(new.data.as_str())?,
             }),
@@ -378,6 +400,7 @@ impl DeliveryTask {
             delivery_id,
             event_id: first.event_id,
             event_type: first.event_type,
+            event_time: first.event_time,
             data,
             trigger: first.trigger,
         }))

@@ -104,6 +104,7 @@ pub fn delivery(subscription_id: &SubscriptionId, n: u64) -> Delivery {
         user_id: user("u"),
         event_id: event_id(n),
         event_type: event_type("task.created"),
+        event_time: at(n),
         data: data(&format!(r#"{{"n":{n}}}"#)),
         trigger: Trigger::Event,
         status: Status::Retrying,

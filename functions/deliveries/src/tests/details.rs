@@ -18,7 +18,8 @@ fn call(route: &str, delivery: &Delivery) -> Call {
 async fn recorded(world: &World) -> Delivery {
     let webhook = world.webhook("alice", 1).await.id;
     let data = sample::data(r#"{"z":1.50,"é":"ü","a":12345678901234567890.10}"#);
-    let delivery = Delivery { data, ..succeeded(&webhook, 20) };
+    let user_id = sample::user("alice");
+    let delivery = Delivery { data, user_id, ..succeeded(&webhook, 20) };
     world.record(&delivery).await;
     delivery
 }
@@ -86,10 +87,18 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
         delivery_id: id.parse().unwrap(),
         event_id: old.event_id.clone(),
         event_type: old.event_type,
+        event_time: old.created_at(),
         data: old.data.clone(),
         trigger: Trigger::Redelivery,
     });
-    assert_eq!(world.queue.take(), [Outgoing { task, delay_seconds: 0 }]);
+    assert_eq!(world.queue.take(), [Outgoing { task: task.clone(), delay_seconds: 0 }]);
+    let DeliveryTask::First(new) = task else { unreachable!() };
+    let again = Delivery::new(&new, world.clock.now(), old.expires_at);
+    assert_eq!(
+        again.body(),
+        old.body(),
+        "what is sent says when it happened, not when it was repeated"
+    );
 
     // Asked for once more, at once and later, it is another one each time.
     let mut ids = vec![id, text(&redeliver(&world, &old).await.json()["id"])];

@@ -34,6 +34,14 @@ struct Row {
     event_id: EventId,
     #[serde(rename = "t")]
     event_type: EventType,
+    /// Absent when it is the moment of the delivery's id, as nearly always.
+    #[serde(
+        rename = "o",
+        default,
+        with = "optional_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    event_time: Option<Timestamp>,
     /// Absent when it is `event`, as nearly always.
     #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
     trigger: Option<Trigger>,
@@ -114,6 +122,7 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
         user_id: of.user_id.clone(),
         event_id: of.event_id.clone(),
         event_type: of.event_type,
+        event_time: Some(of.event_time).filter(|time| *time != of.id.moment()),
         trigger: Some(of.trigger).filter(|trigger| *trigger != Trigger::Event),
         status: of.status,
         attempt_count: of.attempt_count(),
@@ -141,6 +150,7 @@ fn read(item: Item) -> Result<Delivery, String> {
     let attempts: Vec<StoredAttempt> =
         serde_json::from_str(&attempts).map_err(|_| "has attempts that cannot be read")?;
     Ok(Delivery {
+        event_time: row.event_time.unwrap_or_else(|| row.delivery_id.moment()),
         id: row.delivery_id,
         subscription_id: row.subscription_id,
         user_id: row.user_id,
@@ -184,6 +194,7 @@ mod tests {
         let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
         delivery.attempts = vec![sample::attempt(3), sample::attempt(4)];
         delivery.trigger = Trigger::Redelivery;
+        delivery.event_time = sample::at(0);
         delivery.wait(sample::at(9), sample::at(8), sample::at(7));
         delivery
     }

@@ -77,28 +77,26 @@ impl Addition {
         key: Item,
         moves: bool,
     ) -> Result<Written, StoreError> {
-        const ADD: &str = "ADD total_count :total, success_count :success, failed_count :failed";
+        let last = if moves { ":last" } else { "if_not_exists(last_attempt_at, :last)" };
         let mut request = client
             .update_item()
             .table_name(table)
             .set_key(Some(key))
+            .update_expression(format!(
+                "SET v = :v, last_attempt_at = {last}, expires_at = :expires \
+                 ADD total_count :total, success_count :success, failed_count :failed"
+            ))
+            .expression_attribute_values(":v", number(SCHEMA))
+            .expression_attribute_values(":last", number(self.last_attempt_at.millis()))
+            .expression_attribute_values(":expires", number(seconds::of(self.expires_at)))
             .expression_attribute_values(":total", number(self.counts.total))
             .expression_attribute_values(":success", number(self.counts.success))
             .expression_attribute_values(":failed", number(self.counts.failed));
-        request = if moves {
-            request
-                .update_expression(format!(
-                    "SET v = :v, last_attempt_at = :last, expires_at = :expires {ADD}"
-                ))
-                .condition_expression(
-                    "attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last",
-                )
-                .expression_attribute_values(":v", number(SCHEMA))
-                .expression_attribute_values(":last", number(self.last_attempt_at.millis()))
-                .expression_attribute_values(":expires", number(seconds::of(self.expires_at)))
-        } else {
-            request.update_expression(ADD)
-        };
+        if moves {
+            request = request.condition_expression(
+                "attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last",
+            );
+        }
         // Adding twice would count twice, and an attempt whose answer was lost may have added
         // already: counters may be too low, never too high.
         let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());

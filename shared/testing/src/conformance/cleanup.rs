@@ -76,19 +76,22 @@ async fn keys_before_a_time_are_those_of_older_rows(store: &dyn Deliveries) {
     let subscription = subscription("keys-before");
     let written = fill(store, &subscription, 10).await;
     for end in [0, 1, 6, 10] {
-        let older = written.iter().filter(|(hour, _)| *hour < end).map(|(_, key)| key.clone());
+        // Those that still wait for a retry are left out.
+        let waits = |hour: u64, key: &RowKey| hour % 3 == 1 && matches!(key, RowKey::Delivery(_));
+        let older = written.iter().filter(|(hour, key)| *hour < end && !waits(*hour, key));
+        let older = older.map(|(_, key)| key.clone());
         let before = Some(sample::at(end * 3_600));
         assert_eq!(keys(store, &subscription, before).await, older.collect(), "hour {end}");
     }
     assert_eq!(keys(store, &subscription, Some(Timestamp::EPOCH)).await, HashSet::new());
     let last = Some(Timestamp::from_millis(i64::MAX));
-    assert_eq!(keys(store, &subscription, last).await.len(), 20);
+    assert_eq!(keys(store, &subscription, last).await.len(), 17);
 }
 
 async fn keys_are_at_most_as_many_as_asked_for(store: &dyn Deliveries) {
     let subscription = subscription("keys-limit");
     let written = fill(store, &subscription, 20).await;
-    for (before, mut left) in [(Some(sample::at(10 * 3_600)), 20), (None, written.len() - 20)] {
+    for (before, mut left) in [(Some(sample::at(10 * 3_600)), 17), (None, written.len() - 17)] {
         // Asked and deleted again and again, every row comes up once.
         while left > 0 {
             let found = ok(store.keys(&subscription, before, 3).await);

@@ -245,9 +245,10 @@ impl Deliveries for MemoryDeliveries {
         let tables = lock(&self.tables);
         let deliveries = tables
             .deliveries
-            .keys()
-            .filter(|(owner, id)| owner == subscription_id && old(id.moment()))
-            .map(|(_, id)| RowKey::Delivery(id.clone()));
+            .iter()
+            .filter(|((owner, id), _)| owner == subscription_id && old(id.moment()))
+            .filter(|(_, stored)| before.is_none() || stored.delivery.due_at.is_none())
+            .map(|((_, id), _)| RowKey::Delivery(id.clone()));
         let hours = tables
             .hours
             .keys()
