@@ -379,7 +379,15 @@ impl Deliveries for Ports {
         last_attempt_at: Timestamp,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.once("deliveries.count", || {
+        const WHAT: &str = "deliveries.count";
+        let (world, number) = (&self.world, self.invocation.number);
+        let fate = match world.enter(&self.invocation, WHAT).await {
+            Ok(fate) => fate,
+            Err(error) => {
+                lock(&world.model).not_counted(number, subscription_id, counts);
+                return Err(error.into());
+            }
+        };
             let times = match () {
                 () if self.is(Break::CountTwice) => 2,
                 () if self.is(Break::CountNever) => 0,
@@ -389,11 +397,10 @@ impl Deliveries for Ports {
                 let store = &self.world.deliveries;
                 at_once(store.count(subscription_id, hour, counts, last_attempt_at, expires_at))?;
             }
-            let mut model = lock(&self.world.model);
-            model.counted(self.invocation.number, subscription_id, counts);
-            Ok(())
-        })
-        .await
+        lock(&world.model).counted(number, subscription_id, counts);
+        // The client never repeats this request.
+        world.leave(&self.invocation, WHAT, fate).await?;
+        Ok(())
     }
 
     async fn counters(

@@ -1,0 +1,238 @@
+//! One run: from event to event until the world has come to rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use webhooks_core::ports::Clock as _;
+use webhooks_core::time::Timestamp;
+
+use crate::breaks::Break;
+use crate::executor::{Executor, lock};
+use crate::model::Violation;
+use crate::people::{act, create_as};
+use crate::world::{Function, World};
+use crate::{functions, verdict};
+
+/// How long a world may take to come to rest: the breaker's five days, and as much again.
+const DAYS_MAX: u64 = 12;
+/// How many requests a world may make.
+const STEPS_MAX: u64 = 300_000;
+/// Batches in the hands of dispatch at once.
+const DISPATCHES: usize = 2;
+/// How often the retry function runs, in milliseconds.
+const RETRY_PERIOD_MS: i64 = 300_000;
+/// From the start of a world to the first daily cleanup at 02:00 UTC, and between two.
+const FIRST_CLEANUP_SECONDS: u64 = 18 * 3600;
+const CLEANUP_PERIOD_SECONDS: u64 = 24 * 3600;
+
+/// What came of one seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
+    /// Requests to tables, queues and receivers.
+    pub steps: u64,
+    /// A hash of every step: equal for equal runs.
+    pub digest: u64,
+    /// Messages that ended in a dead-letter queue because they were received too often.
+    pub given_up: usize,
+    /// How long it took, in virtual time.
+    pub lasted: Duration,
+    /// Every step, if asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs the world of a seed.
+pub fn run(seed: u64, broken: Option<Break>, trace: bool) -> Outcome {
+    let world = World::new(seed, broken, trace);
+    let mut run = Run {
+        executor: Executor::default(),
+        actions: 0,
+        next_retry: world.plan.start.plus(Duration::from_millis(world.random.below(300_000))),
+        next_cleanup: world.plan.start.plus_seconds(FIRST_CLEANUP_SECONDS),
+        settled: false,
+        world,
+    };
+    run.set_up();
+    while run.turn() {}
+    let world = run.world;
+    if lock(&world.model).violation.is_none() {
+        verdict::check(&world);
+    }
+    let given_up = lock(&world.events).dead().len() + lock(&world.tasks).dead().len();
+    let violation = lock(&world.model).violation.take();
+    Outcome {
+        seed,
+        violation,
+        steps: world.steps(),
+        digest: world.digest(),
+        given_up,
+        lasted: world.plan.start.until(world.now()),
+        trace: world.take_trace(),
+    }
+}
+
+struct Run {
+    world: Arc<World>,
+    executor: Executor,
+    /// How many actions of the plan have been done.
+    actions: usize,
+    next_retry: Timestamp,
+    next_cleanup: Timestamp,
+    settled: bool,
+}
+
+/// What may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Alarm,
+    Act,
+    Events,
+    Tasks,
+    Retry,
+    Cleanup,
+    Settle,
+}
+
+impl Run {
+    /// The webhooks that are there from the beginning.
+    fn set_up(&mut self) {
+        let world = &self.world;
+        for (number, (who, retries)) in world.plan.subscriptions.iter().enumerate() {
+            let call = world.sheltered(Function::Api);
+            // The number is that of no action, because it also names the URL.
+            let made = create_as(world, &call, *who, 1_000 + number, *retries);
+            let _ = made.now_or_never();
+            lock(&world.model).finished(call.number);
+        }
+    }
+
+    /// Does what comes next; `false` when there is nothing left, or a rule was broken.
+    fn turn(&mut self) -> bool {
+        self.run_ready();
+        if lock(&self.world.model).violation.is_some() || self.is_at_rest() {
+            return false;
+        }
+        let Some((at, _, turn)) = self.candidates().into_iter().flatten().min() else {
+            lock(&self.world.model).violate("the world comes to rest", || "it stands".to_owned());
+            return false;
+        };
+        let now = self.world.now().max(at);
+        self.world.clock.set(now);
+        let latest = self.world.plan.settles.plus_seconds(DAYS_MAX * 24 * 3600);
+        if now > latest || self.world.steps() > STEPS_MAX {
+            lock(&self.world.model).violate("the world comes to rest", || now.to_string());
+            return false;
+        }
+        self.take(turn, now);
+        true
+    }
+
+    fn run_ready(&mut self) {
+        loop {
+            for task in lock(&self.world.spawned).drain(..) {
+                self.executor.spawn(task);
+            }
+            if !self.executor.run_one() {
+                return;
+            }
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.settled
+            && self.actions == self.world.plan.actions.len()
+            && self.executor.is_idle()
+            && lock(&self.world.events).is_empty()
+            && lock(&self.world.tasks).is_empty()
+            && lock(&self.world.model).due.is_empty()
+    }
+
+    /// What may happen next, each with its moment; the seed decides among equals.
+    fn candidates(&self) -> [Option<(Timestamp, u64, Turn)>; 7] {
+        let world = &self.world;
+        let action = world.plan.actions.get(self.actions).map(|(at, _)| *at);
+        let events = lock(&world.events).next_visible();
+        let tasks = lock(&world.tasks).next_visible();
+        let model = lock(&world.model);
+        let events = events.filter(|_| model.under_way(Function::Dispatch) < DISPATCHES);
+        let tasks = tasks.filter(|_| model.under_way(Function::Deliver) < world.plan.concurrency);
+        let settles = (!self.settled).then_some(world.plan.settles);
+        let tie = |turn| (turn, world.random.bits());
+        [
+            (lock(&world.timers).next_at(), tie(Turn::Alarm)),
+            (action, tie(Turn::Act)),
+            (events.map(|at| self.gathered(at)), tie(Turn::Events)),
+            (tasks.map(|at| self.gathered(at)), tie(Turn::Tasks)),
+            (self.retry_at(model.due.values().min().copied()), tie(Turn::Retry)),
+            (Some(self.next_cleanup), tie(Turn::Cleanup)),
+            (settles, tie(Turn::Settle)),
+        ]
+        .map(|(at, (turn, tie))| at.map(|at| (at.max(world.now()), tie, turn)))
+    }
+
+    /// When a batch is received that has a message at this moment: at the end of the window.
+    fn gathered(&self, at: Timestamp) -> Timestamp {
+        let window = i64::try_from(self.world.plan.window.as_millis()).unwrap_or(1).max(1);
+        let at = at.max(self.world.now()).millis();
+        Timestamp::from_millis(at + (window - at % window) % window)
+    }
+
+    /// The next run of the retry function that finds something in the due index. Those before it
+    /// would do nothing, so they are left out.
+    fn retry_at(&self, first_due: Option<Timestamp>) -> Option<Timestamp> {
+        let first_due = first_due.filter(|_| !self.world.is(Break::NoRetryRuns))?;
+        let wait = first_due.millis() - RETRY_PERIOD_MS - self.next_retry.millis();
+        let left_out = (wait.max(0) + RETRY_PERIOD_MS - 1) / RETRY_PERIOD_MS;
+        Some(Timestamp::from_millis(self.next_retry.millis() + left_out * RETRY_PERIOD_MS))
+    }
+
+    fn take(&mut self, turn: Turn, now: Timestamp) {
+        let world = &self.world;
+        match turn {
+            Turn::Alarm => {
+                let alarm = lock(&world.timers).pop();
+                if let Some(alarm) = alarm {
+                    alarm.ring();
+                }
+            }
+            Turn::Act => {
+                act(world, self.actions, &world.plan.actions[self.actions].1);
+                self.actions += 1;
+            }
+            Turn::Events | Turn::Tasks => self.receive(turn, now),
+            Turn::Retry => {
+                functions::retry(world);
+                self.next_retry = now.plus(Duration::from_millis(RETRY_PERIOD_MS.unsigned_abs()));
+            }
+            Turn::Cleanup => {
+                functions::clean(world, Duration::from_secs(600));
+                self.next_cleanup = self.next_cleanup.plus_seconds(CLEANUP_PERIOD_SECONDS);
+            }
+            Turn::Settle => {
+                world.log(|| "faults end".to_owned());
+                world.end_faults();
+                self.settled = true;
+            }
+        }
+    }
+
+    fn receive(&self, turn: Turn, now: Timestamp) {
+        let world = &self.world;
+        let is_events = turn == Turn::Events;
+        let queue = if is_events { &world.events } else { &world.tasks };
+        let whims = world.faults().queue();
+        let batch = lock(queue).receive(world.plan.batch, now, whims, &world.random);
+        if batch.is_empty() {
+            return;
+        }
+        if is_events {
+            functions::dispatch(world, batch);
+        } else {
+            functions::deliver(world, batch);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What must hold when the world has come to rest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use webhooks_api::testing::Call;
+use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
+use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::statistics::Counts;
+use webhooks_core::time::Timestamp;
+
+use crate::executor::lock;
+use crate::functions::{ask, clean_as};
+use crate::model::{Model, Published};
+use crate::world::{Function, World};
+
+/// Checks the end of a run.
+pub(crate) fn check(world: &Arc<World>) {
+    let records: BTreeMap<DeliveryId, Delivery> = world
+        .deliveries
+        .snapshot()
+        .into_iter()
+        .map(|row| (row.delivery.id.clone(), row.delivery))
+        .collect();
+    let given_up: Vec<DeliveryId> = lock(&world.tasks)
+        .dead()
+        .iter()
+        .filter_map(|message| DeliveryTask::from_json(&message.body).ok())
+        .map(|task| task.key().1.clone())
+        .collect();
+    let counters = counters(world);
+    let end = End { records, given_up, counters, now: world.now() };
+    {
+        let mut model = lock(&world.model);
+        end.nothing_waits(&mut model);
+        end.nothing_is_lost(&mut model, world);
+        end.attempts_add_up(&mut model);
+        end.statistics_add_up(&mut model);
+        bad_events_are_kept(&mut model, world);
+    }
+    check_api(world, &end);
+    check_cleanup(world);
+}
+
+struct End {
+    records: BTreeMap<DeliveryId, Delivery>,
+    /// Deliveries whose message ended in the dead-letter queue.
+    given_up: Vec<DeliveryId>,
+    counters: BTreeMap<SubscriptionId, Counts>,
+    now: Timestamp,
+}
+
+fn counters(world: &World) -> BTreeMap<SubscriptionId, Counts> {
+    let mut sums: BTreeMap<SubscriptionId, Counts> = BTreeMap::new();
+    for (id, hour) in world.deliveries.all_counters() {
+        sums.entry(id).or_default().add(hour.counts);
+    }
+    sums
+}
+
+impl End {
+    fn nothing_waits(&self, model: &mut Model) {
+        for record in self.records.values().filter(|record| !record.has_ended()) {
+            model.violate("every delivery ends", || record.id.to_string());
+        }
+        if model.is_calm && !self.given_up.is_empty() {
+            model.violate("no task is given up when nothing fails", || {
+                format!("{:?}", self.given_up)
+            });
+        }
+    }
+
+    /// Every accepted event × subscription that matched all along has its delivery.
+    fn nothing_is_lost(&self, model: &mut Model, world: &World) {
+        let of: BTreeMap<(&str, &SubscriptionId), &Delivery> = self
+            .records
+            .values()
+            .filter(|record| record.trigger == Trigger::Event)
+            .map(|record| ((record.event_id.as_str(), &record.subscription_id), record))
+            .collect();
+        let mut broken = Vec::new();
+        for (name, event) in &model.events {
+            let Some(dispatched) = event.dispatched else {
+                let kept = lock(&world.events).dead().iter().any(|m| is_of(&m.body, &m.id, name));
+                if !kept {
+                    broken.push(("every event is dispatched", name.clone()));
+                }
+                continue;
+            };
+            for (id, versions) in &model.subscriptions {
+                if versions.user != event.owner || !matched(model, id, event, dispatched) {
+                    continue;
+                }
+                let deleted = model.was(id, event.accepted, self.now, |s| s.is_none());
+                let paused = model
+                    .was(id, event.accepted, self.now, |s| s.is_none_or(|s| !s.is_active));
+                let record = of.get(&(name.as_str(), id));
+                let kept = || {
+                    let mut given_up = self.given_up.iter();
+                    given_up.any(|id| {
+                        model.tracks.get(id).is_none_or(|track| track.event == *name)
+                    })
+                };
+                let what = || format!("{name} for {id}");
+                match record {
+                    None if !deleted && !kept() => broken.push(("nothing is lost", what())),
+                    Some(record) if record.end_reason.is_some() && !paused => {
+                        broken.push(("no delivery ends without need", what()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (again, id, asked) in &model.promised {
+            let kept = self.records.contains_key(again) || self.given_up.contains(again);
+            if !kept && !model.was(id, *asked, self.now, |s| s.is_none()) {
+                broken.push(("a redelivery is made", format!("{again} for {id}")));
+            }
+        }
+        for (rule, detail) in broken {
+            model.violate(rule, || detail);
+        }
+    }
+
+    /// Every POST stands in a record, unless its writer died, was refused or was overtaken.
+    fn attempts_add_up(&self, model: &mut Model) {
+        let mut broken = Vec::new();
+        for (id, track) in &model.tracks {
+            let Some(record) = self.records.get(id) else { continue };
+            let what = || {
+                let attempts = record.attempt_count();
+                format!("{id}: {} POSTs, {attempts} recorded, {}", track.posts, track.unrecorded)
+            };
+            if track.posts != record.attempt_count() + track.unrecorded {
+                broken.push(("every POST is recorded", what()));
+            }
+            if model.is_calm && track.unrecorded > 0 {
+                broken.push(("no POST is doubled when nothing fails", what()));
+            }
+            let success = record.status == Status::Success;
+            if success && !track.got_2xx {
+                broken.push(("a success was answered 2xx", what()));
+            }
+            if !success && track.got_2xx && track.unrecorded == 0 {
+                broken.push(("what was answered 2xx is a success", what()));
+            }
+            if let Some((at, url)) = track.got_410.as_ref().filter(|_| model.is_calm) {
+                let stopped = model.was(&track.subscription, *at, self.now, |s| {
+                    s.is_none_or(|s| !s.is_active || s.url != *url)
+                });
+                if !stopped && record.trigger != Trigger::Test {
+                    broken.push(("a 410 disables the webhook", what()));
+                }
+            }
+        }
+        for (rule, detail) in broken {
+            model.violate(rule, || detail);
+        }
+    }
+
+    /// Counters are exactly as low as the deaths and failures of this run made them.
+    fn statistics_add_up(&self, model: &mut Model) {
+        let mut broken = Vec::new();
+        for (id, versions) in &model.subscriptions {
+            if versions.all.iter().skip(1).any(|(_, version)| version.is_none()) {
+                continue;
+            }
+            let mut sum = self.counters.get(id).copied().unwrap_or_default();
+            sum.add(versions.uncounted);
+            let history = self.history(id);
+            if sum != history {
+                broken.push(format!("{id}: counted {sum:?}, history {history:?}"));
+            }
+        }
+        for detail in broken {
+            model.violate("statistics agree with history", || detail);
+        }
+    }
+
+    fn history(&self, id: &SubscriptionId) -> Counts {
+        let mut counts = Counts::default();
+        for record in self.records.values().filter(|record| record.subscription_id == *id) {
+            counts.total += 1;
+            counts.success += u64::from(record.status == Status::Success);
+            counts.failed += u64::from(record.status == Status::Failed);
+        }
+        counts
+    }
+}
+
+/// Whether a subscription wanted an event from its acceptance until it was dispatched.
+fn matched(
+    model: &Model,
+    id: &SubscriptionId,
+    event: &Published,
+    dispatched: Timestamp,
+) -> bool {
+    !model.was(id, event.accepted, dispatched, |subscription| {
+        subscription.is_none_or(|subscription| {
+            let mut wanted = subscription.event_types.iter();
+            !subscription.is_active || !wanted.any(|known| known.name() == event.event_type)
+        })
+    })
+}
+
+/// Whether a message publishes the event of this name.
+fn is_of(body: &str, message: &str, name: &str) -> bool {
+    message == name || body.contains(&format!(r#""event_id":"{name}""#))
+}
+
+fn bad_events_are_kept(model: &mut Model, world: &World) {
+    let letters = world.dead_letters.letters();
+    for body in model.bad.clone() {
+        let buried = letters.iter().any(|letter| letter.body == body);
+        let kept = buried || lock(&world.events).dead().iter().any(|m| m.body == body);
+        if !kept {
+            model.violate("a bad event is kept with its reason", || body);
+        }
+    }
+    let bad = |body: &String| model.bad.contains(body);
+    if let Some(letter) = letters.iter().find(|letter| !bad(&letter.body)) {
+        model.violate("only bad events are buried", || letter.body.clone());
+    }
+}
+
+/// What users are shown is what stands in the tables, and nobody else is shown it.
+fn check_api(world: &Arc<World>, end: &End) {
+    let call = world.sheltered(Function::Api);
+    for webhook in world.subscriptions.snapshot() {
+        let (owner, id) = (webhook.user_id.as_str(), webhook.id.as_str());
+        let get = Call::to("GET /api/webhooks/{id}").with("id", id);
+        let list = Call::to("GET /api/webhooks/{id}/deliveries").with("id", id);
+        let answers = async {
+            let shown = ask(world, &call, &get.clone().by(owner)).await;
+            let listed = ask(world, &call, &list.by(owner).query("limit=100")).await;
+            let stranger = ask(world, &call, &get.by("stranger")).await;
+            (shown.json(), listed.json(), stranger.status())
+        };
+        let Some((shown, listed, stranger)) = answers.now_or_never() else { continue };
+        let counts = end.counters.get(&webhook.id).copied().unwrap_or_default();
+        let statistics = &shown["statistics"];
+        let told = (
+            statistics["total_deliveries"].as_u64(),
+            statistics["successful_deliveries"].as_u64(),
+            statistics["failed_deliveries"].as_u64(),
+        );
+        let rows = end.records.values().filter(|r| r.subscription_id == webhook.id).count();
+        let mut model = lock(&world.model);
+        if told != (Some(counts.total), Some(counts.success), Some(counts.failed)) {
+            model.violate("statistics are shown as they stand", || shown.to_string());
+        }
+        if listed["items"].as_array().map(Vec::len) != Some(rows) {
+            model.violate("the history is shown as it stands", || listed.to_string());
+        }
+        if stranger != 404 {
+            model.violate("a stranger is shown nothing", || format!("{id}: {stranger}"));
+        }
+    }
+    lock(&world.model).finished(call.number);
+}
+
+/// After one undisturbed cleanup nothing is left of deleted webhooks.
+fn check_cleanup(world: &Arc<World>) {
+    let call = world.sheltered(Function::Cleanup);
+    // The first may only finish the round that an earlier one began.
+    for _ in 0..2 {
+        let _ = clean_as(world, &call, Duration::from_secs(600)).now_or_never();
+    }
+    lock(&world.model).finished(call.number);
+    let left = world.subscriptions.tombstones();
+    if left > 0 {
+        let tombstones = || format!("{left} tombstones");
+        lock(&world.model).violate("the cleanup finishes", tombstones);
+    }
+}
