@@ -144,3 +144,16 @@ async fn a_user_may_have_a_hundred_webhooks_and_page_through_them() {
     made.reverse();
     assert_eq!(seen, made);
 }
+
+#[test]
+fn the_readme_lists_every_route_and_every_problem() {
+    let readme = include_str!("../README.md");
+    for route in ROUTES {
+        assert!(readme.contains(&format!("`{}`", route.key())), "{}", route.key());
+    }
+    for problem in webhooks_core::problem::Problem::examples() {
+        let details = problem.details();
+        let name = details.kind.rsplit(':').next().unwrap();
+        assert!(readme.contains(&format!("`{name}`")), "{name}");
+    }
+}

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// The file in the data directory.
 const FILE: &str = "dynamodb.sqlite";
 /// DynamoDB deletes expired rows "within a few days"; here it is quicker, so that it can be seen.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// Opens the database in a directory, or in memory.
 pub fn open(data_dir: Option<&Path>) -> Result<Database, String> {

@@ -43,7 +43,8 @@ pub const DELIVERIES: Queue = Queue {
     function_timeout: Duration::from_secs(90),
 };
 
-/// Creates the queues; messages that they hold already stay.
+/// Creates the queues; messages that they hold already stay. What the functions of a process that
+/// was killed had in their hands comes back at once, not only when its visibility runs out.
 pub fn create(sqs: &Sqs) -> Result<(), SqsError> {
     for queue in [EVENTS, DELIVERIES] {
         sqs.ensure_queue(queue.dead_letters, &[("MessageRetentionPeriod", RETENTION_SECONDS)])?;
@@ -59,6 +60,7 @@ pub fn create(sqs: &Sqs) -> Result<(), SqsError> {
                 ("RedrivePolicy", &redrive.to_string()),
             ],
         )?;
+        sqs.release(queue.name)?;
     }
     Ok(())
 }

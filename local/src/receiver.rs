@@ -43,7 +43,7 @@ const BODY_BYTES: usize = 4 * 1024 * 1024;
 /// How far the timestamp may lie from the present (Standard Webhooks 1.0 advises five minutes).
 const TOLERANCE_SECONDS: u64 = 5 * 60;
 /// The longest a receiver is slow.
-const SLOW_MAX: Duration = Duration::from_secs(120);
+const SLOW_MAX: Duration = Duration::from_mins(2);
 /// How much of a body is printed, in characters.
 const EXCERPT_CHARS: usize = 100;
 const SWEEP_PAGE: usize = 100;

@@ -18,10 +18,10 @@ pub struct Schedule {
 }
 
 /// Puts due retries back onto the queue: every five minutes.
-pub const RETRY: Schedule = Schedule { every: Duration::from_secs(5 * 60), offset: Duration::ZERO };
+pub const RETRY: Schedule = Schedule { every: Duration::from_mins(5), offset: Duration::ZERO };
 /// Removes old deliveries: daily at 02:00 UTC.
 pub const CLEANUP: Schedule =
-    Schedule { every: Duration::from_secs(24 * 60 * 60), offset: Duration::from_secs(2 * 60 * 60) };
+    Schedule { every: Duration::from_hours(24), offset: Duration::from_hours(2) };
 
 /// The clock on the wall may jump, and stands still for nobody while a laptop sleeps, so it is
 /// looked at this often.

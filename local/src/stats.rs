@@ -16,7 +16,7 @@ use webhooks_core::time::Timestamp;
 use crate::queues::{DELIVERIES, EVENTS};
 use crate::table;
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const HOUR: Duration = Duration::from_hours(1);
 const PAGE: usize = 500;
 /// How many failing webhooks are named.
 const TOP: usize = 10;
@@ -49,6 +49,16 @@ pub struct Totals {
     pub retrying: u64,
     /// The share of successes among those that ended, 0–100.
     pub success_rate: Option<f64>,
+}
+
+impl Totals {
+    fn to_text(self) -> String {
+        let header = ["deliveries", "successful", "failed", "retrying", "success rate"];
+        let counts = [self.total, self.successful, self.failed, self.retrying];
+        let rate = self.success_rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2} %"));
+        let row = counts.iter().map(u64::to_string).chain([rate]).collect();
+        table::lay_out(&header, &[row], &[0, 1, 2, 3, 4])
+    }
 }
 
 impl From<Counts> for Totals {
@@ -190,25 +200,18 @@ fn depths(sqs: &Sqs) -> Vec<QueueDepth> {
 impl Stats {
     /// The answers as text.
     pub fn to_text(&self) -> String {
-        let day = &self.last_24_hours;
-        let rate = day.success_rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2} %"));
-        let totals = [
-            ("deliveries", day.total.to_string()),
-            ("successful", day.successful.to_string()),
-            ("failed", day.failed.to_string()),
-            ("retrying", day.retrying.to_string()),
-            ("success rate", rate),
-        ];
-        let header = totals.each_ref().map(|(name, _)| *name);
-        let row: Vec<String> = totals.iter().map(|(_, value)| value.clone()).collect();
-        let mut text = format!("As of {}\n\nLast 24 hours\n", self.as_of);
-        text += &table::lay_out(&header, &[row], &[0, 1, 2, 3, 4]);
         let Retries { waiting, due } = self.retries;
-        text += &format!(
-            "\nWaiting retries: {waiting}, due now: {due}\n\nTop failing webhooks, 7 days\n"
-        );
-        text += &self.failing_text();
-        text += "\nQueues\n";
+        format!(
+            "As of {}\n\nLast 24 hours\n{}\nWaiting retries: {waiting}, due now: {due}\n\n\
+             Top failing webhooks, 7 days\n{}\nQueues\n{}",
+            self.as_of,
+            self.last_24_hours.to_text(),
+            self.failing_text(),
+            self.queues_text(),
+        )
+    }
+
+    fn queues_text(&self) -> String {
         let rows: Vec<Vec<String>> = self
             .queues
             .iter()
@@ -219,7 +222,7 @@ impl Stats {
                     .collect()
             })
             .collect();
-        text + &table::lay_out(&["queue", "visible", "in flight", "delayed"], &rows, &[1, 2, 3])
+        table::lay_out(&["queue", "visible", "in flight", "delayed"], &rows, &[1, 2, 3])
     }
 
     fn failing_text(&self) -> String {

@@ -439,9 +439,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_port_names_its_flag() {
+        type Set = fn(&mut Options, SocketAddr);
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = taken.local_addr().unwrap();
-        type Set = fn(&mut Options, SocketAddr);
         let flags: [(&str, Set); 4] = [
             ("--api-addr", |options, address| options.api = address),
             ("--sqs-addr", |options, address| options.sqs = address),

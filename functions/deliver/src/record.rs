@@ -17,8 +17,8 @@ use crate::effects::{Effect, Verdict};
 /// A message that arrives this little before its moment is handled at once: visibility timeouts
 /// count whole seconds.
 const EARLY_MS: u128 = 1_000;
-/// A lease outlasts every attempt by this much, so that it never ends under one.
-const LEASE_MARGIN_SECONDS: u64 = 15;
+/// How long a lease lasts, in seconds: longer than any attempt, so that it never ends under one.
+pub(crate) const LEASE_SECONDS: u32 = TIMEOUT_SECONDS_MAX + 15;
 /// A retry that waits in the queue is looked at by the retry function this long after its moment:
 /// by then its message has been lost.
 const LOST_AFTER_SECONDS: u64 = 900;
@@ -96,8 +96,8 @@ impl Deliver {
             }
         }
         if !self.take_lease(&delivery, message, now).await? {
-            // Its holder has a message of its own; if that is lost, the due index remembers.
-            return Ok(Then::Acknowledge.into());
+            // Another copy is at it. Should its function have died, this message takes over.
+            return Ok(Then::ComeBackIn(LEASE_SECONDS).into());
         }
         self.attempt(delivery, &subscription).await
     }
@@ -169,13 +169,12 @@ impl Deliver {
         if is_new(delivery) {
             return Ok(true);
         }
-        let seconds = u64::from(TIMEOUT_SECONDS_MAX) + LEASE_MARGIN_SECONDS;
         let lease = Lease {
             // A receipt names one receive of one message, so nobody else can take this lease, and
             // a request that is repeated because its answer was lost still can.
             holder: message.receipt_handle.clone().unwrap_or_default(),
             now,
-            until: now.plus_seconds(seconds),
+            until: now.plus_seconds(LEASE_SECONDS.into()),
         };
         let taken = self
             .deliveries

@@ -52,7 +52,7 @@ pub use queue::Depth;
 pub use wire::router;
 
 use journal::Journal;
-use state::State;
+use state::{Change, State};
 
 /// The account that owns everything, in ARNs and queue URLs.
 pub const ACCOUNT: &str = "000000000000";
@@ -98,6 +98,21 @@ impl Sqs {
     /// How many messages a queue holds, or `None` if there is no such queue.
     pub fn depth(&self, queue: &str) -> Result<Option<Depth>, SqsError> {
         self.transact(|state, _| Ok(state.queues.get(queue).map(queue::Queue::depth)))
+    }
+
+    /// Makes every message of a queue visible again that was received and whose visibility was
+    /// not changed since, and answers with how many. For an owner of the queue who knows that
+    /// whoever received them is gone: messages hidden on purpose stay hidden.
+    pub fn release(&self, queue: &str) -> Result<usize, SqsError> {
+        self.transact(|state, now| {
+            let held: Vec<u64> = state.queue(queue)?.held().collect();
+            for seq in &held {
+                let change = Change::Hidden { queue: queue.to_owned(), seq: *seq, visible_at: now };
+                state.record(change)?;
+            }
+            state.advance(now)?;
+            Ok(held.len())
+        })
     }
 
     /// The ARN that a queue of this name has or would have.

@@ -109,6 +109,15 @@ impl Queue {
         Some(message)
     }
 
+    /// The messages in flight whose visibility was not changed since they were received.
+    pub(crate) fn held(&self) -> impl Iterator<Item = u64> {
+        let timeout_ms = u64::from(self.config.attributes.visibility) * 1_000;
+        let in_flight = self.in_flight.iter().filter_map(|(_, seq)| self.messages.get(seq));
+        in_flight
+            .filter(move |message| message.visible_at == message.received_at + timeout_ms)
+            .map(|message| message.seq)
+    }
+
     /// Removes all messages.
     pub(crate) fn clear(&mut self) {
         self.messages.clear();

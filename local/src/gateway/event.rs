@@ -29,7 +29,7 @@ pub(super) struct Context<'a> {
 }
 
 /// The event of a request.
-pub(super) fn event(request: &Parts, body: &Bytes, context: Context<'_>) -> Value {
+pub(super) fn event(request: &Parts, body: &Bytes, context: &Context<'_>) -> Value {
     let path = request.uri.path();
     let query = request.uri.query().unwrap_or_default();
     let headers = joined_headers(&request.headers);
@@ -162,7 +162,7 @@ mod tests {
             source_ip: "127.0.0.1".to_owned(),
             now: Timestamp::parse("2026-01-31T09:30:00.5Z").unwrap(),
         };
-        event(&parts, &Bytes::copy_from_slice(body), context)
+        event(&parts, &Bytes::copy_from_slice(body), &context)
     }
 
     #[test]

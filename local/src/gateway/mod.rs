@@ -111,7 +111,7 @@ impl Gateway {
             source_ip: source_ip(request),
             now,
         };
-        let event = event::event(request, &body, context);
+        let event = event::event(request, &body, &context);
         invoke(&route.handler, event).await
     }
 

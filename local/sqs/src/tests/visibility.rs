@@ -154,3 +154,21 @@ async fn in_a_batch_a_bad_handle_fails_its_entry_only() {
     let answer = desk.ok("ChangeMessageVisibilityBatch", not_in_flight).await;
     assert_eq!(answer["Failed"][0]["Code"], "MessageNotInflight");
 }
+
+#[tokio::test]
+async fn what_a_lost_consumer_held_is_released_but_not_what_was_hidden_on_purpose() {
+    let desk = Desk::with_queue(&[("VisibilityTimeout", "100")]);
+    desk.send("q", "held").await;
+    desk.receive("q").await;
+    desk.send("q", "hidden").await;
+    let hidden = handle(&desk).await;
+    desk.send("q", "waiting").await;
+    desk.ok("ChangeMessageVisibility", change(&hidden, 50)).await;
+    desk.seconds_pass(1);
+    assert_eq!(desk.sqs.release("q").unwrap(), 1);
+    assert_eq!(bodies(&desk.receive("q").await), ["waiting", "held"]);
+    desk.seconds_pass(48);
+    assert!(desk.receive("q").await.is_empty());
+    desk.seconds_pass(1);
+    assert_eq!(bodies(&desk.receive("q").await), ["hidden"]);
+}
