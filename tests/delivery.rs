@@ -133,7 +133,7 @@ async fn the_same_event_twice_is_one_delivery() {
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
     let (webhook, _) = local.subscribe("u", body).await;
     let now = webhooks_aws::SystemClock;
-    let now = webhooks_core::ports::Clock::now(&now).minus(std::time::Duration::from_secs(60));
+    let now = webhooks_core::ports::Clock::now(&now).minus(std::time::Duration::from_mins(1));
     let mut twice = event("u", "task.created", 1);
     twice["occurred_at"] = json!(now);
     local.publish(&twice).await;

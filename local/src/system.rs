@@ -42,8 +42,9 @@ pub const DELIVERIES_TABLE: &str = "webhook-deliveries";
 const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
 /// Messages in one batch, for both queues.
 const BATCH_SIZE: i32 = 10;
-/// Batches in the hands of one function at once.
-const CONCURRENCY: usize = 10;
+/// Batches in the hands of one function at once. Lambda goes far higher; this is enough that a
+/// crowd of hanging endpoints does not fill it up.
+const CONCURRENCY: usize = 50;
 /// How long what has begun may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 

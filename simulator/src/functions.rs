@@ -74,8 +74,7 @@ async fn handle_batch(
     handler: impl AsyncFnOnce(SqsEvent) -> SqsBatchResponse,
 ) {
     world.note(invocation, || {
-        let ids: Vec<String> =
-            batch.iter().map(|m| format!("{}/{}", m.id, m.receipt)).collect();
+        let ids: Vec<String> = batch.iter().map(|m| format!("{}/{}", m.id, m.receipt)).collect();
         format!("batch {}", ids.join(" "))
     });
     // An event that cannot be read is an invocation that fails.

@@ -399,12 +399,7 @@ impl Model {
         }
     }
 
-    fn check_record(
-        &mut self,
-        id: &DeliveryId,
-        number: u32,
-        (began, now): (Timestamp, Timestamp),
-    ) {
+    fn check_record(&mut self, id: &DeliveryId, number: u32, (began, now): (Timestamp, Timestamp)) {
         let Some(track) = self.tracks.get(id) else { return };
         let from = lagging(began);
         let ended = track.ended.is_some_and(|ended| ended < from);
@@ -432,12 +427,7 @@ impl Model {
         }
     }
 
-    fn track(
-        &mut self,
-        id: &DeliveryId,
-        subscription: &SubscriptionId,
-        event: &str,
-    ) -> &mut Track {
+    fn track(&mut self, id: &DeliveryId, subscription: &SubscriptionId, event: &str) -> &mut Track {
         self.tracks.entry(id.clone()).or_insert_with(|| Track {
             subscription: subscription.clone(),
             event: event.to_owned(),
@@ -551,9 +541,8 @@ impl Model {
             return self.was(id, from, now, |s| s.is_none_or(|s| !s.is_active));
         }
         let gone = record.attempts.last().is_some_and(|last| last.response_status == Some(410));
-        let exhausted = self.was(id, from, now, |s| {
-            s.is_some_and(|s| s.retry_count < record.attempt_count())
-        });
+        let exhausted =
+            self.was(id, from, now, |s| s.is_some_and(|s| s.retry_count < record.attempt_count()));
         gone || exhausted || record.was_blocked()
     }
 

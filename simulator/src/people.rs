@@ -41,16 +41,16 @@ pub(crate) fn act(world: &Arc<World>, number: usize, action: &Action) {
         Action::Cleanup => {
             clean(world, Duration::from_millis(10 + world.random.below(2_000)));
         }
-        Action::Test { user } => with_webhook(world, user, test),
+        Action::Test { user } => with_webhook(world, Function::Test, user, test),
         Action::Redeliver { user } => redeliver(world, user),
-        Action::Delete { user } => with_webhook(world, user, delete),
-        Action::Rotate { user } => with_webhook(world, user, |world, invocation, (user, id)| {
-            async move {
+        Action::Delete { user } => with_webhook(world, Function::Api, user, delete),
+        Action::Rotate { user } => {
+            with_webhook(world, Function::Api, user, |world, invocation, (user, id)| async move {
                 let route = "POST /api/webhooks/{id}/rotate-secret";
                 let call = Call::to(route).by(&user).with("id", id.as_str());
                 ask(&world, &invocation, &call).await;
-            }
-        }),
+            })
+        }
         Action::Pause { user } => patch(world, user, json!({"is_active": false})),
         Action::Resume { user } => patch(world, user, json!({"is_active": true})),
         Action::ChangeUrl { user } => {
@@ -146,6 +146,7 @@ fn webhook_of(world: &World, who: usize) -> Option<(String, SubscriptionId)> {
 /// Calls the API for one of the user's webhooks.
 fn with_webhook<F>(
     world: &Arc<World>,
+    function: Function,
     who: usize,
     job: impl FnOnce(Arc<World>, Arc<Invocation>, (String, SubscriptionId)) -> F,
 ) where
@@ -153,7 +154,7 @@ fn with_webhook<F>(
 {
     let Some(webhook) = webhook_of(world, who) else { return };
     let shared = Arc::clone(world);
-    world.invoke(Function::Api, |invocation| Box::pin(job(shared, invocation, webhook)));
+    world.invoke(function, |invocation| Box::pin(job(shared, invocation, webhook)));
 }
 
 async fn delete(
@@ -171,7 +172,7 @@ async fn delete(
 }
 
 fn patch(world: &Arc<World>, who: usize, body: Value) {
-    with_webhook(world, who, |world, invocation, (user, id)| async move {
+    with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
         let began = world.now();
         let call = Call::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
         let reply = ask(&world, &invocation, &call.body(&body)).await;
@@ -226,7 +227,7 @@ fn succeeded(record: &Delivery) -> bool {
 
 /// A user asks for the newest delivery of a webhook again.
 fn redeliver(world: &Arc<World>, who: usize) {
-    with_webhook(world, who, |world, invocation, (user, id)| async move {
+    with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
         let list = Call::to("GET /api/webhooks/{id}/deliveries").by(&user).with("id", id.as_str());
         let reply = ask(&world, &invocation, &list.query("limit=1")).await;
         if reply.status() != 200 {

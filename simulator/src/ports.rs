@@ -388,15 +388,15 @@ impl Deliveries for Ports {
                 return Err(error.into());
             }
         };
-            let times = match () {
-                () if self.is(Break::CountTwice) => 2,
-                () if self.is(Break::CountNever) => 0,
-                () => 1,
-            };
-            for _ in 0..times {
-                let store = &self.world.deliveries;
-                at_once(store.count(subscription_id, hour, counts, last_attempt_at, expires_at))?;
-            }
+        let times = match () {
+            () if self.is(Break::CountTwice) => 2,
+            () if self.is(Break::CountNever) => 0,
+            () => 1,
+        };
+        for _ in 0..times {
+            let store = &self.world.deliveries;
+            at_once(store.count(subscription_id, hour, counts, last_attempt_at, expires_at))?;
+        }
         lock(&world.model).counted(number, subscription_id, counts);
         // The client never repeats this request.
         world.leave(&self.invocation, WHAT, fate).await?;

@@ -60,8 +60,7 @@ impl Receivers {
         timeout: Duration,
         temper: Temper,
     ) -> (Answer, Duration) {
-        let endpoint =
-            self.0.entry(url.to_owned()).or_insert_with(|| Endpoint::new(url, temper));
+        let endpoint = self.0.entry(url.to_owned()).or_insert_with(|| Endpoint::new(url, temper));
         let mood = endpoint.mood(now);
         let random = &endpoint.random;
         let (outcome, took) = outcome(mood, now, timeout, random);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use webhooks_core::ports::Clock as _;
 use webhooks_core::time::Timestamp;
 
 use crate::breaks::Break;

@@ -94,14 +94,12 @@ impl End {
                     continue;
                 }
                 let deleted = model.was(id, event.accepted, self.now, |s| s.is_none());
-                let paused = model
-                    .was(id, event.accepted, self.now, |s| s.is_none_or(|s| !s.is_active));
+                let paused =
+                    model.was(id, event.accepted, self.now, |s| s.is_none_or(|s| !s.is_active));
                 let record = of.get(&(name.as_str(), id));
                 let kept = || {
                     let mut given_up = self.given_up.iter();
-                    given_up.any(|id| {
-                        model.tracks.get(id).is_none_or(|track| track.event == *name)
-                    })
+                    given_up.any(|id| model.tracks.get(id).is_none_or(|track| track.event == *name))
                 };
                 let what = || format!("{name} for {id}");
                 match record {
@@ -191,12 +189,7 @@ impl End {
 }
 
 /// Whether a subscription wanted an event from its acceptance until it was dispatched.
-fn matched(
-    model: &Model,
-    id: &SubscriptionId,
-    event: &Published,
-    dispatched: Timestamp,
-) -> bool {
+fn matched(model: &Model, id: &SubscriptionId, event: &Published, dispatched: Timestamp) -> bool {
     !model.was(id, event.accepted, dispatched, |subscription| {
         subscription.is_none_or(|subscription| {
             let mut wanted = subscription.event_types.iter();

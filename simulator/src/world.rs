@@ -225,8 +225,7 @@ impl World {
             self.note(invocation, || format!("{what}: fails"));
             return Err(Unavailable);
         }
-        let (repeated, lost) =
-            (self.random.chance(faults.repeat), self.random.chance(faults.lost));
+        let (repeated, lost) = (self.random.chance(faults.repeat), self.random.chance(faults.lost));
         Ok(Fate { repeated, lost })
     }
 
@@ -290,7 +289,7 @@ impl World {
     pub(crate) fn log(&self, line: impl FnOnce() -> String) {
         if let Some(trace) = &self.trace {
             let at = self.now().millis() - self.plan.start.millis();
-            lock(trace).push(format!("{:>12.3}s {}", Seconds(at), line()));
+            lock(trace).push(format!("{:>12} {}", format!("{}.{:03}", at / 1000, at % 1000), line()));
         }
     }
 
@@ -304,14 +303,5 @@ impl World {
 
     pub(crate) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
-    }
-}
-
-/// Milliseconds, shown as seconds.
-struct Seconds(i64);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(&format!("{}.{:03}", self.0 / 1000, self.0 % 1000))
     }
 }

@@ -1,2 +1,33 @@
-//! Stub.
-fn main() {}
+//! The Lambda function `cleanup`.
+
+use std::process::ExitCode;
+
+use cleanup::{Cleanup, Request};
+use lambda_runtime::LambdaEvent;
+use webhooks_aws::Environment;
+use webhooks_core::time::Timestamp;
+use webhooks_runtime::{Error, serve};
+
+/// How long before Lambda ends the function it stops by itself. A step takes far less.
+const MARGIN_MS: i64 = 30_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    serve(make(), async |function, event: LambdaEvent<Request>| {
+        let ends = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
+        let deadline = Timestamp::from_millis(ends.saturating_sub(MARGIN_MS));
+        Ok(function.handle(event.payload, deadline).await?)
+    })
+    .await
+}
+
+/// No connection is opened: nobody waits for the first event.
+async fn make() -> Result<Cleanup, Error> {
+    let environment = Environment::read().await;
+    Ok(Cleanup {
+        subscriptions: environment.subscriptions_without_secrets()?,
+        deliveries: environment.deliveries()?,
+        clock: environment.clock(),
+        retention_days: environment.retention_days()?,
+    })
+}

@@ -5,8 +5,8 @@
 //!
 //! 1. read the subscription and the record; drop the task when the delivery has ended;
 //! 2. a later attempt takes a short lease, so that two copies of a task do not both POST;
-//! 3. sign, POST, decide, write once ([`record`]);
-//! 4. acknowledge, or hide the message until the next attempt ([`handle`](Deliver::handle)).
+//! 3. sign, POST, decide, write once;
+//! 4. acknowledge, or hide the message until the next attempt.
 //!
 //! A crash between any two steps leaves the message in the queue, which brings it back; the
 //! record then says what is still to be done. Counters and the endpoint's health are written last

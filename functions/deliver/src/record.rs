@@ -23,6 +23,10 @@ pub(crate) const LEASE_SECONDS: u32 = TIMEOUT_SECONDS_MAX + 15;
 /// by then its message has been lost.
 const LOST_AFTER_SECONDS: u64 = 900;
 
+/// A delivery is parked at least this long, in seconds: longer than from one run of the retry
+/// function to the next. What falls due before it has met the row, it takes for sent already.
+const PARK_MIN_SECONDS: u64 = 360;
+
 /// What becomes of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
@@ -247,7 +251,8 @@ impl Deliver {
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let expect = expect(&delivery);
-        let at = park_until(delivery.created_at(), open_until, now);
+        let at = park_until(delivery.created_at(), open_until, now)
+            .max(now.plus_seconds(PARK_MIN_SECONDS));
         let jitter = std::time::Duration::from_millis(self.random.up_to(30_000));
         let at = at.plus(jitter);
         delivery.wait(at, at, now);

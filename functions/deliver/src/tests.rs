@@ -23,7 +23,7 @@ use webhooks_testing::{
 use crate::Deliver;
 use crate::record::LEASE_SECONDS;
 
-const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+const RETENTION: Duration = Duration::from_hours(30 * 24);
 
 struct World {
     clock: ManualClock,

@@ -1,2 +1,27 @@
-//! Stub.
-fn main() {}
+//! The Lambda function `deliveries`.
+
+use std::process::ExitCode;
+
+use deliveries::DeliveriesApi;
+use webhooks_aws::Environment;
+use webhooks_runtime::{Error, serve};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    serve(make(), async |function, event| Ok(function.handle(event.payload).await)).await
+}
+
+/// No connection to the queue: few requests need it.
+async fn make() -> Result<DeliveriesApi, Error> {
+    let environment = Environment::read().await;
+    let subscriptions = environment.subscriptions_without_secrets()?;
+    let function = DeliveriesApi {
+        subscriptions: subscriptions.clone(),
+        deliveries: environment.deliveries()?,
+        queue: environment.deliveries_queue()?,
+        clock: environment.clock(),
+        random: environment.random(),
+    };
+    subscriptions.open_connection().await;
+    Ok(function)
+}

@@ -1,2 +1,26 @@
-//! Stub.
-fn main() {}
+//! The Lambda function `retry`.
+
+use std::process::ExitCode;
+
+use retry::Retry;
+use serde::de::IgnoredAny;
+use webhooks_aws::Environment;
+use webhooks_runtime::{Error, serve};
+
+/// Nothing of the schedule's event is needed.
+type Event = lambda_runtime::LambdaEvent<IgnoredAny>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    serve(make(), async |function, _: Event| Ok(function.handle().await?)).await
+}
+
+/// No connection is opened: nobody waits for the first event.
+async fn make() -> Result<Retry, Error> {
+    let environment = Environment::read().await;
+    Ok(Retry {
+        deliveries: environment.deliveries()?,
+        queue: environment.deliveries_queue()?,
+        clock: environment.clock(),
+    })
+}

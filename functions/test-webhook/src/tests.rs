@@ -37,7 +37,7 @@ impl World {
             clock: Arc::new(clock),
             random: Arc::new(SeededRandom::new(1)),
             policy: TargetPolicy::Strict,
-            retention: Duration::from_secs(3600),
+            retention: Duration::from_hours(1),
         };
         let mut subscription = sample::subscription("u", 1);
         subscription.timeout_seconds = timeout_seconds;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tracing::level_filters::LevelFilter;
 use webhooks_core::limits::{RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX};
 use webhooks_core::ports::Random;
 use webhooks_core::target::TargetPolicy;
@@ -20,15 +19,14 @@ pub const DELIVERIES_QUEUE_URL: &str = "DELIVERIES_QUEUE_URL";
 pub const EVENTS_DLQ_URL: &str = "EVENTS_DLQ_URL";
 /// How long deliveries are kept, in days.
 pub const RETENTION_DAYS: &str = "RETENTION_DAYS";
-/// The keys that seal signing secrets, see [`Sealer::parse`].
+/// The keys that seal signing secrets, see [`Sealer::parse`]; or `ssm:NAME`, the parameter of AWS
+/// Systems Manager that holds them.
 pub const SECRETS_KEYS: &str = "SECRETS_KEYS";
 /// Where deliveries may go: `strict` or `development`.
 pub const TARGET_POLICY: &str = "TARGET_POLICY";
-/// The least level of a log line that is written.
-pub const LOG_LEVEL: &str = "LOG_LEVEL";
 
 /// Every variable of ours, required or not.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 7] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
@@ -36,7 +34,6 @@ pub const NAMES: [&str; 8] = [
     RETENTION_DAYS,
     SECRETS_KEYS,
     TARGET_POLICY,
-    LOG_LEVEL,
 ];
 
 /// A variable that is missing or cannot be read. It does not show the value.
@@ -47,6 +44,23 @@ pub struct ConfigError {
     pub name: &'static str,
     /// What it must be.
     pub must: String,
+}
+
+const SECRETS_KEYS_FORM: &str = "`id:key,…` with base64 keys of 32 bytes, the current one first";
+
+/// The keys that seal signing secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretsKeys {
+    /// As they stand in the variable.
+    Inline(String),
+    /// In the parameter of this name.
+    Parameter(String),
+}
+
+/// What seals the signing secrets, from the text of the keys.
+pub fn sealer(keys: &str, random: Arc<dyn Random>) -> Result<Sealer, ConfigError> {
+    Sealer::parse(keys, random)
+        .map_err(|reason| error(SECRETS_KEYS, format!("{SECRETS_KEYS_FORM}: {reason}")))
 }
 
 type Read = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -96,12 +110,13 @@ impl Settings {
         })
     }
 
-    /// What seals the signing secrets.
-    pub fn sealer(&self, random: Arc<dyn Random>) -> Result<Sealer, ConfigError> {
-        let must = "`id:key,…` with base64 keys of 32 bytes, the current one first";
-        let text = self.required(SECRETS_KEYS, must)?;
-        Sealer::parse(&text, random)
-            .map_err(|reason| error(SECRETS_KEYS, format!("{must}: {reason}")))
+    /// The keys that seal the signing secrets, or where they are kept.
+    pub fn secrets_keys(&self) -> Result<SecretsKeys, ConfigError> {
+        let text = self.required(SECRETS_KEYS, SECRETS_KEYS_FORM)?;
+        Ok(match text.strip_prefix("ssm:") {
+            Some(name) => SecretsKeys::Parameter(name.to_owned()),
+            None => SecretsKeys::Inline(text),
+        })
     }
 
     /// Where deliveries may go.
@@ -110,19 +125,6 @@ impl Settings {
             None | Some("strict") => Ok(TargetPolicy::Strict),
             Some("development") => Ok(TargetPolicy::Development),
             Some(_) => Err(error(TARGET_POLICY, "`strict` or `development`")),
-        }
-    }
-
-    /// The least level of a log line that is written.
-    pub fn log_level(&self) -> Result<LevelFilter, ConfigError> {
-        match self.optional(LOG_LEVEL).map(|text| text.to_ascii_lowercase()).as_deref() {
-            None | Some("info") => Ok(LevelFilter::INFO),
-            Some("off") => Ok(LevelFilter::OFF),
-            Some("error") => Ok(LevelFilter::ERROR),
-            Some("warn") => Ok(LevelFilter::WARN),
-            Some("debug") => Ok(LevelFilter::DEBUG),
-            Some("trace") => Ok(LevelFilter::TRACE),
-            Some(_) => Err(error(LOG_LEVEL, "`off`, `error`, `warn`, `info`, `debug` or `trace`")),
         }
     }
 
@@ -139,6 +141,12 @@ impl Settings {
         let text = self.required(name, must)?;
         let is_url = text.starts_with("https://") || text.starts_with("http://");
         is_url.then_some(text).ok_or_else(|| error(name, must))
+    }
+}
+
+impl fmt::Debug for SecretsKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretsKeys(…)")
     }
 }
 
@@ -169,8 +177,6 @@ mod tests {
     fn what_may_be_missing_has_a_default() {
         assert_eq!(nothing().retention_days(), Ok(30));
         assert_eq!(nothing().target_policy(), Ok(TargetPolicy::Strict));
-        assert_eq!(nothing().log_level(), Ok(LevelFilter::INFO));
-        assert_eq!(with(LOG_LEVEL, "WARN").log_level(), Ok(LevelFilter::WARN));
         assert_eq!(with(RETENTION_DAYS, "3650").retention_days(), Ok(3650));
         let policy = with(TARGET_POLICY, "development").target_policy();
         assert_eq!(policy, Ok(TargetPolicy::Development));
@@ -178,16 +184,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_in_one_line() {
-        let random = || Arc::new(SystemRandom);
         let errors = [
             nothing().subscriptions_table().err(),
             nothing().deliveries_table().err(),
             nothing().deliveries_queue_url().err(),
             nothing().events_dlq_url().err(),
             with(RETENTION_DAYS, "0").retention_days().err(),
-            nothing().sealer(random()).err(),
+            nothing().secrets_keys().err(),
             with(TARGET_POLICY, "Strict").target_policy().err(),
-            with(LOG_LEVEL, "loud").log_level().err(),
         ];
         for (name, error) in NAMES.iter().zip(errors) {
             let error = error.unwrap();
@@ -198,14 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn keys_stand_in_the_variable_or_in_a_parameter() {
+        let inline = with(SECRETS_KEYS, "k1:AAAA").secrets_keys();
+        assert!(inline == Ok(SecretsKeys::Inline("k1:AAAA".to_owned())));
+        let parameter = with(SECRETS_KEYS, "ssm:/webhooks/keys").secrets_keys();
+        assert!(parameter == Ok(SecretsKeys::Parameter("/webhooks/keys".to_owned())));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_refused() {
         for days in ["3651", "-1", "1.5", "thirty"] {
             assert!(with(RETENTION_DAYS, days).retention_days().is_err(), "{days}");
         }
         assert!(with(DELIVERIES_QUEUE_URL, "webhook-deliveries").deliveries_queue_url().is_err());
         assert!(with(SUBSCRIPTIONS_TABLE, "").subscriptions_table().is_err());
-        let secret = "k1:not-a-key-but-still-secret";
-        let error = with(SECRETS_KEYS, secret).sealer(Arc::new(SystemRandom)).unwrap_err();
+        let error = sealer("k1:not-a-key-but-still-secret", Arc::new(SystemRandom)).unwrap_err();
+        assert!(error.to_string().contains(SECRETS_KEYS), "{error}");
         assert!(!error.to_string().contains("secret-"), "{error}");
         assert!(!error.to_string().contains("not-a-key"), "{error}");
     }

@@ -1,12 +1,13 @@
 //! The ports on AWS: two DynamoDB tables, two SQS queues, the system's clock and randomness, the
-//! configuration and the logs.
+//! configuration.
 //!
 //! * [`DynamoSubscriptions`] and [`DynamoDeliveries`] are the stores; [`tables`] creates their
 //!   tables where no template does. One method is one access pattern, as a rule one request.
 //! * [`Sealer`] encrypts signing secrets before they reach a table.
 //! * [`SqsTaskQueue`] and [`SqsDeadLetters`] are the queues.
-//! * [`Settings`] reads the environment, [`clients`] builds the SDK clients, [`telemetry`] sets up
-//!   the logs, [`SystemClock`] and [`SystemRandom`] are the only wall clock and randomness.
+//! * [`Settings`] reads the environment, [`clients`] builds the SDK clients, and [`Environment`]
+//!   makes of both what a deployed function holds. [`SystemClock`] and [`SystemRandom`] are the only
+//!   wall clock and randomness.
 //!
 //! Rows have structs of their own, apart from those of the domain, and carry a schema version. A
 //! row that does not decode is an error with its key, never skipped.
@@ -17,6 +18,7 @@ pub mod clients;
 pub mod config;
 mod deliveries;
 mod dynamo;
+mod environment;
 mod error;
 mod packed;
 mod seal;
@@ -24,10 +26,10 @@ mod sqs;
 mod subscriptions;
 mod system;
 pub mod tables;
-pub mod telemetry;
 
 pub use config::{ConfigError, Settings};
 pub use deliveries::DynamoDeliveries;
+pub use environment::{Environment, EnvironmentError};
 pub use seal::{KeysError, Sealer};
 pub use sqs::{SqsDeadLetters, SqsTaskQueue};
 pub use subscriptions::DynamoSubscriptions;

@@ -94,6 +94,17 @@ impl Sealer {
         Ok(Self { current: current.to_owned(), ciphers, random })
     }
 
+    /// Has no key, for functions that never need a secret: subscriptions are read without their
+    /// secrets, and none can be written.
+    pub fn without_keys(random: Arc<dyn Random>) -> Self {
+        Self { current: String::new(), ciphers: HashMap::new(), random }
+    }
+
+    /// Whether there are keys at all.
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.ciphers.is_empty()
+    }
+
     /// Reads `id:key,id:key,…`, where each key is the base64 of 32 bytes and the first is the
     /// current one.
     pub fn parse(text: &str, random: Arc<dyn Random>) -> Result<Self, KeysError> {

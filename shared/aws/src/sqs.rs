@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::types::{
-    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue,
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, QueueAttributeName,
     SendMessageBatchRequestEntry,
 };
 use tracing::warn;
@@ -28,6 +28,13 @@ impl SqsTaskQueue {
     /// The queue of this URL.
     pub fn new(client: Client, queue_url: String) -> Self {
         Self { client, url: queue_url }
+    }
+
+    /// Opens the connection to the queue. Where that fails, the first real request tries again and
+    /// says why.
+    pub async fn open_connection(&self) {
+        let ask = self.client.get_queue_attributes().queue_url(&self.url);
+        let _ = ask.attribute_names(QueueAttributeName::QueueArn).send().await;
     }
 
     async fn hide_batch(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {

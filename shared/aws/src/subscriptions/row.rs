@@ -59,7 +59,7 @@ pub(super) fn encode(of: &Subscription, sealer: &Sealer) -> Result<Item, StoreEr
         let sealed = sealer.seal(&secret.secret, &of.user_id, &of.id)?;
         Some(SealedSecret { sealed: Bytes(sealed), expires_at: secret.expires_at })
     };
-    let secrets = of.secrets.iter().map(seal).collect::<Option<_>>();
+    let secrets = if sealer.has_keys() { of.secrets.iter().map(seal).collect() } else { None };
     to_item(&Row {
         user_id: of.user_id.clone(),
         subscription_id: of.id.clone(),
@@ -96,7 +96,11 @@ fn read(item: Item, sealer: &Sealer) -> Result<Subscription, String> {
             .map_err(|error| error.to_string())?;
         Ok::<_, String>(SigningSecret { secret, expires_at: sealed.expires_at })
     };
-    let secrets = row.secrets.iter().map(open).collect::<Result<_, _>>()?;
+    let secrets = if sealer.has_keys() {
+        row.secrets.iter().map(open).collect::<Result<_, _>>()?
+    } else {
+        Vec::new()
+    };
     Ok(Subscription {
         user_id: row.user_id,
         id: row.subscription_id,

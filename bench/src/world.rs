@@ -1,0 +1,158 @@
+//! The local system, a receiver, and who publishes events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_sdk_sqs::types::QueueAttributeName::{
+    ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
+    ApproximateNumberOfMessagesNotVisible,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use webhooks_aws::{SystemClock, clients};
+use webhooks_core::ids::UserId;
+use webhooks_core::ports::Clock as _;
+use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::system::{self, Addresses, Options, System};
+use webhooks_local::{http, token};
+use webhooks_publisher::{Event, Publisher};
+
+use crate::Outcome;
+use crate::receiver::{Arrival, Receiver};
+
+/// The type of every event.
+pub(crate) const EVENT_TYPE: &str = "task.completed";
+/// How long the system may do nothing at all before it is given up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A system of its own and all that is around it.
+pub(crate) struct World {
+    pub(crate) receiver: Receiver,
+    pub(crate) publisher: Arc<Publisher>,
+    system: System,
+    sqs: aws_sdk_sqs::Client,
+}
+
+/// One event that was published.
+pub(crate) struct Sent {
+    /// Its number, from 0.
+    pub(crate) number: usize,
+    /// Its id.
+    pub(crate) event_id: String,
+    /// When the call that published it began.
+    pub(crate) at: Instant,
+}
+
+impl World {
+    pub(crate) async fn start() -> Outcome<Self> {
+        let system = system::start(Options::on_free_ports()).await.map_err(text)?;
+        let addresses = system.addresses();
+        let sqs = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
+        let publisher = Publisher::new(sqs.clone(), addresses.queue_url(EVENTS.name));
+        let receiver = Receiver::start().await.map_err(text)?;
+        Ok(Self { receiver, publisher: Arc::new(publisher), system, sqs })
+    }
+
+    /// Creates a webhook for [`EVENT_TYPE`], through the API.
+    pub(crate) async fn subscribe(&self, user: &str, url: &str) -> Outcome<()> {
+        let id: UserId = user.parse().map_err(|_| format!("{user} is no user id"))?;
+        let token = token::issue(&id, SystemClock.now()).map_err(text)?;
+        let body = json!({"url": url, "event_types": [EVENT_TYPE]});
+        let api = self.system.addresses().api;
+        let answer = http::call(api, "POST", "/api/webhooks", Some(&token), Some(&body)).await?;
+        if answer.0 == 201 { Ok(()) } else { Err(format!("no webhook: {answer:?}")) }
+    }
+
+    /// Publishes `rate` events a second, in turn for each user, and never waits for one before it
+    /// sends the next: a slow system must not slow the load that it is measured by.
+    pub(crate) async fn publish_steadily(
+        &self,
+        name: &str,
+        users: &[String],
+        rate: u32,
+        seconds: u32,
+    ) -> Outcome<Vec<Sent>> {
+        let mut calls = JoinSet::new();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+        for (user, number) in users.iter().cycle().zip(0..rate as usize * seconds as usize) {
+            ticks.tick().await;
+            let event_id = format!("{name}-{number}");
+            let event = event(user, number).with_id(&event_id);
+            let publisher = self.publisher.clone();
+            let at = Instant::now();
+            calls.spawn(async move {
+                publisher.publish(event).await.map_err(text)?;
+                Ok(Sent { number, event_id, at })
+            });
+        }
+        calls.join_all().await.into_iter().collect()
+    }
+
+    /// When the webhook of each event came first.
+    pub(crate) fn first_arrivals(&self) -> HashMap<String, Instant> {
+        let mut first = HashMap::new();
+        for Arrival { event_id, at, .. } in self.receiver.arrivals() {
+            first.entry(event_id).or_insert(at);
+        }
+        first
+    }
+
+    /// Waits until both queues are empty; an error when they do not become so, or when a message was
+    /// given up.
+    pub(crate) async fn drained(&self) -> Outcome<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = self.depth(EVENTS.name).await? + self.depth(DELIVERIES.name).await?;
+            if left == 0 {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{left} messages are left in the queues"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let dead =
+            self.depth(EVENTS.dead_letters).await? + self.depth(DELIVERIES.dead_letters).await?;
+        if dead == 0 { Ok(()) } else { Err(format!("{dead} messages were given up")) }
+    }
+
+    /// How many messages a queue holds, whatever their state.
+    async fn depth(&self, queue: &str) -> Outcome<u64> {
+        let names = [
+            ApproximateNumberOfMessages,
+            ApproximateNumberOfMessagesNotVisible,
+            ApproximateNumberOfMessagesDelayed,
+        ];
+        let request = self
+            .sqs
+            .get_queue_attributes()
+            .queue_url(self.system.addresses().queue_url(queue))
+            .set_attribute_names(Some(names.to_vec()));
+        let answer = request.send().await.map_err(|error| format!("{queue}: {error:?}"))?;
+        let depths = answer.attributes.unwrap_or_default();
+        names.iter().map(|name| number_of(depths.get(name))).sum()
+    }
+
+    /// Stops the system.
+    pub(crate) async fn stop(self) {
+        self.system.stop().await;
+    }
+}
+
+fn number_of(text: Option<&String>) -> Outcome<u64> {
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| "a queue has no depth".to_owned())
+}
+
+/// A small event.
+pub(crate) fn event(user: &str, number: usize) -> Event {
+    let data: Value = json!({"task_id": format!("task-{number}"), "title": "Write the report"});
+    Event::of_type(EVENT_TYPE, user, &data)
+}
+
+/// An error in words.
+#[expect(clippy::needless_pass_by_value, reason = "it is the function `map_err` wants")]
+pub(crate) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,136 @@
+//! What a deployed function holds, as its environment says.
+//!
+//! A function asks for the ports it needs, and so reads just the variables it needs. Connections
+//! can be opened while it is made: Lambda gives a function a whole CPU until its first event, and
+//! the first TLS handshake is most of a cold start when it has to share one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use webhooks_core::ports::{Clock, Random};
+use webhooks_core::target::TargetPolicy;
+
+use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
+use crate::error::{Fault, fault};
+use crate::seal::Sealer;
+use crate::{
+    DynamoDeliveries, DynamoSubscriptions, SqsDeadLetters, SqsTaskQueue, SystemClock, SystemRandom,
+    clients,
+};
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// Makes the ports.
+#[derive(Debug)]
+pub struct Environment {
+    settings: Settings,
+    sdk: SdkConfig,
+    dynamodb: aws_sdk_dynamodb::Client,
+}
+
+/// Why a port was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// A variable is missing or cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The parameter with the keys cannot be fetched.
+    #[error("the environment variable {SECRETS_KEYS} names the parameter {name}: {reason}")]
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What the parameter store said.
+        reason: String,
+    },
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    pub async fn read() -> Self {
+        let settings = Settings::from_env();
+        let sdk = clients::from_env(&settings).await;
+        Self { dynamodb: clients::dynamodb(&sdk), settings, sdk }
+    }
+
+    /// The Subscriptions table, with the secrets.
+    pub async fn subscriptions(&self) -> Result<Arc<DynamoSubscriptions>, EnvironmentError> {
+        let keys = match self.settings.secrets_keys()? {
+            SecretsKeys::Inline(keys) => keys,
+            SecretsKeys::Parameter(name) => self.parameter(name).await?,
+        };
+        Ok(self.table(config::sealer(&keys, self.random())?)?)
+    }
+
+    /// The Subscriptions table; each subscription comes without its secrets.
+    pub fn subscriptions_without_secrets(&self) -> Result<Arc<DynamoSubscriptions>, ConfigError> {
+        self.table(Sealer::without_keys(self.random()))
+    }
+
+    /// The Deliveries table.
+    pub fn deliveries(&self) -> Result<Arc<DynamoDeliveries>, ConfigError> {
+        let name = self.settings.deliveries_table()?;
+        Ok(Arc::new(DynamoDeliveries::new(self.dynamodb.clone(), name, self.clock())))
+    }
+
+    /// The deliveries queue.
+    pub fn deliveries_queue(&self) -> Result<Arc<SqsTaskQueue>, ConfigError> {
+        let url = self.settings.deliveries_queue_url()?;
+        Ok(Arc::new(SqsTaskQueue::new(clients::sqs(&self.sdk), url)))
+    }
+
+    /// The dead-letter queue of the events.
+    pub fn events_dlq(&self) -> Result<Arc<SqsDeadLetters>, ConfigError> {
+        let url = self.settings.events_dlq_url()?;
+        Ok(Arc::new(SqsDeadLetters::new(clients::sqs(&self.sdk), url)))
+    }
+
+    /// Where deliveries may go.
+    pub fn target_policy(&self) -> Result<TargetPolicy, ConfigError> {
+        self.settings.target_policy()
+    }
+
+    /// How long deliveries are kept.
+    pub fn retention(&self) -> Result<Duration, ConfigError> {
+        let days = self.retention_days()?;
+        Ok(Duration::from_secs(u64::from(days) * DAY_SECONDS))
+    }
+
+    /// How long deliveries are kept, in days.
+    pub fn retention_days(&self) -> Result<u32, ConfigError> {
+        self.settings.retention_days()
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    /// Randomness.
+    pub fn random(&self) -> Arc<dyn Random> {
+        Arc::new(SystemRandom)
+    }
+
+    fn table(&self, sealer: Sealer) -> Result<Arc<DynamoSubscriptions>, ConfigError> {
+        let name = self.settings.subscriptions_table()?;
+        let client = self.dynamodb.clone();
+        Ok(Arc::new(DynamoSubscriptions::new(client, name, Arc::new(sealer))))
+    }
+
+    /// Fetches a parameter, decrypted.
+    async fn parameter(&self, name: String) -> Result<String, EnvironmentError> {
+        let client = aws_sdk_ssm::Client::new(&self.sdk);
+        let answer = client.get_parameter().name(&name).with_decryption(true).send().await;
+        let found = answer.map_err(|error| match fault(&error) {
+            Fault::Unavailable(reason) | Fault::Rejected(reason) => reason,
+        });
+        match found.map(|found| found.parameter.and_then(|parameter| parameter.value)) {
+            Ok(Some(keys)) => Ok(keys),
+            Ok(None) => {
+                let reason = "it has no value".to_owned();
+                Err(EnvironmentError::Parameter { name, reason })
+            }
+            Err(reason) => Err(EnvironmentError::Parameter { name, reason }),
+        }
+    }
+}
