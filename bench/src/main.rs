@@ -1,19 +1,18 @@
 //! Benchmarks of the whole system in one process: see `--help`.
 //!
-//! [`latency`], [`burst`] and [`isolation`] run the [`world`]: the local system with its pollers,
-//! and a [`receiver`] that notes when each webhook came. [`cost`] runs the handlers alone, behind a
-//! [`proxy`] that counts what AWS would bill. [`start`] runs the `dev` program itself.
+//! [`latency`], [`burst`] and [`isolation`] run a [`world`]: the local system with its pollers, and
+//! a [`receiver`] that notes when each webhook came. [`cost`] drives the handlers by itself, behind
+//! a [`proxy`] that counts what AWS would bill. [`start`] runs the `dev` program.
 //!
-//! The times depend on the machine and mean something only in a release build on an idle one. The
+//! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
 //!
-//! Deliberately absent: the latencies of AWS. What is measured here is our own share.
+//! Deliberately absent: the latencies of AWS. What is measured is our own share.
 
 mod burst;
 mod cost;
 mod isolation;
 mod latency;
-mod meter;
 mod proxy;
 mod receiver;
 mod report;
@@ -23,54 +22,48 @@ mod world;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, value_parser};
 use tracing_subscriber::filter::LevelFilter;
 use webhooks_local::terminal::{note, say};
 
-/// What a benchmark ends with: whether every target was met, or what kept it from measuring.
+/// A result, or what kept it from being measured.
 type Outcome<T> = Result<T, String>;
 
 /// Measures the webhook service. Exits with 1 when a target is missed.
 #[derive(Parser)]
 #[command(name = "bench")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
+enum Cli {
     /// From the call that publishes an event to its webhook's arrival, at a steady rate
     Latency {
         /// Events a second
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..))]
         rate: u32,
         /// How long to measure
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 30)]
         seconds: u32,
     },
     /// Many events at once: none lost, none doubled, and how fast
     Burst {
         /// How many events
-        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-        events: u32,
+        #[arg(long, default_value_t = 10_000)]
+        events: usize,
     },
     /// Billed operations for one event that is delivered by its first attempt
     Cost {
         /// How many events
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-        events: u32,
+        #[arg(long, default_value_t = 100)]
+        events: usize,
     },
     /// What hanging and resetting endpoints do to the healthy ones
     Isolation {
         /// How many endpoints, of which a fifth will hang and a hundredth (at least one) reset
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(10..=1000))]
+        #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(2..))]
         endpoints: u32,
         /// How long each of the two phases is
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 20)]
         seconds: u32,
         /// Events a second, over all endpoints
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
         rate: u32,
     },
     /// How soon the local system is ready, and the memory it takes when idle
@@ -79,37 +72,30 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         dev: PathBuf,
         /// How often to start it
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-        runs: u32,
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
     },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::ERROR)
-        .with_writer(std::io::stderr)
-        .init();
+    let logs = tracing_subscriber::fmt().with_max_level(LevelFilter::ERROR);
+    logs.with_writer(std::io::stderr).init();
     say(report::circumstances());
-    let outcome = match cli.command {
-        Command::Latency { rate, seconds } => latency::run(rate, seconds).await,
-        Command::Burst { events } => burst::run(events).await,
-        Command::Cost { events } => cost::run(events).await,
-        Command::Isolation { endpoints, seconds, rate } => {
+    let outcome = match cli {
+        Cli::Latency { rate, seconds } => latency::run(rate, seconds).await,
+        Cli::Burst { events } => burst::run(events).await,
+        Cli::Cost { events } => cost::run(events).await,
+        Cli::Isolation { endpoints, seconds, rate } => {
             isolation::run(endpoints, seconds, rate).await
         }
-        Command::Start { dev, runs } => start::run(&dev, runs).await,
+        Cli::Start { dev, runs } => start::run(&dev, runs).await,
     };
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => {
-            note("a target was missed");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            note(format!("error: {error}"));
-            ExitCode::FAILURE
-        }
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => note("a target was missed"),
+        Err(error) => note(format!("error: {error}")),
     }
+    ExitCode::FAILURE
 }

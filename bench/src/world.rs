@@ -1,14 +1,10 @@
 //! The local system, a receiver, and who publishes events.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_sdk_sqs::types::QueueAttributeName::{
-    ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
-    ApproximateNumberOfMessagesNotVisible,
-};
-use serde_json::{Value, json};
+use aws_sdk_sqs::types::QueueAttributeName as Attribute;
+use serde_json::json;
 use tokio::task::JoinSet;
 use webhooks_aws::{SystemClock, clients};
 use webhooks_core::ids::UserId;
@@ -23,14 +19,14 @@ use crate::receiver::{Arrival, Receiver};
 
 /// The type of every event.
 pub(crate) const EVENT_TYPE: &str = "task.completed";
-/// How long the system may do nothing at all before it is given up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long the queues may stay as they are before the system is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A system of its own and all that is around it.
 pub(crate) struct World {
     pub(crate) receiver: Receiver,
-    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) publisher: Publisher,
     system: System,
     sqs: aws_sdk_sqs::Client,
 }
@@ -39,7 +35,6 @@ pub(crate) struct World {
 pub(crate) struct Sent {
     /// Its number, from 0.
     pub(crate) number: usize,
-    /// Its id.
     pub(crate) event_id: String,
     /// When the call that published it began.
     pub(crate) at: Instant,
@@ -52,7 +47,7 @@ impl World {
         let sqs = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
         let publisher = Publisher::new(sqs.clone(), addresses.queue_url(EVENTS.name));
         let receiver = Receiver::start().await.map_err(text)?;
-        Ok(Self { receiver, publisher: Arc::new(publisher), system, sqs })
+        Ok(Self { receiver, publisher, system, sqs })
     }
 
     /// Creates a webhook for [`EVENT_TYPE`], through the API.
@@ -65,8 +60,8 @@ impl World {
         if answer.0 == 201 { Ok(()) } else { Err(format!("no webhook: {answer:?}")) }
     }
 
-    /// Publishes `rate` events a second, in turn for each user, and never waits for one before it
-    /// sends the next: a slow system must not slow the load that it is measured by.
+    /// Publishes `rate` events a second, for each user in turn. No event waits for the one before:
+    /// a slow system must not slow the load that it is measured by.
     pub(crate) async fn publish_steadily(
         &self,
         name: &str,
@@ -92,24 +87,23 @@ impl World {
 
     /// When the webhook of each event came first.
     pub(crate) fn first_arrivals(&self) -> HashMap<String, Instant> {
-        let mut first = HashMap::new();
-        for Arrival { event_id, at, .. } in self.receiver.arrivals() {
-            first.entry(event_id).or_insert(at);
-        }
-        first
+        let arrivals = self.receiver.arrivals().into_iter().rev();
+        arrivals.map(|Arrival { event_id, at, .. }| (event_id, at)).collect()
     }
 
-    /// Waits until both queues are empty; an error when they do not become so, or when a message was
-    /// given up.
+    /// Waits until both queues are empty: then every webhook has come. An error when nothing moves
+    /// any more, or when a message was given up.
     pub(crate) async fn drained(&self) -> Outcome<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let (mut before, mut moved) = (0, Instant::now());
         loop {
             let left = self.depth(EVENTS.name).await? + self.depth(DELIVERIES.name).await?;
             if left == 0 {
                 break;
             }
-            if Instant::now() > deadline {
-                return Err(format!("{left} messages are left in the queues"));
+            if left != before {
+                (before, moved) = (left, Instant::now());
+            } else if moved.elapsed() > PATIENCE {
+                return Err(format!("{left} messages stay in the queues"));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -121,18 +115,16 @@ impl World {
     /// How many messages a queue holds, whatever their state.
     async fn depth(&self, queue: &str) -> Outcome<u64> {
         let names = [
-            ApproximateNumberOfMessages,
-            ApproximateNumberOfMessagesNotVisible,
-            ApproximateNumberOfMessagesDelayed,
+            Attribute::ApproximateNumberOfMessages,
+            Attribute::ApproximateNumberOfMessagesNotVisible,
+            Attribute::ApproximateNumberOfMessagesDelayed,
         ];
-        let request = self
-            .sqs
-            .get_queue_attributes()
-            .queue_url(self.system.addresses().queue_url(queue))
-            .set_attribute_names(Some(names.to_vec()));
-        let answer = request.send().await.map_err(|error| format!("{queue}: {error:?}"))?;
-        let depths = answer.attributes.unwrap_or_default();
-        names.iter().map(|name| number_of(depths.get(name))).sum()
+        let request = self.sqs.get_queue_attributes();
+        let request = request.queue_url(self.system.addresses().queue_url(queue));
+        let answer = request.set_attribute_names(Some(names.to_vec())).send().await;
+        let depths = answer.map_err(|error| format!("{error:?}"))?.attributes.unwrap_or_default();
+        let depth = |name| depths.get(name)?.parse::<u64>().ok();
+        names.iter().map(depth).sum::<Option<u64>>().ok_or_else(|| format!("{queue}: no depth"))
     }
 
     /// Stops the system.
@@ -141,18 +133,13 @@ impl World {
     }
 }
 
-fn number_of(text: Option<&String>) -> Outcome<u64> {
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| "a queue has no depth".to_owned())
-}
-
 /// A small event.
 pub(crate) fn event(user: &str, number: usize) -> Event {
-    let data: Value = json!({"task_id": format!("task-{number}"), "title": "Write the report"});
+    let data = json!({"task_id": format!("task-{number}"), "title": "Write the report"});
     Event::of_type(EVENT_TYPE, user, &data)
 }
 
 /// An error in words.
-#[expect(clippy::needless_pass_by_value, reason = "it is the function `map_err` wants")]
 pub(crate) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -42,9 +42,10 @@ pub const DELIVERIES_TABLE: &str = "webhook-deliveries";
 const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
 /// Messages in one batch, for both queues.
 const BATCH_SIZE: i32 = 10;
-/// Batches in the hands of one function at once. Lambda goes far higher; this is enough that a
+/// Batches in the hands of one function at once. Many, because a batch that holds a hanging endpoint
+/// is not done before that endpoint's timeout. Lambda goes far higher; this is enough that a
 /// crowd of hanging endpoints does not fill it up.
-const CONCURRENCY: usize = 50;
+const CONCURRENCY: usize = 500;
 /// How long what has begun may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 

@@ -46,9 +46,11 @@ mod ports;
 mod queue;
 mod receivers;
 mod run;
+mod search;
 mod verdict;
 mod world;
 
 pub use breaks::Break;
 pub use model::Violation;
 pub use run::{Outcome, run};
+pub use search::search;

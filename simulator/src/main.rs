@@ -4,11 +4,10 @@
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use simulator::{Break, Outcome, run};
+use simulator::{Break, Outcome, run, search};
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -47,78 +46,55 @@ fn main() -> ExitCode {
     if let Some(seed) = arguments.seed {
         return replay(seed, &arguments);
     }
-    let tally = Tally::default();
-    let (started, stop) = (Instant::now(), AtomicBool::new(false));
-    let next = AtomicU64::new(arguments.from);
-    let end = arguments.from.saturating_add(arguments.seeds);
+    let seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
     let threads = arguments.threads.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= end {
-                            break;
-                        }
-                        let outcome = run(seed, arguments.broken, false);
-                        tally.add(&outcome);
-                        if outcome.violation.is_some() {
-                            stop.store(true, Ordering::Relaxed);
-                        }
-                    }
-                })
-            })
-            .collect();
-        let mut told = Instant::now();
-        while workers.iter().any(|worker| !worker.is_finished()) {
-            std::thread::park_timeout(Duration::from_millis(20));
-            if told.elapsed() >= PROGRESS {
-                told = Instant::now();
-                tally.tell(started);
-            }
+    let tally = Mutex::new(Tally::new());
+    let found = search(seeds, arguments.broken, threads, |outcome| {
+        if let Ok(mut tally) = tally.lock() {
+            tally.add(outcome);
         }
     });
-    tally.tell(started);
-    let failed = tally.failed.lock().map(|failed| failed.clone()).unwrap_or_default();
-    let Some(outcome) = failed.into_iter().min_by_key(|outcome| outcome.seed) else {
-        return ExitCode::SUCCESS;
-    };
-    tell(&outcome);
-    ExitCode::FAILURE
+    if let Ok(tally) = tally.lock() {
+        tally.tell();
+    }
+    found.map_or(ExitCode::SUCCESS, |outcome| tell(&outcome))
 }
 
-#[derive(Default)]
+/// What all seeds came to.
 struct Tally {
-    seeds: AtomicU64,
-    steps: AtomicU64,
-    given_up: AtomicU64,
-    hours: AtomicU64,
-    failed: Mutex<Vec<Outcome>>,
+    started: Instant,
+    told: Instant,
+    seeds: u32,
+    steps: u64,
+    given_up: usize,
+    lasted: Duration,
 }
 
 impl Tally {
-    fn add(&self, outcome: &Outcome) {
-        self.seeds.fetch_add(1, Ordering::Relaxed);
-        self.steps.fetch_add(outcome.steps, Ordering::Relaxed);
-        self.given_up.fetch_add(outcome.given_up as u64, Ordering::Relaxed);
-        self.hours.fetch_add(outcome.lasted.as_secs() / 3600, Ordering::Relaxed);
-        if outcome.violation.is_some()
-            && let Ok(mut failed) = self.failed.lock()
-        {
-            failed.push(outcome.clone());
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { started: now, told: now, seeds: 0, steps: 0, given_up: 0, lasted: Duration::ZERO }
+    }
+
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.steps += outcome.steps;
+        self.given_up += outcome.given_up;
+        self.lasted += outcome.lasted;
+        if self.told.elapsed() >= PROGRESS {
+            self.told = Instant::now();
+            self.tell();
         }
     }
 
-    fn tell(&self, started: Instant) {
-        let [seeds, steps, given_up, hours] =
-            [&self.seeds, &self.steps, &self.given_up, &self.hours]
-                .map(|number| number.load(Ordering::Relaxed));
-        let a_second = u128::from(seeds) * 1000 / started.elapsed().as_millis().max(1);
+    fn tell(&self) {
+        let Self { seeds, steps, given_up, .. } = self;
+        let a_second = f64::from(*seeds) / self.started.elapsed().as_secs_f64();
+        let days = self.lasted.as_secs() / 86_400;
         println!(
-            "{seeds} seeds, {a_second} a second; {steps} requests, {hours} virtual hours, \
+            "{seeds} seeds, {a_second:.0} a second; {steps} requests, {days} virtual days, \
              {given_up} messages given up"
         );
     }
@@ -129,22 +105,16 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
     for line in &outcome.trace {
         println!("{line}");
     }
-    println!(
-        "seed {seed}: {} requests, digest {:016x}, lasted {} s of virtual time",
-        outcome.steps,
-        outcome.digest,
-        outcome.lasted.as_secs()
-    );
-    if outcome.violation.is_none() {
-        return ExitCode::SUCCESS;
-    }
-    tell(&outcome);
-    ExitCode::FAILURE
+    let Outcome { steps, digest, lasted, .. } = &outcome;
+    let lasted = lasted.as_secs();
+    println!("seed {seed}: {steps} requests in {lasted} virtual seconds, digest {digest:016x}");
+    tell(&outcome)
 }
 
-fn tell(outcome: &Outcome) {
-    if let Some(violation) = &outcome.violation {
-        println!("seed {}: BROKEN: {}: {}", outcome.seed, violation.rule, violation.detail);
-        println!("replay: cargo run --release -p simulator -- --seed {} --trace", outcome.seed);
-    }
+fn tell(outcome: &Outcome) -> ExitCode {
+    let Some(violation) = &outcome.violation else { return ExitCode::SUCCESS };
+    let seed = outcome.seed;
+    println!("seed {seed}: BROKEN: {}: {}", violation.rule, violation.detail);
+    println!("replay with: cargo run --release -p simulator -- --seed {seed} --trace");
+    ExitCode::FAILURE
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use webhooks_core::delivery::{Delivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::outbound::OutboundRequest;
-use webhooks_core::ports::RowKey;
+use webhooks_core::ports::{Expect, RowKey};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -293,8 +293,8 @@ impl Model {
     }
 
     /// A POST left the house.
-    pub(crate) fn posted(&mut self, now: Timestamp, posted: Posted<'_>) -> Option<DeliveryId> {
-        let Posted { invocation, request, status } = posted;
+    pub(crate) fn posted(&mut self, now: Timestamp, posted: &Posted<'_>) -> Option<DeliveryId> {
+        let Posted { invocation, request, status } = *posted;
         let header = |name| {
             request.headers.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
         };
@@ -457,11 +457,15 @@ impl Model {
         now: Timestamp,
         number: u64,
         before: Option<&Delivery>,
-        after: &Delivery,
+        (after, expect): (&Delivery, Expect),
         put: Put,
     ) {
         let began = self.calls.get(&number).map_or(now, |call| call.began);
-        let posted = self.take_posted(number, &after.id);
+        let known = match expect {
+            Expect::Absent => 0,
+            Expect::Retrying { attempts } => attempts,
+        };
+        let posted = after.attempt_count() > known && self.take_posted(number, &after.id);
         let track = self.track(&after.id, &after.subscription_id, after.event_id.as_str());
         if put == Put::Written {
             self.written(now, number, before, after, (began, posted));

@@ -49,7 +49,7 @@ pub(crate) fn act(world: &Arc<World>, number: usize, action: &Action) {
                 let route = "POST /api/webhooks/{id}/rotate-secret";
                 let call = Call::to(route).by(&user).with("id", id.as_str());
                 ask(&world, &invocation, &call).await;
-            })
+            });
         }
         Action::Pause { user } => patch(world, user, json!({"is_active": false})),
         Action::Resume { user } => patch(world, user, json!({"is_active": true})),
@@ -111,7 +111,7 @@ pub(crate) async fn create_as(
     number: usize,
     retries: u64,
 ) {
-    let wanted = if number % 3 == 0 { &TYPES[..] } else { &TYPES[number % 3..][..1] };
+    let wanted = if number.is_multiple_of(3) { &TYPES[..] } else { &TYPES[number % 3..][..1] };
     let timeout = [1, 10, 60][number % 3];
     let body = json!({
         "url": format!("https://r{number}.example/hook"),

@@ -60,6 +60,10 @@ impl Faults {
     }
 }
 
+/// How long a part is down at most, in milliseconds. While the tables are down for half an hour an
+/// event is received ten times, and goes to the dead-letter queue.
+const OUTAGE_MAX_MS: u64 = 900_000;
+
 /// A time in which one part fails nearly always.
 #[derive(Clone, Copy, Debug)]
 struct Outage {
@@ -163,7 +167,7 @@ fn outage(random: &SeededRandom, start: Timestamp, span: u64) -> Outage {
     let part = ["subscriptions.", "deliveries.", "queue.", "deliveries.put", "subscriptions.get"]
         [draw(random, 5)];
     let from = start.plus(Duration::from_millis(random.below(span)));
-    let until = from.plus(Duration::from_millis(random.below(span)));
+    let until = from.plus(Duration::from_millis(random.below(span.min(OUTAGE_MAX_MS))));
     Outage { part, from, until, rate: [300, 900, 1000][draw(random, 3)] }
 }
 

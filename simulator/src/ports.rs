@@ -111,6 +111,7 @@ impl Ports {
         if self.is(Break::DropWrite) && delivery.status == Status::Retrying {
             return Ok(Written::Yes);
         }
+        let told = expect;
         let mut expect = expect;
         if self.is(Break::WriteUnconditionally) {
             expect = Expect::Absent;
@@ -131,7 +132,8 @@ impl Ports {
             Written::Yes => Put::Written,
             Written::Conflict => Put::Conflict,
         };
-        lock(&self.world.model).put(now, self.invocation.number, before.as_ref(), &delivery, put);
+        let after = (&delivery, told);
+        lock(&self.world.model).put(now, self.invocation.number, before.as_ref(), after, put);
         Ok(written)
     }
 }
@@ -299,12 +301,14 @@ impl Deliveries for Ports {
         let fate = match world.enter(&self.invocation, WHAT).await {
             Ok(fate) => fate,
             Err(error) => {
-                lock(&world.model).put(world.now(), number, None, delivery, Put::Failed);
+                lock(&world.model).put(world.now(), number, None, (delivery, expect), Put::Failed);
                 return Err(error.into());
             }
         };
         let mut written = self.put_now(delivery, expect)?;
-        if written == Written::Yes && (fate.repeated || fate.lost) {
+        // A test has an id of its own, so that it need not ask whether its write was refused.
+        let refused = fate.repeated && self.invocation.function != Function::Test;
+        if written == Written::Yes && (refused || fate.lost) {
             lock(&world.model).answer_lost(number, delivery);
         }
         if fate.repeated {
@@ -560,7 +564,7 @@ impl Sender for Ports {
             Outcome::NoResponse { .. } => None,
         };
         let posted = Posted { invocation: invocation.number, request: &request, status };
-        let delivery = lock(&world.model).posted(now, posted);
+        let delivery = lock(&world.model).posted(now, &posted);
         world.sleep(took).await;
         if let Some(delivery) = delivery {
             lock(&world.model).answered(invocation.number, &delivery);

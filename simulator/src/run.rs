@@ -208,7 +208,7 @@ impl Run {
                 self.next_retry = now.plus(Duration::from_millis(RETRY_PERIOD_MS.unsigned_abs()));
             }
             Turn::Cleanup => {
-                functions::clean(world, Duration::from_secs(600));
+                functions::clean(world, Duration::from_mins(10));
                 self.next_cleanup = self.next_cleanup.plus_seconds(CLEANUP_PERIOD_SECONDS);
             }
             Turn::Settle => {

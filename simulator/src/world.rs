@@ -289,7 +289,11 @@ impl World {
     pub(crate) fn log(&self, line: impl FnOnce() -> String) {
         if let Some(trace) = &self.trace {
             let at = self.now().millis() - self.plan.start.millis();
-            lock(trace).push(format!("{:>12} {}", format!("{}.{:03}", at / 1000, at % 1000), line()));
+            lock(trace).push(format!(
+                "{:>12} {}",
+                format!("{}.{:03}", at / 1000, at % 1000),
+                line()
+            ));
         }
     }
 

@@ -13,7 +13,7 @@ const MARGIN_MS: i64 = 30_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(make(), async |function, event: LambdaEvent<Request>| {
+    serve(Box::pin(make()), async |function, event: LambdaEvent<Request>| {
         let ends = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
         let deadline = Timestamp::from_millis(ends.saturating_sub(MARGIN_MS));
         Ok(function.handle(event.payload, deadline).await?)

@@ -4,6 +4,7 @@ use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::attempt;
 use webhooks_core::breaker::{Gate, PROBE_SECONDS, park_until};
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status};
+use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, TIMEOUT_SECONDS_MAX};
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Consistency, Expect, Lease, StoreError, Written};
@@ -118,7 +119,7 @@ impl Deliver {
                 let consistency = consistency(message);
                 let (record, subscription) = futures::future::join(
                     self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency),
-                    self.subscriptions.get(&new.user_id, &new.subscription_id, consistency),
+                    self.subscription(&new.user_id, &new.subscription_id, consistency),
                 )
                 .await;
                 let delivery = record?.unwrap_or_else(|| self.first(new));
@@ -140,6 +141,23 @@ impl Deliver {
                 Ok(Some((delivery, subscription)))
             }
         }
+    }
+
+    /// Reads a subscription. A read that may be behind is believed only when it finds an active one:
+    /// what it misses, or sees paused, may have been made or resumed just before its event was
+    /// dispatched.
+    async fn subscription(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let found = self.subscriptions.get(user_id, id, consistency).await?;
+        let is_active = found.as_ref().is_some_and(|subscription| subscription.is_active);
+        if is_active || consistency == Consistency::Strong {
+            return Ok(found);
+        }
+        self.subscriptions.get(user_id, id, Consistency::Strong).await
     }
 
     fn first(&self, new: &NewDelivery) -> Delivery {

@@ -8,7 +8,7 @@ use webhooks_runtime::{Error, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(make(), async |function, event| Ok(function.handle(event.payload).await)).await
+    serve(Box::pin(make()), async |function, event| Ok(function.handle(event.payload).await)).await
 }
 
 /// No connection to the queue: few requests need it.

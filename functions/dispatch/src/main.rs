@@ -9,7 +9,7 @@ use webhooks_runtime::{Error, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(make(), async |function, event| Ok(function.handle(event.payload).await)).await
+    serve(Box::pin(make()), async |function, event| Ok(function.handle(event.payload).await)).await
 }
 
 /// No connection to the dead-letter queue: few events need it.

@@ -12,7 +12,7 @@ type Event = lambda_runtime::LambdaEvent<IgnoredAny>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(make(), async |function, _: Event| Ok(function.handle().await?)).await
+    serve(Box::pin(make()), async |function, _: Event| Ok(function.handle().await?)).await
 }
 
 /// No connection is opened: nobody waits for the first event.

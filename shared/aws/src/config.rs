@@ -19,8 +19,8 @@ pub const DELIVERIES_QUEUE_URL: &str = "DELIVERIES_QUEUE_URL";
 pub const EVENTS_DLQ_URL: &str = "EVENTS_DLQ_URL";
 /// How long deliveries are kept, in days.
 pub const RETENTION_DAYS: &str = "RETENTION_DAYS";
-/// The keys that seal signing secrets, see [`Sealer::parse`]; or `ssm:NAME`, the parameter of AWS
-/// Systems Manager that holds them.
+/// The keys that seal signing secrets, see [`Sealer::parse`]; or `secret:NAME`, the secret of AWS
+/// Secrets Manager that holds them.
 pub const SECRETS_KEYS: &str = "SECRETS_KEYS";
 /// Where deliveries may go: `strict` or `development`.
 pub const TARGET_POLICY: &str = "TARGET_POLICY";
@@ -53,8 +53,8 @@ const SECRETS_KEYS_FORM: &str = "`id:key,…` with base64 keys of 32 bytes, the 
 pub enum SecretsKeys {
     /// As they stand in the variable.
     Inline(String),
-    /// In the parameter of this name.
-    Parameter(String),
+    /// In the secret of this name.
+    Secret(String),
 }
 
 /// What seals the signing secrets, from the text of the keys.
@@ -113,8 +113,8 @@ impl Settings {
     /// The keys that seal the signing secrets, or where they are kept.
     pub fn secrets_keys(&self) -> Result<SecretsKeys, ConfigError> {
         let text = self.required(SECRETS_KEYS, SECRETS_KEYS_FORM)?;
-        Ok(match text.strip_prefix("ssm:") {
-            Some(name) => SecretsKeys::Parameter(name.to_owned()),
+        Ok(match text.strip_prefix("secret:") {
+            Some(name) => SecretsKeys::Secret(name.to_owned()),
             None => SecretsKeys::Inline(text),
         })
     }
@@ -202,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_stand_in_the_variable_or_in_a_parameter() {
+    fn keys_stand_in_the_variable_or_in_a_secret() {
         let inline = with(SECRETS_KEYS, "k1:AAAA").secrets_keys();
         assert!(inline == Ok(SecretsKeys::Inline("k1:AAAA".to_owned())));
-        let parameter = with(SECRETS_KEYS, "ssm:/webhooks/keys").secrets_keys();
-        assert!(parameter == Ok(SecretsKeys::Parameter("/webhooks/keys".to_owned())));
+        let secret = with(SECRETS_KEYS, "secret:webhooks/keys").secrets_keys();
+        assert!(secret == Ok(SecretsKeys::Secret("webhooks/keys".to_owned())));
     }
 
     #[test]

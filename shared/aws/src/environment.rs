@@ -35,12 +35,12 @@ pub enum EnvironmentError {
     /// A variable is missing or cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The parameter with the keys cannot be fetched.
-    #[error("the environment variable {SECRETS_KEYS} names the parameter {name}: {reason}")]
-    Parameter {
+    /// The secret with the keys cannot be fetched.
+    #[error("the environment variable {SECRETS_KEYS} names the secret {name}: {reason}")]
+    Secret {
         /// Its name.
         name: String,
-        /// What the parameter store said.
+        /// What Secrets Manager said.
         reason: String,
     },
 }
@@ -48,7 +48,11 @@ pub enum EnvironmentError {
 impl Environment {
     /// Reads the environment of this process.
     pub async fn read() -> Self {
-        let settings = Settings::from_env();
+        Self::of(Settings::from_env()).await
+    }
+
+    /// Reads these settings; region, credentials and endpoints are those of the process.
+    pub async fn of(settings: Settings) -> Self {
         let sdk = clients::from_env(&settings).await;
         Self { dynamodb: clients::dynamodb(&sdk), settings, sdk }
     }
@@ -57,7 +61,7 @@ impl Environment {
     pub async fn subscriptions(&self) -> Result<Arc<DynamoSubscriptions>, EnvironmentError> {
         let keys = match self.settings.secrets_keys()? {
             SecretsKeys::Inline(keys) => keys,
-            SecretsKeys::Parameter(name) => self.parameter(name).await?,
+            SecretsKeys::Secret(name) => self.secret(name).await?,
         };
         Ok(self.table(config::sealer(&keys, self.random())?)?)
     }
@@ -117,20 +121,20 @@ impl Environment {
         Ok(Arc::new(DynamoSubscriptions::new(client, name, Arc::new(sealer))))
     }
 
-    /// Fetches a parameter, decrypted.
-    async fn parameter(&self, name: String) -> Result<String, EnvironmentError> {
-        let client = aws_sdk_ssm::Client::new(&self.sdk);
-        let answer = client.get_parameter().name(&name).with_decryption(true).send().await;
+    /// Fetches the text of a secret.
+    async fn secret(&self, name: String) -> Result<String, EnvironmentError> {
+        let client = aws_sdk_secretsmanager::Client::new(&self.sdk);
+        let answer = client.get_secret_value().secret_id(&name).send().await;
         let found = answer.map_err(|error| match fault(&error) {
             Fault::Unavailable(reason) | Fault::Rejected(reason) => reason,
         });
-        match found.map(|found| found.parameter.and_then(|parameter| parameter.value)) {
+        match found.map(|found| found.secret_string) {
             Ok(Some(keys)) => Ok(keys),
             Ok(None) => {
-                let reason = "it has no value".to_owned();
-                Err(EnvironmentError::Parameter { name, reason })
+                let reason = "it has no text".to_owned();
+                Err(EnvironmentError::Secret { name, reason })
             }
-            Err(reason) => Err(EnvironmentError::Parameter { name, reason }),
+            Err(reason) => Err(EnvironmentError::Secret { name, reason }),
         }
     }
 }

@@ -1,0 +1,1 @@
+"""The steps of verify_deploy.py."""

@@ -1,0 +1,262 @@
+"""Every function under AWS's runtime emulator, against the endpoints of `cargo dev`.
+
+The emulator comes with the SAM CLI. Its own memory and "Init Duration" figures are made up, so the true
+init time is read from its log and the memory from the kernel.
+"""
+
+import json
+import re
+import statistics
+import time
+from pathlib import Path
+
+import samcli
+
+from .build import EMPTY, MB
+from .template import parsed
+from .tools import (
+    FUNCTIONS,
+    Failed,
+    Receiver,
+    check_signatures,
+    event,
+    expect,
+    free_port,
+    http,
+    local_system,
+    wait_for,
+)
+
+# How often each function is started to measure its init.
+STARTS = 5
+# How much longer init may take than that of an empty function.
+INIT_RATIO_MAX = 2.0
+# What a function may hold at rest, in bytes.
+MEMORY_MAX = 32 * 1024 * 1024
+INVOKE = "/2015-03-31/functions/function/invocations"
+
+
+class Emulated:
+    """A function that runs under the emulator."""
+
+    def __init__(self, shop, function, environment, timeout=60):
+        self.shop, self.port = shop, free_port()
+        name = {"x86_64": "aws-lambda-rie-x86_64", "arm64": "aws-lambda-rie-arm64"}[shop.machine]
+        rie = shop.work / name
+        if not rie.exists():
+            rie.write_bytes((Path(samcli.__file__).parent / "local/rapid" / name).read_bytes())
+            rie.chmod(0o755)
+        self.log = f"emulator-{function}.log"
+        self.process = shop.start(
+            *(rie, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}"),
+            *("--runtime-api-address", f"127.0.0.1:{free_port()}", shop.binary(function)),
+            log=self.log,
+            # Nothing of this shell but what every process needs.
+            env={
+                "PATH": "/usr/bin:/bin",
+                "AWS_LAMBDA_FUNCTION_NAME": function,
+                "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
+                **environment,
+            },
+            clean_env=True,
+        )
+        wait_for(f"the emulator of {function}", self.listens, 10, self.process)
+
+    def listens(self):
+        try:
+            http("GET", f"http://127.0.0.1:{self.port}/", timeout=2)
+            return True
+        except OSError:
+            return False
+
+    def invoke(self, payload, timeout=90):
+        _, body = http("POST", f"http://127.0.0.1:{self.port}{INVOKE}", json.dumps(payload), timeout=timeout)
+        try:
+            return json.loads(body) if body else None
+        except ValueError:
+            raise Failed(f"the emulator answered {body[:300]}: {self.text()[-2000:]}") from None
+
+    def text(self):
+        return (self.shop.work / self.log).read_text(errors="replace")
+
+    def init_ms(self):
+        found = re.search(r"INIT REPORT\(durationMs: ([0-9.]+)\)", self.text())
+        expect(found, f"no init in the log of the emulator: {self.text()[-2000:]}")
+        return float(found[1])
+
+    def memory(self):
+        """What the function holds now, in bytes: what is its own, without the code's pages."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        # The emulator is written in Go and starts the function from any of its threads.
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        pids = [pid for task in tasks for pid in (task / "children").read_text().split()]
+        expect(pids, f"no function runs under {children}")
+        status = Path(f"/proc/{pids[0]}/status").read_text()
+        fields = dict(re.findall(r"^(RssAnon|VmRSS):\s+(\d+) kB", status, re.MULTILINE))
+        return int(fields["VmRSS"]) * 1024
+
+    def stop(self):
+        self.shop.stop(self.process)
+
+
+def variables(shop, function):
+    """The names of the variables that the template gives a function."""
+    resources = parsed(shop)["Resources"].values()
+    mine = next(
+        r["Properties"]
+        for r in resources
+        if r["Type"] == "AWS::Serverless::Function" and r["Properties"]["CodeUri"] == f"functions/{function}"
+    )
+    return list(mine.get("Environment", {}).get("Variables", {}))
+
+
+def environment(shop, function, local):
+    """Just what the template gives a function, with values for the local system."""
+    file = json.loads((shop.root / "events/env.json").read_text())["Parameters"]
+    values = {
+        **file,
+        "DELIVERIES_QUEUE_URL": local["deliveries_queue_url"],
+        "EVENTS_DLQ_URL": f"{local['events_queue_url']}-dlq",
+        "SUBSCRIPTIONS_TABLE": local["subscriptions_table"],
+        "DELIVERIES_TABLE": local["deliveries_table"],
+        "AWS_ENDPOINT_URL_DYNAMODB": local["dynamodb"],
+        "AWS_ENDPOINT_URL_SQS": local["sqs"],
+    }
+    wanted = [*variables(shop, function), *(name for name in values if name.startswith("AWS_"))]
+    return {name: values[name] for name in wanted}
+
+
+def check(shop):
+    process, local = local_system(shop)
+    receiver = Receiver()
+    answers = check_answers(shop, local, receiver)
+    print(f"{answers} events of events/ answered right")
+    check_bad_configuration(shop, local)
+    table(shop, local)
+    shop.stop(process)
+
+
+def check_answers(shop, local, receiver):
+    """Every file of events/, in an order in which each finds what it needs."""
+    running = {f: Emulated(shop, f, environment(shop, f, local)) for f in FUNCTIONS}
+
+    def call(function, name, status=None, **about):
+        seen.add((function, name))
+        answer = running[function].invoke(event(shop, function, name, **about))
+        if status:
+            expect(answer.get("statusCode") == status, f"{function}/{name}: {answer}")
+            return json.loads(answer.get("body") or "null")
+        return answer
+
+    seen = set()
+    expect(call("event-types", "list", 200)["total"] == 17, "the catalogue is not whole")
+    creation = event(shop, "subscriptions", "create")
+    seen.add(("subscriptions", "create"))
+    creation["body"] = json.dumps({**json.loads(creation["body"]), "url": receiver.url})
+    created = running["subscriptions"].invoke(creation)
+    expect(created["statusCode"] == 201, f"create: {created}")
+    webhook = json.loads(created["body"])
+    about = {"webhook": webhook["id"], "millis": int(time.time() * 1000) // 1000 * 1000}
+
+    expect(len(call("subscriptions", "list", 200)["items"]) == 1, "the list is not right")
+    expect(call("subscriptions", "get", 200, **about)["url"] == receiver.url, "not what was created")
+    expect(call("subscriptions", "update", 200, **about)["retry_count"] == 5, "not updated")
+    expect(call("test-webhook", "test", 200, **about)["success"], "the test failed")
+
+    failures = call("dispatch", "events", **about)["batchItemFailures"]
+    expect(failures == [], f"dispatch: {failures}")
+    receiver.requests.clear()
+    failures = call("deliver", "tasks", **about)["batchItemFailures"]
+    expect(failures == [], f"deliver: {failures}")
+    expect(receiver.requests, "deliver sent nothing")
+    _, headers, body = receiver.requests[0]
+    check_signatures(headers, body, webhook["secret"])
+
+    expect(call("deliveries", "list", 200, **about)["items"], "the history is empty")
+    expect(call("deliveries", "get", 200, **about)["status"] == "success", "not a success")
+    call("deliveries", "redeliver", 202, **about)
+    rotated = call("subscriptions", "rotate-secret", 200, **about)
+    expect(rotated["secret"] != webhook["secret"], "the secret is the old one")
+    expect(call("retry", "every-five-minutes")["refused"] == 0, "retries were refused")
+    expect(call("cleanup", "daily")["finished"], "the cleanup did not finish")
+    call("subscriptions", "delete", 204, **about)
+
+    files = {(path.parent.name, path.stem) for path in (shop.root / "events").glob("*/*.json")}
+    expect(seen == files, f"not run: {sorted(files - seen)}")
+    for emulated in running.values():
+        emulated.stop()
+    return len(seen)
+
+
+def check_bad_configuration(shop, local):
+    """A variable that is missing or cannot be read ends the init with one line that names it."""
+    cases = 0
+    for function in FUNCTIONS:
+        good = environment(shop, function, local)
+        bad = [("LOG_LEVEL", "loud")]
+        for name in variables(shop, function):
+            # What has a default may be missing, but not wrong.
+            has_default = name in ("RETENTION_DAYS", "TARGET_POLICY")
+            bad.append((name, "no such value" if has_default else None))
+        for name, value in bad:
+            environ = {k: v for k, v in good.items() if k != name}
+            if value is not None:
+                environ[name] = value
+            ran = run_alone(shop, function, environ)
+            lines = [line for line in ran.splitlines() if name in line]
+            expect(len(lines) == 1, f"{function} without a good {name} says {ran!r}")
+            cases += 1
+    print(f"{cases} bad configurations end the init with one line that names the variable")
+
+
+def run_alone(shop, function, environ):
+    import subprocess
+
+    # No emulator: the function must end before it asks for an event. Nothing listens at this port.
+    ran = subprocess.run(
+        [shop.binary(function)],
+        env={
+            **environ,
+            "AWS_LAMBDA_FUNCTION_NAME": function,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "AWS_LAMBDA_FUNCTION_VERSION": "1",
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{free_port()}",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    expect(ran.returncode not in (0, 101), f"{function} ended with {ran.returncode}: {ran.stdout}")
+    return ran.stdout
+
+
+def measure(shop, function, environ):
+    """The init times of several starts, and the memory at rest after an event."""
+    inits = []
+    for _ in range(STARTS):
+        emulated = Emulated(shop, function, environ)
+        emulated.invoke({})
+        inits.append(emulated.init_ms())
+        memory = emulated.memory()
+        emulated.stop()
+    return statistics.median(inits), memory
+
+
+def table(shop, local):
+    base, base_memory = measure(shop, EMPTY, {})
+    print(f"\n{'function':14} {'init ms':>8} {'of empty':>9} {'memory MB':>10} {'zipped MB':>10}")
+    print(f"{'(empty)':14} {base:8.1f} {1:9.2f} {base_memory / MB:10.1f}")
+    slow = []
+    for function in FUNCTIONS:
+        init, memory = measure(shop, function, environment(shop, function, local))
+        size = (shop.binary(function).parent / "function.zip").stat().st_size
+        print(
+            f"{function:14} {init:8.1f} {init / base:9.2f} {memory / MB:10.1f} {size / MB:10.2f}",
+            flush=True,
+        )
+        if init > INIT_RATIO_MAX * base:
+            slow.append(function)
+        expect(memory <= MEMORY_MAX, f"{function} holds {memory / MB:.1f} MB at rest")
+    expect(not slow, f"init takes more than {INIT_RATIO_MAX} times that of an empty function: {slow}")

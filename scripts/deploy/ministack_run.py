@@ -1,0 +1,230 @@
+"""The real template with the real binaries on ministack, and the main job there.
+
+docs/DEPLOYING.md lists what ministack cannot show. It makes no routes of the HTTP API, so requests
+reach the functions by invoking them with API Gateway's events.
+"""
+
+import base64
+import datetime
+import json
+import os
+import time
+
+import boto3
+from botocore.config import Config
+
+from .template import parsed
+from .tools import FUNCTIONS, Receiver, answers, check_signatures, event, expect, free_port, wait_for
+
+BUCKET, STACK, SECRET = "packages", "webhooks-verify", "webhooks/verify/secrets-keys"
+USER = "user-1"
+
+
+class Cloud:
+    """ministack, and clients of it."""
+
+    def __init__(self, shop):
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = shop.start(
+            *(shop.bin / "python", "-m", "ministack"),
+            log="ministack.log",
+            env={
+                "BIND_HOST": "127.0.0.1",
+                "GATEWAY_PORT": str(port),
+                "AWS_ENDPOINT_URL": self.url,
+                "IOT_MTLS_ENABLED": "0",
+            },
+        )
+        wait_for("ministack", lambda: answers(f"{self.url}/_ministack/health"), 60, self.process)
+
+    def client(self, service):
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(retries={"max_attempts": 1}, read_timeout=120),
+        )
+
+
+def check(shop):
+    cloud = Cloud(shop)
+    deploy(shop, cloud)
+    receiver = Receiver()
+    resources = physical(cloud)
+    webhook = subscribe(shop, cloud, resources, receiver)
+    publish_and_receive(cloud, resources, receiver, webhook)
+    retry_by_visibility(shop, cloud, resources, receiver, webhook)
+    schedules(shop, cloud, resources)
+    bad_event(cloud, resources)
+    shop.stop(cloud.process)
+
+
+def packaged(shop, cloud):
+    """The template with the packages of this machine, as `sam package` would leave it."""
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    for function in FUNCTIONS:
+        s3.upload_file(str(shop.binary(function).parent / "function.zip"), BUCKET, f"{function}.zip")
+    template = parsed(shop)
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            function = resource["Properties"]["CodeUri"].removeprefix("functions/")
+            resource["Properties"]["CodeUri"] = f"s3://{BUCKET}/{function}.zip"
+            resource.pop("Metadata", None)
+    return json.dumps(template, default=str)
+
+
+def deploy(shop, cloud):
+    key = base64.b64encode(os.urandom(32)).decode()
+    cloud.client("secretsmanager").create_secret(Name=SECRET, SecretString=f"k1:{key}")
+    parameters = {
+        "Stage": "dev",
+        "JwtIssuer": "https://issuer.example.com/",
+        "JwtAudience": "webhooks",
+        "SecretsKeysName": SECRET,
+        "Architecture": shop.machine,
+        # The receiver is on this machine, where deployed functions may not send to.
+        "TargetPolicy": "development",
+        "AlarmTopicArn": "arn:aws:sns:us-east-1:000000000000:alarms",
+    }
+    cloudformation = cloud.client("cloudformation")
+    cloudformation.create_stack(
+        StackName=STACK,
+        TemplateBody=packaged(shop, cloud),
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    )
+
+    def state():
+        stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
+        return stack if not stack["StackStatus"].endswith("_IN_PROGRESS") else None
+
+    stack = wait_for("the stack", state, 180, cloud.process)
+    status = stack["StackStatus"]
+    if status != "CREATE_COMPLETE":
+        events = cloudformation.describe_stack_events(StackName=STACK)["StackEvents"]
+        reasons = [e.get("ResourceStatusReason") for e in events if "FAILED" in e["ResourceStatus"]]
+        expect(False, f"the stack is {status}: {reasons}")
+    print(f"the stack is deployed: {status}")
+
+
+def physical(cloud):
+    found = cloud.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+    return {r["LogicalResourceId"]: r["PhysicalResourceId"] for r in found}
+
+
+def invoke(cloud, resources, resource, payload):
+    answer = cloud.client("lambda").invoke(
+        FunctionName=resources[resource], Payload=json.dumps(payload).encode()
+    )
+    text = answer["Payload"].read().decode()
+    expect("FunctionError" not in answer, f"{resource}: {text}")
+    return json.loads(text)
+
+
+def call(shop, cloud, resources, resource, function, name, webhook):
+    answer = invoke(cloud, resources, resource, event(shop, function, name, webhook["id"]))
+    expect(answer["statusCode"] == 200, f"{function}/{name}: {answer}")
+    return json.loads(answer["body"])
+
+
+def subscribe(shop, cloud, resources, receiver):
+    creation = event(shop, "subscriptions", "create")
+    creation["body"] = json.dumps({"url": receiver.url, "event_types": ["email.received"]})
+    created = invoke(cloud, resources, "SubscriptionsFunction", creation)
+    expect(created["statusCode"] == 201, f"create: {created}")
+    print("a webhook is created")
+    return json.loads(created["body"])
+
+
+def publish(cloud, resources, body):
+    cloud.client("sqs").send_message(
+        QueueUrl=resources["EventsQueue"], MessageBody=json.dumps(body)
+    )
+
+
+def email(number):
+    return {"event_type": "email.received", "user_id": USER, "data": {"n": number}, "event_id": f"e{number}"}
+
+
+def publish_and_receive(cloud, resources, receiver, webhook):
+    began = time.monotonic()
+    publish(cloud, resources, email(1))
+    wait_for("the delivery", lambda: receiver.requests, 60, cloud.process)
+    _, headers, body = receiver.requests[0]
+    check_signatures(headers, body, webhook["secret"])
+    took = time.monotonic() - began
+    print(f"an event through SQS became a signed POST after {took:.1f} s")
+
+
+def retry_by_visibility(shop, cloud, resources, receiver, webhook):
+    receiver.requests.clear()
+    receiver.script = [500]
+    publish(cloud, resources, email(2))
+    wait_for("the retry", lambda: len(receiver.requests) == 2, 60, cloud.process)
+    (first, one, _), (second, two, _) = receiver.requests
+    waited = second - first
+    expect(waited >= 2, f"the retry came after {waited:.1f} s")
+    ids = [{k.lower(): v for k, v in headers.items()}["webhook-id"] for headers in (one, two)]
+    expect(ids[0] == ids[1], "the retry has another webhook-id")
+    print(f"an attempt that failed was made again after {waited:.1f} s, by visibility timeout")
+
+    def both():
+        page = call(shop, cloud, resources, "DeliveriesFunction", "deliveries", "list", webhook)
+        states = [(d["status"], d["attempt_count"]) for d in page["items"]]
+        return states == [("success", 2), ("success", 1)]
+
+    wait_for("the history", both, 20, cloud.process)
+    print("the history shows both deliveries")
+
+
+def schedules(shop, cloud, resources):
+    """Has both schedules fire now, by moving them to a moment close by."""
+    scheduler, lambdas = cloud.client("scheduler"), cloud.client("lambda")
+    known = {s["Name"]: s for s in scheduler.list_schedules()["Schedules"]}
+    expect(len(known) == 2, f"there are schedules {sorted(known)}")
+    for resource, told in [("RetryFunction", "retries sent"), ("CleanupFunction", "cleaned up")]:
+        arn = lambdas.get_function(FunctionName=resources[resource])["Configuration"]["FunctionArn"]
+        mine = [
+            scheduler.get_schedule(Name=name)
+            for name in known
+            if scheduler.get_schedule(Name=name)["Target"]["Arn"] == arn
+        ]
+        expect(len(mine) == 1, f"{resource} has {len(mine)} schedules")
+        before = count_logged(cloud, resources[resource], told)
+        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+        kept = {k: mine[0][k] for k in ("Name", "FlexibleTimeWindow", "Target")}
+        scheduler.update_schedule(**kept, ScheduleExpression=f"at({soon:%Y-%m-%dT%H:%M:%S})")
+        wait_for(
+            f"the schedule of {resource}",
+            lambda: count_logged(cloud, resources[resource], told) > before,
+            90,
+            cloud.process,
+        )
+        print(f"the schedule {mine[0]['ScheduleExpression']} runs {resource}")
+
+
+def count_logged(cloud, function, text):
+    logs = cloud.client("logs")
+    try:
+        found = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
+    except logs.exceptions.ResourceNotFoundException:
+        return 0
+    return sum(text in line["message"] for line in found)
+
+
+def bad_event(cloud, resources):
+    publish(cloud, resources, {"event_type": "no.such.type", "user_id": USER, "data": {}})
+
+    def letter():
+        got = cloud.client("sqs").receive_message(
+            QueueUrl=resources["EventsDlq"], MessageAttributeNames=["All"], WaitTimeSeconds=1
+        )
+        return got.get("Messages")
+
+    found = wait_for("the dead letter", letter, 60, cloud.process)[0]
+    reason = found["MessageAttributes"]["reason"]["StringValue"]
+    print(f"an event of no known type is in the dead-letter queue: {reason}")

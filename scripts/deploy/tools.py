@@ -1,0 +1,226 @@
+"""What all steps share: running tools, starting and stopping processes, waiting, HTTP."""
+
+import hashlib
+import hmac
+import base64
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+FUNCTIONS = [
+    "event-types",
+    "subscriptions",
+    "test-webhook",
+    "deliveries",
+    "dispatch",
+    "deliver",
+    "retry",
+    "cleanup",
+]
+# The ids in the files of events/, for which real ones are put in.
+SAMPLE_WEBHOOK = "wh_01KG9Z6QK00000000000000001"
+SAMPLE_DELIVERY = "dlv_01KG9Z6QK00000000000000002"
+SAMPLE_MILLIS = "1769851800000"
+SAMPLE_TIME = "2026-01-31T09:30:00.000Z"
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Failed(Exception):
+    """Something is not as it must be."""
+
+
+def expect(condition, message):
+    if not condition:
+        raise Failed(message)
+
+
+class Workshop:
+    """Where things lie, and the processes that were started."""
+
+    def __init__(self, root, work, target, arm64):
+        self.root, self.work, self.target, self.arm64 = root, work, target, arm64
+        self.bin = Path(sys.prefix) / "bin"
+        machine = platform.machine()
+        self.machine = {"aarch64": "arm64", "arm64": "arm64"}.get(machine, "x86_64")
+        self.processes = []
+        self.env = {
+            **os.environ,
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+            "CARGO_TARGET_DIR": str(target),
+            "SAM_CLI_TELEMETRY": "0",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+        }
+
+    def __enter__(self):
+        # So that a stop from outside stops what was started here, too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            self.stop(process)
+
+    def run(self, *command, **options):
+        """Runs a tool to its end and gives back its output; its failure is ours."""
+        ran = subprocess.run(
+            [str(part) for part in command],
+            cwd=self.root,
+            env={**self.env, **options.get("env", {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        expect(ran.returncode == 0, f"{' '.join(map(str, command))}\n{ran.stdout}")
+        return ran.stdout
+
+    def start(self, *command, log, env, clean_env=False):
+        """Starts a process in a group of its own; its output goes to a file."""
+        with open(self.work / log, "wb") as out:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=self.work,
+                env=env if clean_env else {**self.env, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def stop(self, process):
+        """Ends a process and what it started."""
+        for number, patience in [(signal.SIGTERM, 10), (signal.SIGKILL, 10)]:
+            try:
+                # Its group, not itself: the emulator's function outlives the emulator otherwise.
+                os.killpg(process.pid, number)
+                process.wait(patience)
+            except (ProcessLookupError, PermissionError):
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        if process in self.processes:
+            self.processes.remove(process)
+
+    def binary(self, function):
+        """The bootstrap of a function for this machine."""
+        return self.work / "build" / self.machine / function / "bootstrap"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(what, check, seconds=30, process=None):
+    """Waits until `check` gives something, and gives that back."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        expect(process is None or process.poll() is None, f"{what}: its process has ended")
+        found = check()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise Failed(f"{what}: waited {seconds} s for nothing")
+
+
+def http(method, url, body=None, headers=None, timeout=30):
+    """One request; gives back the status and the body, whatever the status."""
+    data = body.encode() if isinstance(body, str) else body
+    request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def answers(url):
+    try:
+        return http("GET", url, timeout=2)[0] == 200
+    except OSError:
+        return False
+
+
+def ulid_time(millis):
+    """The ten characters with which an id of this moment begins."""
+    text = ""
+    for _ in range(10):
+        text = CROCKFORD[millis % 32] + text
+        millis //= 32
+    return text
+
+
+def event(shop, function, name, webhook=SAMPLE_WEBHOOK, millis=None):
+    """A file of events/ about this webhook and moment."""
+    text = (shop.root / "events" / function / f"{name}.json").read_text()
+    millis = millis or int(time.time() * 1000)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millis / 1000)) + ".000Z"
+    delivery = f"dlv_{ulid_time(millis)}{SAMPLE_DELIVERY[-16:]}"
+    for sample, real in [
+        (SAMPLE_WEBHOOK, webhook),
+        (SAMPLE_DELIVERY, delivery),
+        (SAMPLE_MILLIS, str(millis)),
+        (SAMPLE_TIME, moment),
+    ]:
+        text = text.replace(sample, real)
+    return json.loads(text)
+
+
+class Receiver:
+    """An endpoint for webhooks that keeps what it gets. It answers as `script` says, then 200."""
+
+    def __init__(self):
+        self.requests, self.script = [], []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                receiver.requests.append((time.time(), dict(self.headers.items()), body))
+                self.send_response(receiver.script.pop(0) if receiver.script else 200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def check_signatures(headers, body, secret):
+    """Both signatures of a webhook, by the recipes of docs/WEBHOOKS.md."""
+    headers = {name.lower(): value for name, value in headers.items()}
+    own = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    expect(headers["x-webhook-signature"] == f"sha256={own}", "X-Webhook-Signature is wrong")
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    standard = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    expect(f"v1,{standard}" in headers["webhook-signature"].split(), "webhook-signature is wrong")
+
+
+def local_system(shop):
+    """`cargo dev` on free ports; gives back what it says of itself at /_local/ready."""
+    shop.run("cargo", "build", "--bin", "dev", "--locked")
+    ports = {name: free_port() for name in ["api", "sqs", "dynamodb", "receiver"]}
+    flags = [part for name in ports for part in (f"--{name}-addr", f"127.0.0.1:{ports[name]}")]
+    process = shop.start(shop.target / "debug/dev", *flags, log="dev.log", env={})
+    url = f"http://127.0.0.1:{ports['api']}/_local/ready"
+    wait_for("cargo dev", lambda: answers(url), 60, process)
+    return process, json.loads(http("GET", url)[1])

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Ten checks of a deployment: URL, token and events queue in, ten answers out.
+
+    python3 scripts/smoke_test.py --url https://… --token TOKEN --user USER --queue-url https://sqs…
+
+It needs nothing but Python, and the AWS CLI or boto3 to send to the queue. The webhook it makes points at a host
+that does not exist (RFC 2606), and is deleted at the end. The token's `sub` must be USER.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+TARGET = "https://webhooks-smoke-test.invalid/hook"
+
+
+class Api:
+    def __init__(self, url, token):
+        self.url, self.token = url.rstrip("/"), token
+
+    def call(self, method, path, body=None, token=None):
+        headers = {"content-type": "application/json"}
+        token = self.token if token is None else token
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=35) as answer:
+                text, status = answer.read().decode(), answer.status
+        except urllib.error.HTTPError as error:
+            text, status = error.read().decode(), error.code
+        return status, json.loads(text) if text else None
+
+
+def send(queue_url, body, endpoint_url):
+    """Sends a message with the AWS SDK for Python where there is one, else with the AWS CLI."""
+    try:
+        import boto3
+    except ImportError:
+        command = ["aws", "sqs", "send-message", "--queue-url", queue_url, "--message-body", body]
+        command += ["--endpoint-url", endpoint_url] if endpoint_url else []
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    else:
+        client = boto3.client("sqs", endpoint_url=endpoint_url)
+        client.send_message(QueueUrl=queue_url, MessageBody=body)
+
+
+class Smoke:
+    def __init__(self, api, user, queue_url, endpoint_url):
+        self.api, self.user, self.queue_url, self.endpoint_url = api, user, queue_url, endpoint_url
+        self.webhook, self.event_id = None, f"smoke-{uuid.uuid4()}"
+
+    def checks(self):
+        return [
+            ("a request without a token is refused", self.no_token),
+            ("a request with a bad token is refused", self.bad_token),
+            ("the catalogue has 17 event types", self.catalogue),
+            ("a bad webhook is refused, and says why", self.bad_webhook),
+            ("a webhook is created, with a secret", self.create),
+            ("it is in the list and shows no secret", self.listed),
+            ("a test is attempted and recorded", self.test),
+            ("an event on the queue becomes a delivery", self.deliver),
+            ("somebody else's webhook is not there", self.foreign),
+            ("the webhook is deleted", self.delete),
+        ]
+
+    def no_token(self):
+        return self.api.call("GET", "/api/webhooks", token="")[0] == 401
+
+    def bad_token(self):
+        return self.api.call("GET", "/api/webhooks", token="no.such.token")[0] in (401, 403)
+
+    def catalogue(self):
+        status, body = self.api.call("GET", "/api/webhooks/event-types")
+        return status == 200 and body["total"] == 17
+
+    def bad_webhook(self):
+        status, body = self.api.call("POST", "/api/webhooks", {"url": "ftp://x", "event_types": []})
+        return status == 422 and len(body["errors"]) == 2
+
+    def create(self):
+        wish = {"url": TARGET, "event_types": ["email.received"], "retry_count": 0, "timeout_seconds": 5}
+        status, self.webhook = self.api.call("POST", "/api/webhooks", wish)
+        return status == 201 and self.webhook["secret"].startswith("whsec_")
+
+    def path(self, rest=""):
+        return f"/api/webhooks/{self.webhook['id']}{rest}"
+
+    def listed(self):
+        status, body = self.api.call("GET", "/api/webhooks?limit=100")
+        mine = [webhook for webhook in body["items"] if webhook["id"] == self.webhook["id"]]
+        return status == 200 and len(mine) == 1 and "secret" not in mine[0]
+
+    def test(self):
+        status, body = self.api.call("POST", self.path("/test"))
+        # The host does not exist, so the attempt fails; that it was made is what counts.
+        return status == 200 and body["success"] is False and bool(body["delivery_id"])
+
+    def deliver(self):
+        event = {
+            "event_type": "email.received",
+            "user_id": self.user,
+            "event_id": self.event_id,
+            "data": {"smoke": True},
+        }
+        send(self.queue_url, json.dumps(event), self.endpoint_url)
+        for _ in range(60):
+            _, body = self.api.call("GET", self.path("/deliveries"))
+            found = [d for d in body["items"] if d["event_id"] == self.event_id]
+            if found and found[0]["status"] == "failed":
+                return True
+            time.sleep(1)
+        return False
+
+    def foreign(self):
+        return self.api.call("GET", "/api/webhooks/wh_01KG9Z6QK00000000000000001")[0] == 404
+
+    def delete(self):
+        status, _ = self.api.call("DELETE", self.path())
+        return status == 204 and self.api.call("GET", self.path())[0] == 404
+
+
+def run(smoke):
+    """Makes all checks; gives back how many failed."""
+    failed = 0
+    for number, (what, check) in enumerate(smoke.checks(), 1):
+        try:
+            good = check()
+        except Exception as error:  # A check that cannot be made has failed; the next ones go on.
+            good, what = False, f"{what} ({error!r})"
+        failed += not good
+        print(f"{'ok  ' if good else 'FAIL'} {number:2} {what}", flush=True)
+    print(f"{10 - failed} of 10 good", flush=True)
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--url", required=True, help="output ApiUrl")
+    parser.add_argument("--token", required=True, help="a bearer token")
+    parser.add_argument("--user", required=True, help="the token's sub")
+    parser.add_argument("--queue-url", required=True, help="output EventsQueueUrl")
+    parser.add_argument("--endpoint-url", help="another SQS than AWS's, such as that of cargo dev")
+    options = parser.parse_args()
+    smoke = Smoke(Api(options.url, options.token), options.user, options.queue_url, options.endpoint_url)
+    return 1 if run(smoke) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
