@@ -29,8 +29,8 @@ pub enum Break {
     LoseEntry,
     /// The entries that the queue did not take are not sent again.
     IgnoreRefused,
-    /// Received messages are hidden for a second only.
-    ShortVisibility,
+    /// Received messages are not hidden while they are handled.
+    NoVisibility,
     /// Messages are given up after two receives.
     EarlyDeadLetter,
     /// Each attempt has a `webhook-id` of its own.
@@ -41,8 +41,8 @@ pub enum Break {
     ReadDeleted,
     /// A paused subscription is read as active.
     ReadPaused,
-    /// Dispatch finds the subscriptions of everybody.
-    ReadEverybody,
+    /// The owner is not part of a subscription's key.
+    ForgetOwner,
     /// The state of the circuit breaker is never read.
     ForgetBreaker,
     /// Dispatch reads with eventual consistency.
@@ -77,13 +77,13 @@ impl Break {
         Self::SwallowHide,
         Self::LoseEntry,
         Self::IgnoreRefused,
-        Self::ShortVisibility,
+        Self::NoVisibility,
         Self::EarlyDeadLetter,
         Self::NewIdPerAttempt,
         Self::NewBodyPerAttempt,
         Self::ReadDeleted,
         Self::ReadPaused,
-        Self::ReadEverybody,
+        Self::ForgetOwner,
         Self::ForgetBreaker,
         Self::StaleDispatch,
         Self::CountTwice,

@@ -1,21 +1,21 @@
 //! A deterministic simulator: the real handlers over memory ports, in virtual time, from one seed.
 //!
-//! * A **seed** stands for a world ([`plan`]): its users and webhooks, what is published and changed
+//! * A **seed** stands for a world (`plan`): its users and webhooks, what is published and changed
 //!   when, what fails how often, and how every receiver behaves.
 //! * A **turn** ([`run()`]) is whatever comes next: an alarm rings, a batch is received, a schedule
 //!   fires, somebody outside acts. The clock jumps from turn to turn, so that days take milliseconds;
-//!   of several turns at the same moment the seed picks one ([`executor`]).
-//! * A **request** of a handler to a table, a queue or a receiver ([`ports`]) takes virtual time, in
+//!   of several turns at the same moment the seed picks one (`executor`).
+//! * A **request** of a handler to a table, a queue or a receiver (`ports`) takes virtual time, in
 //!   which others go on. It may fail before it is carried out, be carried out twice, or lose its
 //!   answer; the function may die before and after it, which drops its future where it stands. An
 //!   eventually consistent read may miss the writes of the last second.
 //! * The **queue** hands messages out twice, again and in any order, hides them, counts receives and
-//!   gives them up ([`queue`]). What stands for Lambda makes batches of them and deletes what the
-//!   handler did not report ([`functions`]).
+//!   gives them up (`queue`). What stands for Lambda makes batches of them and deletes what the
+//!   handler did not report (`functions`).
 //! * After a while the faults end, and the world must come to rest: queues and due index empty. The
 //!   schedule goes on, but runs of the retry function that would find nothing are left out.
 //!
-//! The **checker** ([`model`], [`verdict`]) sees what the outside sees: every POST, every answer to a
+//! The **checker** (`model`, `verdict`) sees what the outside sees: every POST, every answer to a
 //! user, every version of every row. It judges after every step and at the end:
 //!
 //! | rule | when |

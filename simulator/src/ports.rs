@@ -165,6 +165,9 @@ impl Subscriptions for Ports {
                     lock(&self.world.model).subscription_at(user_id, id, moment)
                 }
             };
+            if self.is(Break::ForgetOwner) {
+                found = self.world.subscriptions.snapshot().into_iter().find(|s| s.id == *id);
+            }
             if self.invocation.function == Function::Deliver {
                 if self.is(Break::ReadDeleted) && found.is_none() {
                     found = lock(&self.world.model).last_subscription(user_id, id);
@@ -195,7 +198,7 @@ impl Subscriptions for Ports {
 
     async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
         self.request("subscriptions.all_of", || {
-            if self.is(Break::ReadEverybody) {
+            if self.is(Break::ForgetOwner) {
                 return Ok(self.world.subscriptions.snapshot());
             }
             if self.is(Break::StaleDispatch) {
@@ -544,7 +547,8 @@ impl Sender for Ports {
         world.arrive(invocation, WHAT).await;
         if self.is(Break::NewIdPerAttempt) {
             for (_, value) in request.headers.iter_mut().filter(|(name, _)| *name == "webhook-id") {
-                value.push_str(&world.random.below(1_000).to_string());
+                value.pop();
+                value.push_str(&world.random.below(10).to_string());
             }
         }
         if self.is(Break::NewBodyPerAttempt) {

@@ -109,9 +109,9 @@ impl World {
         let random = SeededRandom::new(seed);
         let plan = Plan::draw(seed, &random);
         let clock = ManualClock::at(plan.start);
-        let short = broken == Some(Break::ShortVisibility);
+        let short = broken == Some(Break::NoVisibility);
         let early = broken == Some(Break::EarlyDeadLetter);
-        let visibility = |seconds| if short { 1 } else { seconds };
+        let visibility = |seconds| if short { 0 } else { seconds };
         let receives = |most| if early { 2 } else { most };
         Arc::new(Self {
             broken,
