@@ -5,13 +5,12 @@
 //! library. Whatever does not happen is an error that says what.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use webhooks_aws::clients;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::ids::UserId;
-use webhooks_core::time::Timestamp;
 use webhooks_publisher::{Event, Publisher};
 
 use crate::queues::EVENTS;
@@ -43,7 +42,7 @@ pub async fn run() -> Outcome<()> {
     let system = system::start(options).await.map_err(|error| error.to_string())?;
     let user: UserId = USER.parse().map_err(|_| "the user's name is no id".to_owned())?;
     let token = token::issue(&user, clock.now()).map_err(|error| error.to_string())?;
-    let played = Demo { system: &system, token }.play(clock.now()).await;
+    let played = Demo { system: &system, token }.play().await;
     system.stop().await;
     played
 }
@@ -54,7 +53,8 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    async fn play(&self, began: Timestamp) -> Outcome<()> {
+    async fn play(&self) -> Outcome<()> {
+        let began = Instant::now();
         let types: Vec<&str> = EventType::all().map(EventType::name).collect();
         let receiver = Addresses::url(self.system.addresses().receiver);
         say("\n1. Two webhooks: one wants every event type, one has an endpoint that fails twice");
@@ -80,8 +80,10 @@ impl Demo<'_> {
         say(format!("   delivered with attempt {attempts}"));
 
         self.check_signatures(types.len() + 3)?;
-        let took = began.until(webhooks_core::ports::Clock::now(&webhooks_aws::SystemClock));
-        say(format!("\nEverything happened as it should, in {:.1} s.", took.as_secs_f64()));
+        say(format!(
+            "\nEverything happened as it should, in {:.1} s.",
+            began.elapsed().as_secs_f64()
+        ));
         Ok(())
     }
 

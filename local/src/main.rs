@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
     let outcome = match cli.command {
         None => serve(&cli.serve).await,
         Some(Command::Token { user }) => print_token(&user),
-        Some(Command::Demo) => logs("error").and(demo::run().await.map_err(Into::into)),
+        Some(Command::Demo) => demonstrate().await,
         Some(Command::Stats { api_addr, json }) => stats(reachable(api_addr), json).await,
     };
     match outcome {
@@ -35,6 +35,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn demonstrate() -> Outcome {
+    logs("error")?;
+    Ok(demo::run().await?)
 }
 
 async fn serve(flags: &Serve) -> Outcome {

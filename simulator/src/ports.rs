@@ -155,6 +155,7 @@ impl Subscriptions for Ports {
         id: &SubscriptionId,
         consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError> {
+        let deliver = self.invocation.function == Function::Deliver;
         self.request("subscriptions.get", || {
             let mut found = match consistency {
                 Consistency::Strong => {
@@ -165,17 +166,17 @@ impl Subscriptions for Ports {
                     lock(&self.world.model).subscription_at(user_id, id, moment)
                 }
             };
-            if self.is(Break::ForgetOwner) {
-                found = self.world.subscriptions.snapshot().into_iter().find(|s| s.id == *id);
-            }
-            if self.invocation.function == Function::Deliver {
+            if deliver {
+                if self.is(Break::ForgetOwner) {
+                    found = self.world.subscriptions.snapshot().into_iter().find(|s| s.id == *id);
+                }
                 if self.is(Break::ReadDeleted) && found.is_none() {
                     found = lock(&self.world.model).last_subscription(user_id, id);
                 }
                 if let Some(found) = &mut found {
                     found.is_active |= self.is(Break::ReadPaused);
                     if self.is(Break::ForgetBreaker) {
-                        found.health = Health::default();
+                        found.health.open_until = None;
                     }
                 }
             }

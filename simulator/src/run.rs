@@ -16,7 +16,7 @@ use crate::{functions, verdict};
 /// How long a world may take to come to rest: the breaker's five days, and as much again.
 const DAYS_MAX: u64 = 12;
 /// How many requests a world may make.
-const STEPS_MAX: u64 = 300_000;
+const STEPS_MAX: u64 = 20_000;
 /// Batches in the hands of dispatch at once.
 const DISPATCHES: usize = 2;
 /// How often the retry function runs, in milliseconds.

@@ -3,7 +3,7 @@
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::attempt;
 use webhooks_core::breaker::{Gate, PROBE_SECONDS, park_until};
-use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status};
+use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, TIMEOUT_SECONDS_MAX};
 use webhooks_core::outbound::Outcome;
@@ -26,7 +26,7 @@ const LOST_AFTER_SECONDS: u64 = 900;
 
 /// A delivery is parked at least this long, in seconds: longer than from one run of the retry
 /// function to the next. What falls due before it has met the row, it takes for sent already.
-const PARK_MIN_SECONDS: u64 = 360;
+pub(crate) const PARK_MIN_SECONDS: u64 = 360;
 
 /// What becomes of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,12 @@ impl Deliver {
                 let subscription = subscription?;
                 if subscription.is_none() && is_new(&delivery) {
                     // Nothing was ever sent, and nobody is left to look at a record of it.
+                    let dropped = (new.trigger == Trigger::Event).then_some(1);
+                    tracing::info!(
+                        metric.deliveries_dropped = dropped,
+                        delivery_id = %new.delivery_id,
+                        "the webhook is gone"
+                    );
                     return Ok(None);
                 }
                 Ok(Some((delivery, subscription)))
@@ -236,8 +242,9 @@ impl Deliver {
             }
             Next::RetryAt(at) => wait(&mut delivery, at, now),
         };
-        log(&delivery, &outcome);
-        if self.deliveries.put(&delivery, expect).await? == Written::Conflict {
+        let written = self.deliveries.put(&delivery, expect).await;
+        log(&delivery, &outcome, began, &Measured::new(&delivery, expect, then, &written));
+        if written? == Written::Conflict {
             return self.overtaken(&delivery, now).await;
         }
         let verdict = match next {
@@ -296,7 +303,9 @@ impl Deliver {
         expect: Expect,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
-        if self.deliveries.put(&delivery, expect).await? == Written::Conflict {
+        let written = self.deliveries.put(&delivery, expect).await;
+        log_unsent(&delivery, &Measured::new(&delivery, expect, Then::Acknowledge, &written));
+        if written? == Written::Conflict {
             return self.overtaken(&delivery, now).await;
         }
         let effect = Effect::new(&delivery, expect, now);
@@ -347,13 +356,51 @@ fn not_yet(now: Timestamp, at: Timestamp) -> Then {
     }
 }
 
+/// What the write of a record adds to the metrics; nothing when it was not written.
+#[derive(Default)]
+struct Measured {
+    begun: Option<u64>,
+    succeeded: Option<u64>,
+    failed: Option<u64>,
+    parked: Option<u64>,
+}
+
+impl Measured {
+    fn new(
+        delivery: &Delivery,
+        expect: Expect,
+        then: Then,
+        written: &Result<Written, StoreError>,
+    ) -> Self {
+        if !matches!(written, Ok(Written::Yes)) {
+            return Self::default();
+        }
+        let is_event = delivery.trigger == Trigger::Event;
+        let one_if = |condition: bool| condition.then_some(1);
+        Self {
+            begun: one_if(is_event && expect == Expect::Absent),
+            succeeded: one_if(delivery.status == Status::Success),
+            failed: one_if(delivery.status == Status::Failed),
+            parked: one_if(delivery.status == Status::Retrying && then == Then::Acknowledge),
+        }
+    }
+}
+
 /// One line for each attempt, without body, secret or address.
-fn log(delivery: &Delivery, outcome: &Outcome) {
+fn log(delivery: &Delivery, outcome: &Outcome, began: Timestamp, measured: &Measured) {
     let (status, failure) = match outcome {
         Outcome::Response { status, .. } => (Some(*status), None),
         Outcome::NoResponse { failure, .. } => (None, Some(failure.as_str())),
     };
+    let is_first = delivery.attempt_count() == 1 && delivery.trigger == Trigger::Event;
+    let latency = delivery.created_at().until(began).as_millis();
     tracing::info!(
+        metric.attempts = 1,
+        metric.deliveries_begun = measured.begun,
+        metric.deliveries_succeeded = measured.succeeded,
+        metric.deliveries_failed = measured.failed,
+        metric.retries_parked = measured.parked,
+        metric.first_attempt_latency_ms = is_first.then(|| u64::try_from(latency).ok()).flatten(),
         delivery_id = %delivery.id,
         subscription_id = %delivery.subscription_id,
         event_type = %delivery.event_type,
@@ -363,5 +410,19 @@ fn log(delivery: &Delivery, outcome: &Outcome) {
         duration_ms = delivery.attempts.last().map(|attempt| attempt.duration_ms),
         delivery_status = %delivery.status,
         "attempt"
+    );
+}
+
+/// One line for each delivery that was put off or ended without an attempt.
+fn log_unsent(delivery: &Delivery, measured: &Measured) {
+    tracing::info!(
+        metric.deliveries_begun = measured.begun,
+        metric.deliveries_failed = measured.failed,
+        metric.retries_parked = measured.parked,
+        delivery_id = %delivery.id,
+        subscription_id = %delivery.subscription_id,
+        event_type = %delivery.event_type,
+        delivery_status = %delivery.status,
+        "no attempt"
     );
 }

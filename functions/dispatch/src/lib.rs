@@ -64,6 +64,15 @@ impl Dispatch {
             }
         }
         failed.extend(self.send(wanted.into_values().collect()).await);
+        let is_accepted = |(index, event): &(usize, &Result<Option<Event>, ComesBack>)| {
+            matches!(event, Ok(Some(_))) && !failed.contains(index)
+        };
+        let accepted = parsed.iter().enumerate().filter(is_accepted).count();
+        tracing::info!(
+            metric.events_accepted = accepted,
+            come_back = failed.len(),
+            "events dispatched"
+        );
         response(&batch, &failed)
     }
 
@@ -98,6 +107,7 @@ impl Dispatch {
             return Err(ComesBack);
         }
         tracing::warn!(
+            metric.events_rejected = 1,
             message_id,
             reason = letter.reason,
             detail = letter.detail,
@@ -128,6 +138,7 @@ impl Dispatch {
             })
             .unzip();
         let refused = send_all(self.queue.as_ref(), &tasks).await;
+        tracing::info!(metric.deliveries_requested = tasks.len() - refused.len(), "tasks sent");
         if !refused.is_empty() {
             tracing::error!(tasks = tasks.len(), refused = refused.len(), "tasks were not taken");
         }

@@ -72,9 +72,9 @@ impl Retry {
             all.refused += report.refused;
         }
         tracing::info!(
-            sent = all.sent,
-            sent_again = all.sent_again,
-            refused = all.refused,
+            metric.retries_sent = all.sent,
+            metric.retries_sent_again = all.sent_again,
+            metric.retries_refused = all.refused,
             "retries sent"
         );
         Ok(all)
