@@ -23,6 +23,10 @@ pub struct Queue {
     pub max_receives: u32,
     /// How long the function that reads it may take.
     pub function_timeout: Duration,
+    /// Messages in one batch.
+    pub batch_size: i32,
+    /// Batches in the function's hands at once.
+    pub concurrency: usize,
 }
 
 /// Where events are published.
@@ -32,6 +36,8 @@ pub const EVENTS: Queue = Queue {
     visibility_seconds: 180,
     max_receives: 10,
     function_timeout: Duration::from_secs(30),
+    batch_size: 10,
+    concurrency: 20,
 };
 
 /// Where deliveries wait for their next attempt. A wait is a receive, so that there are many.
@@ -41,6 +47,8 @@ pub const DELIVERIES: Queue = Queue {
     visibility_seconds: 540,
     max_receives: 50,
     function_timeout: Duration::from_secs(90),
+    batch_size: 10,
+    concurrency: 400,
 };
 
 /// Creates the queues; messages that they hold already stay. What the functions of a process that

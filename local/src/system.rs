@@ -40,12 +40,6 @@ pub const DELIVERIES_TABLE: &str = "webhook-deliveries";
 /// Seals the signing secrets in the local table. It is as well known as the key of the tokens and
 /// must never be deployed: `webhooks local development key!!` in base64.
 const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
-/// Messages in one batch, for both queues.
-const BATCH_SIZE: i32 = 10;
-/// Batches in the hands of one function at once. Many, because a batch that holds a hanging endpoint
-/// is not done before that endpoint's timeout. Lambda goes far higher; this is enough that a
-/// crowd of hanging endpoints does not fill it up.
-const CONCURRENCY: usize = 500;
 /// How long what has begun may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -384,8 +378,8 @@ fn source(queue: Queue, addresses: Addresses, sqs: &Sqs) -> Source {
     Source {
         url: addresses.queue_url(queue.name),
         arn: sqs.queue_arn(queue.name),
-        batch_size: BATCH_SIZE,
-        concurrency: CONCURRENCY,
+        batch_size: queue.batch_size,
+        concurrency: queue.concurrency,
         timeout: queue.function_timeout,
     }
 }

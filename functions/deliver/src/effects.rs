@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use webhooks_core::breaker::Health;
+use webhooks_core::breaker::{Failures, Health};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::{Consistency, Expect, StoreError, Written};
@@ -25,10 +25,7 @@ pub(crate) enum Verdict {
     /// It answered 2xx.
     Healthy,
     /// It did not.
-    Failing {
-        /// When the attempt began.
-        began: Timestamp,
-    },
+    Failing(Failures),
     /// It answered 410: it wants nothing more.
     Gone,
 }
@@ -77,8 +74,7 @@ struct Verdicts {
     subscription: Subscription,
     healthy: bool,
     gone: bool,
-    failures: u32,
-    began: Timestamp,
+    failures: Option<Failures>,
 }
 
 /// What a whole batch adds.
@@ -92,7 +88,7 @@ impl Effects {
     pub(crate) fn add(&mut self, effect: Option<Effect>) {
         let Some(effect) = effect else { return };
         if let Some((subscription, verdict)) = effect.verdict {
-            self.add_verdict(subscription, verdict, effect.now);
+            self.add_verdict(subscription, verdict);
         }
         // An attempt that changed no counter still moves the time of the last one.
         let key = (effect.subscription_id, effect.created_at.hour());
@@ -102,20 +98,19 @@ impl Effects {
         sum.expires_at = sum.expires_at.max(Some(effect.expires_at));
     }
 
-    fn add_verdict(&mut self, subscription: Subscription, verdict: Verdict, now: Timestamp) {
+    fn add_verdict(&mut self, subscription: Subscription, verdict: Verdict) {
         let verdicts = self.verdicts.entry(subscription.id.clone()).or_insert(Verdicts {
             subscription,
             healthy: false,
             gone: false,
-            failures: 0,
-            began: now,
+            failures: None,
         });
         match verdict {
             Verdict::Healthy => verdicts.healthy = true,
             Verdict::Gone => verdicts.gone = true,
-            Verdict::Failing { began } => {
-                verdicts.failures += 1;
-                verdicts.began = verdicts.began.min(began);
+            Verdict::Failing(more) => {
+                let before = verdicts.failures;
+                verdicts.failures = Some(before.map_or(more, |before| before.and(more)));
             }
         }
     }
@@ -142,42 +137,44 @@ impl Effects {
 }
 
 impl Verdicts {
+    /// Writes the new health in place of the one that was read. Where others wrote meanwhile, it is
+    /// read again: a failure is counted on top of theirs, unless they have opened the breaker.
     async fn write(self, deliver: &Deliver) -> Result<(), StoreError> {
         if self.gone {
             return self.disable(deliver, DisabledReason::EndpointGone).await;
         }
-        let now = deliver.clock.now();
-        let before = self.subscription.health;
-        let after = if self.healthy {
-            Health::default()
-        } else {
-            before.failed(self.failures, self.began, now)
-        };
-        if after.is_hopeless(now) {
-            return self.disable(deliver, DisabledReason::EndpointFailing).await;
-        }
-        if after == before {
-            return Ok(());
-        }
-        if after.open_until.is_some() && before.open_until.is_none() {
-            tracing::warn!(subscription_id = %self.subscription.id, "the circuit breaker opens");
-        }
-        self.replace_health(deliver, after).await
-    }
-
-    /// Writes the new health in place of the one that was read. Where others wrote meanwhile, their
-    /// count of failures is as good as ours; but a success always closes the breaker.
-    async fn replace_health(self, deliver: &Deliver, after: Health) -> Result<(), StoreError> {
-        let Subscription { user_id, id, health, .. } = self.subscription;
+        let Subscription { user_id, id, health, .. } = &self.subscription;
         let store = &deliver.subscriptions;
-        let written = store.set_health(&user_id, &id, &health, &after).await?;
-        if written == Written::Yes || !self.healthy {
-            return Ok(());
-        }
-        if let Some(current) = store.get(&user_id, &id, Consistency::Strong).await? {
-            store.set_health(&user_id, &id, &current.health, &after).await?;
+        let mut before = *health;
+        for _ in 0..TRIES {
+            let now = deliver.clock.now();
+            let after = self.after(before, now);
+            if after.is_hopeless(now) {
+                return self.disable(deliver, DisabledReason::EndpointFailing).await;
+            }
+            if after == before {
+                return Ok(());
+            }
+            if store.set_health(user_id, id, &before, &after).await? == Written::Yes {
+                log(id, &before, &after);
+                return Ok(());
+            }
+            let current = store.get(user_id, id, Consistency::Strong).await?;
+            let Some(current) = current else { return Ok(()) };
+            before = current.health;
+            if !self.healthy && before.open_until.is_some() {
+                return Ok(());
+            }
         }
         Ok(())
+    }
+
+    /// A success outweighs the failures beside it.
+    fn after(&self, before: Health, now: Timestamp) -> Health {
+        match self.failures {
+            Some(failures) if !self.healthy => before.failed(failures, now),
+            _ => Health::default(),
+        }
     }
 
     /// Makes the subscription inactive, unless its user changed the URL meanwhile.
@@ -192,10 +189,36 @@ impl Verdicts {
             let version = subscription.version;
             subscription.disable(reason, deliver.clock.now());
             if deliver.subscriptions.update(&subscription, version).await? == Written::Yes {
-                tracing::warn!(subscription_id = %id, reason = reason.as_str(), "webhook disabled");
+                tracing::warn!(
+                    metric.webhooks_disabled = 1,
+                    operational_event = "webhook.disabled",
+                    subscription_id = %id,
+                    reason = reason.as_str(),
+                    "webhook disabled"
+                );
                 return Ok(());
             }
         }
         Ok(())
+    }
+}
+
+fn log(subscription_id: &SubscriptionId, before: &Health, after: &Health) {
+    match (before.open_until, after.open_until) {
+        (None, Some(until)) => tracing::warn!(
+            metric.breakers_opened = 1,
+            operational_event = "breaker.opened",
+            %subscription_id,
+            %until,
+            failures = after.consecutive_failures,
+            "the circuit breaker opens"
+        ),
+        (Some(_), None) => tracing::info!(
+            metric.breakers_closed = 1,
+            operational_event = "breaker.closed",
+            %subscription_id,
+            "the circuit breaker closes"
+        ),
+        _ => {}
     }
 }

@@ -56,33 +56,36 @@ impl Deliver {
         let handled = join_all(batch.records.iter().map(|record| self.isolated(record))).await;
 
         let mut response = SqsBatchResponse::default();
-        let mut hidden = Vec::new();
         let mut effects = Effects::default();
         for (record, handled) in batch.records.iter().zip(handled) {
             effects.add(handled.effect);
-            match handled.then {
-                Then::Acknowledge => continue,
-                Then::ComeBackIn(seconds) => {
-                    hidden.push((record.receipt_handle.clone().unwrap_or_default(), seconds));
-                }
-                Then::ComeBack => {}
+            if handled.then != Then::Acknowledge {
+                response.add_failure(record.message_id.clone().unwrap_or_default());
             }
-            response.add_failure(record.message_id.clone().unwrap_or_default());
-        }
-        // Without this the messages come back when their visibility runs out: late, not lost.
-        if !hidden.is_empty()
-            && let Err(error) = self.queue.hide(&hidden).await
-        {
-            tracing::warn!(%error, messages = hidden.len(), "messages could not be hidden");
         }
         effects.write(self).await;
         response
     }
 
-    async fn isolated(&self, record: &SqsMessage) -> Handled {
-        AssertUnwindSafe(self.record(record)).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(message_id = record.message_id, "the task panicked");
+    async fn isolated(&self, message: &SqsMessage) -> Handled {
+        let handled = AssertUnwindSafe(self.record(message)).catch_unwind().await;
+        let handled = handled.unwrap_or_else(|_| {
+            tracing::error!(message_id = message.message_id, "the task panicked");
             Then::ComeBack.into()
-        })
+        });
+        if let Then::ComeBackIn(seconds) = handled.then {
+            self.hide(message, seconds).await;
+        }
+        handled
+    }
+
+    /// Hides a message at once, while others of the batch may still wait for their endpoints: its
+    /// own wait does not depend on theirs.
+    async fn hide(&self, message: &SqsMessage, seconds: u32) {
+        let receipt = message.receipt_handle.clone().unwrap_or_default();
+        // Without this it comes back when its visibility runs out: late, not lost.
+        if let Err(error) = self.queue.hide(&[(receipt, seconds)]).await {
+            tracing::warn!(message_id = message.message_id, %error, "a message was not hidden");
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! One task: from the message to what becomes of it.
 
+use std::time::Duration;
+
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::attempt;
-use webhooks_core::breaker::{Gate, PROBE_SECONDS, park_until};
+use webhooks_core::breaker::{Failures, Gate, PROBE_SECONDS, park_until};
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, TIMEOUT_SECONDS_MAX};
 use webhooks_core::outbound::Outcome;
-use webhooks_core::ports::{Consistency, Expect, Lease, StoreError, Written};
+use webhooks_core::ports::{Consistency, Expect, Lease, Outgoing, StoreError, Written};
 use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
+use webhooks_core::sending::send_all;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -20,13 +23,12 @@ use crate::effects::{Effect, Verdict};
 const EARLY_MS: u128 = 1_000;
 /// How long a lease lasts, in seconds: longer than any attempt, so that it never ends under one.
 pub(crate) const LEASE_SECONDS: u32 = TIMEOUT_SECONDS_MAX + 15;
-/// A retry that waits in the queue is looked at by the retry function this long after its moment:
+/// A delivery that waits in the queue is looked at by the retry function this long after its moment:
 /// by then its message has been lost.
 const LOST_AFTER_SECONDS: u64 = 900;
-
-/// A delivery is parked at least this long, in seconds: longer than from one run of the retry
-/// function to the next. What falls due before it has met the row, it takes for sent already.
-pub(crate) const PARK_MIN_SECONDS: u64 = 360;
+/// The most that is added to the time for which a delivery is parked, in milliseconds, so that a
+/// backlog does not come at one moment.
+const PARK_JITTER_MS: u64 = 30_000;
 
 /// What becomes of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +252,9 @@ impl Deliver {
         let verdict = match next {
             Next::Done => Verdict::Healthy,
             Next::GiveUp(GiveUp::Gone) => Verdict::Gone,
-            Next::GiveUp(_) | Next::RetryAt(_) => Verdict::Failing { began },
+            Next::GiveUp(_) | Next::RetryAt(_) => {
+                Verdict::Failing(Failures { count: 1, began, longest: began.until(now) })
+            }
         };
         let effect = Effect::new(&delivery, expect, now).with_verdict(subscription, verdict);
         Ok(Handled { then, effect: Some(effect) })
@@ -268,7 +272,9 @@ impl Deliver {
         })
     }
 
-    /// Puts a delivery off without an attempt, because its endpoint is known to be down.
+    /// Puts a delivery off without an attempt, because its endpoint is known to be down. A delayed
+    /// message brings it back, which unlike a hidden one does not count as in flight; after longer
+    /// than a message can be delayed, the retry function does.
     async fn park(
         &self,
         mut delivery: Delivery,
@@ -276,12 +282,23 @@ impl Deliver {
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let expect = expect(&delivery);
-        let at = park_until(delivery.created_at(), open_until, now)
-            .max(now.plus_seconds(PARK_MIN_SECONDS));
-        let jitter = std::time::Duration::from_millis(self.random.up_to(30_000));
-        let at = at.plus(jitter);
-        delivery.wait(at, at, now);
-        self.write_unsent(delivery, expect, now).await
+        let jitter = Duration::from_millis(self.random.up_to(PARK_JITTER_MS));
+        let at = park_until(delivery.created_at(), open_until, now).plus(jitter);
+        let waits = wait(&mut delivery, at, now);
+        let again = DeliveryTask::Again {
+            subscription_id: delivery.subscription_id.clone(),
+            delivery_id: delivery.id.clone(),
+        };
+        let handled = self.write_unsent(delivery, expect, now).await?;
+        let (Some(_), Then::ComeBackIn(delay_seconds)) = (&handled.effect, waits) else {
+            return Ok(handled);
+        };
+        let delayed = [Outgoing { task: again, delay_seconds }];
+        if send_all(self.queue.as_ref(), &delayed).await.is_empty() {
+            return Ok(handled);
+        }
+        // Then this message comes back instead.
+        Ok(Handled { then: waits, ..handled })
     }
 
     /// Ends a delivery without an attempt.

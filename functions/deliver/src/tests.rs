@@ -23,7 +23,7 @@ use webhooks_testing::{
 };
 
 use crate::Deliver;
-use crate::record::{LEASE_SECONDS, PARK_MIN_SECONDS};
+use crate::record::LEASE_SECONDS;
 
 const RETENTION: Duration = Duration::from_hours(30 * 24);
 
@@ -347,8 +347,13 @@ async fn the_breaker_opens_probes_once_and_closes() {
     assert_eq!(world.sender.requests().len(), 1);
     let parked = world.record(2).await.unwrap();
     assert_eq!((parked.status, parked.attempt_count()), (Status::Retrying, 0));
-    // Later than the retry function's next run, which would else take its task for sent.
-    assert!(parked.next_retry_at.unwrap() >= sample::at(103 + PARK_MIN_SECONDS));
+    assert!(parked.next_retry_at.unwrap() >= sample::at(160));
+    // Delayed messages bring them back; should one be lost, the retry function finds its record.
+    let delayed = world.queue.take();
+    let back: Vec<_> = delayed.iter().map(|outgoing| outgoing.task.clone()).collect();
+    assert_eq!(back, [world.again(1), world.again(2)]);
+    assert!(delayed.iter().all(|outgoing| (101..=132).contains(&outgoing.delay_seconds)));
+    assert_eq!(parked.due_at.unwrap(), parked.next_retry_at.unwrap().plus_seconds(900));
 
     // Half open: of two that come at once, one probes and closes it, one stays parked.
     let at = [1, 2].map(|n| world.record(n));
@@ -364,6 +369,51 @@ async fn the_breaker_opens_probes_once_and_closes() {
     let waiting = ended.iter().find(|record| !record.has_ended()).unwrap();
     assert!(waiting.next_retry_at.unwrap() >= latest.plus_seconds(PROBE_SECONDS));
     assert_eq!(world.statistics().await, (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
+    let world = World::new().await;
+    let Subscription { user_id, id, .. } = &world.subscription;
+    let open = Health {
+        consecutive_failures: OPEN_AFTER_FAILURES,
+        failing_since: Some(sample::at(0)),
+        open_until: Some(sample::at(160)),
+    };
+    world.subscriptions.set_health(user_id, id, &Health::default(), &open).await.unwrap();
+    world.queue.refuse_all();
+    assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(99..=129)));
+    assert_eq!(world.record(1).await.unwrap().status, Status::Retrying);
+    assert!(world.queue.take().is_empty() && world.sender.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_delivery_is_parked_where_the_retry_function_finds_it_when_it_is_to_wait_for_long() {
+    let world = World::new().await;
+    let Subscription { user_id, id, .. } = &world.subscription;
+    let open = Health {
+        consecutive_failures: OPEN_AFTER_FAILURES,
+        failing_since: Some(sample::at(0)),
+        open_until: Some(sample::at(2_000)),
+    };
+    world.subscriptions.set_health(user_id, id, &Health::default(), &open).await.unwrap();
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    let parked = world.record(1).await.unwrap();
+    assert!(parked.due_at.unwrap() >= sample::at(2_000));
+    assert_eq!(parked.due_at, parked.next_retry_at);
+    assert!(world.queue.take().is_empty());
+}
+
+#[tokio::test]
+async fn failures_at_the_same_time_are_all_counted() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500; 9]);
+    // Each batch reads the health that was there before any of them failed.
+    let bodies: Vec<Vec<String>> =
+        (1..=3).map(|n| vec![world.task(n).to_json().unwrap()]).collect();
+    let batches = bodies.iter().map(|body| world.batch(body));
+    futures::future::join_all(batches).await;
+    assert_eq!(world.current().await.health.consecutive_failures, 3);
 }
 
 #[tokio::test]

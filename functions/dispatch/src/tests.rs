@@ -8,6 +8,7 @@ use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::EVENT_DATA_BYTES;
 use webhooks_core::ports::{DeadLetters, Subscriptions as _};
+use webhooks_core::subscription::DisabledReason;
 use webhooks_testing::faulty::{Fault, Faulty, Plan};
 use webhooks_testing::{MemoryDeadLetters, MemorySubscriptions, MemoryTaskQueue, sample};
 
@@ -80,9 +81,13 @@ async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
     paused.is_active = false;
     world.subscriptions.create(&paused).await.unwrap();
     let also = world.subscribe("u", 5, &["task.created"]).await;
+    // Its deliveries end as failed, so that its owner can repeat them.
+    let mut disabled = sample::subscription("u", 6);
+    disabled.disable(DisabledReason::EndpointFailing, sample::at(1));
+    world.subscriptions.create(&disabled).await.unwrap();
 
     assert!(world.run(&[sample::event_body("u", 1)]).await.is_empty());
-    assert_eq!(world.sent_to(), [wants, also]);
+    assert_eq!(world.sent_to(), [wants, also, disabled.id.to_string()]);
     assert!(world.run(&[sample::event_body("nobody", 1)]).await.is_empty());
     assert!(world.sent_to().is_empty());
 }

@@ -3,7 +3,8 @@
 //! Its state, [`Health`], stands beside the subscription, which each delivery reads anyway.
 //!
 //! * closed: attempts are made. After [`OPEN_AFTER_FAILURES`] failures in a row that span at least
-//!   [`OPEN_AFTER_SECONDS`], it opens.
+//!   [`OPEN_AFTER_SECONDS`], it opens; when failures are slow, already after
+//!   [`OPEN_AFTER_SLOW_FAILURES`], because each of them costs as much waiting as hundreds of others.
 //! * open: no attempt is made; deliveries are parked until the time is up.
 //! * half open: the time is up. One delivery claims the probe, the others stay parked. Its success
 //!   closes the breaker, its failure opens it again for longer.
@@ -22,6 +23,10 @@ pub const OPEN_AFTER_FAILURES: u32 = 10;
 /// How long the failures must have lasted before it opens, in seconds: a short blip is what the
 /// ordinary retries are for.
 pub const OPEN_AFTER_SECONDS: u64 = 30;
+/// Failures in a row after which the breaker opens when the last of them was slow.
+pub const OPEN_AFTER_SLOW_FAILURES: u32 = 3;
+/// A failure that took at least this long is slow, in seconds.
+pub const SLOW_SECONDS: u64 = 5;
 /// How long it stays open the first time, in seconds; doubles with each failed probe.
 pub const COOL_DOWN_SECONDS: u64 = 60;
 /// The longest it stays open, in seconds.
@@ -42,6 +47,29 @@ pub struct Health {
     pub failing_since: Option<Timestamp>,
     /// Until when no attempt is made. Stays set, in the past, while the breaker is half open.
     pub open_until: Option<Timestamp>,
+}
+
+/// Attempts at one endpoint that failed, one after the other or at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// When the first of them began.
+    pub began: Timestamp,
+    /// How long the longest of them took.
+    pub longest: Duration,
+}
+
+impl Failures {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            began: self.began.min(other.began),
+            longest: self.longest.max(other.longest),
+        }
+    }
 }
 
 /// What the breaker says of an attempt that is about to be made.
@@ -71,14 +99,16 @@ impl Health {
         Self { open_until: Some(now.plus_seconds(PROBE_SECONDS)), ..self }
     }
 
-    /// The health after so many more failures, the first of which began at `began`.
+    /// The health after these failures.
     #[must_use]
-    pub fn failed(self, failures: u32, began: Timestamp, now: Timestamp) -> Self {
-        let consecutive_failures = self.consecutive_failures.saturating_add(failures);
-        let since = self.failing_since.unwrap_or(began);
+    pub fn failed(self, failures: Failures, now: Timestamp) -> Self {
+        let consecutive_failures = self.consecutive_failures.saturating_add(failures.count);
+        let since = self.failing_since.unwrap_or(failures.began);
         let lasted = since.until(now) >= Duration::from_secs(OPEN_AFTER_SECONDS);
-        let opens =
-            self.open_until.is_some() || (consecutive_failures >= OPEN_AFTER_FAILURES && lasted);
+        let slow = failures.longest >= Duration::from_secs(SLOW_SECONDS);
+        let opens = self.open_until.is_some()
+            || (lasted && consecutive_failures >= OPEN_AFTER_FAILURES)
+            || (slow && consecutive_failures >= OPEN_AFTER_SLOW_FAILURES);
         let cool_down = cool_down(since, now, self.open_until.is_some());
         Self {
             consecutive_failures,
@@ -123,22 +153,43 @@ mod tests {
         Timestamp::from_seconds(START + seconds)
     }
 
+    fn quick(count: u32, began: i64) -> Failures {
+        Failures {
+            count,
+            began: at(began),
+            longest: Duration::from_millis(SLOW_SECONDS * 1000 - 1),
+        }
+    }
+
     #[test]
     fn it_opens_after_enough_failures_that_lasted() {
-        let one = Health::default().failed(1, at(0), at(0));
+        let one = Health::default().failed(quick(1, 0), at(0));
         assert_eq!(one.gate(at(1)), Gate::Closed);
-        let short = one.failed(50, at(5), at(29));
+        let short = one.failed(quick(50, 5), at(29));
         assert_eq!(short.gate(at(29)), Gate::Closed, "a blip");
-        let few = one.failed(8, at(5), at(300));
+        let few = one.failed(quick(8, 5), at(300));
         assert_eq!(few.gate(at(300)), Gate::Closed, "too few");
-        let open = few.failed(1, at(300), at(301));
+        let open = few.failed(quick(1, 300), at(301));
         assert_eq!(open.gate(at(302)), Gate::Open(at(361)));
         assert_eq!(open.gate(at(361)), Gate::HalfOpen);
     }
 
     #[test]
+    fn it_opens_sooner_when_failures_are_slow() {
+        let slow =
+            |count| Failures { longest: Duration::from_secs(SLOW_SECONDS), ..quick(count, 0) };
+        let two = Health::default().failed(slow(2), at(10));
+        assert_eq!(two.gate(at(10)), Gate::Closed, "too few");
+        assert_eq!(two.failed(quick(1, 5), at(11)).gate(at(11)), Gate::Closed, "a quick one");
+        assert_eq!(two.failed(slow(1), at(11)).gate(at(11)), Gate::Open(at(71)));
+        let together = slow(2).and(quick(1, -5));
+        assert_eq!((together.count, together.began), (3, at(-5)));
+        assert_eq!(Health::default().failed(together, at(11)).gate(at(11)), Gate::Open(at(71)));
+    }
+
+    #[test]
     fn one_probe_at_a_time_and_each_failure_doubles_the_rest() {
-        let mut health = Health::default().failed(10, at(0), at(30));
+        let mut health = Health::default().failed(quick(10, 0), at(30));
         let mut now = 30;
         let mut rests = Vec::new();
         for _ in 0..9 {
@@ -148,14 +199,14 @@ mod tests {
             assert_eq!(health.gate(at(now)), Gate::HalfOpen);
             let claimed = health.probing(at(now));
             assert!(matches!(claimed.gate(at(now)), Gate::Open(_)), "others stay away");
-            health = claimed.failed(1, at(now), at(now));
+            health = claimed.failed(quick(1, now), at(now));
         }
         assert_eq!(rests, [60, 90, 180, 360, 720, 1440, 2880, 3600, 3600]);
     }
 
     #[test]
     fn five_days_without_a_success_are_hopeless() {
-        let health = Health::default().failed(1, at(0), at(0));
+        let health = Health::default().failed(quick(1, 0), at(0));
         let days = i64::try_from(DISABLE_AFTER_SECONDS).unwrap();
         assert!(!health.is_hopeless(at(days - 1)));
         assert!(health.is_hopeless(at(days)));

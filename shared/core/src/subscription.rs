@@ -95,9 +95,10 @@ impl Subscription {
         }
     }
 
-    /// Whether an event of this type is to be delivered.
+    /// Whether an event of this type makes a delivery. One that the service disabled still gets
+    /// them, as failed ones that its owner can repeat; one that its owner paused does not.
     pub fn wants(&self, event_type: EventType) -> bool {
-        self.is_active && self.event_types.contains(&event_type)
+        (self.is_active || self.disabled_reason.is_some()) && self.event_types.contains(&event_type)
     }
 
     /// How often its deliveries are tried again.
@@ -456,10 +457,23 @@ mod tests {
     fn activating_forgets_why_it_was_disabled() {
         let mut subscription = subscription();
         subscription.disable(DisabledReason::EndpointGone, Timestamp::EPOCH);
-        assert!(!subscription.wants("task.created".parse().unwrap()));
+        assert!(!subscription.is_active);
         subscription.apply(patch(json!({"is_active": true})).unwrap(), Timestamp::EPOCH);
+        assert!(subscription.is_active);
         assert_eq!(subscription.disabled_reason, None);
-        assert!(subscription.wants("task.created".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_pause_makes_no_deliveries_but_a_disabled_endpoint_gets_them_as_failed() {
+        let mut subscription = subscription();
+        let event_type = "task.created".parse().unwrap();
+        assert!(subscription.wants(event_type));
+        assert!(!subscription.wants("task.deleted".parse().unwrap()));
+        subscription.disable(DisabledReason::EndpointFailing, Timestamp::EPOCH);
+        assert!(subscription.wants(event_type));
+        subscription.apply(patch(json!({"is_active": true})).unwrap(), Timestamp::EPOCH);
+        subscription.apply(patch(json!({"is_active": false})).unwrap(), Timestamp::EPOCH);
+        assert!(!subscription.wants(event_type));
     }
 
     #[test]

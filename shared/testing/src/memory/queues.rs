@@ -25,6 +25,7 @@ struct State {
     batches: usize,
     hidden: Vec<(String, u32)>,
     refuse_next: Vec<usize>,
+    refuse_all: bool,
 }
 
 impl MemoryTaskQueue {
@@ -58,6 +59,11 @@ impl MemoryTaskQueue {
         std::mem::take(&mut lock(&self.0).hidden)
     }
 
+    /// Takes nothing from now on.
+    pub fn refuse_all(&self) {
+        lock(&self.0).refuse_all = true;
+    }
+
     /// Does not take these entries of the next request to send.
     pub fn refuse_next(&self, indexes: &[usize]) {
         lock(&self.0).refuse_next = indexes.to_vec();
@@ -70,6 +76,9 @@ impl TaskQueue for MemoryTaskQueue {
         check(tasks)?;
         let mut state = lock(&self.0);
         state.batches += 1;
+        if state.refuse_all {
+            return Ok((0..tasks.len()).collect());
+        }
         let mut refused = std::mem::take(&mut state.refuse_next);
         refused.retain(|index| *index < tasks.len());
         let taken = tasks.iter().enumerate().filter(|(index, _)| !refused.contains(index));
