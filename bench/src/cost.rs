@@ -16,7 +16,7 @@ use webhooks_aws::{
     DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemClock,
     SystemRandom, clients,
 };
-use webhooks_core::ports::Subscriptions as _;
+use webhooks_core::ports::{Clock, Sender, Subscriptions};
 use webhooks_core::target::TargetPolicy;
 use webhooks_local::dynamodb;
 use webhooks_local::functions::{Functions, Ports};
@@ -112,11 +112,17 @@ async fn measure(events: usize, users: usize) -> Outcome<Measured> {
     let receiver = Receiver::start().await.map_err(text)?;
     let data: Value = serde_json::from_str(DATA).map_err(text)?;
     let of_user = |number| Event::of_type(EVENT_TYPE, format!("u{}", number % users), &data);
-    let rig = Rig::start(users, &receiver.healthy("cost")).await?;
+    let outside = Outside {
+        clock: Arc::new(SystemClock),
+        queue_clock: Arc::new(local_sqs::SystemClock),
+        sender: Arc::new(GuardedClient::new(TargetPolicy::Development).map_err(text)?),
+        before_subscriptions: |table| table,
+    };
+    let rig = Rig::start(users, &receiver.healthy("cost"), outside).await?;
     rig.publisher.publish_all((0..events).map(of_user).collect()).await.map_err(text)?;
     rig.handle(EVENTS.name, rig.functions.dispatch()).await?;
     let batches = rig.handle(DELIVERIES.name, rig.functions.deliver()).await?;
-    let bill = rig.meter.lock().map_err(text)?.clone();
+    let bill = rig.bill()?;
     let came = receiver.arrivals().len();
     if came != events || bill.unknown > 0 {
         return Err(format!("{came} of {events} webhooks came; {} requests failed", bill.unknown));
@@ -124,18 +130,28 @@ async fn measure(events: usize, users: usize) -> Outcome<Measured> {
     Ok(Measured { bill, events, batches })
 }
 
+/// What a rig takes from outside.
+pub(crate) struct Outside {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) queue_clock: Arc<dyn local_sqs::Clock>,
+    pub(crate) sender: Arc<dyn Sender>,
+    /// What stands between the handlers and the Subscriptions table.
+    pub(crate) before_subscriptions: fn(Arc<dyn Subscriptions>) -> Arc<dyn Subscriptions>,
+}
+
 /// The handlers, on metered clients, and a publisher, on one that is not.
-struct Rig {
+pub(crate) struct Rig {
     meter: Meter,
     sqs: aws_sdk_sqs::Client,
-    functions: Functions,
-    publisher: Publisher,
+    pub(crate) functions: Functions,
+    pub(crate) publisher: Publisher,
 }
 
 impl Rig {
     /// With so many users, who have one subscription each, to this URL.
-    async fn start(users: usize, url: &str) -> Outcome<Self> {
-        let sqs_address = serve_queues().await?;
+    pub(crate) async fn start(users: usize, url: &str, outside: Outside) -> Outcome<Self> {
+        let Outside { clock, queue_clock, sender, before_subscriptions } = outside;
+        let sqs_address = serve_queues(queue_clock).await?;
         let tables_address = serve_tables().await?;
         let meter = Meter::default();
         let sqs_proxy = proxy::start(sqs_address, meter.clone()).await.map_err(text)?;
@@ -161,16 +177,15 @@ impl Rig {
         let tables = clients::dynamodb(&clients::local(&Addresses::url(tables_proxy)));
         let queue = SqsTaskQueue::new(sqs.clone(), queue_url(DELIVERIES.name));
         let dead_letters = SqsDeadLetters::new(sqs.clone(), queue_url(EVENTS.dead_letters));
-        let (clock, policy) = (Arc::new(SystemClock), TargetPolicy::Development);
         let functions = Functions::new(&Ports {
-            subscriptions: Arc::new(store(tables.clone())),
+            subscriptions: before_subscriptions(Arc::new(store(tables.clone()))),
             deliveries: Arc::new(DynamoDeliveries::new(tables, names.deliveries, clock.clone())),
             queue: Arc::new(queue),
             dead_letters: Arc::new(dead_letters),
-            sender: Arc::new(GuardedClient::new(policy).map_err(text)?),
+            sender,
             clock,
             random: Arc::new(SystemRandom),
-            policy,
+            policy: TargetPolicy::Development,
         });
         let publisher = Publisher::new(
             clients::sqs(&clients::local(&Addresses::url(sqs_address))),
@@ -179,33 +194,54 @@ impl Rig {
         Ok(Self { meter, sqs, functions, publisher })
     }
 
-    /// Hands the messages of a queue to a handler until there are none; says in how many batches.
+    /// Hands the next batch of a queue to a handler, and deletes what it did not report as failed;
+    /// nothing when there is no message. Says how many were reported.
+    pub(crate) async fn batch(&self, queue: &str, handler: &Handler) -> Outcome<Option<usize>> {
+        let request = self.sqs.receive_message().queue_url(queue_url(queue));
+        let request = request.max_number_of_messages(10).message_attribute_names("All");
+        let request = request.message_system_attribute_names(MessageSystemAttributeName::All);
+        let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
+        let messages = answer.messages.unwrap_or_default();
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        let records: Vec<Value> = messages.iter().map(record).collect();
+        let batch = serde_json::from_value(json!({ "Records": records })).map_err(text)?;
+        let failed = handler(batch).await.batch_item_failures;
+        let is_done = |message: &Message| {
+            !failed
+                .iter()
+                .any(|failed| Some(&failed.item_identifier) == message.message_id.as_ref())
+        };
+        let done = messages.iter().filter(|message| is_done(message));
+        let entries = done.enumerate().filter_map(|(index, message)| {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(index.to_string());
+            entry.receipt_handle(message.receipt_handle.as_deref()?).build().ok()
+        });
+        let entries: Vec<_> = entries.collect();
+        if !entries.is_empty() {
+            let request = self.sqs.delete_message_batch().queue_url(queue_url(queue));
+            let request = request.set_entries(Some(entries));
+            request.send().await.map_err(|error| format!("{error:?}"))?;
+        }
+        Ok(Some(failed.len()))
+    }
+
+    /// Handles batches until there is none; says how many there were. None may fail.
     async fn handle(&self, queue: &str, handler: Handler) -> Outcome<usize> {
         let mut batches = 0;
-        loop {
-            let request = self.sqs.receive_message().queue_url(queue_url(queue));
-            let request = request.max_number_of_messages(10).message_attribute_names("All");
-            let request = request.message_system_attribute_names(MessageSystemAttributeName::All);
-            let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
-            let messages = answer.messages.unwrap_or_default();
-            if messages.is_empty() {
-                return Ok(batches);
-            }
+        while let Some(failed) = self.batch(queue, &handler).await? {
             batches += 1;
-            let records: Vec<Value> = messages.iter().map(record).collect();
-            let batch = serde_json::from_value(json!({ "Records": records })).map_err(text)?;
-            let failed = handler(batch).await.batch_item_failures.len();
             if failed > 0 {
                 return Err(format!("{queue}: {failed} records of a batch failed"));
             }
-            let entries = messages.iter().enumerate().filter_map(|(index, message)| {
-                let entry = DeleteMessageBatchRequestEntry::builder().id(index.to_string());
-                entry.receipt_handle(message.receipt_handle.as_deref()?).build().ok()
-            });
-            let request = self.sqs.delete_message_batch().queue_url(queue_url(queue));
-            let request = request.set_entries(Some(entries.collect()));
-            request.send().await.map_err(|error| format!("{error:?}"))?;
         }
+        Ok(batches)
+    }
+
+    /// What was billed until now.
+    pub(crate) fn bill(&self) -> Outcome<Bill> {
+        Ok(self.meter.lock().map_err(text)?.clone())
     }
 }
 
@@ -227,8 +263,8 @@ fn queue_url(queue: &str) -> String {
     format!("http://localhost/{}/{queue}", local_sqs::ACCOUNT)
 }
 
-async fn serve_queues() -> Outcome<SocketAddr> {
-    let sqs = Arc::new(Sqs::new(Arc::new(local_sqs::SystemClock), queues::REGION));
+async fn serve_queues(clock: Arc<dyn local_sqs::Clock>) -> Outcome<SocketAddr> {
+    let sqs = Arc::new(Sqs::new(clock, queues::REGION));
     queues::create(&sqs).map_err(text)?;
     serve(local_sqs::router(sqs)).await.map_err(text)
 }

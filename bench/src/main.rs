@@ -2,7 +2,7 @@
 //!
 //! [`latency`], [`burst`] and [`isolation`] run a [`world`]: the local system with its pollers, and
 //! a [`receiver`] that notes when each webhook came. [`cost`] drives the handlers by itself, behind
-//! a [`proxy`] that counts what AWS would bill. [`start`] runs the `dev` program.
+//! a [`proxy`] that counts what AWS would bill, and so does [`dead`], on virtual time. [`start`] runs the `dev` program.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
@@ -11,6 +11,7 @@
 
 mod burst;
 mod cost;
+mod dead;
 mod isolation;
 mod latency;
 mod proxy;
@@ -54,6 +55,12 @@ enum Cli {
         #[arg(long, default_value_t = 100)]
         events: usize,
     },
+    /// What an endpoint that never answers costs, with the circuit breaker and without it
+    Dead {
+        /// How many events
+        #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..))]
+        events: u32,
+    },
     /// What hanging and resetting endpoints do to the healthy ones
     Isolation {
         /// How many endpoints, of which a fifth will hang and a hundredth (at least one) reset
@@ -87,6 +94,7 @@ async fn main() -> ExitCode {
         Cli::Latency { rate, seconds } => latency::run(rate, seconds).await,
         Cli::Burst { events } => burst::run(events).await,
         Cli::Cost { events } => cost::run(events).await,
+        Cli::Dead { events } => dead::run(events as usize).await,
         Cli::Isolation { endpoints, seconds, rate } => {
             isolation::run(endpoints, seconds, rate).await
         }

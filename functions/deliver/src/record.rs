@@ -253,7 +253,7 @@ impl Deliver {
             Next::Done => Verdict::Healthy,
             Next::GiveUp(GiveUp::Gone) => Verdict::Gone,
             Next::GiveUp(_) | Next::RetryAt(_) => {
-                Verdict::Failing(Failures { count: 1, began, longest: began.until(now) })
+                Verdict::Failing(Failures { count: 1, began, longest: took(&delivery) })
             }
         };
         let effect = Effect::new(&delivery, expect, now).with_verdict(subscription, verdict);
@@ -371,6 +371,11 @@ fn not_yet(now: Timestamp, at: Timestamp) -> Then {
         }
         _ => Then::Acknowledge,
     }
+}
+
+/// How long the last attempt took, by a clock that nobody sets.
+fn took(delivery: &Delivery) -> Duration {
+    Duration::from_millis(delivery.attempts.last().map_or(0, |attempt| attempt.duration_ms))
 }
 
 /// What the write of a record adds to the metrics; nothing when it was not written.

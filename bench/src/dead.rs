@@ -1,0 +1,239 @@
+//! What an endpoint that never answers costs, with the circuit breaker and without it.
+//!
+//! The real handlers run on virtual time, for as many days as it takes until the endpoint is
+//! disabled and nothing waits any more. Requests and units are counted as AWS bills them; what an
+//! attempt costs is the time that a function waits for it.
+//!
+//! Deliberately absent: the functions' own CPU time, which is small beside a wait of seconds, and
+//! publishing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use webhooks_core::breaker::Health;
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::outbound::{Answer, Failure, Outcome as Attempted};
+use webhooks_core::ports::{
+    Clock as _, Consistency, Created, Page, StoreError, Subscriptions, Swept, Written,
+};
+use webhooks_core::subscription::Subscription;
+use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::table::lay_out;
+use webhooks_local::terminal::say;
+use webhooks_testing::sender::{Reply, ScriptedSender};
+use webhooks_testing::{ManualClock, sample};
+
+use crate::Outcome;
+use crate::cost::{Outside, Rig};
+use crate::proxy::is_read;
+use crate::report::number;
+use crate::world::{event, text};
+
+/// For how many days events are published: longer than it takes until the endpoint is disabled.
+const DAYS: u64 = 6;
+/// The virtual time between two looks at the queues.
+const STEP: Duration = Duration::from_secs(10);
+/// What a hanging attempt takes: the default timeout.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The memory of the deliver function, in gigabytes.
+const MEMORY_GB: f64 = 0.25;
+
+/// Prices in USD, per million or per GB-second: us-east-1, on demand, arm64, without free tiers.
+mod price {
+    pub(super) const SQS_REQUESTS: f64 = 0.40;
+    pub(super) const WRITE_UNITS: f64 = 0.625;
+    pub(super) const READ_UNITS: f64 = 0.125;
+    pub(super) const INVOCATIONS: f64 = 0.20;
+    pub(super) const GB_SECOND: f64 = 0.000_013_333_4;
+}
+
+/// What a run came to.
+struct Spent {
+    events: usize,
+    attempts: usize,
+    requests: f64,
+    writes: f64,
+    reads: f64,
+    invocations: f64,
+    waited: Duration,
+}
+
+pub(crate) async fn run(events: usize) -> Outcome<bool> {
+    say(format!(
+        "{events} events over {DAYS} days for one endpoint that hangs for {} s each time",
+        TIMEOUT.as_secs()
+    ));
+    let without = watch(events, |table| Arc::new(NoBreaker(table))).await?;
+    let with = watch(events, |table| table).await?;
+    let header =
+        ["a million events", "attempts", "SQS", "writes", "reads", "invocations", "GB-s", "USD"];
+    let rows = [without.row("without the breaker"), with.row("with the breaker")];
+    say(lay_out(&header, &rows, &[1, 2, 3, 4, 5, 6, 7]));
+    say(format!(
+        "attempts in all: {} without, {} with the breaker",
+        without.attempts, with.attempts
+    ));
+    Ok(with.usd() < without.usd())
+}
+
+/// Publishes the events evenly, and drives the handlers and the retry schedule through the days.
+async fn watch(
+    events: usize,
+    before_subscriptions: fn(Arc<dyn Subscriptions>) -> Arc<dyn Subscriptions>,
+) -> Outcome<Spent> {
+    let start = sample::start();
+    let clock = ManualClock::at(start);
+    let millis = u64::try_from(start.millis()).map_err(text)?;
+    let queue_clock = Arc::new(local_sqs::ManualClock::new(millis));
+    let sender = ScriptedSender::by(|_| {
+        let detail = "no answer".to_owned();
+        let outcome = Attempted::NoResponse { failure: Failure::Timeout, detail };
+        let duration_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+        Reply::Now(Answer { outcome, duration_ms })
+    });
+    let outside = Outside {
+        clock: Arc::new(clock.clone()),
+        queue_clock: queue_clock.clone(),
+        sender: Arc::new(sender.clone()),
+        before_subscriptions,
+    };
+    let rig = Rig::start(1, "http://dead.example.com/", outside).await?;
+    let (dispatch, deliver) = (rig.functions.dispatch(), rig.functions.deliver());
+
+    let days = Duration::from_hours(24 * DAYS);
+    let steps = days.as_secs() / STEP.as_secs();
+    let (mut published, mut invocations) = (0, 0);
+    let (mut attempts, mut waited) = (0, Duration::ZERO);
+    // A day without events follows: then nothing waits any more.
+    for step in 0..steps + steps / DAYS {
+        let due = (step + 1) * u64::try_from(events).map_err(text)? / steps;
+        while published < events && u64::try_from(published).map_err(text)? < due {
+            rig.publisher.publish(event("u0", published)).await.map_err(text)?;
+            published += 1;
+            while rig.batch(EVENTS.name, &dispatch).await?.is_some() {}
+        }
+        while rig.batch(DELIVERIES.name, &deliver).await?.is_some() {
+            invocations += 1;
+            let made = sender.take().len();
+            attempts += made;
+            waited += if made > 0 { TIMEOUT } else { Duration::ZERO };
+        }
+        if clock.now().seconds() % 300 < i64::try_from(STEP.as_secs()).map_err(text)? {
+            rig.functions.retry.handle().await.map_err(text)?;
+        }
+        clock.advance(STEP);
+        queue_clock.advance(STEP);
+    }
+    let bill = rig.bill()?;
+    let units = |reads: bool| {
+        let wanted = bill.units.iter().filter(|((_, operation), _)| is_read(operation) == reads);
+        wanted.map(|(_, units)| units).sum()
+    };
+    Ok(Spent {
+        events,
+        attempts,
+        requests: number(bill.sqs.values().sum()),
+        writes: units(false),
+        reads: units(true),
+        invocations: number(invocations),
+        waited,
+    })
+}
+
+impl Spent {
+    fn gb_seconds(&self) -> f64 {
+        self.waited.as_secs_f64() * MEMORY_GB
+    }
+
+    /// What a million events cost.
+    fn usd(&self) -> f64 {
+        let per_million = self.requests * price::SQS_REQUESTS
+            + self.writes * price::WRITE_UNITS
+            + self.reads * price::READ_UNITS
+            + self.invocations * price::INVOCATIONS;
+        (per_million + self.gb_seconds() * price::GB_SECOND * 1e6) / number(self.events)
+    }
+
+    fn row(&self, name: &str) -> Vec<String> {
+        let millions = |amount: f64| format!("{:.2} M", amount / number(self.events));
+        [
+            name.to_owned(),
+            millions(number(self.attempts)),
+            millions(self.requests),
+            millions(self.writes),
+            millions(self.reads),
+            millions(self.invocations),
+            millions(self.gb_seconds()),
+            format!("{:.2}", self.usd()),
+        ]
+        .to_vec()
+    }
+}
+
+/// The Subscriptions table, in which every endpoint always looks healthy.
+struct NoBreaker(Arc<dyn Subscriptions>);
+
+#[async_trait]
+impl Subscriptions for NoBreaker {
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+        self.0.create(subscription).await
+    }
+
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        self.0.get(user_id, id, consistency).await
+    }
+
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+        self.0.page(user_id, limit, before).await
+    }
+
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.0.all_of(user_id).await
+    }
+
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        self.0.update(subscription, expected_version).await
+    }
+
+    /// Nothing is written, so that the health stays what it was at first.
+    async fn set_health(
+        &self,
+        _: &UserId,
+        _: &SubscriptionId,
+        _: &Health,
+        _: &Health,
+    ) -> Result<Written, StoreError> {
+        Ok(Written::Yes)
+    }
+
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
+        self.0.delete(user_id, id).await
+    }
+
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError> {
+        self.0.sweep(limit, after).await
+    }
+
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        self.0.forget(user_id, id).await
+    }
+}
