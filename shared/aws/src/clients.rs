@@ -73,11 +73,13 @@ fn all_plain(settings: &Settings) -> bool {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
 fn https() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(ring()).build_https()
 }
 
 /// A client that trusts no certificate, so that none is loaded: for plain HTTP only.
+#[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
 fn plain_http() -> SharedHttpClient {
     let context = TlsContext::builder().with_trust_store(TrustStore::empty()).build();
     aws_smithy_http_client::Builder::new()

@@ -42,6 +42,29 @@ impl Failed {
     pub(crate) fn invalid_header() -> Self {
         Self::new(Failure::Protocol, "The request has a header that cannot be sent.")
     }
+
+    /// The URL has a part that HTTP or TLS cannot carry.
+    pub(crate) fn unsendable() -> Self {
+        Self::new(Failure::Protocol, "The request cannot be written as HTTP.")
+    }
+
+    /// No address answered.
+    pub(crate) fn unconnected(error: &io::Error) -> Self {
+        let detail = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "The connection was refused.",
+            _ => "No connection could be made.",
+        };
+        Self::new(Failure::Connect, detail)
+    }
+
+    /// The TLS handshake did not succeed.
+    pub(crate) fn handshake(error: &io::Error) -> Self {
+        let detail = match cause::<rustls::Error>(error) {
+            Some(error) => tls_detail(error),
+            None => "The connection broke during the TLS handshake.",
+        };
+        Self::new(Failure::Tls, detail)
+    }
 }
 
 impl From<Failed> for Outcome {
@@ -50,63 +73,45 @@ impl From<Failed> for Outcome {
     }
 }
 
-impl From<reqwest::Error> for Failed {
-    fn from(error: reqwest::Error) -> Self {
-        if let Some(error) = cause::<ResolveError>(&error) {
-            return unresolved(error);
+impl From<ResolveError> for Failed {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Forbidden(range) => {
+                // The range tells about the inside of a network, so it is for our eyes only.
+                tracing::warn!(
+                    outbound.range = range.name(),
+                    "a host resolves to a forbidden address"
+                );
+                Self::new(
+                    Failure::Blocked,
+                    "The host resolves to an address that deliveries may not connect to.",
+                )
+            }
+            ResolveError::NoAddress => Self::new(Failure::Dns, "The host name has no address."),
+            ResolveError::Lookup(_) => {
+                Self::new(Failure::Dns, "The host name could not be resolved.")
+            }
         }
+    }
+}
+
+impl From<hyper::Error> for Failed {
+    fn from(error: hyper::Error) -> Self {
         if let Some(error) = cause::<rustls::Error>(&error) {
             return Self::new(Failure::Tls, tls_detail(error));
         }
-        if error.is_connect() {
-            return unconnected(&error);
-        }
-        if cause::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
-            return Self::new(Failure::Protocol, "The response is not valid HTTP.");
-        }
-        if error.is_builder() {
-            return Self::new(Failure::Protocol, "The request cannot be written as HTTP.");
-        }
-        Self::new(Failure::Protocol, "The connection broke before the response was complete.")
+        let detail = if error.is_parse() {
+            "The response is not valid HTTP, or has too many or too long headers."
+        } else {
+            "The connection broke before the response was complete."
+        };
+        Self::new(Failure::Protocol, detail)
     }
 }
 
 /// Whether the connection ended although the other side did not say so.
-pub(crate) fn is_unexpected_end(error: &reqwest::Error) -> bool {
+pub(crate) fn is_unexpected_end(error: &hyper::Error) -> bool {
     io_kind(error) == Some(io::ErrorKind::UnexpectedEof)
-}
-
-fn unresolved(error: &ResolveError) -> Failed {
-    match error {
-        ResolveError::Forbidden(range) => {
-            // The range tells about the inside of a network, so it is for our eyes only.
-            tracing::warn!(outbound.range = range.name(), "a host resolves to a forbidden address");
-            Failed::new(
-                Failure::Blocked,
-                "The host resolves to an address that deliveries may not connect to.",
-            )
-        }
-        ResolveError::NoAddress => Failed::new(Failure::Dns, "The host name has no address."),
-        ResolveError::Lookup(_) => {
-            Failed::new(Failure::Dns, "The host name could not be resolved.")
-        }
-    }
-}
-
-fn unconnected(error: &reqwest::Error) -> Failed {
-    use io::ErrorKind as Kind;
-    let (failure, detail) = match io_kind(error) {
-        Some(Kind::ConnectionRefused) => (Failure::Connect, "The connection was refused."),
-        // Connecting ends with the TLS handshake, and only that can break off once it has begun.
-        Some(
-            Kind::UnexpectedEof
-            | Kind::ConnectionReset
-            | Kind::ConnectionAborted
-            | Kind::BrokenPipe,
-        ) => (Failure::Tls, "The connection broke during the TLS handshake."),
-        _ => (Failure::Connect, "No connection could be made."),
-    };
-    Failed::new(failure, detail)
 }
 
 fn tls_detail(error: &rustls::Error) -> &'static str {
@@ -126,18 +131,17 @@ fn tls_detail(error: &rustls::Error) -> &'static str {
 }
 
 /// The first cause of the given type.
-fn cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     causes(error).find_map(<dyn Error>::downcast_ref)
 }
 
 /// What the system said. An I/O error around another is only its wrapping.
-fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     causes(error).filter_map(<dyn Error>::downcast_ref).last().map(io::Error::kind)
 }
 
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let first: &(dyn Error + 'static) = error;
-    std::iter::successors(Some(first), |error| next_cause(*error))
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| next_cause(*error))
 }
 
 /// Asked for its source, an I/O error skips the error that it wraps.

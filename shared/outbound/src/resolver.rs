@@ -1,7 +1,6 @@
-//! From a host name to addresses that deliveries may connect to.
+//! From a host to addresses that deliveries may connect to.
 //!
-//! Deliberately absent: hosts that are addresses. The HTTP client connects to those without asking
-//! a resolver, so that they are checked with the URL.
+//! What this returns is what is connected to: nobody resolves the name a second time.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,9 +12,12 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Resolver, TokioResolver};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::Host;
 use webhooks_core::address::{self, SpecialRange};
 use webhooks_core::target::TargetPolicy;
+
+/// The addresses of one host that are tried, the first ones; all of them are vetted.
+pub const ADDRESSES_MAX: usize = 8;
 
 /// Resolves names, and refuses those that lead to where deliveries may not go.
 #[derive(Clone)]
@@ -24,7 +26,7 @@ pub(crate) struct GuardedResolver {
     dns: TokioResolver,
 }
 
-/// Why a name has no address to connect to.
+/// Why a host has no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResolveError {
     #[error("the host resolves to an address that is not public: {0}")]
@@ -71,38 +73,36 @@ impl GuardedResolver {
             TargetPolicy::Strict => ResolveHosts::Never,
             TargetPolicy::Development => ResolveHosts::Always,
         };
+        #[expect(clippy::disallowed_methods, reason = "the one place where names are resolved")]
         let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         Ok(Self { policy, dns: builder.build()? })
     }
 
-    /// The addresses of `host`: all of them, if all may be connected to.
-    pub(crate) async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        // The final dot keeps the search list of the machine out of it.
-        let found = self.dns.lookup_ip(format!("{host}.")).await.map_err(|error| {
-            if error.is_no_records_found() {
-                ResolveError::NoAddress
-            } else {
-                ResolveError::Lookup(error)
-            }
-        })?;
-        let addresses: Vec<IpAddr> = found.iter().collect();
+    /// The addresses of `host` to connect to, if all that it has may be connected to.
+    pub(crate) async fn resolve(&self, host: &Host<&str>) -> Result<Vec<IpAddr>, ResolveError> {
+        let mut addresses = match host {
+            Host::Domain(name) => self.lookup(name).await?,
+            Host::Ipv4(address) => vec![IpAddr::V4(*address)],
+            Host::Ipv6(address) => vec![IpAddr::V6(*address)],
+        };
         for address in &addresses {
             address::check(*address, self.policy).map_err(ResolveError::Forbidden)?;
         }
-        if addresses.is_empty() { Err(ResolveError::NoAddress) } else { Ok(addresses) }
+        if addresses.is_empty() {
+            return Err(ResolveError::NoAddress);
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        Ok(addresses)
     }
-}
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let addresses = resolver.resolve(name.as_str()).await?;
-            // Port 0 stands for the port of the URL.
-            let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(addresses) as Addrs)
-        })
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        // The final dot keeps the search list of the machine out of it.
+        match self.dns.lookup_ip(format!("{name}.")).await {
+            Ok(found) => Ok(found.iter().collect()),
+            Err(error) if error.is_no_records_found() => Err(ResolveError::NoAddress),
+            Err(error) => Err(ResolveError::Lookup(error)),
+        }
     }
 }
 

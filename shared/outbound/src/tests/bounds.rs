@@ -22,6 +22,17 @@ async fn dripping(first: &'static str, drip: &'static str, pause: Duration) -> R
     .await
 }
 
+/// Starts a receiver that sends `first`, then `flood` again and again as fast as it can.
+async fn flooding(first: &'static str, flood: &'static str) -> Receiver {
+    Receiver::start(move |mut stream| async move {
+        let flood = flood.repeat(1000);
+        read_request(&mut stream).await;
+        stream.write_all(first.as_bytes()).await.unwrap();
+        while stream.write_all(flood.as_bytes()).await.is_ok() {}
+    })
+    .await
+}
+
 #[tokio::test]
 async fn the_deadline_covers_all_of_the_response() {
     const PAUSE: Duration = Duration::from_millis(10);
@@ -42,13 +53,17 @@ async fn the_deadline_covers_all_of_the_response() {
 
 #[tokio::test]
 async fn the_deadline_covers_the_tls_handshake() {
-    let receiver = Receiver::start(|stream| async move {
-        std::future::pending::<()>().await;
-        drop(stream);
-    })
-    .await;
-    let url = format!("https://{}/", receiver.address);
-    assert_cut_off(&development(), &url).await;
+    // A handshake record of 16 KiB is announced, and comes byte by byte, or not at all.
+    for drip in ["", "z"] {
+        let receiver = Receiver::start(move |mut stream| async move {
+            stream.write_all(&[0x16, 3, 3, 0x40, 0, 2, 0, 0x3f, 0xfc]).await.unwrap();
+            while stream.write_all(drip.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        assert_cut_off(&development(), &format!("https://{}/", receiver.address)).await;
+    }
 }
 
 #[tokio::test]
@@ -116,18 +131,41 @@ async fn nothing_is_decompressed() {
 }
 
 #[tokio::test]
-async fn headers_are_bounded_in_number_and_size() {
+async fn the_head_is_bounded_in_number_and_size() {
     let many = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(count));
     let long = |size| format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(size));
+    let wordy = |size| format!("HTTP/1.1 200 {}\r\n\r\n", "K".repeat(size));
+    let sizeable = format!("x: {}\r\n", "y".repeat(1 << 10)).repeat(70);
     for (response, passes) in [
         (many(crate::RESPONSE_HEADERS_MAX), true),
         (many(crate::RESPONSE_HEADERS_MAX + 1), false),
-        (long(100 << 10), true),
-        (long(1 << 20), false),
+        (long(30 << 10), true),
+        (long(crate::RESPONSE_HEAD_BYTES_MAX), false),
+        (wordy(30 << 10), true),
+        (wordy(crate::RESPONSE_HEAD_BYTES_MAX), false),
+        (format!("HTTP/1.1 200 OK\r\n{sizeable}\r\n"), false),
     ] {
         let receiver = Receiver::answering(response).await;
         let outcome = post(&development(), &receiver.url()).await;
         let expected = (!passes).then_some(Failure::Protocol);
         assert_eq!(failure(&outcome), expected, "{outcome:?}");
+    }
+}
+
+/// What none of the other limits counts: it ends long before the deadline.
+#[tokio::test]
+async fn all_that_comes_is_bounded() {
+    for (first, flood) in [
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+        ("", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", "x: y\r\n"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "1;an-extension=of-a-chunk\r\nz\r\n",
+        ),
+    ] {
+        let receiver = flooding(first, flood).await;
+        let outcome = post(&development(), &receiver.url()).await;
+        assert_eq!(failure(&outcome), Some(Failure::Protocol), "{flood:?}: {outcome:?}");
     }
 }

@@ -2,18 +2,19 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use webhooks_core::outbound::{Failure, Outcome};
-use webhooks_core::target::TargetPolicy;
+use webhooks_core::target::{TargetPolicy, TargetUrl};
 
 use super::receiver::Receiver;
 use super::{development, excerpt, failure, post};
 use crate::GuardedClient;
 use crate::resolver::GuardedResolver;
+use crate::tls::server_name;
 
 /// A certificate and its key.
 struct Identity {
@@ -38,8 +39,9 @@ fn expired(host: &str) -> Identity {
     Identity { certificate: certificate.der().clone(), key }
 }
 
-/// Serves one connection with TLS, and returns its port. It hangs up without a TLS goodbye.
-fn serve(identity: Identity) -> u16 {
+/// Serves each connection with TLS, and returns the port and how each handshake went. It hangs up
+/// without a TLS goodbye.
+fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -47,24 +49,33 @@ fn serve(identity: Identity) -> u16 {
         .with_no_client_auth()
         .with_single_cert(vec![identity.certificate], identity.key)
         .unwrap();
+    let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let (sender, handshakes) = mpsc::channel();
     std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let session = ServerConnection::new(Arc::new(config)).unwrap();
-        let mut stream = StreamOwned::new(session, stream);
-        // A client that does not trust the certificate breaks off here.
-        let mut buffer = [0; 4096];
-        let mut request = Vec::new();
-        while !request.ends_with(b"{}") {
-            match stream.read(&mut buffer) {
-                Ok(read) if read > 0 => request.extend(&buffer[..read]),
-                _ => return,
-            }
+        for stream in listener.incoming() {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(session, stream.unwrap());
+            answer(&mut stream);
+            // The test may be over.
+            let _ = sender.send(stream.conn.handshake_kind());
         }
-        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nover TLS").unwrap();
     });
-    port
+    (port, handshakes)
+}
+
+/// A client that does not trust the certificate breaks off before the request is complete.
+fn answer(stream: &mut (impl Read + Write)) {
+    let mut buffer = [0; 4096];
+    let mut request = Vec::new();
+    while !request.ends_with(b"{}") {
+        match stream.read(&mut buffer) {
+            Ok(read) if read > 0 => request.extend(&buffer[..read]),
+            _ => return,
+        }
+    }
+    stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nover TLS").unwrap();
 }
 
 fn trusting(certificate: CertificateDer<'static>) -> GuardedClient {
@@ -85,7 +96,7 @@ fn assert_tls_failure(outcome: &Outcome, expected: &str) {
 async fn a_trusted_certificate_is_accepted() {
     let identity = identity("localhost");
     let client = trusting(identity.certificate.clone());
-    let port = serve(identity);
+    let (port, _) = serve(identity);
     // The body ends with the connection, and the server says no goodbye.
     let outcome = post(&client, &format!("https://localhost:{port}/")).await;
     assert_eq!(excerpt(&outcome), "over TLS");
@@ -93,7 +104,7 @@ async fn a_trusted_certificate_is_accepted() {
 
 #[tokio::test]
 async fn an_untrusted_certificate_is_a_tls_failure() {
-    let port = serve(identity("localhost"));
+    let (port, _) = serve(identity("localhost"));
     let outcome = post(&development(), &format!("https://localhost:{port}/")).await;
     assert_tls_failure(&outcome, "trusted authority");
 }
@@ -102,7 +113,7 @@ async fn an_untrusted_certificate_is_a_tls_failure() {
 async fn a_certificate_for_another_host_is_a_tls_failure() {
     let identity = identity("other.test");
     let client = trusting(identity.certificate.clone());
-    let port = serve(identity);
+    let (port, _) = serve(identity);
     let outcome = post(&client, &format!("https://localhost:{port}/")).await;
     assert_tls_failure(&outcome, "not for this host");
 }
@@ -111,7 +122,7 @@ async fn a_certificate_for_another_host_is_a_tls_failure() {
 async fn an_expired_certificate_is_a_tls_failure() {
     let identity = expired("localhost");
     let client = trusting(identity.certificate.clone());
-    let port = serve(identity);
+    let (port, _) = serve(identity);
     let outcome = post(&client, &format!("https://localhost:{port}/")).await;
     assert_tls_failure(&outcome, "expired");
 }
@@ -128,5 +139,60 @@ async fn a_server_without_tls_is_a_tls_failure() {
         .await;
         let outcome = post(&development(), &format!("https://{}/", receiver.address)).await;
         assert_eq!(failure(&outcome), Some(Failure::Tls), "{greeting:?}: {outcome:?}");
+    }
+}
+
+/// A session that is resumed would carry bytes of the server's choice to whoever has the name next.
+#[tokio::test]
+async fn no_session_is_resumed() {
+    let identity = identity("localhost");
+    let client = trusting(identity.certificate.clone());
+    let (port, handshakes) = serve(identity);
+    for _ in 0..3 {
+        let outcome = post(&client, &format!("https://localhost:{port}/")).await;
+        assert_eq!(excerpt(&outcome), "over TLS");
+        assert_eq!(handshakes.recv().unwrap(), Some(HandshakeKind::Full));
+    }
+}
+
+/// A server hello that takes the version below 1.2, with a cipher of its time.
+#[tokio::test]
+async fn old_versions_are_neither_offered_nor_taken() {
+    for version in [0, 1, 2] {
+        let (sender, mut hellos) = tokio::sync::mpsc::unbounded_channel();
+        let receiver = Receiver::start(move |mut stream| {
+            let sender = sender.clone();
+            async move {
+                use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                let mut hello = vec![0; 4096];
+                let length = stream.read(&mut hello).await.unwrap();
+                hello.truncate(length);
+                sender.send(hello).unwrap();
+                let mut answer = vec![0x16, 3, version, 0, 0x2a, 2, 0, 0, 0x26, 3, version];
+                answer.extend([7; 32]);
+                answer.extend([0, 0xc0, 0x13, 0]);
+                stream.write_all(&answer).await.unwrap();
+                // It waits for the client's judgement.
+                let _ = stream.read(&mut [0; 64]).await;
+            }
+        })
+        .await;
+        let outcome = post(&development(), &format!("https://{}/", receiver.address)).await;
+        assert_tls_failure(&outcome, "could not be agreed");
+        // The extension `supported_versions` with 1.3 and 1.2 (RFC 8446, section 4.2.1).
+        let offer = [0, 0x2b, 0, 5, 4, 3, 4, 3, 3];
+        let hello = hellos.recv().await.unwrap();
+        assert!(hello.windows(offer.len()).any(|window| window == offer), "{hello:02x?}");
+    }
+}
+
+/// Every host that a URL may name can be asked for its certificate.
+#[test]
+fn every_host_has_a_name_for_tls() {
+    for host in
+        ["example.com", "a_b.example.com", "8.8.8.8", "[2606:4700:4700::1111]", "bücher.example"]
+    {
+        let url = TargetUrl::parse(&format!("https://{host}/"), TargetPolicy::Strict).unwrap();
+        assert!(server_name(url.url()).is_some(), "{host}");
     }
 }

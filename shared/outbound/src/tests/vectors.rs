@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use url::Host;
 use webhooks_core::outbound::{Failure, Outcome};
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 
@@ -126,7 +127,7 @@ async fn answers_are_judged_as_the_table_says() {
     for vector in answers() {
         let resolver =
             GuardedResolver::from_name_servers(vector.policy, &[server.address]).unwrap();
-        let (verdict, reason) = match resolver.resolve(&name(&vector)).await {
+        let (verdict, reason) = match resolver.resolve(&Host::Domain(&name(&vector))).await {
             Ok(addresses) => {
                 let records = vector.input.split(", ").count();
                 assert_eq!(addresses.len(), records, "line {}: {addresses:?}", vector.line);
