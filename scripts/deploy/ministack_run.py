@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 
 from .template import parsed
-from .tools import FUNCTIONS, Receiver, answers, check_signatures, event, expect, free_port, wait_for
+from .tools import FUNCTIONS, REGION, Receiver, answers, check_signatures, event, expect, free_port, wait_for
 
 BUCKET, STACK, SECRET = "packages", "webhooks-verify", "webhooks/verify/secrets-keys"
 USER = "user-1"
@@ -42,7 +42,7 @@ class Cloud:
         return boto3.client(
             service,
             endpoint_url=self.url,
-            region_name="us-east-1",
+            region_name=REGION,
             aws_access_key_id="local",
             aws_secret_access_key="local",
             config=Config(retries={"max_attempts": 1}, read_timeout=120),

@@ -13,7 +13,7 @@ def check(shop):
     command = [sys.executable, shop.root / "scripts/smoke_test.py", "--url", local["api"]]
     print(
         shop.run(
-            *(*command, "--token", token, "--user", USER),
+            *(*command, "--token", token),
             *("--queue-url", local["events_queue_url"], "--endpoint-url", local["sqs"]),
         ).rstrip()
     )

@@ -5,9 +5,7 @@ import json
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
-from .tools import expect
-
-REGION = "eu-central-1"
+from .tools import REGION, expect
 
 
 class NoManagedPolicies:

@@ -27,6 +27,8 @@ FUNCTIONS = [
     "retry",
     "cleanup",
 ]
+# Servers on this machine have no region; the clients need one.
+REGION = "us-east-1"
 # The ids in the files of events/, for which real ones are put in.
 SAMPLE_WEBHOOK = "wh_01KG9Z6QK00000000000000001"
 SAMPLE_DELIVERY = "dlv_01KG9Z6QK00000000000000002"
@@ -53,14 +55,21 @@ class Workshop:
         machine = platform.machine()
         self.machine = {"aarch64": "arm64", "arm64": "arm64"}.get(machine, "x86_64")
         self.processes = []
+        # Whatever account this shell is signed in to, nothing here must reach it.
+        os.environ |= {
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"):
+            os.environ.pop(name, None)
         self.env = {
             **os.environ,
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
             "CARGO_TARGET_DIR": str(target),
             "SAM_CLI_TELEMETRY": "0",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
         }
 
     def __enter__(self):

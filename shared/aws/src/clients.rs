@@ -30,12 +30,15 @@ const LOCAL_REGION: &str = "us-east-1";
 /// The environment's region, credentials and endpoints (`AWS_ENDPOINT_URL…`).
 pub async fn from_env(settings: &Settings) -> SdkConfig {
     let http = if all_plain(settings) { plain_http() } else { https() };
-    aws_config::defaults(BehaviorVersion::latest())
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(timeouts())
-        .retry_config(retries())
-        .load()
-        .await
+        .retry_config(retries());
+    // Lambda always says it; without it the SDK would ask profiles and the instance's metadata.
+    if let Some(region) = settings.optional("AWS_REGION") {
+        loader = loader.region(Region::new(region));
+    }
+    loader.load().await
 }
 
 /// A server on this machine, such as `http://127.0.0.1:8000`, with dummy credentials. Nothing of

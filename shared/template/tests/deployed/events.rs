@@ -27,7 +27,7 @@ use webhooks_testing::{
     ScriptedSender, SeededRandom, sample,
 };
 
-use crate::source;
+use crate::{at, changed, source};
 
 const RETENTION: Duration = Duration::from_hours(30 * 24);
 /// The webhook and its owner as the events name them.
@@ -192,8 +192,7 @@ fn kebab(name: &str) -> String {
 }
 
 /// Every trigger in the template, as function and file.
-fn triggers() -> BTreeSet<(String, String)> {
-    let template = Template::deployed().unwrap();
+fn triggers(template: &Template) -> BTreeSet<(String, String)> {
     let functions = template.functions();
     functions
         .flat_map(|(function, properties)| {
@@ -203,8 +202,8 @@ fn triggers() -> BTreeSet<(String, String)> {
         .collect()
 }
 
-#[test]
-fn there_is_one_event_for_each_trigger() {
+/// Every file in `events/`, as function and file.
+fn files() -> BTreeSet<(String, String)> {
     let mut files = BTreeSet::new();
     for folder in std::fs::read_dir(source::root().join("events")).unwrap() {
         let folder = folder.unwrap().path();
@@ -216,16 +215,27 @@ fn there_is_one_event_for_each_trigger() {
             files.insert((name(&folder), name(&path)));
         }
     }
-    assert_eq!(files, triggers());
+    files
+}
+
+#[test]
+fn there_is_one_event_for_each_trigger() {
+    assert_eq!(files(), triggers(&Template::deployed().unwrap()));
+    let more = changed(|t| {
+        let events = at(t, "RetryFunction/Properties/Events");
+        events["EveryHour"] = events["EveryFiveMinutes"].clone();
+    });
+    let missing: Vec<_> = triggers(&more).difference(&files()).cloned().collect();
+    assert_eq!(missing, [("retry".to_owned(), "every-hour".to_owned())]);
 }
 
 #[tokio::test]
 async fn every_event_of_the_api_is_answered() {
     let mut seen = 0;
-    for (function, name) in triggers() {
+    let template = Template::deployed().unwrap();
+    for (function, name) in triggers(&template) {
         let event = read(&function, &name);
         let Some(route) = event["routeKey"].as_str().map(str::to_owned) else { continue };
-        let template = Template::deployed().unwrap();
         assert!(template.routes().contains(&(route, function.clone())), "{function} {name}");
         let world = World::new().await.with_delivery().await;
         let answer = world.run(&function, event).await;

@@ -1,7 +1,7 @@
 //! What a call of a port asks of AWS, found by calling it: against a server on this machine that
 //! writes down each request and answers next to nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -29,6 +29,7 @@ type Requests = Arc<Mutex<Vec<(String, Value)>>>;
 /// The ports, wired to the recording server.
 pub(crate) struct Recorder {
     requests: Requests,
+    known: Mutex<BTreeMap<(String, String), BTreeSet<Grant>>>,
     dynamodb: aws_sdk_dynamodb::Client,
     subscriptions: DynamoSubscriptions,
     deliveries: DynamoDeliveries,
@@ -62,6 +63,7 @@ impl Recorder {
         let name = str::to_owned;
         Self {
             requests,
+            known: Mutex::default(),
             subscriptions: DynamoSubscriptions::new(
                 dynamodb.clone(),
                 name("SubscriptionsTable"),
@@ -80,6 +82,10 @@ impl Recorder {
 
     /// What a method of a port needs to be allowed. Its answer does not matter.
     pub(crate) async fn grants(&self, port: &str, method: &str) -> BTreeSet<Grant> {
+        let call = (port.to_owned(), method.to_owned());
+        if let Some(known) = self.known.lock().unwrap().get(&call) {
+            return known.clone();
+        }
         self.requests.lock().unwrap().clear();
         match port {
             "subscriptions" => self.subscriptions(method).await,
@@ -99,7 +105,10 @@ impl Recorder {
         }
         let requests = self.requests.lock().unwrap();
         assert!(!requests.is_empty(), "{port}.{method} asks nothing");
-        requests.iter().flat_map(|(operation, body)| grants_of(operation, body)).collect()
+        let grants: BTreeSet<Grant> =
+            requests.iter().flat_map(|(operation, body)| grants_of(operation, body)).collect();
+        self.known.lock().unwrap().insert(call, grants.clone());
+        grants
     }
 
     /// The requests that create the tables.

@@ -1,161 +1,260 @@
-//! Routes, queues, tables, metrics and saved queries are those of the code.
+//! Routes, queues, tables and saved queries are those of the code.
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
-use webhooks_runtime::telemetry::{DIMENSION, NAMESPACE};
+use serde_json::json;
 use webhooks_template::{Template, target};
 
 use crate::recorder::Recorder;
-use crate::source;
+use crate::{Change, assert_found, at, changed, remove, source};
 
 /// Fourteen days, the longest a queue keeps a message (AWS quota).
 const LONGEST_RETENTION: u64 = 1_209_600;
 
-#[test]
-fn every_route_leads_to_its_function_and_needs_a_token() {
-    let template = Template::deployed().unwrap();
+fn routes(template: &Template) -> Vec<String> {
     let deployed: BTreeSet<(String, String)> = template.routes().into_iter().collect();
-    let known = webhooks_api::ROUTES.iter().map(|route| (route.key(), route.function.to_owned()));
-    assert_eq!(deployed, known.collect());
-
-    let auth = &template.properties("Api")["Auth"];
-    assert_eq!(auth["DefaultAuthorizer"], "Jwt");
-    assert!(auth["Authorizers"]["Jwt"]["JwtConfiguration"]["audience"].is_array());
-    for (function, properties) in template.functions() {
-        let events = properties["Events"].as_object().unwrap();
-        let exempt = events.values().any(|event| event["Properties"].get("Auth").is_some());
-        assert!(!exempt, "{function} has a route with rules of its own");
+    let known: BTreeSet<(String, String)> =
+        webhooks_api::ROUTES.iter().map(|route| (route.key(), route.function.to_owned())).collect();
+    let difference = deployed.symmetric_difference(&known);
+    let mut found: Vec<String> = difference
+        .map(|(route, function)| format!("{route} of {function} is not in both"))
+        .collect();
+    let api = template.properties("Api");
+    let auth = &api["Auth"];
+    let jwt = &auth["Authorizers"]["Jwt"]["JwtConfiguration"];
+    if auth["DefaultAuthorizer"] != "Jwt"
+        || jwt["issuer"] != json!({"Ref": "JwtIssuer"})
+        || jwt["audience"] != json!([{"Ref": "JwtAudience"}])
+    {
+        found.push("tokens are not checked".to_owned());
     }
+    if !api["DefaultRouteSettings"]["ThrottlingRateLimit"].is_number() {
+        found.push("the API is not throttled".to_owned());
+    }
+    for (function, properties) in template.functions() {
+        for (name, event) in properties["Events"].as_object().unwrap() {
+            if event["Properties"].get("Auth").is_some() {
+                found.push(format!("{name} of {function} has rules of its own"));
+            }
+        }
+    }
+    found
 }
 
-#[test]
-fn queues_fit_the_functions_behind_them() {
-    let template = Template::deployed().unwrap();
+fn queues(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
     for trigger in template.triggers() {
         let queue = template.properties(&trigger.queue);
         let (_, function) = template.functions().find(|(f, _)| *f == trigger.function).unwrap();
         let timeout = function["Timeout"].as_u64().unwrap();
-        assert!(queue["VisibilityTimeout"].as_u64().unwrap() >= 6 * timeout, "{}", trigger.queue);
-        let events = function["Events"].as_object().unwrap();
-        let partial = events
-            .values()
-            .all(|e| e["Properties"]["FunctionResponseTypes"][0] == "ReportBatchItemFailures");
-        assert!(partial, "{}", trigger.function);
-        let (dlq, _) = target(&queue["RedrivePolicy"]["deadLetterTargetArn"]).unwrap();
-        assert!(template.properties(dlq).is_object());
+        if queue["VisibilityTimeout"].as_u64().unwrap_or(30) < 6 * timeout {
+            found.push(format!("{} is visible again too soon", trigger.queue));
+        }
+        for event in function["Events"].as_object().unwrap().values() {
+            if event["Properties"]["FunctionResponseTypes"][0] != "ReportBatchItemFailures" {
+                found.push(format!("{} cannot report one record", trigger.function));
+            }
+        }
+        found.extend(dead_letters(template, &trigger.queue));
     }
-    for (name, queue) in template.resources("AWS::SQS::Queue") {
+    let queues: Vec<_> = template.resources("AWS::SQS::Queue").collect();
+    for (name, queue) in &queues {
         let properties = &queue["Properties"];
-        assert_eq!(properties["MessageRetentionPeriod"], LONGEST_RETENTION, "{name}");
-        assert_eq!(properties["SqsManagedSseEnabled"], true, "{name}");
+        if properties["MessageRetentionPeriod"] != LONGEST_RETENTION {
+            found.push(format!("{name} keeps messages for less than 14 days"));
+        }
+        if properties["SqsManagedSseEnabled"] != true {
+            found.push(format!("{name} is not encrypted"));
+        }
     }
+    let policy = template.properties("QueuesOverTlsOnly");
+    let over_tls = policy["Queues"].as_array().into_iter().flatten();
+    let over_tls: BTreeSet<&str> = over_tls.filter_map(|queue| Some(target(queue)?.0)).collect();
+    if over_tls != queues.iter().map(|(name, _)| *name).collect() {
+        found.push(format!("only {over_tls:?} insist on TLS"));
+    }
+    found
 }
 
-#[tokio::test]
-async fn tables_are_those_the_local_system_makes() {
-    let template = Template::deployed().unwrap();
-    let recorder = Recorder::start().await;
+/// Whether a queue and its dead-letter queue know each other, and no other.
+fn dead_letters(template: &Template, queue: &str) -> Option<String> {
+    let name = &template.properties(queue)["QueueName"]["Fn::Sub"];
+    let redrive = &template.properties(queue)["RedrivePolicy"];
+    let (dlq, _) = target(&redrive["deadLetterTargetArn"])?;
+    let allow = &template.properties(dlq)["RedriveAllowPolicy"];
+    let source = allow["sourceQueueArns"][0]["Fn::Sub"].as_str().unwrap_or_default();
+    let knows = source.ends_with(&format!(":{}", name.as_str()?));
+    let is_good = knows && allow["redrivePermission"] == "byQueue";
+    (!is_good).then(|| format!("{dlq} does not take letters from {queue} alone"))
+}
+
+async fn tables(template: &Template, recorder: &Recorder) -> Vec<String> {
+    let mut found = Vec::new();
     let requests = recorder.tables().await;
-    let made: Vec<&Value> = requests
-        .iter()
-        .filter(|(operation, _)| operation.ends_with(".CreateTable"))
-        .map(|(_, body)| body)
-        .collect();
-    assert_eq!(made.len(), template.resources("AWS::DynamoDB::Table").count());
-    for body in &made {
+    let made = requests.iter().filter(|(operation, _)| operation.ends_with(".CreateTable"));
+    let mut known = BTreeSet::new();
+    for (_, body) in made {
         let name = body["TableName"].as_str().unwrap();
+        known.insert(name);
         let deployed = template.properties(name);
         for part in ["BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes"] {
-            assert_eq!(deployed[part], body[part], "{name} {part}");
+            if deployed[part] != body[part] {
+                found.push(format!("{name} has another {part} than the local one"));
+            }
         }
     }
     let (_, ttl) =
         requests.iter().find(|(operation, _)| operation.ends_with(".UpdateTimeToLive")).unwrap();
     let deployed = &template.properties("DeliveriesTable")["TimeToLiveSpecification"];
-    assert_eq!(*deployed, ttl["TimeToLiveSpecification"]);
+    if *deployed != ttl["TimeToLiveSpecification"] {
+        found.push("rows do not expire as the local ones".to_owned());
+    }
     for (name, table) in template.resources("AWS::DynamoDB::Table") {
-        assert_eq!(table["DeletionPolicy"], "Retain", "{name}");
-        assert_eq!(table["Properties"]["DeletionProtectionEnabled"], true, "{name}");
-        assert_eq!(table["Properties"]["SSESpecification"]["SSEEnabled"], true, "{name}");
+        if !known.contains(name) {
+            found.push(format!("{name} is not known locally"));
+        }
+        if table["DeletionPolicy"] != "Retain" || table["UpdateReplacePolicy"] != "Retain" {
+            found.push(format!("{name} goes with the stack"));
+        }
+        if table["Properties"]["DeletionProtectionEnabled"] != true {
+            found.push(format!("{name} can be deleted"));
+        }
+        if table["Properties"]["SSESpecification"]["SSEEnabled"] != true {
+            found.push(format!("{name} is not encrypted with a KMS key"));
+        }
     }
     let recovery = &template.properties("SubscriptionsTable")["PointInTimeRecoverySpecification"];
-    assert_eq!(recovery["PointInTimeRecoveryEnabled"], true);
+    if recovery["PointInTimeRecoveryEnabled"] != true {
+        found.push("the Subscriptions table cannot be restored".to_owned());
+    }
+    found
 }
 
-/// Every object anywhere in a value.
-fn objects(value: &Value) -> Vec<&Map<String, Value>> {
-    match value {
-        Value::Object(object) => {
-            std::iter::once(object).chain(object.values().flat_map(objects)).collect()
-        }
-        Value::Array(items) => items.iter().flat_map(objects).collect(),
-        _ => Vec::new(),
+fn functions(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
+    let globals = &template.as_json()["Globals"]["Function"];
+    if globals["Tracing"] != "Active" || globals["LoggingConfig"]["LogFormat"] != "JSON" {
+        found.push("functions are not traced, or do not log JSON".to_owned());
     }
-}
-
-#[test]
-fn metrics_that_are_watched_are_measured() {
-    let template = Template::deployed().unwrap();
-    let mut watched = BTreeSet::new();
-    for object in objects(template.as_json()) {
-        if object.get("Namespace").and_then(Value::as_str) == Some(NAMESPACE) {
-            let dimension = &object["Dimensions"][0];
-            assert_eq!(dimension["Name"], DIMENSION);
-            let (function, _) = target(&dimension["Value"]).unwrap();
-            watched
-                .insert((function.to_owned(), object["MetricName"].as_str().unwrap().to_owned()));
+    for (function, properties) in template.functions() {
+        let logs = target(&properties["LoggingConfig"]["LogGroup"]).map(|(name, _)| name);
+        let kept = logs.map(|name| &template.properties(name)["RetentionInDays"]);
+        if kept != Some(&json!({"Ref": "LogRetentionDays"})) {
+            found.push(format!("{function} keeps its logs for ever"));
         }
-    }
-    let dashboard = template.properties("Dashboard")["DashboardBody"]["Fn::Sub"].as_str().unwrap();
-    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
-    for widget in dashboard["widgets"].as_array().unwrap() {
-        for metric in widget["properties"]["metrics"].as_array().unwrap() {
-            if metric[0] == NAMESPACE {
-                assert_eq!(metric[2], DIMENSION);
-                let function = metric[3].as_str().unwrap().trim_matches(['$', '{', '}']);
-                watched.insert((function.to_owned(), metric[1].as_str().unwrap().to_owned()));
+        for (name, event) in properties["Events"].as_object().unwrap() {
+            let schedule = &event["Properties"];
+            if event["Type"] == "ScheduleV2"
+                && (schedule.get("RetryPolicy").is_none()
+                    || schedule.get("DeadLetterConfig").is_none())
+            {
+                found.push(format!("{name} of {function} fails without a word"));
             }
         }
     }
-    let mut measured = BTreeSet::new();
-    for (resource, function) in template.resources("AWS::Serverless::Function") {
-        let folder = function["Properties"]["CodeUri"].as_str().unwrap();
-        let library = source::library(folder.strip_prefix("functions/").unwrap());
-        for (at, prefix) in library.match_indices("metric.") {
-            let rest = &library[at + prefix.len()..];
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap();
-            measured.insert((resource.to_owned(), rest[..end].to_owned()));
-        }
-    }
-    assert_eq!(measured, watched);
+    found
 }
 
-#[test]
-fn saved_queries_stand_in_the_docs() {
-    let template = Template::deployed().unwrap();
-    let mut deployed: Vec<&str> = template
+fn saved_queries(template: &Template) -> Vec<String> {
+    let deployed: BTreeSet<String> = template
         .resources("AWS::Logs::QueryDefinition")
-        .map(|(_, query)| query["Properties"]["QueryString"].as_str().unwrap())
+        .map(|(_, query)| query["Properties"]["QueryString"].as_str().unwrap().to_owned())
         .collect();
     let files = std::fs::read_dir(source::root().join("docs/queries")).unwrap();
-    let mut documented: Vec<String> =
+    let documented: BTreeSet<String> =
         files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
-    deployed.sort_unstable();
-    documented.sort_unstable();
-    assert_eq!(documented, deployed);
+    let difference = deployed.symmetric_difference(&documented);
+    difference.map(|query| format!("not both saved and in docs/queries: {query}")).collect()
 }
 
-#[test]
-fn every_alarm_is_in_the_runbook_and_names_it() {
-    let template = Template::deployed().unwrap();
-    let runbook = std::fs::read_to_string(source::root().join("docs/RUNBOOK.md")).unwrap();
-    for (name, alarm) in template.resources("AWS::CloudWatch::Alarm") {
-        let properties = &alarm["Properties"];
-        let alarm_name = properties["AlarmName"]["Fn::Sub"].as_str().unwrap();
-        let short = alarm_name.strip_prefix("${AWS::StackName}-").unwrap();
-        assert!(runbook.contains(&format!("\n## {short}\n")), "{name}: no section `{short}`");
-        assert_eq!(alarm["Condition"], "HasAlarms");
-        assert!(properties["AlarmActions"].is_array());
+async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
+    let mut found = routes(template);
+    found.extend(queues(template));
+    found.extend(tables(template, recorder).await);
+    found.extend(functions(template));
+    found.extend(saved_queries(template));
+    found
+}
+
+#[tokio::test]
+async fn routes_queues_tables_and_queries_are_those_of_the_code() {
+    let recorder = Recorder::start().await;
+    let found = findings(&Template::deployed().unwrap(), &recorder).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[tokio::test]
+async fn what_is_not_as_in_the_code_is_found() {
+    let recorder = Recorder::start().await;
+    let changes: [Change; 20] = [
+        ("GET /api/webhooks/{id} of subscriptions is not in both", |t| {
+            remove(t, "SubscriptionsFunction/Properties/Events", "Get");
+        }),
+        ("POST /api/webhooks of deliveries is not in both", |t| {
+            at(t, "DeliveriesFunction/Properties/Events")["More"] = json!({
+                "Type": "HttpApi",
+                "Properties": {"Method": "POST", "Path": "/api/webhooks"},
+            });
+        }),
+        ("tokens are not checked", |t| {
+            remove(t, "Api/Properties/Auth", "DefaultAuthorizer");
+        }),
+        ("the API is not throttled", |t| {
+            remove(t, "Api/Properties", "DefaultRouteSettings");
+        }),
+        ("List of event-types has rules of its own", |t| {
+            at(t, "EventTypesFunction/Properties/Events/List/Properties")["Auth"] =
+                json!({"Authorizer": "NONE"});
+        }),
+        ("DeliveriesQueue is visible again too soon", |t| {
+            at(t, "DeliverFunction/Properties")["Timeout"] = 91.into();
+        }),
+        ("dispatch cannot report one record", |t| {
+            let path = "DispatchFunction/Properties/Events/Events/Properties";
+            remove(t, path, "FunctionResponseTypes");
+        }),
+        ("EventsDlq does not take letters from EventsQueue alone", |t| {
+            at(t, "EventsQueue/Properties")["QueueName"] = json!({"Fn::Sub": "another"});
+        }),
+        ("EventsDlq keeps messages for less than 14 days", |t| {
+            at(t, "EventsDlq/Properties")["MessageRetentionPeriod"] = 345_600.into();
+        }),
+        ("SchedulesDlq is not encrypted", |t| {
+            remove(t, "SchedulesDlq/Properties", "SqsManagedSseEnabled");
+        }),
+        ("insist on TLS", |t| {
+            at(t, "QueuesOverTlsOnly/Properties/Queues").as_array_mut().unwrap().pop();
+        }),
+        ("DeliveriesTable has another GlobalSecondaryIndexes than the local one", |t| {
+            at(t, "DeliveriesTable/Properties/GlobalSecondaryIndexes/0")["IndexName"] =
+                "later".into();
+        }),
+        ("rows do not expire", |t| {
+            remove(t, "DeliveriesTable/Properties", "TimeToLiveSpecification");
+        }),
+        ("SubscriptionsTable goes with the stack", |t| {
+            remove(t, "SubscriptionsTable", "DeletionPolicy");
+        }),
+        ("DeliveriesTable can be deleted", |t| {
+            at(t, "DeliveriesTable/Properties")["DeletionProtectionEnabled"] = false.into();
+        }),
+        ("DeliveriesTable is not encrypted with a KMS key", |t| {
+            remove(t, "DeliveriesTable/Properties", "SSESpecification");
+        }),
+        ("the Subscriptions table cannot be restored", |t| {
+            remove(t, "SubscriptionsTable/Properties", "PointInTimeRecoverySpecification");
+        }),
+        ("retry keeps its logs for ever", |t| {
+            remove(t, "RetryLogs/Properties", "RetentionInDays");
+        }),
+        ("Daily of cleanup fails without a word", |t| {
+            remove(t, "CleanupFunction/Properties/Events/Daily/Properties", "DeadLetterConfig");
+        }),
+        ("not both saved and in docs/queries: filter true", |t| {
+            at(t, "SuccessRateQuery/Properties")["QueryString"] = "filter true".into();
+        }),
+    ];
+    for (what, change) in changes {
+        assert_found(what, &findings(&changed(change), &recorder).await);
     }
 }

@@ -53,6 +53,28 @@ pub(crate) fn port_calls(library: &str) -> BTreeSet<Call> {
     calls
 }
 
+/// Every use of a port that [`port_calls`] does not see: one that is handed on whole, say.
+pub(crate) fn unseen(library: &str) -> Vec<String> {
+    let mut unseen = Vec::new();
+    for port in PORTS {
+        let known: Vec<String> =
+            aliases(library, port).iter().map(|name| format!("let{name}=&")).collect();
+        for owner in ["self", "deliver"] {
+            let field = format!("{owner}.{port}");
+            for (at, _) in library.match_indices(&field) {
+                let (before, after) = (&library[..at], &library[at + field.len()..]);
+                let is_call = after.starts_with('.');
+                let is_longer = after.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+                let is_alias = known.iter().any(|alias| before.ends_with(alias));
+                if !is_call && !is_longer && !is_alias {
+                    unseen.push(field.clone());
+                }
+            }
+        }
+    }
+    unseen
+}
+
 /// Every method of this object that a text calls.
 pub(crate) fn names_after(text: &str, prefix: &str) -> BTreeSet<String> {
     let starts = text.match_indices(prefix).filter(|(at, _)| {
@@ -84,6 +106,7 @@ fn identifier(text: &str) -> &str {
 
 fn squeeze(text: &str) -> String {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code.filter_map(|line| line.split(" // ").next());
     code.flat_map(|line| line.chars().filter(|c| !c.is_whitespace())).collect()
 }
 
@@ -96,4 +119,6 @@ fn calls_are_found() {
     let calls = port_calls(&text);
     let expected = [("deliveries", "put"), ("queue", "send"), ("subscriptions", "get")];
     assert_eq!(calls, expected.map(|(port, method)| (port, method.to_owned())).into());
+    assert!(unseen(&text).is_empty());
+    assert_eq!(unseen("{lett=&self.queue;t.send(x);helper(&self.deliveries)"), ["self.deliveries"]);
 }
