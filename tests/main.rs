@@ -9,3 +9,4 @@ mod harness;
 mod local_tools;
 mod publishing;
 mod restart;
+mod targets;

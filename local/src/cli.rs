@@ -67,6 +67,10 @@ pub struct Serve {
     /// local receiver is refused
     #[arg(long)]
     pub strict_targets: bool,
+    /// Resolve the hosts of webhooks through this name server instead of the system's, to try what
+    /// the guard makes of its answers
+    #[arg(long, value_name = "ADDR", value_parser = address::parse)]
+    pub name_server: Option<SocketAddr>,
     /// What to log to stderr, as `RUST_LOG` is written
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "warn,dynoxide=error")]
     pub log: String,
@@ -92,13 +96,14 @@ mod tests {
         let addresses = [serve.api_addr, serve.sqs_addr, serve.dynamodb_addr, serve.receiver_addr];
         assert_eq!(addresses.map(|a| a.port()), [3000, 9324, 8000, 4000]);
         assert!(addresses.iter().all(|address| address.ip().is_loopback()));
-        assert!(serve.data_dir.is_none() && !serve.strict_targets);
+        assert!(serve.data_dir.is_none() && !serve.strict_targets && serve.name_server.is_none());
     }
 
     #[test]
     fn every_flag_is_read() {
         let line = "--api-addr :1 --sqs-addr 2 --dynamodb-addr localhost:3 \
-                    --receiver-addr 127.0.0.1:0 --data-dir d --strict-targets --log debug";
+                    --receiver-addr 127.0.0.1:0 --data-dir d --strict-targets \
+                    --name-server :5353 --log debug";
         let serve = parse(line).unwrap().serve;
         assert_eq!(serve.api_addr.port(), 1);
         assert_eq!(serve.sqs_addr.port(), 2);
@@ -106,6 +111,7 @@ mod tests {
         assert_eq!(serve.receiver_addr.port(), 0);
         assert_eq!(serve.data_dir.unwrap().to_str(), Some("d"));
         assert!(serve.strict_targets);
+        assert_eq!(serve.name_server.unwrap().to_string(), "127.0.0.1:5353");
         assert_eq!(serve.log, "debug");
     }
 

@@ -58,6 +58,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// How strict the rules for targets are.
     pub policy: TargetPolicy,
+    /// Who resolves the hosts of webhooks; the system's name servers if nobody is named.
+    pub name_server: Option<SocketAddr>,
     /// Whether the receiver prints what it gets.
     pub prints: bool,
     /// The clock of the service.
@@ -79,6 +81,7 @@ impl Options {
             receiver: any,
             data_dir: None,
             policy: TargetPolicy::Development,
+            name_server: None,
             prints: false,
             clock: Arc::new(SystemClock),
             queue_clock: Arc::new(local_sqs::SystemClock),
@@ -97,6 +100,7 @@ impl Options {
             receiver: flags.receiver_addr,
             data_dir: flags.data_dir.clone(),
             policy,
+            name_server: flags.name_server,
             prints: true,
             ..Self::on_free_ports()
         }
@@ -356,7 +360,11 @@ async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartEr
     tables::create(&dynamodb, &names).await.map_err(|error| part("the tables", &error))?;
     let sealer = Sealer::parse(SEALING_KEY, options.random.clone())
         .map_err(|error| part("the sealing of secrets", &error))?;
-    let sender = GuardedClient::new(options.policy).map_err(|error| part("the way out", &error))?;
+    let sender = match options.name_server {
+        None => GuardedClient::new(options.policy),
+        Some(server) => GuardedClient::with_name_servers(options.policy, &[server]),
+    };
+    let sender = sender.map_err(|error| part("the way out", &error))?;
     let clock = options.clock.clone();
     Ok(Ports {
         subscriptions: Arc::new(DynamoSubscriptions::new(
