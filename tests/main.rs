@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what does not go as planned fails the test")]
 
 mod api;
+mod chaos;
 mod delivery;
 mod harness;
 mod local_tools;

@@ -207,7 +207,7 @@ impl Rig {
         }
         let records: Vec<Value> = messages.iter().map(record).collect();
         let batch = serde_json::from_value(json!({ "Records": records })).map_err(text)?;
-        let failed = handler(batch).await.batch_item_failures;
+        let failed = handler(batch).await?.batch_item_failures;
         let is_done = |message: &Message| {
             !failed
                 .iter()
@@ -265,7 +265,7 @@ fn queue_url(queue: &str) -> String {
 
 async fn serve_queues(clock: Arc<dyn local_sqs::Clock>) -> Outcome<SocketAddr> {
     let sqs = Arc::new(Sqs::new(clock, queues::REGION));
-    queues::create(&sqs).map_err(text)?;
+    queues::create(&sqs, &[EVENTS, DELIVERIES]).map_err(text)?;
     serve(local_sqs::router(sqs)).await.map_err(text)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`latency`], [`burst`] and [`isolation`] run a [`world`]: the local system with its pollers, and
 //! a [`receiver`] that notes when each webhook came. [`cost`] drives the handlers by itself, behind
-//! a [`proxy`] that counts what AWS would bill, and so does [`dead`], on virtual time. [`start`] runs the `dev` program.
+//! a [`proxy`] that counts what AWS would bill, and so does [`dead`], on virtual time. [`start`] runs
+//! the `dev` program, and [`chaos`] the programs of the functions.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
@@ -10,6 +11,7 @@
 //! Deliberately absent: the latencies of AWS. What is measured is our own share.
 
 mod burst;
+mod chaos;
 mod cost;
 mod dead;
 mod isolation;
@@ -73,6 +75,24 @@ enum Cli {
         #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
         rate: u32,
     },
+    /// Events in a storm: calls fail, function processes are killed; none may be lost
+    ///
+    /// Runs the functions' programs, which a build of the whole workspace puts beside this one.
+    Chaos {
+        /// How many events
+        #[arg(long, default_value_t = 10_000)]
+        events: usize,
+        /// Repeats the mixture of faults
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many of a thousand invocations are killed at some moment, and after how many of ten
+        /// thousand POSTs the process that made it
+        #[arg(long, default_value_t = 60, value_parser = value_parser!(u64).range(..1000))]
+        kills: u64,
+        /// Some seconds, as in the tests, whatever the other options say
+        #[arg(long)]
+        brief: bool,
+    },
     /// How soon the local system is ready, and the memory it takes when idle
     Start {
         /// The `dev` program
@@ -98,6 +118,7 @@ async fn main() -> ExitCode {
         Cli::Isolation { endpoints, seconds, rate } => {
             isolation::run(endpoints, seconds, rate).await
         }
+        Cli::Chaos { events, seed, kills, brief } => chaos::run(events, seed, kills, brief).await,
         Cli::Start { dev, runs } => start::run(&dev, runs).await,
     };
     match outcome {

@@ -1,27 +1,14 @@
 //! A proxy between an SDK client and a service, which adds up what AWS would bill.
 //!
-//! It has each DynamoDB request ask what it costs. The requests' signatures do not cover that, but
-//! no local endpoint looks at them.
+//! It has each DynamoDB request ask what it costs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, Uri, header};
-use axum::response::Response;
-use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use ::chaos::relay::{self, Between, Call, Reaction, Service, Upstream};
 use serde_json::{Value, json};
 
-use crate::receiver::serve;
-
-/// More than any body of either service.
-const BODY_BYTES: usize = 32 * 1024 * 1024;
 /// SQS bills each 64 KiB of a request's payload as a request.
 const CHUNK_BYTES: usize = 64 * 1024;
 const READS: [&str; 5] = ["GetItem", "BatchGetItem", "TransactGetItems", "Query", "Scan"];
@@ -40,50 +27,30 @@ pub(crate) struct Bill {
 /// A bill that grows.
 pub(crate) type Meter = Arc<Mutex<Bill>>;
 
-struct Proxy {
-    upstream: SocketAddr,
-    client: Client<HttpConnector, Full<Bytes>>,
-    meter: Meter,
-}
+struct Metered(Meter);
 
 /// Starts one in front of this endpoint, and says where it listens.
 pub(crate) async fn start(upstream: SocketAddr, meter: Meter) -> std::io::Result<SocketAddr> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let proxy = Arc::new(Proxy { upstream, client, meter });
-    serve(Router::new().fallback(pass).with_state(proxy)).await
+    relay::serve(upstream, Arc::new(Metered(meter))).await
 }
 
-async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Result<Response, StatusCode> {
-    proxy.pass(request).await.ok_or(StatusCode::BAD_GATEWAY)
-}
-
-impl Proxy {
-    async fn pass(&self, request: Request) -> Option<Response> {
-        let (mut head, body) = request.into_parts();
-        let target = head.headers.get("x-amz-target")?.to_str().ok()?.to_owned();
-        let (service, operation) = target.split_once('.')?;
-        let mut body = to_bytes(body, BODY_BYTES).await.ok()?;
-        if service != "AmazonSQS" {
-            let mut request: Value = serde_json::from_slice(&body).ok()?;
+impl Between for Metered {
+    async fn call(&self, mut call: Call, upstream: &Upstream) -> Reaction {
+        if call.service == Service::DynamoDb
+            && let Ok(mut request) = serde_json::from_slice::<Value>(&call.body)
+        {
             request["ReturnConsumedCapacity"] = json!("INDEXES");
-            body = Bytes::from(request.to_string());
+            call.body = request.to_string().into();
         }
-        let sent = body.len();
-        head.uri = Uri::try_from(format!("http://{}{}", self.upstream, head.uri.path())).ok()?;
-        head.headers.remove(header::CONTENT_LENGTH);
-        let request = Request::from_parts(head, Full::new(body));
-        let (head, answer) = self.client.request(request).await.ok()?.into_parts();
-        let answer = to_bytes(Body::new(answer), BODY_BYTES).await.ok()?;
-        let mut bill = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        if !head.status.is_success() {
-            bill.unknown += 1;
-        } else if service == "AmazonSQS" {
-            bill.add_request(operation, sent, &answer);
-        } else {
-            bill.add_units(operation, &answer);
+        let (service, operation, sent) = (call.service, call.operation.clone(), call.body.len());
+        let Some(answer) = upstream.pass(call).await else { return Reaction::Reset };
+        let mut bill = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match service {
+            _ if !answer.status().is_success() => bill.unknown += 1,
+            Service::Sqs => bill.add_request(&operation, sent, answer.body()),
+            Service::DynamoDb => bill.add_units(&operation, answer.body()),
         }
-        drop(bill);
-        Some(Response::from_parts(head, Body::from(answer)))
+        Reaction::Answer(answer)
     }
 }
 

@@ -172,5 +172,8 @@ where
     T: Clone + Send + Sync + 'static,
     F: Future<Output = SqsBatchResponse> + Send + 'static,
 {
-    Arc::new(move |batch| Box::pin(call(function.clone(), batch)))
+    Arc::new(move |batch| {
+        let called = call(function.clone(), batch);
+        Box::pin(async move { Ok(called.await) })
+    })
 }

@@ -32,8 +32,11 @@ const WAIT_SECONDS: i32 = 20;
 /// How long to leave a queue alone that cannot be reached.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
+/// What an invocation answers; an error when it failed as a whole.
+pub type Invoked = Result<SqsBatchResponse, String>;
+
 /// A deployed handler of queue events.
-pub type Handler = Arc<dyn Fn(SqsEvent) -> BoxFuture<'static, SqsBatchResponse> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(SqsEvent) -> BoxFuture<'static, Invoked> + Send + Sync>;
 
 /// A queue and how it is read.
 #[derive(Clone, Debug)]
@@ -153,7 +156,11 @@ async fn invoke(
     // A task of its own, so that a panic is a failed invocation and nothing more.
     let invocation = AbortOnDropHandle::new(tokio::spawn(handler(event)));
     match tokio::time::timeout(source.timeout, invocation).await {
-        Ok(Ok(response)) => Some(response),
+        Ok(Ok(Ok(response))) => Some(response),
+        Ok(Ok(Err(error))) => {
+            tracing::error!(queue = source.url, error, "an invocation failed");
+            None
+        }
         Ok(Err(error)) => {
             tracing::error!(queue = source.url, %error, "an invocation failed");
             None

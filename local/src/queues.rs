@@ -51,10 +51,10 @@ pub const DELIVERIES: Queue = Queue {
     concurrency: 400,
 };
 
-/// Creates the queues; messages that they hold already stay. What the functions of a process that
-/// was killed had in their hands comes back at once, not only when its visibility runs out.
-pub fn create(sqs: &Sqs) -> Result<(), SqsError> {
-    for queue in [EVENTS, DELIVERIES] {
+/// Creates queues; messages that they hold already stay. What the functions of a process that was
+/// killed had in their hands comes back at once, not only when its visibility runs out.
+pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
+    for queue in queues {
         sqs.ensure_queue(queue.dead_letters, &[("MessageRetentionPeriod", RETENTION_SECONDS)])?;
         let redrive = serde_json::json!({
             "deadLetterTargetArn": sqs.queue_arn(queue.dead_letters),

@@ -39,7 +39,7 @@ pub const SUBSCRIPTIONS_TABLE: &str = "webhook-subscriptions";
 pub const DELIVERIES_TABLE: &str = "webhook-deliveries";
 /// Seals the signing secrets in the local table. It is as well known as the key of the tokens and
 /// must never be deployed: `webhooks local development key!!` in base64.
-const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
+pub const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
 /// How long what has begun may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -68,6 +68,11 @@ pub struct Options {
     pub queue_clock: Arc<dyn local_sqs::Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// The events queue and the deliveries queue.
+    pub queues: [Queue; 2],
+    /// Whether the functions behind the queues and the schedules run here. Where they do not,
+    /// somebody else polls the queues.
+    pub runs_functions: bool,
 }
 
 impl Options {
@@ -86,6 +91,8 @@ impl Options {
             clock: Arc::new(SystemClock),
             queue_clock: Arc::new(local_sqs::SystemClock),
             random: Arc::new(SystemRandom),
+            queues: [EVENTS, DELIVERIES],
+            runs_functions: true,
         }
     }
 
@@ -192,6 +199,7 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
 /// A system that runs. Dropping it stops it at once.
 pub struct System {
     addresses: Addresses,
+    sqs: Arc<Sqs>,
     receiver: Arc<Receiver>,
     stop_work: CancellationToken,
     work: JoinSet<()>,
@@ -219,7 +227,7 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     let (mut work, mut servers) = (JoinSet::new(), JoinSet::new());
 
     let sqs = Arc::new(open_sqs(&options)?);
-    queues::create(&sqs).map_err(|error| part("the queues", &error))?;
+    queues::create(&sqs, &options.queues).map_err(|error| part("the queues", &error))?;
     serve(&mut servers, &stop_servers, listeners.sqs, local_sqs::router(sqs.clone()));
     let database = dynamodb::open(options.data_dir.as_deref())
         .map_err(|reason| data_dir_or_part(&options, "the tables", reason))?;
@@ -238,33 +246,40 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     ));
     serve(&mut servers, &stop_servers, listeners.receiver, receiver::router(receiver.clone()));
 
-    let handlers = [(EVENTS, functions.dispatch()), (DELIVERIES, functions.deliver())];
-    for (queue, handler) in handlers {
-        let source = source(queue, addresses, &sqs);
-        let client = poller::client(&Addresses::url(addresses.sqs));
-        work.spawn(poller::run(client, source, handler, stop_work.clone()));
+    if options.runs_functions {
+        let handlers = [functions.dispatch(), functions.deliver()];
+        for (queue, handler) in options.queues.into_iter().zip(handlers) {
+            let source = source(queue, addresses);
+            let client = poller::client(&Addresses::url(addresses.sqs));
+            work.spawn(poller::run(client, source, handler, stop_work.clone()));
+        }
+        spawn_schedules(&mut servers, &functions, &options.clock);
     }
-    spawn_schedules(&mut servers, &functions, &options.clock);
 
     let local = LocalApi {
         addresses,
         functions,
         subscriptions: ports.subscriptions,
         deliveries: ports.deliveries,
-        sqs,
+        sqs: sqs.clone(),
         clock: options.clock.clone(),
     };
     let gateway = Arc::new(Gateway::new(routes, options.clock));
     let api = Router::new().fallback(gateway::serve).with_state(gateway);
     serve(&mut work, &stop_work, listeners.api, local_api::router(Arc::new(local)).merge(api));
 
-    Ok(System { addresses, receiver, stop_work, work, stop_servers, servers })
+    Ok(System { addresses, sqs, receiver, stop_work, work, stop_servers, servers })
 }
 
 impl System {
     /// Where everything listens.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// The engine behind the SQS endpoint.
+    pub fn sqs(&self) -> &Sqs {
+        &self.sqs
     }
 
     /// The receiver.
@@ -382,10 +397,11 @@ async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartEr
     })
 }
 
-fn source(queue: Queue, addresses: Addresses, sqs: &Sqs) -> Source {
+/// How a queue of the system is read.
+pub fn source(queue: Queue, addresses: Addresses) -> Source {
     Source {
         url: addresses.queue_url(queue.name),
-        arn: sqs.queue_arn(queue.name),
+        arn: format!("arn:aws:sqs:{}:{}:{}", queues::REGION, local_sqs::ACCOUNT, queue.name),
         batch_size: queue.batch_size,
         concurrency: queue.concurrency,
         timeout: queue.function_timeout,

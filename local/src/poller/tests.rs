@@ -52,7 +52,7 @@ impl Bench {
             Box::pin(async move {
                 let mut response = SqsBatchResponse::default();
                 response.set_failures(failed.await);
-                response
+                Ok(response)
             })
         });
         let (client, source) = (self.client.clone(), self.source.clone());
@@ -183,7 +183,7 @@ async fn stopping_lets_a_batch_finish() {
         Box::pin(async move {
             begun.notify_one();
             release.notified().await;
-            SqsBatchResponse::default()
+            Ok(SqsBatchResponse::default())
         })
     });
     bench.send(&["x"]).await;

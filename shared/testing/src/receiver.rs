@@ -4,6 +4,7 @@
 //! Deliberately absent: TLS, chunked requests and pipelining.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -130,7 +131,24 @@ struct State {
 #[derive(Debug)]
 struct Scripts {
     by_path: HashMap<String, VecDeque<Reply>>,
-    otherwise: Reply,
+    otherwise: Otherwise,
+}
+
+type Rule = Arc<dyn Fn(&Received) -> Reply + Send + Sync>;
+
+#[derive(Clone)]
+enum Otherwise {
+    Always(Reply),
+    ByRule(Rule),
+}
+
+impl fmt::Debug for Otherwise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always(reply) => reply.fmt(f),
+            Self::ByRule(_) => f.write_str("by a rule"),
+        }
+    }
 }
 
 impl FakeReceiver {
@@ -139,7 +157,10 @@ impl FakeReceiver {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
-            scripts: Mutex::new(Scripts { by_path: HashMap::new(), otherwise: Reply::status(200) }),
+            scripts: Mutex::new(Scripts {
+                by_path: HashMap::new(),
+                otherwise: Otherwise::Always(Reply::status(200)),
+            }),
             received: Mutex::default(),
             arrival: Notify::new(),
         });
@@ -170,7 +191,12 @@ impl FakeReceiver {
 
     /// Answers in this way where no script is left.
     pub fn otherwise(&self, reply: Reply) {
-        lock(&self.state.scripts).otherwise = reply;
+        lock(&self.state.scripts).otherwise = Otherwise::Always(reply);
+    }
+
+    /// Answers by this rule where no script is left.
+    pub fn by_rule(&self, rule: impl Fn(&Received) -> Reply + Send + Sync + 'static) {
+        lock(&self.state.scripts).otherwise = Otherwise::ByRule(Arc::new(rule));
     }
 
     /// What came in and was not taken yet, in order.
@@ -205,6 +231,23 @@ impl Drop for FakeReceiver {
     }
 }
 
+impl State {
+    fn reply(&self, request: &Received) -> Reply {
+        let otherwise = {
+            let mut scripts = lock(&self.scripts);
+            let scripted = scripts.by_path.get_mut(&request.path).and_then(VecDeque::pop_front);
+            if let Some(reply) = scripted {
+                return reply;
+            }
+            scripts.otherwise.clone()
+        };
+        match otherwise {
+            Otherwise::Always(reply) => reply,
+            Otherwise::ByRule(rule) => rule(request),
+        }
+    }
+}
+
 async fn serve(listener: TcpListener, state: Arc<State>) {
     // The set ends its connections when the server is stopped.
     let mut connections = JoinSet::new();
@@ -224,11 +267,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
 async fn converse(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await? {
-        let reply = {
-            let mut scripts = lock(&state.scripts);
-            let scripted = scripts.by_path.get_mut(&request.path).and_then(VecDeque::pop_front);
-            scripted.unwrap_or_else(|| scripts.otherwise.clone())
-        };
+        let reply = state.reply(&request);
         lock(&state.received).push(request);
         state.arrival.notify_waiters();
         if !reply.delay.is_zero() {
@@ -338,6 +377,11 @@ mod tests {
         assert_eq!(received[0].body, b"\0\xff\r\n");
         assert_eq!(received[3].body, b"");
         assert_eq!(receiver.received(), []);
+
+        receiver.by_rule(|request| Reply::status(if request.method == "GET" { 405 } else { 202 }));
+        let refused = "HTTP/1.1 405 Scripted\r\ncontent-length: 0\r\n\r\n";
+        exchange(&mut stream, b"GET / HTTP/1.1\r\n\r\n", refused).await;
+        exchange(&mut stream, POST, "HTTP/1.1 202 Scripted\r\ncontent-length: 0\r\n\r\n").await;
     }
 
     #[tokio::test]

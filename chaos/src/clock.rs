@@ -1,0 +1,57 @@
+//! The clock on the wall, but for the queues, which can be told that more time has passed.
+
+use std::time::Duration;
+
+use local_sqs::{Clock, Sleep, SystemClock};
+use tokio::sync::watch;
+
+/// A clock that runs like that on the wall and can be put forward; that wakes those who wait.
+#[derive(Debug)]
+pub(crate) struct SkippingClock {
+    skipped_ms: watch::Sender<u64>,
+}
+
+impl SkippingClock {
+    /// A clock that nobody has put forward.
+    pub(crate) fn new() -> Self {
+        Self { skipped_ms: watch::Sender::new(0) }
+    }
+
+    /// Puts it forward.
+    pub(crate) fn skip(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.skipped_ms.send_modify(|skipped| *skipped = skipped.saturating_add(by));
+    }
+}
+
+impl Clock for SkippingClock {
+    fn now_ms(&self) -> u64 {
+        SystemClock.now_ms().saturating_add(*self.skipped_ms.borrow())
+    }
+
+    fn sleep_until(&self, at_ms: u64) -> Sleep<'_> {
+        let mut skipped = self.skipped_ms.subscribe();
+        Box::pin(async move {
+            while let wait @ 1.. = at_ms.saturating_sub(self.now_ms()) {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+                    _ = skipped.changed() => {}
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn putting_it_forward_wakes_those_who_wait() {
+        let clock = SkippingClock::new();
+        let end = clock.now_ms() + 3_600_000;
+        let skip = async { clock.skip(Duration::from_hours(2)) };
+        tokio::join!(clock.sleep_until(end), skip);
+        assert!(clock.now_ms() >= end);
+    }
+}

@@ -1,0 +1,55 @@
+//! The same faults on the real thing: the deployed bootstraps as processes of their own, real
+//! queues and tables, and between them everything that goes wrong.
+//!
+//! * A [`relay`] stands between the functions and an endpoint of AWS; [`Faults`] is one that fails,
+//!   by rates and a seed, as the services and the network do.
+//! * A [`Pool`] stands in for Lambda: it runs the bootstraps of one function, hands them events
+//!   through the Runtime API, enforces the timeout, replaces what was killed.
+//! * A [`run`] publishes events, kills processes in the middle of their work, and then judges: every
+//!   event must have reached its webhooks, with the right number of attempts, and every POST that
+//!   came twice must have a cause that was seen.
+//!
+//! For tests and benches only. Deliberately absent: crashes of AWS itself; what it has accepted, it
+//! keeps.
+
+mod clock;
+mod environment;
+mod faults;
+mod plan;
+mod pool;
+mod receivers;
+pub mod relay;
+mod report;
+mod run;
+mod stage;
+mod verdict;
+mod wire;
+
+pub use environment::{Failed, Program};
+pub use faults::{Fault, Faults, Rates};
+pub use plan::Endpoint;
+pub use pool::{Carried, Ended, Invocation, Kills, Pool};
+pub use receivers::Post;
+pub use run::{Settings, run};
+pub use stage::{Bootstraps, Set, Webhook};
+pub use verdict::{Cause, Report};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A result, or what kept a run from going on.
+pub type Outcome<T> = Result<T, String>;
+
+/// Locks what no panic leaves half-written: every change under these locks is one statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The ids of deliveries that a text names: `dlv_` and 26 characters.
+fn delivery_ids(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices("dlv_").filter_map(|(start, _)| text.get(start..start + 30))
+}
+
+/// An error in words.
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,95 @@
+//! A report in words.
+
+use webhooks_local::table::lay_out;
+
+use crate::faults::Fault;
+use crate::pool::Ended;
+use crate::verdict::Report;
+
+/// Of a long list, the first.
+const SAMPLE: usize = 10;
+
+impl Report {
+    /// Everything, as tables.
+    pub fn shown(&self) -> String {
+        let (storm, all) = self.times;
+        let mut text = format!(
+            "{} events in a storm of {:.0} s; {:.0} s until nothing was left\n\n",
+            self.events,
+            storm.as_secs_f64(),
+            all.as_secs_f64()
+        );
+        let mut section = |title: &str, rows: Vec<(String, usize)>| {
+            let rows: Vec<_> =
+                rows.into_iter().map(|(what, n)| vec![what, n.to_string()]).collect();
+            text.push_str(&lay_out(&[title, ""], &rows, &[1]));
+            text.push('\n');
+        };
+        section("what went wrong", self.wrongs());
+        section("what became of it", self.ends());
+        section("POSTs", self.repeats());
+        let lists =
+            [("lost", &self.lost), ("wrong", &self.wrong), ("unexplained", &self.unexplained)];
+        for (what, list) in lists {
+            for one in list.iter().take(SAMPLE) {
+                text.push_str(what);
+                text.push_str(": ");
+                text.push_str(one);
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn wrongs(&self) -> Vec<(String, usize)> {
+        let mut rows = vec![("calls of the tables and queues".to_owned(), self.calls)];
+        let happened = |fault: Fault| (fault.describe().to_owned(), self.faults.get(&fault));
+        let faults = Fault::ALL.into_iter().chain([Fault::Swallow]).map(happened);
+        rows.extend(faults.filter_map(|(what, times)| Some((format!("  {what}"), *times?))));
+        let invocations = self.invocations.values().sum();
+        rows.push(("invocations of functions".to_owned(), invocations));
+        let unhappy = self.invocations.iter().filter(|((_, how), _)| *how != Ended::Answered);
+        rows.extend(
+            unhappy.map(|((function, how), times)| {
+                (format!("  {function}: {}", how.describe()), *times)
+            }),
+        );
+        rows.push(("processes that were started".to_owned(), self.processes));
+        rows
+    }
+
+    fn ends(&self) -> Vec<(String, usize)> {
+        let mut rows = vec![
+            ("deliveries whose end was known beforehand".to_owned(), self.expected),
+            ("  delivered, with the right number of attempts".to_owned(), self.delivered),
+            ("  failed, with the right number of attempts".to_owned(), self.failed),
+            ("  lost".to_owned(), self.lost.len()),
+        ];
+        let changed = self.changed.values().sum();
+        rows.push(("deliveries to webhooks that were paused or gone".to_owned(), changed));
+        rows.extend(self.changed.iter().map(|(what, times)| (format!("  {what}"), *times)));
+        rows.extend([
+            ("promises that were broken".to_owned(), self.wrong.len()),
+            ("messages left in the queues".to_owned(), self.left),
+            ("records that still wait".to_owned(), self.waiting),
+            ("dead letters: events".to_owned(), self.dead.0),
+            ("dead letters: tasks".to_owned(), self.dead.1),
+            ("deliveries that the statistics miss".to_owned(), self.uncounted),
+        ]);
+        rows
+    }
+
+    fn repeats(&self) -> Vec<(String, usize)> {
+        let explained = self.duplicates.values().sum::<usize>();
+        let mut rows = vec![
+            ("POSTs that came in".to_owned(), self.posts),
+            ("that came again with the same id and attempt".to_owned(), {
+                explained + self.unexplained.len()
+            }),
+        ];
+        let causes = self.duplicates.iter();
+        rows.extend(causes.map(|(cause, times)| (format!("  {}", cause.describe()), *times)));
+        rows.push(("  unexplained".to_owned(), self.unexplained.len()));
+        rows
+    }
+}
