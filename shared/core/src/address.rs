@@ -83,9 +83,10 @@ static ISATAP: SpecialRange = v6([0; 8], 0, "ISATAP", "RFC 5214");
 static UNASSIGNED: SpecialRange = v6([0; 8], 0, "unassigned", "IANA IPv6 address space");
 
 /// The first match names the address, so that a narrow range stands before the wide one around it.
-static RANGES: [SpecialRange; 47] = [
+static RANGES: [SpecialRange; 49] = [
     v4([0, 0, 0, 0], 8, "\"this network\"", "RFC 791"),
     v4([10, 0, 0, 0], 8, "private-use", "RFC 1918").usable_in_development(),
+    v4([100, 100, 100, 200], 32, "cloud platform", "Alibaba Cloud"),
     v4([100, 64, 0, 0], 10, "shared", "RFC 6598").usable_in_development(),
     v4([127, 0, 0, 0], 8, "loopback", "RFC 1122").usable_in_development(),
     v4([168, 63, 129, 16], 32, "cloud platform", "Azure"),
@@ -127,6 +128,7 @@ static RANGES: [SpecialRange; 47] = [
     v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, "documentation", "RFC 9637"),
     v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16, "segment-routing", "RFC 9602"),
     v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32, "cloud platform", "AWS"),
+    v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0], 32, "cloud platform", "Google Cloud"),
     v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, "unique-local", "RFC 4193").usable_in_development(),
     v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10, "link-local", "RFC 4291"),
     v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, "site-local", "RFC 3879"),
@@ -177,6 +179,32 @@ mod tests {
         }
     }
 
+    /// The registries as a table of their own, which the tests of the client run too.
+    const TABLE: &str = include_str!("../../outbound/vectors/special-purpose.tsv");
+
+    fn rows() -> Vec<IpNet> {
+        let rows = TABLE.lines().filter(|line| !line.starts_with('#'));
+        rows.map(|row| row.split('\t').next().unwrap().parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn every_row_of_the_registries_lies_within_a_range() {
+        for row in rows() {
+            let ranges = RANGES.iter().map(|range| &range.network);
+            let outside = |row: &Ipv6Net| !GLOBAL_UNICAST.contains(row);
+            let unassigned = matches!(&row, IpNet::V6(row) if outside(row));
+            assert!(unassigned || ranges.into_iter().any(|range| range.contains(&row)), "{row}");
+        }
+    }
+
+    #[test]
+    fn every_range_is_a_row_of_the_registries() {
+        let rows = rows();
+        for range in &RANGES {
+            assert!(rows.contains(&range.network), "{range}");
+        }
+    }
+
     #[test]
     fn the_public_internet_is_allowed() {
         for address in [
@@ -199,7 +227,14 @@ mod tests {
 
     #[test]
     fn metadata_services_are_refused_in_development_too() {
-        for address in ["169.254.169.254", "169.254.170.2", "fd00:ec2::254", "168.63.129.16"] {
+        for address in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "168.63.129.16",
+            "100.100.100.200",
+        ] {
             let address = address.parse().unwrap();
             assert!(check(address, TargetPolicy::Development).is_err(), "{address}");
             assert!(check(address, TargetPolicy::Strict).is_err(), "{address}");

@@ -19,6 +19,22 @@ use url::{Host, Url};
 use crate::address;
 use crate::limits::URL_CHARS;
 
+/// The ports that browsers refuse to fetch from, because other protocols own them
+/// ([Fetch, section 2.9](https://fetch.spec.whatwg.org/#port-blocking)).
+const FOREIGN_PORTS: [u16; 82] = [
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
+    103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
+    512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
+    995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668,
+    6669, 6679, 6697, 10080,
+];
+
+/// Top-level domains that only mean something on one machine or network: `localhost` (RFC 6761),
+/// `local` and what else networks use for themselves (RFC 6762, section 3 and appendix G), and
+/// `localdomain`, which machines call themselves by. ICANN reserves `internal`.
+const LOCAL_DOMAINS: [&str; 9] =
+    ["localhost", "local", "internal", "intranet", "private", "corp", "home", "lan", "localdomain"];
+
 /// How strict the rules for targets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetPolicy {
@@ -65,6 +81,9 @@ pub enum TargetError {
     /// A port that cannot be.
     #[error("must have a port from 1 to 65535, in plain digits, if it has one")]
     Port,
+    /// The port of another protocol.
+    #[error("must not name a port that belongs to another protocol than HTTPS")]
+    ForeignPort,
     /// Percent-encoding, or the zone of an IPv6 address.
     #[error(
         "must not have a percent sign in its host, neither an encoded character nor an IPv6 zone"
@@ -97,6 +116,9 @@ impl TargetUrl {
         let written_host = check_parts(text, policy)?;
         let parsed = Url::parse(text).map_err(describe)?;
         check_host(&parsed.host().ok_or(TargetError::NoHost)?, written_host, policy)?;
+        if policy == TargetPolicy::Strict && parsed.port().is_some_and(is_foreign) {
+            return Err(TargetError::ForeignPort);
+        }
         Ok(Self { text: text.to_owned(), parsed })
     }
 
@@ -189,6 +211,10 @@ fn check_address(address: IpAddr, policy: TargetPolicy) -> Result<(), TargetErro
     address::check(address, policy).map_err(|range| TargetError::Blocked(range.name()))
 }
 
+fn is_foreign(port: u16) -> bool {
+    FOREIGN_PORTS.contains(&port)
+}
+
 /// Checks a host name in its canonical form: lower case, and ASCII also where it is international.
 fn check_name(name: &str, policy: TargetPolicy) -> Result<(), TargetError> {
     if name.ends_with('.') {
@@ -204,18 +230,22 @@ fn check_name(name: &str, policy: TargetPolicy) -> Result<(), TargetError> {
     Ok(())
 }
 
-/// Underscores are not for host names, but hosts are named with them.
+/// Underscores are not for host names, but hosts are named with them. No certificate is for a
+/// label with a hyphen at one of its ends.
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// Names of one machine or one network: `localhost` (RFC 6761), `.local` (RFC 6762), `.internal`
-/// (reserved by ICANN for private use), and names without a dot, which search lists complete.
+/// Names of one machine or one network: what [`LOCAL_DOMAINS`] lists, `home.arpa` (RFC 8375), and
+/// names without a dot, which search lists complete.
 fn is_local(name: &str) -> bool {
     match name.rsplit_once('.') {
         None => true,
-        Some((_, last)) => matches!(last, "localhost" | "local" | "internal"),
+        Some((before, "arpa")) => before.rsplit('.').next() == Some("home"),
+        Some((_, last)) => LOCAL_DOMAINS.contains(&last),
     }
 }
 
@@ -296,12 +326,26 @@ mod tests {
             ("http://a.example\\b", TargetError::Backslash),
             ("http://a.example./", TargetError::TrailingDot),
             ("http://a..example/", TargetError::InvalidHost),
+            ("http://-a.example/", TargetError::InvalidHost),
+            ("http://a-.example/", TargetError::InvalidHost),
             ("http://127.1/", TargetError::Ipv4Spelling),
             ("http://[::1%25lo]/", TargetError::PercentInHost),
             ("http://[::1/", TargetError::InvalidHost),
             ("http://169.254.169.254/", TargetError::Blocked("link-local")),
         ] {
             assert_eq!(development(url), Err(error), "{url}");
+        }
+    }
+
+    #[test]
+    fn ports_of_other_protocols_are_for_development() {
+        for port in FOREIGN_PORTS {
+            let url = format!("https://a.example:{port}/");
+            assert_eq!(strict(&url), Err(TargetError::ForeignPort), "{port}");
+            assert!(development(&url).is_ok(), "{port}");
+        }
+        for port in [80, 443, 3000, 4443, 8000, 8080, 8443, 9443, 65535] {
+            assert!(strict(&format!("https://a.example:{port}/")).is_ok(), "{port}");
         }
     }
 

@@ -5,6 +5,7 @@ mod exchange;
 mod name_server;
 mod names;
 mod receiver;
+mod registry;
 mod tls;
 mod vectors;
 

@@ -8,13 +8,12 @@ use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_si
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use webhooks_core::outbound::{Failure, Outcome};
-use webhooks_core::target::{TargetPolicy, TargetUrl};
+use webhooks_core::target::TargetPolicy;
 
 use super::receiver::Receiver;
 use super::{development, excerpt, failure, post};
 use crate::GuardedClient;
 use crate::resolver::GuardedResolver;
-use crate::tls::server_name;
 
 /// A certificate and its key.
 struct Identity {
@@ -183,16 +182,5 @@ async fn old_versions_are_neither_offered_nor_taken() {
         let offer = [0, 0x2b, 0, 5, 4, 3, 4, 3, 3];
         let hello = hellos.recv().await.unwrap();
         assert!(hello.windows(offer.len()).any(|window| window == offer), "{hello:02x?}");
-    }
-}
-
-/// Every host that a URL may name can be asked for its certificate.
-#[test]
-fn every_host_has_a_name_for_tls() {
-    for host in
-        ["example.com", "a_b.example.com", "8.8.8.8", "[2606:4700:4700::1111]", "bücher.example"]
-    {
-        let url = TargetUrl::parse(&format!("https://{host}/"), TargetPolicy::Strict).unwrap();
-        assert!(server_name(url.url()).is_some(), "{host}");
     }
 }
