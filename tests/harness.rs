@@ -1,6 +1,7 @@
 //! Starts the local system and talks to it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write, sink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ pub(crate) struct Local {
     child: Child,
     pub(crate) api: String,
     pub(crate) sqs: String,
+    pub(crate) dynamodb: String,
     pub(crate) receiver: String,
     http: reqwest::Client,
 }
@@ -32,33 +34,51 @@ impl Local {
 
     /// Starts one with these flags besides free ports.
     pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        Self::start_writing(flags, sink(), Stdio::null()).await
+    }
+
+    /// Starts one that logs all it can, and keeps its data and what it writes in this directory.
+    pub(crate) async fn start_recorded(dir: &Path) -> Self {
+        let [out, err] = ["stdout", "stderr"].map(|name| File::create(dir.join(name)).unwrap());
+        let data = dir.join("data");
+        let flags = ["--log", "trace", "--data-dir", data.to_str().unwrap()];
+        Self::start_writing(&flags, out, err.into()).await
+    }
+
+    async fn start_writing(
+        flags: &[&str],
+        mut to: impl Write + Send + 'static,
+        stderr: Stdio,
+    ) -> Self {
         let free = "127.0.0.1:0";
         let mut child = dev()
             .args(["--api-addr", free, "--sqs-addr", free])
             .args(["--dynamodb-addr", free, "--receiver-addr", free])
             .args(flags)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let api = loop {
             let mut line = String::new();
             assert_ne!(out.read_line(&mut line).unwrap(), 0, "it ended before it was up");
+            to.write_all(line.as_bytes()).unwrap();
             if let Some(url) = line.strip_prefix("api ") {
                 break url.trim().to_owned();
             }
         };
         // Whoever stops reading a pipe stops the one who writes.
         std::thread::spawn(move || {
-            let _ = out.read_to_end(&mut Vec::new());
+            let _ = std::io::copy(&mut out, &mut to);
         });
         let http = http_client();
         let ready = http.get(format!("{api}/_local/ready")).send().await.unwrap();
         assert_eq!(ready.status(), 200);
         let ready: Value = ready.json_value().await;
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
-        Self { child, api, sqs: text("sqs"), receiver: text("receiver"), http }
+        let [sqs, dynamodb, receiver] = ["sqs", "dynamodb", "receiver"].map(text);
+        Self { child, api, sqs, dynamodb, receiver, http }
     }
 
     /// Ends it as a crash would.
@@ -128,6 +148,25 @@ impl Local {
             .post(&self.sqs)
             .header("content-type", "application/x-amz-json-1.0")
             .header("x-amz-target", format!("AmazonSQS.{operation}"))
+            .body(body.to_string())
+            .send()
+            .await
+            .unwrap();
+        let status = response.status();
+        let answer: Value = response.json_value().await;
+        assert!(status.is_success(), "{operation}: {answer}");
+        answer
+    }
+
+    /// Makes one call of the DynamoDB endpoint.
+    pub(crate) async fn dynamodb(&self, operation: &str, body: &Value) -> Value {
+        let response = self
+            .http
+            .post(&self.dynamodb)
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
+            .header("x-amz-date", "20260131T093000Z")
+            .header("authorization", "AWS4-HMAC-SHA256 Credential=local/20260131/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
             .body(body.to_string())
             .send()
             .await

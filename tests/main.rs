@@ -11,3 +11,4 @@ mod local_tools;
 mod publishing;
 mod restart;
 mod targets;
+mod secrets;

@@ -186,3 +186,121 @@ impl HttpBody for Timed {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use axum::routing::post;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::net::TcpStream;
+
+    const BODY_BYTES: usize = 1024;
+
+    /// Answers with the body, or says why there is none.
+    async fn echo(request: Request<Body>) -> Result<Bytes, String> {
+        axum::body::to_bytes(request.into_body(), BODY_BYTES)
+            .await
+            .map_err(|error| std::error::Error::source(&error).unwrap().to_string())
+    }
+
+    fn router() -> Router {
+        Router::new().route("/", post(echo))
+    }
+
+    /// A client of a connection of its own. Time jumps to the next timeout when all wait.
+    fn client() -> DuplexStream {
+        let (client, server) = duplex(64 * 1024);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let stop = CancellationToken::new();
+        tokio::spawn(connection(server, router(), peer, Bounds::default(), stop));
+        client
+    }
+
+    /// All that the server says until it hangs up.
+    async fn answer_to(request: &[u8]) -> String {
+        let mut client = client();
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_answered_and_an_idle_client_is_left() {
+        let began = tokio::time::Instant::now();
+        let answer = answer_to(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hi"), "{answer}");
+        assert!(began.elapsed() >= HEAD_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_ends_is_hung_up_on() {
+        for head in ["", "P", "POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nx: y\r\n"] {
+            let answer = answer_to(head.as_bytes()).await;
+            assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_drips_is_hung_up_on() {
+        let mut client = client();
+        let began = tokio::time::Instant::now();
+        let mut sent = 0;
+        // A byte a second: never silent for long.
+        while client.write_all(b"a").await.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+            sent += 1;
+            assert!(sent < 100, "it is still listened to");
+        }
+        assert!(began.elapsed() >= HEAD_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_comes_is_an_error() {
+        for body in
+            ["content-length: 10\r\n\r\nhi", "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"]
+        {
+            let answer = answer_to(format!("POST / HTTP/1.1\r\n{body}").as_bytes()).await;
+            assert!(answer.contains("the body did not arrive in time"), "{answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_large_is_refused() {
+        let long = format!("POST / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
+        assert!(answer_to(long.as_bytes()).await.starts_with("HTTP/1.1 431 "));
+        let many = format!("POST / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(HEADERS + 1));
+        assert!(answer_to(many.as_bytes()).await.starts_with("HTTP/1.1 431 "));
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_connections_than_there_may_be() {
+        const REQUEST: &[u8] =
+            b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bounds = Bounds { connections: 1, ..Bounds::default() };
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, router(), bounds, stop.clone()));
+
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(REQUEST).await.unwrap();
+        // The first has been accepted when its answer comes; the second has not been.
+        first.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let mut answer = [0; 15];
+        first.read_exact(&mut answer).await.unwrap();
+        assert_eq!(
+            second.try_read(&mut [0; 1]).unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
+
+        drop(first);
+        let mut answer = String::new();
+        second.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("hi"), "{answer}");
+        stop.cancel();
+        server.await.unwrap();
+    }
+}

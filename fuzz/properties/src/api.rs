@@ -41,7 +41,7 @@ const CHANGEABLE: [&str; 6] =
 /// An answer names at most 100 fields with 128 bytes of each name, which JSON may escape.
 const ANSWER_BYTES: usize = 128 * 1024;
 
-/// A digit that chooses a route of [`WITH_BODY`], then the body.
+/// A digit that chooses a route of `WITH_BODY`, then the body.
 pub fn api_body(input: &[u8]) {
     let Some((route, body)) = choose(&WITH_BODY, input) else { return };
     let world = World::new();
@@ -58,7 +58,7 @@ pub fn api_body(input: &[u8]) {
     world.check_bystanders(route == ROTATE || route == CREATE, &reply);
 }
 
-/// A digit that chooses a route of [`WITH_QUERY`]; then, a line each, the webhook's id, the
+/// A digit that chooses a route of `WITH_QUERY`; then, a line each, the webhook's id, the
 /// delivery's id and the query. `@` as an id is one of Alice's.
 pub fn api_query(input: &[u8]) {
     let Some((route, rest)) = choose(&WITH_QUERY, input) else { return };
