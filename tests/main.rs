@@ -10,5 +10,5 @@ mod harness;
 mod local_tools;
 mod publishing;
 mod restart;
-mod targets;
 mod secrets;
+mod targets;
