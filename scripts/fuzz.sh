@@ -19,6 +19,8 @@ flags=(--sanitizer none --codegen-units 16)
 # Longer inputs are tested by hand: the limits of size are far apart from each other.
 longest=16384
 
+# What is fuzzed is what is deployed, in the same versions.
+cp Cargo.lock fuzz/Cargo.lock
 cargo fuzz build "${flags[@]}"
 for target in "${targets[@]}"; do
     found="target/fuzz-corpus/$target"
