@@ -44,7 +44,7 @@ fn request(
     let url = TargetUrl::parse(&subscription.url, policy).map_err(|error| Answer {
         outcome: Outcome::NoResponse {
             failure: Failure::Blocked,
-            detail: format!("the URL {error}"),
+            detail: format!("The URL {error}."),
         },
         duration_ms: 0,
     })?;
