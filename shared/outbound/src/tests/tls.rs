@@ -8,12 +8,13 @@ use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_si
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use webhooks_core::outbound::{Failure, Outcome};
-use webhooks_core::target::TargetPolicy;
+use webhooks_core::target::{TargetPolicy, TargetUrl};
 
 use super::receiver::Receiver;
 use super::{development, excerpt, failure, post};
 use crate::GuardedClient;
 use crate::resolver::GuardedResolver;
+use crate::tls::server_name;
 
 /// A certificate and its key.
 struct Identity {
@@ -183,4 +184,27 @@ async fn old_versions_are_neither_offered_nor_taken() {
         let hello = hellos.recv().await.unwrap();
         assert!(hello.windows(offer.len()).any(|window| window == offer), "{hello:02x?}");
     }
+}
+
+/// Every host that a URL may name is one that a certificate may be for.
+#[test]
+fn every_host_that_is_accepted_has_a_name_for_tls() {
+    let letters = ["a", "0", "-", "_", "ü"];
+    let longer = |labels: &[String]| -> Vec<String> {
+        labels.iter().flat_map(|label| letters.map(|letter| format!("{label}{letter}"))).collect()
+    };
+    let one = longer(&[String::new()]);
+    let two = longer(&one);
+    let labels = [longer(&two), two, one].concat();
+    let mut accepted = 0;
+    for label in labels {
+        for host in [format!("{label}.example"), format!("example.{label}")] {
+            let url = TargetUrl::parse(&format!("https://{host}/"), TargetPolicy::Strict);
+            if let Ok(target) = url {
+                assert!(server_name(target.url()).is_some(), "{host}");
+                accepted += 1;
+            }
+        }
+    }
+    assert!(accepted > 100, "{accepted}");
 }
