@@ -20,7 +20,8 @@ use crate::breaks::Break;
 use crate::executor::lock;
 use crate::ports::Ports;
 use crate::queue::{Received, event};
-use crate::world::{Function, Invocation, World};
+use crate::rules::Rule;
+use crate::world::{Function, Invocation, Moment, World};
 
 const RETENTION_DAYS: u32 = 30;
 const RETENTION: Duration = Duration::from_secs(RETENTION_DAYS as u64 * 24 * 3600);
@@ -91,7 +92,7 @@ async fn handle_batch(
         failed.clear();
     }
     // Lambda may die as well before it deletes anything.
-    world.may_die(invocation).await;
+    world.may_die(invocation, "acknowledge", Moment::Before).await;
     acknowledge(world, invocation, &batch, &failed);
 }
 
@@ -104,7 +105,7 @@ fn acknowledge(
     world.note(invocation, || format!("failed: {failed:?}"));
     if !failed.iter().all(|id| batch.iter().any(|message| message.id == *id)) {
         let unknown = || format!("{failed:?}");
-        lock(&world.model).violate("a handler reports messages that it was given", unknown);
+        lock(&world.model).violate(Rule::OwnMessages, unknown);
         return;
     }
     let events = invocation.function == Function::Dispatch;
@@ -145,15 +146,22 @@ pub(crate) fn retry(world: &Arc<World>) {
     });
 }
 
-/// Does one run of the cleanup, with so much time.
-pub(crate) fn clean(world: &Arc<World>, time: Duration) {
+/// Does one run of the cleanup, with so much time. Without `days` it keeps what is configured.
+pub(crate) fn clean(world: &Arc<World>, days: Option<u32>, time: Duration) {
     world.invoke(Function::Cleanup, |invocation| {
         let world = Arc::clone(world);
-        Box::pin(async move { clean_as(&world, &invocation, time).await })
+        Box::pin(async move { clean_as(&world, &invocation, days, time).await })
     });
 }
 
-pub(crate) async fn clean_as(world: &Arc<World>, invocation: &Arc<Invocation>, time: Duration) {
+pub(crate) async fn clean_as(
+    world: &Arc<World>,
+    invocation: &Arc<Invocation>,
+    days: Option<u32>,
+    time: Duration,
+) {
+    let keeps = Duration::from_hours(u64::from(days.unwrap_or(RETENTION_DAYS)) * 24);
+    lock(&world.model).cleans(invocation.number, keeps);
     let ports = Ports::new(world, invocation);
     let handler = Cleanup {
         subscriptions: ports.clone(),
@@ -162,7 +170,7 @@ pub(crate) async fn clean_as(world: &Arc<World>, invocation: &Arc<Invocation>, t
         retention_days: RETENTION_DAYS,
     };
     let deadline = world.now().plus(time);
-    let report = handler.handle(cleanup::Request::default(), deadline).await;
+    let report = handler.handle(cleanup::Request { days }, deadline).await;
     world.note(invocation, || format!("{report:?}"));
 }
 

@@ -39,18 +39,22 @@
 mod breaks;
 mod executor;
 mod functions;
+mod milestones;
 mod model;
 mod people;
 mod plan;
 mod ports;
 mod queue;
 mod receivers;
+mod rules;
 mod run;
 mod search;
 mod verdict;
 mod world;
 
 pub use breaks::Break;
-pub use model::Violation;
-pub use run::{Outcome, run};
+pub use milestones::{Milestone, Milestones};
+pub use rules::{Rule, Violation};
+pub use run::{Options, Outcome, run};
 pub use search::search;
+pub use world::{Fault, Function, Kind, Met, Moment};

@@ -2,12 +2,13 @@
 
 #![expect(clippy::print_stdout, reason = "what this program finds, it tells on standard output")]
 
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use simulator::{Break, Outcome, run, search};
+use simulator::{Break, Met, Milestone, Milestones, Options, Outcome, run, search};
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -27,9 +28,16 @@ struct Arguments {
     /// Shows every step of the seed.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Breaks the system in every way there is, and tells the first of the seeds in which each is
+    /// noticed by the rule that it violates.
+    #[arg(long, conflicts_with_all = ["seed", "broken"])]
+    breaks: bool,
     /// How many threads share the seeds; one for each processor when not given.
     #[arg(long)]
     threads: Option<usize>,
+    /// Lets a process die at this of the moments of the seed at which one could.
+    #[arg(long, requires = "seed")]
+    crash_at: Option<u64>,
     /// Breaks the system in this way (the name of a `Break`).
     #[arg(long = "break", value_parser = parse_break)]
     broken: Option<Break>,
@@ -50,14 +58,20 @@ fn main() -> ExitCode {
     let threads = arguments.threads.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
+    if arguments.breaks {
+        return break_all(&seeds, threads);
+    }
     let tally = Mutex::new(Tally::new());
-    let found = search(seeds, arguments.broken, threads, |outcome| {
+    let options = Options { broken: arguments.broken, ..Options::default() };
+    let found = search(seeds, options, threads, |outcome| {
         if let Ok(mut tally) = tally.lock() {
             tally.add(outcome);
         }
+        outcome.violation.is_some()
     });
     if let Ok(tally) = tally.lock() {
         tally.tell();
+        tally.tell_all();
     }
     found.map_or(ExitCode::SUCCESS, |outcome| tell(&outcome))
 }
@@ -70,12 +84,23 @@ struct Tally {
     steps: u64,
     given_up: usize,
     lasted: Duration,
+    milestones: Milestones,
+    met: Met,
 }
 
 impl Tally {
     fn new() -> Self {
         let now = Instant::now();
-        Self { started: now, told: now, seeds: 0, steps: 0, given_up: 0, lasted: Duration::ZERO }
+        Self {
+            started: now,
+            told: now,
+            seeds: 0,
+            steps: 0,
+            given_up: 0,
+            lasted: Duration::ZERO,
+            milestones: Milestones::new(),
+            met: Met::new(),
+        }
     }
 
     fn add(&mut self, outcome: &Outcome) {
@@ -83,6 +108,8 @@ impl Tally {
         self.steps += outcome.steps;
         self.given_up += outcome.given_up;
         self.lasted += outcome.lasted;
+        self.milestones.extend(&outcome.milestones);
+        self.met.extend(&outcome.met);
         if self.told.elapsed() >= PROGRESS {
             self.told = Instant::now();
             self.tell();
@@ -100,8 +127,40 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// What was reached in all seeds together.
+    fn tell_all(&self) {
+        let (reached, all) = (self.milestones.len(), Milestone::ALL.len());
+        let kinds = self.met.len();
+        println!("{reached} of {all} milestones reached, {kinds} kinds of faults met");
+    }
+}
+
+/// Prints a row of a table for each break.
+fn break_all(seeds: &Range<u64>, threads: usize) -> ExitCode {
+    let mut all_noticed = true;
+    for broken in Break::ALL.iter().copied() {
+        let options = Options { broken: Some(broken), ..Options::default() };
+        let by = |outcome: &Outcome| {
+            let rule = outcome.violation.as_ref().map(|violation| violation.rule);
+            rule == Some(broken.rule())
+        };
+        let seed = search(seeds.clone(), options, threads, by).map(|outcome| outcome.seed);
+        all_noticed &= seed.is_some();
+        let seed = seed.map_or("never".to_owned(), |seed| seed.to_string());
+        println!("| `{broken:?}` | {} | {seed} |", broken.rule());
+    }
+    if all_noticed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
-    let outcome = run(seed, arguments.broken, arguments.trace);
+    let options = Options {
+        broken: arguments.broken,
+        trace: arguments.trace,
+        crash_at: arguments.crash_at,
+        inject: None,
+    };
+    let outcome = run(seed, options);
     for line in &outcome.trace {
         println!("{line}");
     }

@@ -7,15 +7,14 @@ use serde_json::{Value, json};
 use webhooks_api::testing::Call;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::executor::lock;
 use crate::functions::{ask, clean};
 use crate::plan::{Action, TYPES};
+use crate::rules::Rule;
 use crate::world::{Function, Invocation, World};
-
-/// A change that a user was told is done must stand in the table at that moment.
-const DONE: &str = "what a user was told is done is done";
 
 /// The user of this number.
 pub(crate) fn user(number: usize) -> String {
@@ -37,22 +36,16 @@ pub(crate) fn act(world: &Arc<World>, number: usize, action: &Action) {
             }
         }
         Action::PublishBad(kind) => publish_bad(world, kind),
-        Action::Create { user } => create(world, user, number, 3),
-        Action::Cleanup => {
-            clean(world, Duration::from_millis(10 + world.random.below(2_000)));
+        Action::Create { user, then_published } => create(world, user, number, (3, then_published)),
+        Action::Cleanup { days } => {
+            clean(world, days, Duration::from_millis(10 + world.random.below(2_000)));
         }
         Action::Test { user } => with_webhook(world, Function::Test, user, test),
         Action::Redeliver { user } => redeliver(world, user),
         Action::Delete { user } => with_webhook(world, Function::Api, user, delete),
-        Action::Rotate { user } => {
-            with_webhook(world, Function::Api, user, |world, invocation, (user, id)| async move {
-                let route = "POST /api/webhooks/{id}/rotate-secret";
-                let call = Call::to(route).by(&user).with("id", id.as_str());
-                ask(&world, &invocation, &call).await;
-            });
-        }
+        Action::Rotate { user, overlap } => rotate(world, user, overlap),
         Action::Pause { user } => patch(world, user, json!({"is_active": false})),
-        Action::Resume { user } => patch(world, user, json!({"is_active": true})),
+        Action::Resume { user, then_published } => resume(world, number, user, then_published),
         Action::ChangeUrl { user } => {
             patch(world, user, json!({"url": format!("https://r{number}.example/moved")}));
         }
@@ -97,24 +90,28 @@ fn publish_bad(world: &World, kind: usize) {
 }
 
 /// A user makes a webhook.
-pub(crate) fn create(world: &Arc<World>, who: usize, number: usize, retries: u64) {
+fn create(world: &Arc<World>, who: usize, number: usize, how: (u64, bool)) {
     let shared = Arc::clone(world);
     world.invoke(Function::Api, |invocation| {
-        Box::pin(async move { create_as(&shared, &invocation, who, number, retries).await })
+        Box::pin(async move { create_as(&shared, &invocation, who, number, how).await })
     });
 }
 
+/// Makes a webhook with so many retries; an event that it wants follows at once if it is
+/// `then_published`.
 pub(crate) async fn create_as(
     world: &Arc<World>,
     invocation: &Arc<Invocation>,
     who: usize,
     number: usize,
-    retries: u64,
+    (retries, then_published): (u64, bool),
 ) {
     let wanted = if number.is_multiple_of(3) { &TYPES[..] } else { &TYPES[number % 3..][..1] };
     let timeout = [1, 10, 60][number % 3];
+    // Some webhooks share an endpoint, which tells them apart by their secrets.
+    let host = if world.random.chance(200) { 999 } else { number };
     let body = json!({
-        "url": format!("https://r{number}.example/hook"),
+        "url": format!("https://r{host}.example/hook"),
         "event_types": wanted,
         "retry_count": retries,
         "timeout_seconds": timeout,
@@ -122,25 +119,59 @@ pub(crate) async fn create_as(
     let user = user(who);
     let reply = ask(world, invocation, &Call::to("POST /api/webhooks").by(&user).body(&body)).await;
     if reply.status() == 201 {
-        let json = reply.json();
-        let id = json["id"].as_str().and_then(|id| id.parse::<SubscriptionId>().ok());
-        let mut model = lock(&world.model);
-        if !id.as_ref().is_some_and(|id| model.subscriptions.contains_key(id)) {
-            model.violate(DONE, || format!("{id:?} was created"));
+        check_secret(world, &reply.json(), world.now());
+        if then_published {
+            publish(world, number, (who, wanted[0]), true);
         }
     }
 }
 
-/// A webhook that the user has now, if any.
-fn webhook_of(world: &World, who: usize) -> Option<(String, SubscriptionId)> {
+/// The webhook that a user was shown stands in the table, with the secret that came with it.
+fn check_secret(world: &World, shown: &Value, began: Timestamp) {
+    let id = shown["id"].as_str().and_then(|id| id.parse::<SubscriptionId>().ok());
+    let now = world.now();
+    let mut model = lock(&world.model);
+    let stands = id.as_ref().is_some_and(|id| {
+        model.was(id, began, now, |webhook| {
+            let newest = webhook.and_then(|webhook| webhook.secrets.first());
+            newest.is_some_and(|newest| shown["secret"] == newest.secret.expose())
+        })
+    });
+    if !stands {
+        model.violate(Rule::Done, || format!("{id:?} with its secret"));
+    }
+}
+
+fn rotate(world: &Arc<World>, who: usize, overlap: Option<u64>) {
+    with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
+        let began = world.now();
+        let route = "POST /api/webhooks/{id}/rotate-secret";
+        let mut call = Call::to(route).by(&user).with("id", id.as_str());
+        if let Some(seconds) = overlap {
+            call = call.body(&json!({"overlap_seconds": seconds}));
+        }
+        let reply = ask(&world, &invocation, &call).await;
+        if reply.status() == 200 {
+            check_secret(&world, &reply.json(), began);
+        }
+    });
+}
+
+/// A webhook that the user has now, if any; rather one that is `preferred`.
+fn webhook_of(
+    world: &World,
+    who: usize,
+    preferred: fn(&Subscription) -> bool,
+) -> Option<(String, SubscriptionId)> {
     let user = user(who);
     let owner: UserId = user.parse().ok()?;
     let now = world.now();
-    let model = lock(&world.model);
-    let mut ids: Vec<SubscriptionId> =
-        model.subscriptions_at(&owner, now).into_iter().map(|webhook| webhook.id).collect();
-    let at = usize::try_from(world.random.below(ids.len() as u64)).ok()?;
-    (at < ids.len()).then(|| (user, ids.swap_remove(at)))
+    let mut webhooks = lock(&world.model).subscriptions_at(&owner, now);
+    if webhooks.iter().any(preferred) {
+        webhooks.retain(preferred);
+    }
+    let at = usize::try_from(world.random.below(webhooks.len() as u64)).ok()?;
+    (at < webhooks.len()).then(|| (user, webhooks.swap_remove(at).id))
 }
 
 /// Calls the API for one of the user's webhooks.
@@ -152,7 +183,7 @@ fn with_webhook<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let Some(webhook) = webhook_of(world, who) else { return };
+    let Some(webhook) = webhook_of(world, who, |_| true) else { return };
     let shared = Arc::clone(world);
     world.invoke(function, |invocation| Box::pin(job(shared, invocation, webhook)));
 }
@@ -167,7 +198,7 @@ async fn delete(
     let now = world.now();
     let mut model = lock(&world.model);
     if reply.status() == 204 && !model.was(&id, now, now, |webhook| webhook.is_none()) {
-        model.violate(DONE, || format!("{id} was deleted"));
+        model.violate(Rule::Done, || format!("{id} was deleted"));
     }
 }
 
@@ -179,6 +210,28 @@ fn patch(world: &Arc<World>, who: usize, body: Value) {
         if reply.status() == 200 {
             check_patch(&world, &id, &body, began);
         }
+    });
+}
+
+/// Activates a webhook, rather one that is not active.
+fn resume(world: &Arc<World>, number: usize, who: usize, then_published: bool) {
+    let Some((user, id)) = webhook_of(world, who, |webhook| !webhook.is_active) else { return };
+    let shared = Arc::clone(world);
+    world.invoke(Function::Api, |invocation| {
+        Box::pin(async move {
+            let began = shared.now();
+            let body = json!({"is_active": true});
+            let call = Call::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
+            let reply = ask(&shared, &invocation, &call.body(&body)).await;
+            if reply.status() != 200 {
+                return;
+            }
+            check_patch(&shared, &id, &body, began);
+            let wanted = TYPES.iter().find(|name| reply.json()["event_types"][0] == **name);
+            if let Some(wanted) = wanted.filter(|_| then_published) {
+                publish(&shared, number, (who, wanted), true);
+            }
+        })
     });
 }
 
@@ -196,7 +249,7 @@ fn check_patch(world: &World, id: &SubscriptionId, body: &Value, began: Timestam
         })
     });
     if !stands {
-        model.violate(DONE, || format!("{body} of {id}"));
+        model.violate(Rule::Done, || format!("{body} of {id}"));
     }
 }
 
@@ -217,7 +270,7 @@ async fn test(
     let record = name.and_then(|name| model.delivery_at(&name, now));
     let deleted = model.was(&id, world.plan.start, now, |webhook| webhook.is_none());
     if !deleted && record.is_none_or(|record| success != succeeded(&record)) {
-        model.violate("the answer to a test stands in the history", || json.to_string());
+        model.violate(Rule::TestStands, || json.to_string());
     }
 }
 
@@ -225,17 +278,19 @@ fn succeeded(record: &Delivery) -> bool {
     record.status == webhooks_core::delivery::Status::Success
 }
 
-/// A user asks for the newest delivery of a webhook again.
+/// A user asks for one of the newest deliveries of a webhook again.
 fn redeliver(world: &Arc<World>, who: usize) {
     with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
         let list = Call::to("GET /api/webhooks/{id}/deliveries").by(&user).with("id", id.as_str());
-        let reply = ask(&world, &invocation, &list.query("limit=1")).await;
+        let reply = ask(&world, &invocation, &list.query("limit=5")).await;
         if reply.status() != 200 {
             return;
         }
         let json = reply.json();
-        let newest = &json["items"][0];
-        let (Some(name), Some(event)) = (newest["id"].as_str(), newest["event_id"].as_str()) else {
+        let items = json["items"].as_array().map_or(0, Vec::len);
+        let one = usize::try_from(world.random.below(items as u64)).unwrap_or(0);
+        let one = &json["items"][one];
+        let (Some(name), Some(event)) = (one["id"].as_str(), one["event_id"].as_str()) else {
             return;
         };
         *lock(&world.model).repeats.entry((event.to_owned(), id.clone())).or_default() += 1;

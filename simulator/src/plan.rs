@@ -25,7 +25,7 @@ pub(crate) struct Faults {
     pub(crate) stale: u64,
     /// An entry of a batch is not taken.
     pub(crate) refuse: u64,
-    /// What the queues do, in tenths of these chances.
+    /// What the queues and the schedules do, though seldom.
     pub(crate) whims: u64,
 }
 
@@ -43,9 +43,9 @@ impl Faults {
             lost: rate(40),
             repeat: rate(40),
             slow: rate(100),
-            stale: rate(400),
+            stale: rate(900),
             refuse: rate(300),
-            whims: rate(150),
+            whims: rate(200),
         }
     }
 
@@ -55,14 +55,15 @@ impl Faults {
             twice: self.whims,
             still_visible: self.whims / 4,
             not_deleted: self.whims,
+            late: self.whims,
             shuffle: if self.whims > 0 { 500 } else { 0 },
         }
     }
 }
 
 /// How long a part is down at most, in milliseconds. While the tables are down for half an hour an
-/// event is received ten times, and goes to the dead-letter queue.
-const OUTAGE_MAX_MS: u64 = 900_000;
+/// event is received ten times, and goes to the dead-letter queue; a task does within eight hours.
+const OUTAGE_MAX_MS: [u64; 4] = [60_000, 900_000, 3_600_000, 40_000_000];
 
 /// A time in which one part fails nearly always.
 #[derive(Clone, Copy, Debug)]
@@ -76,19 +77,63 @@ struct Outage {
 /// What somebody outside does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Publish { user: usize, event_type: usize, named: bool, twice: bool },
+    Publish {
+        user: usize,
+        event_type: usize,
+        named: bool,
+        twice: bool,
+    },
     PublishBad(usize),
-    Create { user: usize },
-    Pause { user: usize },
-    Resume { user: usize },
-    ChangeUrl { user: usize },
-    ChangeRetries { user: usize, retries: u64 },
-    ChangeTypes { user: usize, event_type: usize },
-    Rotate { user: usize },
-    Delete { user: usize },
-    Test { user: usize },
-    Redeliver { user: usize },
-    Cleanup,
+    /// An event follows at once if it is `then_published`: a replica may not know the webhook yet.
+    Create {
+        user: usize,
+        then_published: bool,
+    },
+    Pause {
+        user: usize,
+    },
+    Resume {
+        user: usize,
+        then_published: bool,
+    },
+    ChangeUrl {
+        user: usize,
+    },
+    ChangeRetries {
+        user: usize,
+        retries: u64,
+    },
+    ChangeTypes {
+        user: usize,
+        event_type: usize,
+    },
+    Rotate {
+        user: usize,
+        overlap: Option<u64>,
+    },
+    Delete {
+        user: usize,
+    },
+    Test {
+        user: usize,
+    },
+    Redeliver {
+        user: usize,
+    },
+    Cleanup {
+        days: Option<u32>,
+    },
+}
+
+/// How much happens in a world, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    /// A few events, from a burst to an afternoon.
+    Small,
+    /// Many events to few webhooks, in minutes.
+    Crowd,
+    /// A few events a day, for a week and a half.
+    Week,
 }
 
 /// What a seed stands for.
@@ -104,6 +149,8 @@ pub(crate) struct Plan {
     pub(crate) settles: Timestamp,
     outages: Vec<Outage>,
     pub(crate) temper: Temper,
+    /// What the daily cleanup keeps, in days.
+    pub(crate) keeps_days: Option<u32>,
     /// Batches in the hands of deliver at once.
     pub(crate) concurrency: usize,
     pub(crate) batch: usize,
@@ -118,12 +165,24 @@ impl Plan {
     pub(crate) fn draw(seed: u64, random: &SeededRandom) -> Self {
         let start = sample::start();
         let is_calm = random.chance(250);
-        let users = 1 + draw(random, 3);
-        let subscriptions = (0..=draw(random, 4))
+        let size = match random.below(20) {
+            0 | 1 => Size::Crowd,
+            2 | 3 => Size::Week,
+            _ => Size::Small,
+        };
+        let (users, webhooks) = match size {
+            Size::Small => (1 + draw(random, 3), draw(random, 4)),
+            Size::Crowd | Size::Week => (1, draw(random, 2)),
+        };
+        let subscriptions = (0..=webhooks)
             .map(|_| (draw(random, users), [0, 1, 3, 3, 3, 10][draw(random, 6)]))
             .collect();
-        // A burst, a busy hour, or an afternoon.
-        let span = [2_000, 60_000, 900_000, 7_200_000][draw(random, 4)];
+        let span = match size {
+            // A burst, a busy hour, or an afternoon.
+            Size::Small => [2_000, 60_000, 900_000, 7_200_000][draw(random, 4)],
+            Size::Crowd => [20_000, 300_000][draw(random, 2)],
+            Size::Week => 10 * 24 * 3_600_000,
+        };
         let settles = start.plus(Duration::from_millis(span)).plus_seconds(60);
         let faults = if is_calm { Faults::NONE } else { Faults::draw(random) };
         let outages = if is_calm { 0 } else { random.below(3) };
@@ -131,7 +190,7 @@ impl Plan {
             start,
             is_calm,
             subscriptions,
-            actions: actions(random, users, start, span, is_calm),
+            actions: actions(random, (size, users), start, span, is_calm),
             faults,
             settles,
             outages: (0..outages).map(|_| outage(random, start, span)).collect(),
@@ -139,9 +198,11 @@ impl Plan {
                 seed,
                 start,
                 well: [300, 700][draw(random, 2)],
-                lost: [0, 0, 300][draw(random, 3)],
+                lost: if size == Size::Small { [0, 0, 300][draw(random, 3)] } else { 600 },
                 quick: is_calm,
+                lasting: size == Size::Week,
             },
+            keeps_days: if size == Size::Week { [None, Some(1)][draw(random, 2)] } else { None },
             concurrency: if is_calm { 4 } else { 1 + draw(random, 4) },
             batch: 1 + draw(random, 10),
             window: Duration::from_millis([1, 50, 500][draw(random, 3)]),
@@ -167,23 +228,35 @@ fn outage(random: &SeededRandom, start: Timestamp, span: u64) -> Outage {
     let part = ["subscriptions.", "deliveries.", "queue.", "deliveries.put", "subscriptions.get"]
         [draw(random, 5)];
     let from = start.plus(Duration::from_millis(random.below(span)));
-    let until = from.plus(Duration::from_millis(random.below(span.min(OUTAGE_MAX_MS))));
+    let most = OUTAGE_MAX_MS[draw(random, OUTAGE_MAX_MS.len())];
+    let until = from.plus(Duration::from_millis(random.below(span.min(most))));
     Outage { part, from, until, rate: [300, 900, 1000][draw(random, 3)] }
 }
 
 fn actions(
     random: &SeededRandom,
-    users: usize,
+    (size, users): (Size, usize),
     start: Timestamp,
     span: u64,
     is_calm: bool,
 ) -> Vec<(Timestamp, Action)> {
-    let events = 2 + random.below(10);
+    let events = match size {
+        Size::Small => 2 + random.below(10),
+        Size::Crowd => 20 + random.below(40),
+        Size::Week => 15 + random.below(15),
+    };
     let changes = random.below(6);
     let moment = || start.plus(Duration::from_millis(500 + random.below(span)));
     let mut actions: Vec<(Timestamp, Action)> =
         (0..events).map(|_| (moment(), publish(random, users, is_calm))).collect();
-    actions.extend((0..changes).map(|_| (moment(), change(random, users))));
+    for _ in 0..changes {
+        // Now and then two changes come at the same moment.
+        let at = match actions.last() {
+            Some((last, _)) if random.chance(250) => *last,
+            _ => moment(),
+        };
+        actions.push((at, change(random, users)));
+    }
     actions.sort_by_key(|(at, _)| *at);
     actions
 }
@@ -200,16 +273,16 @@ fn publish(random: &SeededRandom, users: usize, is_calm: bool) -> Action {
 fn change(random: &SeededRandom, users: usize) -> Action {
     let user = draw(random, users);
     match random.below(14) {
-        0 => Action::Create { user },
+        0 => Action::Create { user, then_published: random.chance(700) },
         1 | 2 => Action::Pause { user },
-        3 | 4 => Action::Resume { user },
+        3 | 4 => Action::Resume { user, then_published: random.chance(700) },
         5 => Action::ChangeUrl { user },
         6 => Action::ChangeRetries { user, retries: random.below(5) },
         7 => Action::ChangeTypes { user, event_type: draw(random, TYPES.len()) },
-        8 => Action::Rotate { user },
+        8 => Action::Rotate { user, overlap: [None, Some(0), Some(60)][draw(random, 3)] },
         9 | 10 => Action::Delete { user },
         11 => Action::Test { user },
         12 => Action::Redeliver { user },
-        _ => Action::Cleanup,
+        _ => Action::Cleanup { days: [None, Some(1)][draw(random, 2)] },
     }
 }

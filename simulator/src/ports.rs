@@ -10,19 +10,21 @@ use futures::FutureExt as _;
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
-use webhooks_core::outbound::{Answer, OutboundRequest, Outcome};
+use webhooks_core::outbound::{Answer, Failure, OutboundRequest, Outcome};
 use webhooks_core::ports::{
     Consistency, Created, DeadLetter, DeadLetters, Deliveries, DeliveryFilter, Due, Expect, Lease,
     Outgoing, Page, QueueError, RowKey, Sender, StoreError, Subscriptions, Swept, TaskQueue,
     Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
-use webhooks_core::subscription::Subscription;
+use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
 use crate::breaks::Break;
 use crate::executor::lock;
+use crate::milestones::Milestone;
 use crate::model::{Posted, Put};
+use crate::world::Moment::After;
 use crate::world::{Function, Invocation, World};
 
 /// The ports of one invocation.
@@ -31,6 +33,9 @@ pub(crate) struct Ports {
     pub(crate) world: Arc<World>,
     pub(crate) invocation: Arc<Invocation>,
 }
+
+/// The header that says which attempt it is.
+const ATTEMPT_HEADER: &str = "x-webhook-attempt";
 
 /// The memory ports never wait.
 fn at_once<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -85,6 +90,97 @@ impl Ports {
         now
     }
 
+    fn delivers(&self) -> bool {
+        self.invocation.function == Function::Deliver
+    }
+
+    /// What a break makes of a subscription that was found.
+    fn broken_subscription(
+        &self,
+        user: &UserId,
+        id: &SubscriptionId,
+        mut found: Option<Subscription>,
+    ) -> Option<Subscription> {
+        let Some(broken) = self.world.options.broken else { return found };
+        let anywhere = || self.world.subscriptions.snapshot().into_iter().find(|s| s.id == *id);
+        if broken == Break::ShowStrangers && self.invocation.function == Function::Api {
+            return anywhere();
+        }
+        if !self.delivers() {
+            return found;
+        }
+        if broken == Break::ForgetOwner {
+            return anywhere();
+        }
+        if broken == Break::ReadDeleted {
+            found = found.or_else(|| lock(&self.world.model).last_subscription(user, id));
+        }
+        if broken == Break::DropPaused {
+            found = found.filter(|found| found.is_active);
+        }
+        let mut found = found?;
+        let now = self.world.now();
+        match broken {
+            Break::ReadPaused => found.is_active = true,
+            Break::ForgetBreaker => found.health.open_until = None,
+            Break::ParkAlways => found.health.open_until = Some(now.plus_seconds(300)),
+            Break::OneRetryMore => found.retry_count += 1,
+            Break::OneRetryLess => found.retry_count = found.retry_count.saturating_sub(1),
+            Break::DoubleTimeout => found.timeout_seconds *= 2,
+            Break::NoOverlap => found.secrets.truncate(1),
+            Break::OldSecret => {
+                found.secrets.drain(..found.secrets.len() - 1);
+                found.secrets.iter_mut().for_each(|secret| secret.expires_at = None);
+            }
+            Break::OldUrl => {
+                if let Some(url) = lock(&self.world.model).first_url(id) {
+                    found.url = url;
+                }
+            }
+            _ => {}
+        }
+        Some(found)
+    }
+
+    /// What a break makes of a POST.
+    fn break_request(&self, request: &mut OutboundRequest) {
+        let random = &self.world.random;
+        let again = request.headers.iter().any(|(name, n)| *name == ATTEMPT_HEADER && n != "1");
+        let mut change = |header: &str, change: &dyn Fn(&mut String)| {
+            let mut headers = request.headers.iter_mut();
+            if let Some((_, value)) = headers.find(|(name, _)| *name == header) {
+                change(value);
+            }
+        };
+        match self.world.options.broken {
+            Some(Break::NewIdPerAttempt) if again => change("webhook-id", &|id| {
+                id.pop();
+                id.push_str(&random.below(10).to_string());
+            }),
+            Some(Break::AlwaysFirst) => change(ATTEMPT_HEADER, &|n| "1".clone_into(n)),
+            Some(Break::SignSomethingElse) => request.body.insert(1, ' '),
+            _ => {}
+        }
+    }
+
+    /// What a break makes of a receiver's answer.
+    fn break_answer(&self, answer: &mut Answer) {
+        match (self.world.options.broken, &mut answer.outcome) {
+            (Some(Break::ForgetRetryAfter), Outcome::Response { retry_after, .. }) => {
+                *retry_after = None;
+            }
+            (Some(Break::TrustRedirects), Outcome::Response { status, .. }) if *status == 302 => {
+                *status = 200;
+            }
+            (Some(Break::RetryBlocked), Outcome::NoResponse { failure, .. })
+                if *failure == Failure::Blocked =>
+            {
+                *failure = Failure::Connect;
+            }
+            _ => {}
+        }
+    }
+
     /// Tells the checker how a subscription stands now.
     fn note_subscription(&self, user: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
         let read = self.world.subscriptions.get(user, id, Consistency::Strong);
@@ -96,7 +192,8 @@ impl Ports {
             ),
             None => format!("subscription {id}: deleted"),
         });
-        lock(&self.world.model).subscription_stands(self.world.now(), user, id, now);
+        let (moment, by) = (self.world.now(), self.invocation.function);
+        lock(&self.world.model).subscription_stands(moment, by, (user, id), now);
         Ok(())
     }
 
@@ -108,12 +205,21 @@ impl Ports {
         if self.is(Break::ForgetDueRow) {
             delivery.due_at = None;
         }
-        if self.is(Break::DropWrite) && delivery.status == Status::Retrying {
+        let drops = match () {
+            () if self.is(Break::DropWrite) => true,
+            () if self.is(Break::DropLaterWrite) => delivery.attempts.len() > 1,
+            () => false,
+        };
+        if drops && delivery.status == Status::Retrying {
             return Ok(Written::Yes);
+        }
+        if self.is(Break::ForgetAttempts) && delivery.attempts.len() > 2 {
+            delivery.attempts.drain(..delivery.attempts.len() - 1);
         }
         let told = expect;
         let mut expect = expect;
-        if self.is(Break::WriteUnconditionally) {
+        let overwrites = self.is(Break::OverwriteFirst) && expect == Expect::Absent;
+        if overwrites || self.is(Break::WriteUnconditionally) {
             expect = Expect::Absent;
             let row = RowKey::Delivery(key.1.clone());
             at_once(store.delete(key.0, &[row]))?;
@@ -155,9 +261,13 @@ impl Subscriptions for Ports {
         id: &SubscriptionId,
         consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError> {
-        let deliver = self.invocation.function == Function::Deliver;
         self.request("subscriptions.get", || {
-            let mut found = match consistency {
+            let consistency = if self.is(Break::StaleDeliver) && self.delivers() {
+                Consistency::Eventual
+            } else {
+                consistency
+            };
+            let found = match consistency {
                 Consistency::Strong => {
                     at_once(self.world.subscriptions.get(user_id, id, consistency))?
                 }
@@ -166,21 +276,7 @@ impl Subscriptions for Ports {
                     lock(&self.world.model).subscription_at(user_id, id, moment)
                 }
             };
-            if deliver {
-                if self.is(Break::ForgetOwner) {
-                    found = self.world.subscriptions.snapshot().into_iter().find(|s| s.id == *id);
-                }
-                if self.is(Break::ReadDeleted) && found.is_none() {
-                    found = lock(&self.world.model).last_subscription(user_id, id);
-                }
-                if let Some(found) = &mut found {
-                    found.is_active |= self.is(Break::ReadPaused);
-                    if self.is(Break::ForgetBreaker) {
-                        found.health.open_until = None;
-                    }
-                }
-            }
-            Ok(found)
+            Ok(self.broken_subscription(user_id, id, found))
         })
         .await
     }
@@ -217,8 +313,12 @@ impl Subscriptions for Ports {
         expected_version: u64,
     ) -> Result<Written, StoreError> {
         self.request("subscriptions.update", || {
-            let by_us = self.invocation.function == Function::Deliver;
-            if self.is(if by_us { Break::KeepGone } else { Break::DropChange }) {
+            let drops = match subscription.disabled_reason.filter(|_| self.delivers()) {
+                Some(DisabledReason::EndpointGone) => self.is(Break::KeepGone),
+                Some(DisabledReason::EndpointFailing) => self.is(Break::KeepFailing),
+                None => self.is(Break::DropChange),
+            };
+            if drops {
                 return Ok(Written::Yes);
             }
             let store = &self.world.subscriptions;
@@ -237,9 +337,24 @@ impl Subscriptions for Ports {
         health: &Health,
     ) -> Result<Written, StoreError> {
         self.request("subscriptions.set_health", || {
+            if self.is(Break::ForgetHealth) && self.delivers() {
+                return Ok(Written::Yes);
+            }
             let store = &self.world.subscriptions;
             let written = at_once(store.set_health(user_id, id, expected, health))?;
+            if self.is(Break::DisableSoon) && health.consecutive_failures > 0 {
+                let read = at_once(store.get(user_id, id, Consistency::Strong))?;
+                if let Some(mut subscription) = read {
+                    let version = subscription.version;
+                    subscription.disable(DisabledReason::EndpointFailing, self.world.now());
+                    at_once(store.update(&subscription, version))?;
+                }
+            }
             self.note_subscription(user_id, id)?;
+            let claims = expected.open_until.is_some() && health.open_until.is_some();
+            if self.is(Break::SkipProbeClaim) && claims {
+                return Ok(Written::Yes);
+            }
             Ok(written)
         })
         .await
@@ -248,6 +363,9 @@ impl Subscriptions for Ports {
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
         self.request("subscriptions.delete", || {
             let deleted = at_once(self.world.subscriptions.delete(user_id, id))?;
+            if self.is(Break::ForgetTombstone) {
+                at_once(self.world.subscriptions.forget(user_id, id))?;
+            }
             self.note_subscription(user_id, id)?;
             Ok(deleted)
         })
@@ -291,8 +409,13 @@ impl Deliveries for Ports {
                     lock(&self.world.model).delivery_at(id, moment)
                 }
             };
-            if let Some(found) = found.as_mut().filter(|_| self.is(Break::ForgetAttempts)) {
-                found.attempts.clear();
+            if let Some(found) = found.as_mut().filter(|_| self.delivers()) {
+                if self.is(Break::NewBodyPerAttempt) {
+                    found.event_time = self.world.now();
+                }
+                if self.is(Break::RetryAtOnce) && found.next_retry_at.is_some() {
+                    found.next_retry_at = Some(self.world.now());
+                }
             }
             Ok(found)
         })
@@ -333,7 +456,15 @@ impl Deliveries for Ports {
             if self.is(Break::SkipLease) {
                 return Ok(Written::Yes);
             }
-            at_once(self.world.deliveries.lease(subscription_id, id, attempts, lease))
+            let mut lease = lease.clone();
+            if self.is(Break::EndlessLease) {
+                lease.until = lease.now.plus_seconds(365 * 24 * 3600);
+            }
+            let taken = at_once(self.world.deliveries.lease(subscription_id, id, attempts, &lease));
+            if let Ok(Written::Conflict) = taken {
+                lock(&self.world.model).reach(Milestone::LeaseRefused);
+            }
+            taken
         })
         .await
     }
@@ -347,7 +478,12 @@ impl Deliveries for Ports {
         now: Timestamp,
     ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
         self.request("deliveries.page", || {
-            at_once(self.world.deliveries.page(subscription_id, filter, limit, before, now))
+            let mut page =
+                at_once(self.world.deliveries.page(subscription_id, filter, limit, before, now))?;
+            if self.is(Break::HideHistory) {
+                page.items.pop();
+            }
+            Ok(page)
         })
         .await
     }
@@ -370,9 +506,14 @@ impl Deliveries for Ports {
 
     async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
         self.request("deliveries.postpone", || {
+            let id = &due.delivery_id;
+            if self.is(Break::ForgetPostpone) {
+                lock(&self.world.model).postponed(id, due_at);
+                return Ok(Written::Yes);
+            }
             let written = at_once(self.world.deliveries.postpone(due, due_at))?;
             if written == Written::Yes {
-                lock(&self.world.model).postponed(&due.delivery_id, due_at);
+                lock(&self.world.model).postponed(id, due_at);
             }
             Ok(written)
         })
@@ -430,6 +571,18 @@ impl Deliveries for Ports {
     ) -> Result<Vec<RowKey>, StoreError> {
         let before = before.filter(|_| !self.is(Break::CleanTooMuch));
         self.request("deliveries.keys", || {
+            if self.is(Break::CleanWaiting) {
+                let rows = self.world.deliveries.snapshot().into_iter().map(|row| row.delivery);
+                let old = |id: &DeliveryId| before.is_none_or(|before| id.moment() < before);
+                let waiting = rows
+                    .filter(|row| row.subscription_id == *subscription_id && !row.has_ended())
+                    .filter(|row| old(&row.id))
+                    .map(|row| RowKey::Delivery(row.id));
+                let waiting: Vec<RowKey> = waiting.take(limit).collect();
+                if !waiting.is_empty() {
+                    return Ok(waiting);
+                }
+            }
             at_once(self.world.deliveries.keys(subscription_id, before, limit))
         })
         .await
@@ -448,7 +601,7 @@ impl Deliveries for Ports {
             let now = self.world.now();
             let mut model = lock(&self.world.model);
             for key in &gone {
-                model.row_deleted(now, subscription_id, key);
+                model.row_deleted(now, self.invocation.number, subscription_id, key);
             }
             Ok(left)
         })
@@ -485,8 +638,18 @@ impl TaskQueue for Ports {
                     refused.push(index);
                     continue;
                 }
-                if self.is(Break::LoseEntry) && tasks.len() > 1 && index + 1 == tasks.len() {
+                let last = tasks.len() > 1 && index + 1 == tasks.len();
+                let again = self.invocation.function == Function::Retry;
+                let drops = (self.is(Break::LoseEntry) && last)
+                    || (self.is(Break::NeverSendAgain) && again && outgoing.delay_seconds == 0)
+                    || (self.is(Break::DropRedelivery)
+                        && self.invocation.function == Function::Api);
+                if drops {
                     continue;
+                }
+                if again {
+                    let (now, number) = (world.now(), self.invocation.number);
+                    lock(&world.model).sent_by_retry(now, number, outgoing.task.key().1);
                 }
                 let (body, delay) = (outgoing.task.to_json()?, outgoing.delay_seconds.into());
                 let (whims, now) = (faults.queue(), world.now());
@@ -510,10 +673,11 @@ impl TaskQueue for Ports {
         let refuse = world.faults().refuse;
         let mut failed = false;
         for (receipt, seconds) in messages {
+            let seconds = if self.is(Break::RetryAtOnce) { 0 } else { u64::from(*seconds) };
             if world.random.chance(refuse) {
                 failed = true;
             } else if !self.is(Break::SwallowHide) {
-                lock(&world.tasks).hide(receipt, u64::from(*seconds), world.now());
+                lock(&world.tasks).hide(receipt, seconds, world.now());
             }
         }
         world.leave(invocation, WHAT, fate).await?;
@@ -532,6 +696,7 @@ impl DeadLetters for Ports {
         let fate = world.enter(invocation, WHAT).await?;
         if !self.is(Break::DropBadEvent) {
             world.dead_letters.bury(letter).await?;
+            lock(&world.model).reach(Milestone::Buried);
         }
         world.leave(invocation, WHAT, fate).await?;
         Ok(())
@@ -546,35 +711,24 @@ impl Sender for Ports {
         // The way out has no faults of its own: whatever happens there is an answer. But the
         // caller may die before, meanwhile and after.
         world.arrive(invocation, WHAT).await;
-        if self.is(Break::NewIdPerAttempt) {
-            for (_, value) in request.headers.iter_mut().filter(|(name, _)| *name == "webhook-id") {
-                value.pop();
-                value.push_str(&world.random.below(10).to_string());
-            }
-        }
-        if self.is(Break::NewBodyPerAttempt) {
-            let more = usize::try_from(world.random.below(3)).unwrap_or(0);
-            request.body.insert_str(request.body.len() - 1, &" ".repeat(more));
-        }
+        self.break_request(&mut request);
         let now = world.now();
         let url = request.url.as_str();
-        let (answer, took) =
+        let (mut answer, took) =
             lock(&world.receivers).answer(url, now, request.timeout, world.plan.temper);
         world.note(invocation, || {
             let id = request.headers.iter().find(|(name, _)| *name == "webhook-id");
             format!("POST {url} {id:?}: {:?}", answer.outcome)
         });
-        let status = match answer.outcome {
-            Outcome::Response { status, .. } => Some(status),
-            Outcome::NoResponse { .. } => None,
-        };
-        let posted = Posted { invocation: invocation.number, request: &request, status };
+        let number = invocation.number;
+        let posted = Posted { invocation: number, request: &request, answer: &answer, took };
         let delivery = lock(&world.model).posted(now, &posted);
         world.sleep(took).await;
         if let Some(delivery) = delivery {
-            lock(&world.model).answered(invocation.number, &delivery);
+            lock(&world.model).answered(number, &delivery, world.now());
         }
-        world.may_die(invocation).await;
+        world.may_die(invocation, WHAT, After).await;
+        self.break_answer(&mut answer);
         answer
     }
 }

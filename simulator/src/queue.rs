@@ -35,6 +35,8 @@ pub(crate) struct Whims {
     pub(crate) still_visible: u64,
     /// A message that was deleted comes again.
     pub(crate) not_deleted: u64,
+    /// A message that was sent can be received minutes later only.
+    pub(crate) late: u64,
     /// Messages come in another order than they were sent in.
     pub(crate) shuffle: u64,
 }
@@ -65,11 +67,13 @@ impl Queue {
     ) -> String {
         self.next += 1;
         let id = format!("{}{}", self.prefix, self.next);
-        let visible_at = now.plus_seconds(delay_seconds);
+        let late = if random.chance(whims.late) { random.below(300) } else { 0 };
+        let visible_at = now.plus_seconds(delay_seconds + late);
         let message =
             Message { id: id.clone(), body, sent: now, visible_at, receives: 0, receipts: vec![] };
         if random.chance(whims.twice) {
-            let visible_at = visible_at.plus_seconds(random.below(30));
+            let most = if random.chance(250) { 7_200 } else { 30 };
+            let visible_at = visible_at.plus_seconds(random.below(most));
             self.messages.push(Message { visible_at, ..message.clone() });
         }
         self.messages.push(message);

@@ -49,6 +49,8 @@ pub(crate) struct Temper {
     pub(crate) lost: u64,
     /// Whether every answer comes at once.
     pub(crate) quick: bool,
+    /// Whether they change from day to day rather than from minute to minute.
+    pub(crate) lasting: bool,
 }
 
 impl Receivers {
@@ -80,12 +82,14 @@ impl Endpoint {
         let mut until = temper.start;
         let count = if well { 0 } else { 1 + random.below(4) };
         for _ in 0..count {
-            let seconds = [5, 60, 600, 7_200][usize::try_from(random.below(4)).unwrap_or(0)];
+            let lengths =
+                if temper.lasting { [600, 86_400, 300_000, 700_000] } else { [5, 60, 600, 7_200] };
+            let seconds = lengths[usize::try_from(random.below(4)).unwrap_or(0)];
             until = until.plus_seconds(1 + random.below(seconds));
-            phases.push((until, mood(&random, temper.quick)));
+            phases.push((until, mood(&random, temper)));
         }
         let lost = !well && random.chance(temper.lost);
-        let finally = if lost { mood(&random, temper.quick) } else { Mood::Answers };
+        let finally = if lost { mood(&random, temper) } else { Mood::Answers };
         Self { phases, finally, random }
     }
 
@@ -94,7 +98,7 @@ impl Endpoint {
     }
 }
 
-fn mood(random: &SeededRandom, quick: bool) -> Mood {
+fn mood(random: &SeededRandom, Temper { quick, lasting, .. }: Temper) -> Mood {
     match random.below(if quick { 12 } else { 15 }) {
         0 | 1 => Mood::Answers,
         2 | 3 => Mood::Flaky(300 + random.below(600)),
@@ -102,7 +106,10 @@ fn mood(random: &SeededRandom, quick: bool) -> Mood {
         6 => Mood::Redirects,
         7 => Mood::Gone,
         8 => Mood::Asks(429, 1 + random.below(60), false),
-        9 => Mood::Asks(503, 1 + random.below(4_000), random.chance(500)),
+        9 => {
+            let most = if lasting { 200_000 } else { 4_000 };
+            Mood::Asks(503, 1 + random.below(most), random.chance(500))
+        }
         10 => Mood::Refuses,
         11 => Mood::Blocked,
         12 => Mood::Hangs,

@@ -8,10 +8,25 @@ use webhooks_core::time::Timestamp;
 
 use crate::breaks::Break;
 use crate::executor::{Executor, lock};
-use crate::model::Violation;
+use crate::milestones::{Milestone, Milestones};
 use crate::people::{act, create_as};
-use crate::world::{Function, World};
+use crate::rules::{Rule, Violation};
+use crate::world::{Function, Kind, Met, World};
 use crate::{functions, verdict};
+
+/// How a seed is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How the system is broken.
+    pub broken: Option<Break>,
+    /// Whether every step is kept to be read.
+    pub trace: bool,
+    /// At which of the moments of a run at which a process could die one does, besides those that
+    /// the seed says.
+    pub crash_at: Option<u64>,
+    /// A fault that meets the first request of its kind, besides those that the seed says.
+    pub inject: Option<Kind>,
+}
 
 /// How long a world may take to come to rest: the breaker's five days, and as much again.
 const DAYS_MAX: u64 = 12;
@@ -38,6 +53,14 @@ pub struct Outcome {
     pub digest: u64,
     /// Messages that ended in a dead-letter queue because they were received too often.
     pub given_up: usize,
+    /// Whether nothing fails in this world but receivers.
+    pub is_calm: bool,
+    /// Moments at which a process could have died.
+    pub points: u64,
+    /// Which faults met which requests.
+    pub met: Met,
+    /// What was reached.
+    pub milestones: Milestones,
     /// How long it took, in virtual time.
     pub lasted: Duration,
     /// Every step, if asked for.
@@ -45,8 +68,8 @@ pub struct Outcome {
 }
 
 /// Runs the world of a seed.
-pub fn run(seed: u64, broken: Option<Break>, trace: bool) -> Outcome {
-    let world = World::new(seed, broken, trace);
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let world = World::new(seed, options);
     let mut run = Run {
         executor: Executor::default(),
         actions: 0,
@@ -62,10 +85,17 @@ pub fn run(seed: u64, broken: Option<Break>, trace: bool) -> Outcome {
         verdict::check(&world);
     }
     let given_up = lock(&world.events).dead().len() + lock(&world.tasks).dead().len();
-    let violation = lock(&world.model).violation.take();
+    let mut model = lock(&world.model);
+    if given_up > 0 {
+        model.reach(Milestone::GivenUp);
+    }
     Outcome {
         seed,
-        violation,
+        violation: model.violation.take(),
+        is_calm: world.plan.is_calm,
+        points: world.points(),
+        met: world.take_met(),
+        milestones: std::mem::take(&mut model.milestones),
         steps: world.steps(),
         digest: world.digest(),
         given_up,
@@ -103,9 +133,9 @@ impl Run {
         for (number, (who, retries)) in world.plan.subscriptions.iter().enumerate() {
             let call = world.sheltered(Function::Api);
             // The number is that of no action, because it also names the URL.
-            let made = create_as(world, &call, *who, 1_000 + number, *retries);
+            let made = create_as(world, &call, *who, 1_000 + number, (*retries, false));
             let _ = made.now_or_never();
-            lock(&world.model).finished(call.number);
+            lock(&world.model).finished(call.number, world.now());
         }
     }
 
@@ -116,14 +146,14 @@ impl Run {
             return false;
         }
         let Some((at, _, turn)) = self.candidates().into_iter().flatten().min() else {
-            lock(&self.world.model).violate("the world comes to rest", || "it stands".to_owned());
+            lock(&self.world.model).violate(Rule::ComesToRest, || "it stands".to_owned());
             return false;
         };
         let now = self.world.now().max(at);
         self.world.clock.set(now);
         let latest = self.world.plan.settles.plus_seconds(DAYS_MAX * 24 * 3600);
         if now > latest || self.world.steps() > STEPS_MAX {
-            lock(&self.world.model).violate("the world comes to rest", || now.to_string());
+            lock(&self.world.model).violate(Rule::ComesToRest, || now.to_string());
             return false;
         }
         self.take(turn, now);
@@ -204,11 +234,18 @@ impl Run {
             }
             Turn::Events | Turn::Tasks => self.receive(turn, now),
             Turn::Retry => {
-                functions::retry(world);
+                // A schedule fires twice or not at all, now and then.
+                let whims = world.faults().whims;
+                let fires = match () {
+                    () if world.random.chance(whims) => 2,
+                    () if world.random.chance(2 * whims) => 0,
+                    () => 1,
+                };
+                (0..fires).for_each(|_| functions::retry(world));
                 self.next_retry = now.plus(Duration::from_millis(RETRY_PERIOD_MS.unsigned_abs()));
             }
             Turn::Cleanup => {
-                functions::clean(world, Duration::from_mins(10));
+                functions::clean(world, world.plan.keeps_days, Duration::from_mins(10));
                 self.next_cleanup = self.next_cleanup.plus_seconds(CLEANUP_PERIOD_SECONDS);
             }
             Turn::Settle => {
@@ -225,6 +262,12 @@ impl Run {
         let queue = if is_events { &world.events } else { &world.tasks };
         let whims = world.faults().queue();
         let batch = lock(queue).receive(world.plan.batch, now, whims, &world.random);
+        if let Some(message) = lock(queue).dead().first() {
+            let mut model = lock(&world.model);
+            if model.is_calm {
+                model.violate(Rule::NoneGivenUp, || message.body.clone());
+            }
+        }
         if batch.is_empty() {
             return;
         }

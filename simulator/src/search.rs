@@ -4,17 +4,16 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::breaks::Break;
 use crate::executor::lock;
-use crate::run::{Outcome, run};
+use crate::run::{Options, Outcome, run};
 
-/// Runs the seeds and answers with the lowest that broke a rule, if one did; the search ends there.
-/// `each` is told every outcome, by whichever thread has it.
+/// Runs the seeds until `wanted` says that one is what is looked for, and answers with the lowest.
+/// Whichever thread has an outcome asks.
 pub fn search(
     seeds: Range<u64>,
-    broken: Option<Break>,
+    options: Options,
     threads: usize,
-    each: impl Fn(&Outcome) + Sync,
+    wanted: impl Fn(&Outcome) -> bool + Sync,
 ) -> Option<Outcome> {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
@@ -26,9 +25,8 @@ pub fn search(
             if seed >= seeds.end {
                 break;
             }
-            let outcome = run(seed, broken, false);
-            each(&outcome);
-            if outcome.violation.is_some() {
+            let outcome = run(seed, options);
+            if wanted(&outcome) {
                 stop.store(true, Ordering::Relaxed);
                 let mut found = lock(&found);
                 if found.as_ref().is_none_or(|other| seed < other.seed) {

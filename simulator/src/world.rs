@@ -1,5 +1,6 @@
 //! Everything that one run shares, and the one place where faults happen.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::model::Model;
 use crate::plan::{Faults, Plan};
 use crate::queue::Queue;
 use crate::receivers::Receivers;
+use crate::run::Options;
 
 /// How long a received event stays hidden, how often it may be received: as deployed.
 const EVENTS: (u64, u32) = (180, 10);
@@ -23,15 +25,52 @@ const EVENTS: (u64, u32) = (180, 10);
 const TASKS: (u64, u32) = (540, 50);
 
 /// A deployed function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Function {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Function {
+    /// Dispatch.
     Dispatch,
+    /// Deliver.
     Deliver,
+    /// Retry.
     Retry,
+    /// Cleanup.
     Cleanup,
+    /// Test-webhook.
     Test,
+    /// Subscriptions and deliveries.
     Api,
 }
+
+/// When a process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Moment {
+    /// Before a request leaves.
+    Before,
+    /// While it is on its way; it will not be carried out.
+    Within,
+    /// After it was carried out.
+    After,
+}
+
+/// What happens to a request of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// None of the others: it is carried out, and its answer comes.
+    Nothing,
+    /// The process of the function dies.
+    Crash(Moment),
+    /// It fails and is not carried out.
+    Fails,
+    /// It is carried out, and its answer is lost.
+    AnswerLost,
+    /// It is carried out twice.
+    Repeated,
+}
+
+/// A fault that meets a request of a function.
+pub type Kind = (Function, &'static str, Fault);
+/// Which faults met which requests.
+pub type Met = BTreeSet<Kind>;
 
 impl Function {
     /// After how many seconds it is killed.
@@ -82,7 +121,7 @@ impl From<Unavailable> for QueueError {
 /// Everything that one run shares.
 pub(crate) struct World {
     pub(crate) plan: Plan,
-    pub(crate) broken: Option<Break>,
+    pub(crate) options: Options,
     pub(crate) clock: ManualClock,
     /// Decides about faults and turns.
     pub(crate) random: SeededRandom,
@@ -101,11 +140,16 @@ pub(crate) struct World {
     digest: AtomicU64,
     steps: AtomicU64,
     invocations: AtomicU64,
+    /// Moments at which a process could have died.
+    points: AtomicU64,
+    injected: AtomicBool,
+    met: Mutex<Met>,
     trace: Option<Mutex<Vec<String>>>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, broken: Option<Break>, trace: bool) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, options: Options) -> Arc<Self> {
+        let Options { broken, trace, crash_at, inject } = options;
         let random = SeededRandom::new(seed);
         let plan = Plan::draw(seed, &random);
         let clock = ManualClock::at(plan.start);
@@ -114,7 +158,7 @@ impl World {
         let visibility = |seconds| if short { 0 } else { seconds };
         let receives = |most| if early { 2 } else { most };
         Arc::new(Self {
-            broken,
+            options,
             secrets: SeededRandom::new(!seed),
             timers: Mutex::default(),
             spawned: Mutex::default(),
@@ -124,11 +168,14 @@ impl World {
             events: Mutex::new(Queue::new("e", visibility(EVENTS.0), receives(EVENTS.1))),
             tasks: Mutex::new(Queue::new("t", visibility(TASKS.0), receives(TASKS.1))),
             receivers: Mutex::default(),
-            model: Mutex::new(Model::new(plan.is_calm)),
+            model: Mutex::new(Model::new(plan.is_calm && crash_at.is_none() && inject.is_none())),
             faults_end: AtomicBool::new(false),
             digest: AtomicU64::new(0xCBF2_9CE4_8422_2325),
             steps: AtomicU64::new(0),
             invocations: AtomicU64::new(0),
+            points: AtomicU64::new(0),
+            injected: AtomicBool::new(false),
+            met: Mutex::default(),
             trace: trace.then(Mutex::default),
             plan,
             clock,
@@ -141,7 +188,7 @@ impl World {
     }
 
     pub(crate) fn is(&self, broken: Break) -> bool {
-        self.broken == Some(broken)
+        self.options.broken == Some(broken)
     }
 
     /// The faults of this moment.
@@ -168,7 +215,7 @@ impl World {
             let limit = Box::pin(world.sleep(Duration::from_secs(function.timeout_seconds())));
             match futures::future::select(work, limit).await {
                 futures::future::Either::Left(_) => {
-                    lock(&world.model).finished(invocation.number);
+                    lock(&world.model).finished(invocation.number, world.now());
                 }
                 futures::future::Either::Right(_) => world.kill(&invocation, "timed out"),
             }
@@ -203,10 +250,24 @@ impl World {
     }
 
     /// The invocation dies here, if it is its turn to.
-    pub(crate) async fn may_die(&self, invocation: &Invocation) {
-        if self.random.chance(self.faults().crash) {
+    pub(crate) async fn may_die(&self, invocation: &Invocation, what: &'static str, at: Moment) {
+        let point = self.points.fetch_add(1, Ordering::Relaxed);
+        let chosen = self.options.crash_at == Some(point)
+            || self.injects(invocation, what, Fault::Crash(at));
+        if chosen || self.random.chance(self.faults().crash) {
+            self.meet(invocation, what, Fault::Crash(at));
             self.die(invocation).await;
         }
+    }
+
+    /// Whether this is where a fault is to be injected.
+    fn injects(&self, invocation: &Invocation, what: &'static str, fault: Fault) -> bool {
+        self.options.inject == Some((invocation.function, what, fault))
+            && !self.injected.swap(true, Ordering::Relaxed)
+    }
+
+    fn meet(&self, invocation: &Invocation, what: &'static str, fault: Fault) {
+        lock(&self.met).insert((invocation.function, what, fault));
     }
 
     /// Before a request is carried out: it takes its time, it may fail, the caller may die.
@@ -221,18 +282,29 @@ impl World {
         self.arrive(invocation, what).await;
         let faults = self.faults();
         let fails = self.plan.outage(what, self.now()).unwrap_or(faults.fail);
-        if faults != Faults::NONE && self.random.chance(fails) {
+        let chosen = self.injects(invocation, what, Fault::Fails);
+        if chosen || (faults != Faults::NONE && self.random.chance(fails)) {
             self.note(invocation, || format!("{what}: fails"));
+            self.meet(invocation, what, Fault::Fails);
             return Err(Unavailable);
         }
-        let (repeated, lost) = (self.random.chance(faults.repeat), self.random.chance(faults.lost));
+        let repeated =
+            self.injects(invocation, what, Fault::Repeated) || self.random.chance(faults.repeat);
+        let lost =
+            self.injects(invocation, what, Fault::AnswerLost) || self.random.chance(faults.lost);
+        let fault = match (repeated, lost) {
+            (_, true) => Fault::AnswerLost,
+            (true, _) => Fault::Repeated,
+            _ => Fault::Nothing,
+        };
+        self.meet(invocation, what, fault);
         Ok(Fate { repeated, lost })
     }
 
     /// A request on its way: it takes its time, and the caller may die before and meanwhile.
     pub(crate) async fn arrive(&self, invocation: &Invocation, what: &'static str) {
         self.step(invocation, what);
-        self.may_die(invocation).await;
+        self.may_die(invocation, what, Moment::Before).await;
         let faults = self.faults();
         let millis = if self.random.chance(faults.slow) {
             200 + self.random.below(3_800)
@@ -240,7 +312,7 @@ impl World {
             1 + self.random.below(10)
         };
         self.sleep(Duration::from_millis(millis)).await;
-        self.may_die(invocation).await;
+        self.may_die(invocation, what, Moment::Within).await;
     }
 
     /// After a request was carried out: the answer may be lost, the caller may die.
@@ -253,7 +325,7 @@ impl World {
         if invocation.sheltered {
             return Ok(());
         }
-        self.may_die(invocation).await;
+        self.may_die(invocation, what, Moment::After).await;
         if fate.lost {
             self.note(invocation, || format!("{what}: answer lost"));
             return Err(Unavailable);
@@ -299,6 +371,14 @@ impl World {
 
     pub(crate) fn take_trace(&self) -> Vec<String> {
         self.trace.as_ref().map(|trace| std::mem::take(&mut *lock(trace))).unwrap_or_default()
+    }
+
+    pub(crate) fn points(&self) -> u64 {
+        self.points.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_met(&self) -> Met {
+        std::mem::take(&mut *lock(&self.met))
     }
 
     pub(crate) fn digest(&self) -> u64 {

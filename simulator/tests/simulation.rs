@@ -1,52 +1,124 @@
 //! The promises hold in every simulated world, and the simulator notices when they do not.
 
-use simulator::{Break, run, search};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use simulator::{Break, Fault, Milestone, Moment, Options, Outcome, run, search};
 
 /// Seeds of an ordinary test run. `cargo run --release -p simulator -- --seeds 1000000` runs more.
 const SEEDS: u64 = 2_000;
 /// Seeds within which every break must be noticed.
 const NOTICED_WITHIN: u64 = 2_000;
+/// Calm worlds in which a process dies at every moment there is, each in a run of its own.
+const CRASHED_WORLDS: usize = 3;
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
+fn is_broken(outcome: &Outcome) -> bool {
+    outcome.violation.is_some()
+}
+
+fn fail(outcome: &Outcome, options: Options) -> ! {
+    let seed = outcome.seed;
+    let trace = run(seed, Options { trace: true, ..options }).trace.join("\n");
+    panic!("{trace}\nseed {seed} {options:?} breaks a rule: {:?}", outcome.violation);
+}
+
+/// The faults that every request is to be met by.
+const FAULTS: [Fault; 6] = [
+    Fault::Crash(Moment::Before),
+    Fault::Crash(Moment::Within),
+    Fault::Crash(Moment::After),
+    Fault::Fails,
+    Fault::AnswerLost,
+    Fault::Repeated,
+];
+
 #[test]
 fn every_promise_holds_in_every_world() {
-    let found = search(0..SEEDS, None, threads(), |_| {});
+    // The worlds in which things were first seen to happen.
+    let milestones = Mutex::new(BTreeSet::new());
+    let requests = Mutex::new(BTreeMap::new());
+    let found = search(0..SEEDS, Options::default(), threads(), |outcome| {
+        milestones.lock().unwrap().extend(outcome.milestones.iter().copied());
+        let mut requests = requests.lock().unwrap();
+        for (function, what, fault) in &outcome.met {
+            if *fault == Fault::Nothing {
+                requests.entry((*function, *what)).or_insert(outcome.seed);
+            }
+        }
+        is_broken(outcome)
+    });
     if let Some(outcome) = found {
-        let seed = outcome.seed;
-        let trace = run(seed, None, true).trace.join("\n");
-        panic!("{trace}\nseed {seed} breaks a rule: {:?}", outcome.violation);
+        fail(&outcome, Options::default());
+    }
+
+    // The rules hold only of what happened. So everything that matters must have.
+    let milestones = milestones.into_inner().unwrap();
+    let missed = |milestone: &&Milestone| !milestones.contains(milestone);
+    let missed: Vec<&Milestone> = Milestone::ALL.iter().filter(missed).collect();
+    assert!(missed.is_empty(), "never happened: {missed:?}");
+
+    // Every request that a function ever makes meets every fault, and a crash before, within and
+    // after it.
+    let requests = requests.into_inner().unwrap();
+    assert!(requests.len() > 25, "{requests:?}");
+    for ((function, what), seed) in requests {
+        for fault in FAULTS {
+            let options = Options { inject: Some((function, what, fault)), ..Options::default() };
+            let outcome = run(seed, options);
+            assert!(outcome.met.contains(&(function, what, fault)), "{options:?} in {seed}");
+            if is_broken(&outcome) {
+                fail(&outcome, options);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_moment_loses_nothing() {
+    let calm = (0..).map(|seed| run(seed, Options::default())).filter(|outcome| outcome.is_calm);
+    for outcome in calm.take(CRASHED_WORLDS) {
+        for point in 0..outcome.points {
+            let options = Options { crash_at: Some(point), ..Options::default() };
+            let crashed = run(outcome.seed, options);
+            if is_broken(&crashed) {
+                fail(&crashed, options);
+            }
+        }
     }
 }
 
 #[test]
 fn a_seed_replays_exactly() {
+    let traced = Options { trace: true, ..Options::default() };
     for seed in 0..20 {
-        let (once, again) = (run(seed, None, true), run(seed, None, true));
+        let (once, again) = (run(seed, traced), run(seed, traced));
         assert_eq!(once.digest, again.digest, "seed {seed}");
         assert_eq!(once.trace, again.trace, "seed {seed}");
         assert!(once.steps > 0 && !once.trace.is_empty());
     }
-    assert_ne!(run(1, None, false).digest, run(2, None, false).digest);
+    assert_ne!(run(1, traced).digest, run(2, traced).digest);
 
     // So does one that breaks a rule, and its trace says where.
-    let broken = Some(Break::AcknowledgeFirst);
-    let found = search(0..NOTICED_WITHIN, broken, threads(), |_| {}).unwrap();
-    let again = run(found.seed, broken, true);
+    let options = Options { broken: Some(Break::AcknowledgeFirst), ..Options::default() };
+    let found = search(0..NOTICED_WITHIN, options, threads(), is_broken).unwrap();
+    let again = run(found.seed, options);
     assert_eq!((found.violation, found.digest), (again.violation, again.digest));
 }
 
 #[test]
-fn every_break_is_noticed() {
+fn every_break_is_noticed_by_the_rule_it_violates() {
     let mut missed = Vec::new();
     for broken in Break::ALL.iter().copied() {
-        match search(0..NOTICED_WITHIN, Some(broken), threads(), |_| {}) {
-            Some(outcome) => {
-                let rule = outcome.violation.map(|violation| violation.rule);
-                println!("{broken:?} | {} | {}", outcome.seed, rule.unwrap_or_default());
-            }
+        let options = Options { broken: Some(broken), ..Options::default() };
+        let of_rule = |outcome: &Outcome| {
+            outcome.violation.as_ref().is_some_and(|violation| violation.rule == broken.rule())
+        };
+        match search(0..NOTICED_WITHIN, options, threads(), of_rule) {
+            Some(outcome) => println!("{broken:?} | {} | {}", broken.rule(), outcome.seed),
             None => missed.push(broken),
         }
     }

@@ -1,0 +1,92 @@
+//! What must have happened in some world, so that the rules were put to the test.
+
+use std::collections::BTreeSet;
+
+/// Something that happens in some worlds only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Milestone {
+    /// A circuit breaker opened.
+    BreakerOpened,
+    /// A delivery was parked behind it.
+    Parked,
+    /// A delivery probed.
+    Probed,
+    /// A probe failed, and the breaker opened again for longer.
+    BreakerReopened,
+    /// A success closed it.
+    BreakerClosed,
+    /// A 410 disabled a webhook.
+    DisabledGone,
+    /// Five days of failure disabled one.
+    DisabledFailing,
+    /// A user enabled one again that the service had disabled.
+    EnabledAgain,
+    /// A delivery ended because its webhook was paused or disabled.
+    EndedDisabled,
+    /// A delivery ended because its webhook was deleted.
+    EndedDeleted,
+    /// A delivery used up all retries.
+    Exhausted,
+    /// A delivery succeeded after it had failed.
+    SucceededLater,
+    /// A receiver was given the time that it had asked for.
+    RetryAfter,
+    /// A retry waited in the table, because it is too far off for the queue.
+    WaitedInTable,
+    /// An attempt was made twice.
+    Doubled,
+    /// A write was refused because another came first.
+    Overtaken,
+    /// A lease kept a copy of a task away.
+    LeaseRefused,
+    /// A task was sent again because its message was lost.
+    SentAgain,
+    /// A POST was signed with two secrets.
+    SignedTwice,
+    /// A redelivery was made.
+    Redelivered,
+    /// A test was made.
+    Tested,
+    /// A bad event was buried.
+    Buried,
+    /// The cleanup took old rows away.
+    CleanedOld,
+    /// The cleanup took the rows of a deleted webhook away.
+    CleanedDeleted,
+    /// A message was given up.
+    GivenUp,
+}
+
+impl Milestone {
+    /// Every one.
+    pub const ALL: &'static [Self] = &[
+        Self::BreakerOpened,
+        Self::Parked,
+        Self::Probed,
+        Self::BreakerReopened,
+        Self::BreakerClosed,
+        Self::DisabledGone,
+        Self::DisabledFailing,
+        Self::EnabledAgain,
+        Self::EndedDisabled,
+        Self::EndedDeleted,
+        Self::Exhausted,
+        Self::SucceededLater,
+        Self::RetryAfter,
+        Self::WaitedInTable,
+        Self::Doubled,
+        Self::Overtaken,
+        Self::LeaseRefused,
+        Self::SentAgain,
+        Self::SignedTwice,
+        Self::Redelivered,
+        Self::Tested,
+        Self::Buried,
+        Self::CleanedOld,
+        Self::CleanedDeleted,
+        Self::GivenUp,
+    ];
+}
+
+/// What was reached.
+pub type Milestones = BTreeSet<Milestone>;

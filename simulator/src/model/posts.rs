@@ -1,0 +1,328 @@
+//! What every POST is held to, as its receiver sees it.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::outbound::{Answer, OutboundRequest};
+use webhooks_core::secret::Secret;
+use webhooks_core::signature::{SIGNATURE_HEADER, reference_signature, standard_signature};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::milestones::Milestone;
+use crate::model::{Model, Said, Sent, Track, lagging};
+use crate::rules::Rule;
+use crate::world::Function;
+
+/// How early an attempt may be: visibility timeouts count whole seconds.
+const EARLY_MS: i64 = 1_000;
+/// How late a retry may be when nothing fails and every answer comes at once.
+const LATE_SECONDS: u64 = 10;
+/// How long before a POST arrives its signature may have been made, in milliseconds: requests that
+/// are slow take four seconds.
+const SIGNED_BEFORE_MS: i64 = 5_000;
+
+/// A POST on its way.
+pub(crate) struct Posted<'a> {
+    pub(crate) invocation: u64,
+    pub(crate) request: &'a OutboundRequest,
+    pub(crate) answer: &'a Answer,
+    /// How long the answer takes.
+    pub(crate) took: Duration,
+}
+
+/// The body that receivers get.
+#[derive(Deserialize)]
+struct Body<'a> {
+    event_id: String,
+    event_type: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// What a receiver reads in a POST.
+struct Post<'a> {
+    url: &'a str,
+    id: DeliveryId,
+    number: u32,
+    body: Body<'a>,
+    signed: Signed<'a>,
+    request: &'a OutboundRequest,
+}
+
+/// What a POST is signed with.
+#[derive(Clone, Copy)]
+struct Signed<'a> {
+    id: &'a str,
+    timestamp: i64,
+    standard: &'a str,
+    reference: &'a str,
+    body: &'a str,
+}
+
+impl<'a> Post<'a> {
+    fn read(request: &'a OutboundRequest) -> Option<Self> {
+        let header = |name| {
+            let mut headers = request.headers.iter();
+            headers.find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        };
+        let id = header("webhook-id")?;
+        Some(Self {
+            url: request.url.as_str(),
+            id: id.parse().ok()?,
+            number: header("x-webhook-attempt")?.parse().ok()?,
+            body: serde_json::from_str(&request.body).ok()?,
+            signed: Signed {
+                id,
+                timestamp: header("webhook-timestamp")?.parse().ok()?,
+                standard: header("webhook-signature")?,
+                reference: header(SIGNATURE_HEADER)?,
+                body: &request.body,
+            },
+            request,
+        })
+    }
+}
+
+impl Signed<'_> {
+    /// Whether it is signed with exactly the secrets of this version that sign at its moment: each
+    /// in Standard Webhooks' header, the newest in the reference's.
+    fn is_by(self, subscription: &Subscription) -> bool {
+        let Some(newest) = subscription.secrets.first() else { return false };
+        if reference_signature(&newest.secret, self.body) != self.reference {
+            return false;
+        }
+        // The header counts whole seconds; within that second a secret may have run out.
+        let from = Timestamp::from_seconds(self.timestamp);
+        let to = Timestamp::from_millis(from.millis() + 999);
+        let secrets = &subscription.secrets;
+        let must = secrets.iter().filter(|secret| secret.signs_at(to)).count();
+        let may: Vec<&Secret> =
+            secrets.iter().filter(|s| s.signs_at(from)).map(|s| &s.secret).collect();
+        let mut given = self.standard.split(' ');
+        let standard = |secret| standard_signature(secret, self.id, self.timestamp, self.body);
+        let fitting =
+            may.into_iter().map_while(|secret| (given.next()? == standard(secret)).then_some(()));
+        fitting.count() >= must && given.next().is_none()
+    }
+}
+
+impl Model {
+    /// A POST left the house.
+    pub(crate) fn posted(&mut self, now: Timestamp, posted: &Posted<'_>) -> Option<DeliveryId> {
+        let Posted { invocation, request, answer, took } = *posted;
+        let Some(post) = Post::read(request) else {
+            self.violate(Rule::PostWhole, || format!("{request:?}"));
+            return None;
+        };
+        let (began, function) = match self.calls.get(&invocation) {
+            Some(call) => (call.began, call.function),
+            None => (now, Function::Deliver),
+        };
+        let window = (lagging(began), now);
+        let Some(subscription) = self.whose(&post, window) else {
+            self.violate(Rule::UrlKnown, || post.url.to_owned());
+            return None;
+        };
+        self.check_event(&post, &subscription);
+        self.check_name(&post, &subscription);
+        self.check_subscription(&post, &subscription, window, function);
+        self.check_record(&post, window);
+        if function == Function::Deliver {
+            self.probe(&subscription, &post.id, invocation, window);
+        }
+
+        let said = Said::of(&answer.outcome);
+        let event = post.body.event_id.as_str();
+        let track = self.track(&post.id, &subscription);
+        if track.body.is_empty() {
+            track.body.clone_from(&request.body);
+        }
+        let same = track.body == request.body;
+        track.posts += 1;
+        track.flying.push((invocation, post.number));
+        track.got_2xx |= said.is_2xx();
+        if said.is_410() {
+            track.got_410.get_or_insert((now, post.url.to_owned()));
+        }
+        if track.posts > track.unrecorded + post.number {
+            self.reach(Milestone::Doubled);
+        }
+        let same_event = self.events.get_mut(event).is_none_or(|event| {
+            if event.body.is_empty() {
+                event.body.clone_from(&request.body);
+            }
+            event.body == request.body
+        });
+        if !same || !same_event {
+            self.violate(Rule::SameBody, || post.id.to_string());
+        }
+        self.endpoint_answered(&subscription, said, now);
+        if let Some(call) = self.calls.get_mut(&invocation) {
+            let delivery = post.id.clone();
+            let answered = now.plus(took);
+            call.sent.push(Sent { delivery, subscription, said, began: now, answered });
+        }
+        Some(post.id)
+    }
+
+    /// Whose POST it is: of several with this URL the one whose secret signed it.
+    fn whose(
+        &self,
+        post: &Post<'_>,
+        (from, now): (Timestamp, Timestamp),
+    ) -> Option<SubscriptionId> {
+        let owners = self.urls.get(post.url)?;
+        if owners.len() == 1 {
+            return owners.first().cloned();
+        }
+        let signed = |id: &&SubscriptionId| {
+            self.was(id, from, now, |s| s.is_some_and(|s| post.signed.is_by(s)))
+                || self.subscriptions.get(*id).is_some_and(|versions| {
+                    versions.all.iter().flat_map(|(_, s)| s).any(|s| post.signed.is_by(s))
+                })
+        };
+        owners.iter().find(signed).or(owners.first()).cloned()
+    }
+
+    fn check_event(&mut self, post: &Post<'_>, to: &SubscriptionId) {
+        let body = &post.body;
+        let owner = self.subscriptions.get(to).map(|versions| versions.user.clone());
+        let problem = match self.events.get(&body.event_id) {
+            // A test has a sample of its own, which its owner may ask for again.
+            None if body.event_id.starts_with("test_") => None,
+            None => Some(Rule::OnlyPublished),
+            Some(event) if Some(&event.owner) != owner.as_ref() => Some(Rule::OnlyOwner),
+            Some(event) if event.event_type != body.event_type || event.data != body.data.get() => {
+                Some(Rule::Unchanged)
+            }
+            Some(_) => None,
+        };
+        if let Some(rule) = problem {
+            self.violate(rule, || format!("{} to {to}", body.event_id));
+        }
+    }
+
+    fn check_name(&mut self, post: &Post<'_>, subscription: &SubscriptionId) {
+        let event = &post.body.event_id;
+        let key = (event.clone(), subscription.clone());
+        let most = 1 + self.repeats.get(&key).copied().unwrap_or(0);
+        let names = self.names.entry(key).or_default();
+        if !names.contains(&post.id) {
+            names.insert(post.id.clone());
+        }
+        if names.len() > most {
+            self.violate(Rule::SameId, || format!("{event}: {}", post.id));
+        }
+    }
+
+    fn check_subscription(
+        &mut self,
+        post: &Post<'_>,
+        subscription: &SubscriptionId,
+        (from, now): (Timestamp, Timestamp),
+        function: Function,
+    ) {
+        let was = |so: &dyn Fn(&Subscription) -> bool| {
+            self.was(subscription, from, now, |s| s.is_some_and(so))
+        };
+        let is_test = function == Function::Test;
+        let timeout = post.request.timeout;
+        let seconds = (now.millis() - SIGNED_BEFORE_MS) / 1_000..=now.seconds();
+        let rules = [
+            (Rule::NotDeleted, was(&|_| true)),
+            (Rule::UrlHolds, was(&|s| s.url == post.url)),
+            (Rule::Signed, was(&|s| post.signed.is_by(s))),
+            (Rule::Signed, seconds.contains(&post.signed.timestamp)),
+            (Rule::Timed, is_test || was(&|s| s.timeout() == timeout)),
+            (Rule::NotPaused, is_test || was(&|s| s.is_active)),
+            (
+                Rule::BreakerHolds,
+                is_test || was(&|s| s.health.open_until.is_none_or(|until| until <= now)),
+            ),
+        ];
+        if post.signed.standard.contains(' ') {
+            self.reach(Milestone::SignedTwice);
+        }
+        for (rule, _) in rules.into_iter().filter(|(_, holds)| !holds) {
+            self.violate(rule, || format!("{} to {}", post.id, post.url));
+        }
+    }
+
+    fn check_record(&mut self, post: &Post<'_>, (from, now): (Timestamp, Timestamp)) {
+        let Post { id, number, .. } = post;
+        let Some(track) = self.tracks.get(id) else {
+            if *number != 1 {
+                self.violate(Rule::Numbered, || format!("{id}, attempt {number} before the first"));
+            }
+            return;
+        };
+        let due = track.versions.last().and_then(|(_, delivery)| delivery.next_retry_at);
+        // The versions that the caller can have read. Before the first there was none.
+        let first = track.versions.partition_point(|(since, _)| *since <= from);
+        let none = first == 0;
+        let seen = &track.versions[first.saturating_sub(1)..];
+        let numbered = (none && *number == 1)
+            || seen.iter().any(|(_, delivery)| delivery.attempt_count() + 1 == *number);
+        // Every one of them says that it is too early.
+        let early = |at: Timestamp| at.millis() > now.millis() + EARLY_MS;
+        let all_wait =
+            !none && seen.iter().all(|(_, delivery)| delivery.next_retry_at.is_some_and(early));
+        let rules = [
+            (track.ended.is_some_and(|ended| ended < from), Rule::NotEnded),
+            (*number > 1 && track.flying.iter().any(|(_, other)| *other > 1), Rule::OneAtOnce),
+            (!numbered && track.ended.is_none(), Rule::Numbered),
+            (all_wait, Rule::NotEarly),
+            (
+                self.is_calm && due.is_some_and(|due| due.plus_seconds(LATE_SECONDS) < now),
+                Rule::OnTime,
+            ),
+        ];
+        for (_, rule) in rules.into_iter().filter(|(broken, _)| *broken) {
+            self.violate(rule, || format!("{id}, attempt {number}, due {due:?}"));
+        }
+    }
+
+    pub(super) fn track(&mut self, id: &DeliveryId, subscription: &SubscriptionId) -> &mut Track {
+        self.tracks.entry(id.clone()).or_insert_with(|| Track {
+            subscription: subscription.clone(),
+            body: String::new(),
+            posts: 0,
+            unrecorded: 0,
+            cleaned: 0,
+            ended: None,
+            flying: Vec::new(),
+            got_2xx: false,
+            got_410: None,
+            versions: Vec::new(),
+            sent_again: None,
+        })
+    }
+
+    /// The URL that a webhook was given first.
+    pub(crate) fn first_url(&self, id: &SubscriptionId) -> Option<String> {
+        let mut versions = self.subscriptions.get(id)?.all.iter();
+        versions.find_map(|(_, version)| version.as_ref().map(|version| version.url.clone()))
+    }
+
+    /// The receiver's answer has come.
+    pub(crate) fn answered(&mut self, number: u64, id: &DeliveryId, now: Timestamp) {
+        if let Some(track) = self.tracks.get_mut(id)
+            && let Some(at) = track.flying.iter().position(|(call, _)| *call == number)
+        {
+            track.flying.remove(at);
+        }
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        // Of two copies in one batch it is the one whose answer took until now.
+        let is_it = |sent: &&mut Sent| sent.delivery == *id && sent.answered == now;
+        let Some(sent) = call.sent.iter_mut().find(is_it) else { return };
+        if call.function == Function::Deliver && !sent.said.is_2xx() && !sent.said.is_410() {
+            call.failed.push((sent.subscription.clone(), sent.began));
+        }
+        if let Some(versions) = self.subscriptions.get_mut(&sent.subscription) {
+            versions.endpoint.probes.retain(|probe| probe != &(number, id.clone()));
+        }
+    }
+}
