@@ -76,6 +76,8 @@ breaks! {
     ReadPaused => NotPaused,
     /// A delivery to a paused subscription is dropped without a record.
     DropPaused => NothingLost,
+    /// An event for a webhook that the service has disabled is not kept.
+    DropDisabled => NothingLost,
     /// The owner is not part of a subscription's key.
     ForgetOwner => OnlyOwner,
     /// The history lacks its oldest delivery.

@@ -302,7 +302,11 @@ impl Subscriptions for Ports {
                 let moment = self.world.now().minus(std::time::Duration::from_secs(1));
                 return Ok(lock(&self.world.model).subscriptions_at(user_id, moment));
             }
-            at_once(self.world.subscriptions.all_of(user_id))
+            let mut all = at_once(self.world.subscriptions.all_of(user_id))?;
+            if self.is(Break::DropDisabled) {
+                all.retain(|subscription| subscription.is_active);
+            }
+            Ok(all)
         })
         .await
     }

@@ -195,12 +195,14 @@ impl End {
     }
 }
 
-/// Whether a subscription wanted an event from its acceptance until it was dispatched.
+/// Whether a subscription wanted an event from its acceptance until it was dispatched. One that the
+/// service has disabled gets its deliveries as failed ones.
 fn matched(model: &Model, id: &SubscriptionId, event: &Published, dispatched: Timestamp) -> bool {
     !model.was(id, event.accepted, dispatched, |subscription| {
         subscription.is_none_or(|subscription| {
             let mut wanted = subscription.event_types.iter();
-            !subscription.is_active || !wanted.any(|known| known.name() == event.event_type)
+            let gets = subscription.is_active || subscription.disabled_reason.is_some();
+            !gets || !wanted.any(|known| known.name() == event.event_type)
         })
     })
 }

@@ -292,12 +292,11 @@ impl World {
             self.injects(invocation, what, Fault::Repeated) || self.random.chance(faults.repeat);
         let lost =
             self.injects(invocation, what, Fault::AnswerLost) || self.random.chance(faults.lost);
-        let fault = match (repeated, lost) {
-            (_, true) => Fault::AnswerLost,
-            (true, _) => Fault::Repeated,
-            _ => Fault::Nothing,
-        };
-        self.meet(invocation, what, fault);
+        let met =
+            [(repeated, Fault::Repeated), (lost, Fault::AnswerLost), (!repeated, Fault::Nothing)];
+        for (_, fault) in met.into_iter().filter(|(met, _)| *met) {
+            self.meet(invocation, what, fault);
+        }
         Ok(Fate { repeated, lost })
     }
 

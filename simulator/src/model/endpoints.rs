@@ -18,8 +18,8 @@ use crate::rules::Rule;
 use crate::world::Function;
 
 /// So many attempts may fail, after the breaker could have opened first, before it must be open:
-/// what four batches of ten have in hand, and as much again for the counts they overwrite.
-const FAILURES_MOST: u32 = 80;
+/// what four batches of ten have in hand.
+const FAILURES_MOST: u32 = 40;
 /// How late an endpoint may be disabled.
 const DISABLED_LATE: Duration = Duration::from_hours(1);
 

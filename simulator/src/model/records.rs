@@ -74,16 +74,10 @@ impl Model {
     }
 
     /// The POST of this call that the record's last attempt is about. Two copies of a task may be
-    /// in one batch; then it is the one that took as long.
+    /// in one batch; then it is the one whose answer came when the record says it changed.
     fn take_sent(&mut self, number: u64, record: &Delivery) -> Option<Sent> {
         let sent = &mut self.calls.get_mut(&number)?.sent;
-        let last = record.attempts.last()?;
-        let is_it = |one: &Sent| {
-            let took = one.began.until(one.answered).as_millis();
-            one.delivery == record.id
-                && took == u128::from(last.duration_ms)
-                && one.said.status == last.response_status
-        };
+        let is_it = |one: &Sent| one.delivery == record.id && one.answered == record.updated_at;
         let found = sent.iter().position(is_it);
         let found = found.or_else(|| sent.iter().position(|one| one.delivery == record.id))?;
         Some(sent.remove(found))
