@@ -39,17 +39,20 @@ fn expired(host: &str) -> Identity {
     Identity { certificate: certificate.der().clone(), key }
 }
 
-/// Serves each connection with TLS, and returns the port and how each handshake went. It hangs up
-/// without a TLS goodbye.
-fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
+fn server_config(identity: Identity) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![identity.certificate], identity.key)
-        .unwrap();
-    let config = Arc::new(config);
+        .with_single_cert(vec![identity.certificate], identity.key);
+    Arc::new(config.unwrap())
+}
+
+/// Serves each connection with TLS, and returns the port and how each handshake went. It hangs up
+/// without a TLS goodbye.
+fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
+    let config = server_config(identity);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (sender, handshakes) = mpsc::channel();
@@ -57,7 +60,7 @@ fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
         for stream in listener.incoming() {
             let session = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(session, stream.unwrap());
-            answer(&mut stream);
+            answer(&mut stream, "HTTP/1.0 200 OK\r\n\r\nover TLS");
             // The test may be over.
             let _ = sender.send(stream.conn.handshake_kind());
         }
@@ -65,8 +68,23 @@ fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
     (port, handshakes)
 }
 
+/// Serves one connection with TLS, and tells how the client ended it once it had its answer.
+fn serve_until_the_end(identity: Identity) -> (u16, mpsc::Receiver<std::io::Result<usize>>) {
+    let config = server_config(identity);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, end) = mpsc::channel();
+    std::thread::spawn(move || {
+        let session = ServerConnection::new(config).unwrap();
+        let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
+        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        sender.send(stream.read(&mut [0; 1])).unwrap();
+    });
+    (port, end)
+}
+
 /// A client that does not trust the certificate breaks off before the request is complete.
-fn answer(stream: &mut (impl Read + Write)) {
+fn answer(stream: &mut (impl Read + Write), response: &str) {
     let mut buffer = [0; 4096];
     let mut request = Vec::new();
     while !request.ends_with(b"{}") {
@@ -75,7 +93,8 @@ fn answer(stream: &mut (impl Read + Write)) {
             _ => return,
         }
     }
-    stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nover TLS").unwrap();
+    stream.write_all(response.as_bytes()).unwrap();
+    stream.flush().unwrap();
 }
 
 fn trusting(certificate: CertificateDer<'static>) -> GuardedClient {
@@ -100,6 +119,16 @@ async fn a_trusted_certificate_is_accepted() {
     // The body ends with the connection, and the server says no goodbye.
     let outcome = post(&client, &format!("https://localhost:{port}/")).await;
     assert_eq!(excerpt(&outcome), "over TLS");
+}
+
+#[tokio::test]
+async fn the_client_says_goodbye() {
+    let identity = identity("localhost");
+    let client = trusting(identity.certificate.clone());
+    let (port, end) = serve_until_the_end(identity);
+    let outcome = post(&client, &format!("https://localhost:{port}/")).await;
+    assert_eq!(excerpt(&outcome), "ok");
+    assert_eq!(end.recv().unwrap().unwrap(), 0);
 }
 
 #[tokio::test]
