@@ -6,6 +6,7 @@
 mod api;
 mod chaos;
 mod delivery;
+mod documents;
 mod front_door;
 mod harness;
 mod local_tools;

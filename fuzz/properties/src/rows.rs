@@ -34,9 +34,18 @@ const REASON_CHARS: usize = 120;
 
 /// Attributes of a row of the Subscriptions table.
 pub fn subscription_row(input: &[u8]) {
+    thread_local! {
+        static WORLD: (Table, DynamoSubscriptions) = {
+            let table = Table::default();
+            let store = table.subscriptions(sealer("k1", 1));
+            (table, store)
+        };
+    }
     let Some(changes) = attributes(input) else { return };
-    let table = Table::default();
-    let store = table.subscriptions(sealer("k1", 1));
+    WORLD.with(|(table, store)| check_subscription(table, store, changes));
+}
+
+fn check_subscription(table: &Table, store: &DynamoSubscriptions, changes: Map<String, Value>) {
     let good = sample_subscription();
     let row = table.write(store.update(&good, 1));
     table.hold(&changed(row, changes));
@@ -63,8 +72,17 @@ pub fn delivery_row(input: &[u8]) {
         };
         Map::from_iter([(name.to_owned(), json!({"B": STANDARD.encode(bytes)}))])
     });
-    let table = Table::default();
-    let store = table.deliveries();
+    thread_local! {
+        static WORLD: (Table, DynamoDeliveries) = {
+            let table = Table::default();
+            let store = table.deliveries();
+            (table, store)
+        };
+    }
+    WORLD.with(|(table, store)| check_delivery(table, store, changes));
+}
+
+fn check_delivery(table: &Table, store: &DynamoDeliveries, changes: Map<String, Value>) {
     let good = sample_delivery();
     let row = table.write(store.put(&good, Expect::Absent));
     table.hold(&changed(row, changes));

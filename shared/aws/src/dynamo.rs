@@ -111,12 +111,25 @@ pub(crate) fn from_item<T: DeserializeOwned>(item: Item, schema: u32) -> Result<
         Some(AttributeValue::N(version)) => return Err(format!("has schema version {version}")),
         _ => return Err("has no schema version".to_owned()),
     }
+    // serde_dynamo panics at them.
+    if !item.values().all(is_known) {
+        return Err("has an attribute of a type that is not known".to_owned());
+    }
     serde_dynamo::from_item(item).map_err(|error| {
         // Other messages quote the value they do not like.
         let message = error.to_string();
         let shown = message.starts_with("missing field");
         if shown { message } else { "has an attribute of an unexpected form".to_owned() }
     })
+}
+
+/// Whether the SDK knows the type of a value and of all that is in it.
+fn is_known(value: &AttributeValue) -> bool {
+    match value {
+        AttributeValue::L(list) => list.iter().all(is_known),
+        AttributeValue::M(map) => map.values().all(is_known),
+        value => !value.is_unknown(),
+    }
 }
 
 /// Writes a row.
