@@ -80,6 +80,7 @@ impl SubscriptionsApi {
         let subscription = Subscription::new(caller, id, wish, self.new_secret(), now);
         match self.subscriptions.create(&subscription).await? {
             Created::LimitReached => Err(Problem::WebhookLimitReached.into()),
+            Created::TooManyToday => Err(Problem::CreationLimitReached.into()),
             Created::Yes => created(
                 &format!("/api/webhooks/{}", subscription.id),
                 &WebhookWithSecret::from(&subscription),

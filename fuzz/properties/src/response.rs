@@ -66,8 +66,9 @@ pub fn response(input: &[u8]) {
             assert!(matches!(status, 101 | 200..=999), "{status} ends no exchange");
             assert!(excerpt.len() <= RESPONSE_KEEP_BYTES);
             assert_eq!(attempt.error.is_none(), (200..=299).contains(status));
-            // Nothing is made a response that does not begin as one.
-            assert!(input.starts_with(b"HTTP/1."), "the response does not begin as one");
+            // Nothing is made a response that does not begin as one, but for empty lines before it.
+            let begun = input.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+            assert!(input[begun..].starts_with(b"HTTP/1."), "the response does not begin as one");
         }
         Outcome::NoResponse { failure, detail } => {
             assert!(!detail.is_empty() && attempt.error.is_some());

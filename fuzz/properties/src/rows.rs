@@ -107,36 +107,52 @@ pub fn secrets(input: &[u8]) {
     let secret = Secret::from_random(&bytes);
     check_secret(&secret);
 
+    thread_local! {
+        static WORLD: (Table, DynamoSubscriptions, DynamoSubscriptions) = {
+            let table = Table::default();
+            let old = table.subscriptions(sealer("k1", 1));
+            let rotated = table.subscriptions(sealer("k2", 2));
+            (table, old, rotated)
+        };
+    }
+    let bit = rest.get(32..36).map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
+    WORLD.with(|(table, old, rotated)| check_sealed(table, old, rotated, &secret, bit));
+}
+
+/// `rotated` has the key of `old` too, and a newer one.
+fn check_sealed(
+    table: &Table,
+    old: &DynamoSubscriptions,
+    rotated: &DynamoSubscriptions,
+    secret: &Secret,
+    bit: u32,
+) {
     let mut subscription = sample_subscription();
     subscription.secrets = vec![SigningSecret { secret: secret.clone(), expires_at: None }];
-    let table = Table::default();
-    let old = table.subscriptions(sealer("k1", 1));
     let row = table.write(old.update(&subscription, 1));
     assert_hidden(&row, secret.expose());
 
     // A ring that was rotated opens it, and seals with the new key from then on.
-    let rotated = table.subscriptions(sealer("k2", 2));
     table.hold(&row);
     let get = |store: &DynamoSubscriptions| {
         run(store.get(&subscription.user_id, &subscription.id, Consistency::Strong))
     };
-    let read = get(&rotated).unwrap().unwrap();
+    let read = get(rotated).unwrap().unwrap();
     assert_eq!(shown(&read), shown(&subscription));
     let again = table.write(rotated.update(&read, 1));
     table.hold(&again);
-    assert_eq!(shown(&get(&rotated).unwrap().unwrap()), shown(&subscription));
-    assert!(get(&old).is_err(), "it is still sealed with the old key");
+    assert_eq!(shown(&get(rotated).unwrap().unwrap()), shown(&subscription));
+    assert!(get(old).is_err(), "it is still sealed with the old key");
 
     // One changed bit anywhere, and it does not open.
-    let at = rest.get(32..36).map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
     let mut changed = row;
     let sealed = &mut changed["secrets"]["L"][0]["M"]["sealed"]["B"];
     let mut bytes = STANDARD.decode(sealed.as_str().unwrap()).unwrap();
-    let bit = usize::try_from(at).unwrap() % (bytes.len() * 8);
+    let bit = usize::try_from(bit).unwrap() % (bytes.len() * 8);
     bytes[bit / 8] ^= 1 << (bit % 8);
     *sealed = STANDARD.encode(bytes).into();
     table.hold(&changed);
-    match get(&rotated) {
+    match get(rotated) {
         Err(StoreError::Undecodable { reason, .. }) => check_reason(&reason),
         other => panic!("bit {bit} of a sealed secret does not matter: {other:?}"),
     }

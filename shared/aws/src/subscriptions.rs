@@ -4,7 +4,7 @@
 //!
 //! | sort key | row |
 //! |---|---|
-//! | `#count` | how many subscriptions the user has, so that the limit holds under concurrency |
+//! | `#count` | how many subscriptions the user has, and how many were made on the last day that any was, so that both limits hold under concurrency |
 //! | `deleted#wh_…` | the tombstone of a deleted subscription: its deliveries are still to be removed |
 //! | `wh_…` | a subscription |
 //!
@@ -14,6 +14,7 @@
 
 mod row;
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,11 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -45,6 +47,8 @@ const TRANSACTION_WAITS: [Duration; 4] = [
     Duration::from_millis(80),
     Duration::from_millis(160),
 ];
+/// The tries to create one: refused ones change nothing, and each is refused for another reason.
+const CREATE_TRIES: usize = 4;
 /// Requests of one page, at most.
 const PAGE_REQUESTS: usize = 10;
 
@@ -64,6 +68,14 @@ enum Transacted {
     Refused { action: usize },
     /// Something is in the way that passes by itself.
     NotNow(String),
+}
+
+/// What the counter of a user says.
+struct Counter {
+    subscriptions: usize,
+    /// The last day on which any was made, from the Unix epoch.
+    made_on: Option<i64>,
+    made: usize,
 }
 
 impl DynamoSubscriptions {
@@ -93,16 +105,70 @@ impl DynamoSubscriptions {
             .expression_attribute_values(":high", text(top))
     }
 
-    fn counter(
+    fn counter(&self, user_id: &UserId) -> UpdateBuilder {
+        Update::builder().table_name(&self.table).set_key(Some(row_key(user_id, COUNTER)))
+    }
+
+    /// Stores a subscription and counts it, where this condition on the counter holds.
+    async fn create_counted(
         &self,
-        user_id: &UserId,
-        change: i32,
-    ) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
-        Update::builder()
+        subscription: &Subscription,
+        count: UpdateBuilder,
+    ) -> Result<Transacted, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(row::encode(subscription, &self.sealer)?))
+            .condition_expression("attribute_not_exists(subscription_id)")
+            .build()
+            .map_err(ours)?;
+        let actions = vec![
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(count.build().map_err(ours)?).build(),
+        ];
+        self.transact(actions).await
+    }
+
+    /// Counts one more on a day that is the counter's.
+    fn count_on(&self, user_id: &UserId, day: i64) -> UpdateBuilder {
+        self.counter(user_id)
+            .update_expression("ADD subscriptions :one, made :one")
+            .condition_expression("made_on >= :day AND made < :most_made AND subscriptions < :most")
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":day", number(day))
+            .expression_attribute_values(":most_made", number(WEBHOOKS_CREATED_PER_DAY))
+            .expression_attribute_values(":most", number(WEBHOOKS_PER_USER))
+    }
+
+    /// Counts the first one of a day.
+    fn count_first_on(&self, user_id: &UserId, day: i64) -> UpdateBuilder {
+        self.counter(user_id)
+            .update_expression("SET made_on = :day, made = :one ADD subscriptions :one")
+            .condition_expression(
+                "(attribute_not_exists(made_on) OR made_on < :day) \
+                 AND (attribute_not_exists(subscriptions) OR subscriptions < :most)",
+            )
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":day", number(day))
+            .expression_attribute_values(":most", number(WEBHOOKS_PER_USER))
+    }
+
+    /// Reads what the counter says.
+    async fn read_counter(&self, user_id: &UserId) -> Result<Counter, StoreError> {
+        let answer = self
+            .client
+            .get_item()
             .table_name(&self.table)
             .set_key(Some(row_key(user_id, COUNTER)))
-            .update_expression("ADD subscriptions :change")
-            .expression_attribute_values(":change", number(change))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
+        let item = answer.item.unwrap_or_default();
+        Ok(Counter {
+            subscriptions: whole(&item, "subscriptions").unwrap_or(0),
+            made_on: whole(&item, "made_on"),
+            made: whole(&item, "made").unwrap_or(0),
+        })
     }
 
     /// Makes all of the changes or none. Another transaction of the same user may be in the way for
@@ -146,30 +212,35 @@ impl DynamoSubscriptions {
 #[async_trait]
 impl Subscriptions for DynamoSubscriptions {
     async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(row::encode(subscription, &self.sealer)?))
-            .condition_expression("attribute_not_exists(subscription_id)")
-            .build()
-            .map_err(ours)?;
-        let count = self
-            .counter(&subscription.user_id, 1)
-            .condition_expression("attribute_not_exists(subscriptions) OR subscriptions < :most")
-            .expression_attribute_values(":most", number(WEBHOOKS_PER_USER))
-            .build()
-            .map_err(ours)?;
-        let actions = vec![
-            TransactWriteItem::builder().put(put).build(),
-            TransactWriteItem::builder().update(count).build(),
-        ];
-        match self.transact(actions).await? {
-            Transacted::Yes => Ok(Created::Yes),
-            Transacted::Refused { action: 0 } => {
-                Err(StoreError::Rejected(format!("{} exists already", subscription.id)))
+        let user_id = &subscription.user_id;
+        let day = subscription.created_at.day();
+        let mut count = self.count_on(user_id, day);
+        for _ in 0..CREATE_TRIES {
+            match self.create_counted(subscription, count).await? {
+                Transacted::Yes => return Ok(Created::Yes),
+                Transacted::Refused { action: 0 } => {
+                    let text = format!("{} exists already", subscription.id);
+                    return Err(StoreError::Rejected(text));
+                }
+                Transacted::Refused { .. } => {}
+                Transacted::NotNow(reason) => return Err(StoreError::Unavailable(reason)),
             }
-            Transacted::Refused { .. } => Ok(Created::LimitReached),
-            Transacted::NotNow(reason) => Err(StoreError::Unavailable(reason)),
+            // A limit was reached, it is a new day, or another one was made at the same time.
+            let counter = self.read_counter(user_id).await?;
+            let is_new_day = counter.made_on.is_none_or(|made_on| made_on < day);
+            if counter.subscriptions >= WEBHOOKS_PER_USER {
+                return Ok(Created::LimitReached);
+            }
+            if !is_new_day && counter.made >= WEBHOOKS_CREATED_PER_DAY {
+                return Ok(Created::TooManyToday);
+            }
+            count = if is_new_day {
+                self.count_first_on(user_id, day)
+            } else {
+                self.count_on(user_id, day)
+            };
         }
+        Err(StoreError::Unavailable("the user's counter changes all the time".to_owned()))
     }
 
     async fn get(
@@ -294,7 +365,12 @@ impl Subscriptions for DynamoSubscriptions {
             .set_item(Some(row_key(user_id, &format!("{TOMBSTONE}{id}"))))
             .build()
             .map_err(ours)?;
-        let count = self.counter(user_id, -1).build().map_err(ours)?;
+        let count = self
+            .counter(user_id)
+            .update_expression("ADD subscriptions :less")
+            .expression_attribute_values(":less", number(-1))
+            .build()
+            .map_err(ours)?;
         let actions = vec![
             TransactWriteItem::builder().delete(delete).build(),
             TransactWriteItem::builder().update(count).build(),
@@ -348,6 +424,13 @@ fn row_key(user_id: &UserId, sort: &str) -> Item {
 /// Lies above every subscription.
 fn above_all() -> String {
     format!("{}~", SubscriptionId::PREFIX)
+}
+
+fn whole<T: FromStr>(item: &Item, name: &str) -> Option<T> {
+    match item.get(name) {
+        Some(AttributeValue::N(number)) => number.parse().ok(),
+        _ => None,
+    }
 }
 
 fn is_counter(item: &Item) -> bool {

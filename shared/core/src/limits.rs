@@ -12,6 +12,9 @@ pub const DESCRIPTION_CHARS: usize = 1_024;
 pub const EVENT_TYPES_MAX: usize = 50;
 /// The webhooks one user may have.
 pub const WEBHOOKS_PER_USER: usize = 100;
+/// The webhooks one user may create in one day (UTC), deleted ones included: each leaves rows behind
+/// that only the daily cleanup removes.
+pub const WEBHOOKS_CREATED_PER_DAY: usize = 300;
 /// Items on one page of a list, at most.
 pub const PAGE_MAX: usize = 100;
 /// Items on one page of a list when the caller does not say.

@@ -72,6 +72,8 @@ pub enum Created {
     Yes,
     /// The user has as many as one may have.
     LimitReached,
+    /// The user has made as many today as one may make in a day.
+    TooManyToday,
 }
 
 /// What became of a conditional write.
@@ -97,7 +99,8 @@ pub struct Swept {
 /// The Subscriptions table. Ownership is part of the key: nothing is found without its owner.
 #[async_trait]
 pub trait Subscriptions: Send + Sync {
-    /// Stores a new one, unless the user has [`crate::limits::WEBHOOKS_PER_USER`] already.
+    /// Stores a new one, unless the user has [`crate::limits::WEBHOOKS_PER_USER`] already, or has
+    /// made [`crate::limits::WEBHOOKS_CREATED_PER_DAY`] on the day it was created at.
     async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError>;
 
     /// The one of this owner and name.

@@ -48,6 +48,8 @@ pub enum Problem {
     MethodNotAllowed,
     /// The user has as many webhooks as one may have.
     WebhookLimitReached,
+    /// The user has created as many webhooks today as one may in a day.
+    CreationLimitReached,
     /// The webhook was changed by others all the while.
     EditConflict,
     /// The webhook is not active, so nothing can be sent to it.
@@ -88,6 +90,7 @@ impl Problem {
             Self::NotFound,
             Self::MethodNotAllowed,
             Self::WebhookLimitReached,
+            Self::CreationLimitReached,
             Self::EditConflict,
             Self::WebhookInactive,
             Self::Internal,
@@ -118,6 +121,11 @@ impl Problem {
                 "urn:webhooks:problem:webhook-limit-reached",
                 "A user may have at most 100 webhooks",
                 409,
+            ),
+            Self::CreationLimitReached => (
+                "urn:webhooks:problem:creation-limit-reached",
+                "A user may create at most 300 webhooks a day (UTC), deleted ones included",
+                429,
             ),
             Self::EditConflict => (
                 "urn:webhooks:problem:edit-conflict",

@@ -77,6 +77,11 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(later.0 - self.0).unwrap_or(0))
     }
 
+    /// The UTC day this moment lies in, counted from the Unix epoch.
+    pub fn day(self) -> i64 {
+        self.0 / 86_400_000
+    }
+
     /// The start of the UTC hour this moment lies in.
     #[must_use]
     pub fn hour(self) -> Self {

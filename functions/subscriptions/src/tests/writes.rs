@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use webhooks_api::testing::{Call, Reply};
-use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Clock as _, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_testing::{MemorySubscriptions, sample};
@@ -128,6 +128,20 @@ async fn a_user_has_at_most_a_hundred() {
     world.create("bob").await;
     let one = sample::subscription_id("alice", 5);
     assert_eq!(world.send(Call::to(DELETE).with("id", one.as_str())).await.status(), 204);
+    world.create("alice").await;
+}
+
+#[tokio::test]
+async fn who_creates_and_deletes_all_day_is_stopped_until_the_next() {
+    let world = World::new();
+    for _ in 0..WEBHOOKS_CREATED_PER_DAY {
+        let id = world.create("alice").await;
+        assert_eq!(world.send(Call::to(DELETE).with("id", &id)).await.status(), 204);
+    }
+    let reply = world.send(Call::to(CREATE).body(&wish())).await;
+    assert_eq!((reply.status(), reply.problem().as_str()), (429, "creation-limit-reached"));
+    world.create("bob").await;
+    world.clock.advance(Duration::from_hours(24));
     world.create("alice").await;
 }
 

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Consistency, Created, Subscriptions, Written};
 use webhooks_core::secret::{Secret, SigningSecret};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -17,6 +17,7 @@ pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
         user_ids_may_be_any_text,
         nothing_is_found_without_its_owner,
         a_user_has_at_most_so_many_also_when_asking_all_at_once,
+        a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted,
         an_update_needs_the_expected_version,
         an_update_replaces_everything,
         of_updates_at_once_one_is_made,
@@ -197,6 +198,34 @@ async fn a_user_has_at_most_so_many_also_when_asking_all_at_once(store: &dyn Sub
     let changed = Subscription { version: 2, ..next(201) };
     assert_eq!(ok(store.update(&changed, 1).await), Written::Yes);
     assert_eq!(ok(store.create(&next(204)).await), Created::LimitReached);
+}
+
+async fn a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted(store: &dyn Subscriptions) {
+    let user = "restless";
+    let owner = sample::user(user);
+    let most = WEBHOOKS_CREATED_PER_DAY as u64;
+    for n in 1..=most - 10 {
+        let row = sample::subscription(user, n);
+        create(store, &row).await;
+        assert!(ok(store.delete(&owner, &row.id).await));
+    }
+    let last: Vec<_> = (most..most + 20).map(|n| sample::subscription(user, n)).collect();
+    let answers = join_all(last.iter().map(|row| store.create(row))).await;
+    let answers: Vec<Created> = answers.into_iter().map(ok).collect();
+    let made = answers.iter().filter(|answer| **answer == Created::Yes).count();
+    let refused = answers.iter().filter(|answer| **answer == Created::TooManyToday).count();
+    assert_eq!((made, refused), (10, 10));
+    assert_eq!(ok(store.all_of(&owner).await).len(), 10, "a refused one leaves nothing");
+
+    let on = |day: u64, n: u64| Subscription {
+        created_at: sample::at(day * 86_400),
+        ..sample::subscription(user, n)
+    };
+    // A clock that is a day behind finds no new day.
+    assert_eq!(ok(store.create(&on(0, most + 20)).await), Created::TooManyToday);
+    create(store, &sample::subscription("not-restless", 1)).await;
+    create(store, &on(1, most + 21)).await;
+    create(store, &on(1, most + 22)).await;
 }
 
 async fn an_update_needs_the_expected_version(store: &dyn Subscriptions) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::limits::WEBHOOKS_PER_USER;
+use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
 use webhooks_core::subscription::Subscription;
 
@@ -17,10 +17,12 @@ use crate::lock;
 type Key = (UserId, SubscriptionId);
 /// A tombstone is a key without a subscription.
 type Rows = BTreeMap<Key, Option<Subscription>>;
+/// The last day on which a user made any, and how many.
+type Made = BTreeMap<UserId, (i64, usize)>;
 
 /// The Subscriptions table in memory; a clone sees the same rows.
 #[derive(Clone, Debug, Default)]
-pub struct MemorySubscriptions(Arc<Mutex<Rows>>);
+pub struct MemorySubscriptions(Arc<Mutex<Rows>>, Arc<Mutex<Made>>);
 
 impl MemorySubscriptions {
     /// Every subscription there is, of all users, without tombstones.
@@ -69,6 +71,16 @@ impl Subscriptions for MemorySubscriptions {
         if of_user(&rows, &subscription.user_id).count() >= WEBHOOKS_PER_USER {
             return Ok(Created::LimitReached);
         }
+        let day = subscription.created_at.day();
+        let mut made = lock(&self.1);
+        let made = made.entry(key.0.clone()).or_insert((day, 0));
+        if made.0 < day {
+            *made = (day, 0);
+        }
+        if made.1 >= WEBHOOKS_CREATED_PER_DAY {
+            return Ok(Created::TooManyToday);
+        }
+        made.1 += 1;
         rows.insert(key, Some(subscription.clone()));
         Ok(Created::Yes)
     }
