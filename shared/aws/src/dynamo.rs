@@ -107,8 +107,11 @@ pub(crate) fn shown_key(item: &Item, names: [&str; 2]) -> String {
 /// Reads a row of this schema version. The reason of a failure never shows what stands in the row.
 pub(crate) fn from_item<T: DeserializeOwned>(item: Item, schema: u32) -> Result<T, String> {
     match item.get("v") {
-        Some(AttributeValue::N(version)) if *version == schema.to_string() => {}
-        Some(AttributeValue::N(version)) => return Err(format!("has schema version {version}")),
+        Some(AttributeValue::N(version)) => match version.parse::<u32>() {
+            Ok(version) if version == schema => {}
+            Ok(version) => return Err(format!("has schema version {version}")),
+            Err(_) => return Err("has a schema version that cannot be".to_owned()),
+        },
         _ => return Err("has no schema version".to_owned()),
     }
     // serde_dynamo panics at them.
