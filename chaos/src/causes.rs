@@ -1,16 +1,13 @@
 //! Why a POST came twice: from what the pools, the proxies and the logs of the functions have seen.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::delivery_ids;
 use crate::pool::{Ended, Invocation};
 use crate::receivers::Post;
-
-/// How long after a kill a POST may still come in that was on its way.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// Why a POST came twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +87,7 @@ impl<'a> Hands<'a> {
         complaints: &Complaints,
     ) -> Option<Cause> {
         let id = &*first.delivery_id;
-        let before: Vec<&Invocation> = self.at(id, first.at).collect();
+        let before = self.at(id, first.at);
         for one in before.iter().filter(|one| one.ended <= second.at) {
             match one.how {
                 Ended::Killed => return Some(Cause::Killed),
@@ -102,7 +99,7 @@ impl<'a> Hands<'a> {
         if complained.iter().any(|at| *at >= first.at && *at <= second.at) {
             return Some(Cause::WriteFailed);
         }
-        let after: Vec<&Invocation> = self.at(id, second.at).collect();
+        let after = self.at(id, second.at);
         let pair = before
             .iter()
             .flat_map(|one| after.iter().map(move |other| (*one, *other)))
@@ -122,13 +119,31 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// Those in which the delivery was at this moment; or else, just before.
-    pub(crate) fn at(&self, id: &str, at: Instant) -> impl Iterator<Item = &'a Invocation> {
+    /// Those in which the delivery was at this moment. A POST that was on its way when its process was
+    /// killed comes in later: then, the last one in which the delivery was before.
+    pub(crate) fn at(&self, id: &str, at: Instant) -> Vec<&'a Invocation> {
         let all = self.0.get(id).map_or(&[][..], Vec::as_slice);
-        let within = |one: &&&Invocation, slack| one.began <= at && at <= one.ended + slack;
-        let exact = all.iter().any(|one| within(&one, Duration::ZERO));
-        let slack = if exact { Duration::ZERO } else { ON_ITS_WAY };
-        all.iter().filter(move |one| within(one, slack)).copied().collect::<Vec<_>>().into_iter()
+        let begun = all.iter().copied().filter(|one| one.began <= at);
+        let exact: Vec<_> = begun.clone().filter(|one| at <= one.ended).collect();
+        if exact.is_empty() {
+            begun.max_by_key(|one| one.ended).into_iter().collect()
+        } else {
+            exact
+        }
+    }
+
+    /// What is known of a POST, in words.
+    pub(crate) fn shown(&self, post: &Post) -> String {
+        let at = self.at(&post.delivery_id, post.at);
+        let one = |one: &Invocation| {
+            let (began, ended) =
+                (post.at - one.began, one.ended.saturating_duration_since(post.at));
+            format!(
+                "{began:?} after the beginning and {ended:?} before the end of one {:?}",
+                one.how
+            )
+        };
+        at.into_iter().map(one).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -174,5 +189,92 @@ impl Origins {
             return Some(Cause::DispatchedTwice);
         }
         (*self.sends.get(delivery_id)? > 1).then_some(Cause::SentTwice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::time::Duration;
+
+    use crate::pool::Carried;
+
+    const ID: &str = "dlv_00000000000000000000000000";
+
+    /// Moments, in seconds.
+    struct Times(Instant);
+
+    impl Times {
+        fn at(&self, seconds: u64) -> Instant {
+            self.0 + Duration::from_secs(seconds)
+        }
+
+        fn post(&self, seconds: u64) -> Post {
+            Post {
+                at: self.at(seconds),
+                webhook: 0,
+                delivery_id: ID.to_owned(),
+                attempt: 1,
+                event_id: "event-1".to_owned(),
+                user: "user-1".to_owned(),
+                taken: true,
+            }
+        }
+
+        fn invocation(&self, message: &str, (began, ended): (u64, u64), how: Ended) -> Invocation {
+            let body = format!(r#"{{"event_id":"event-1","delivery_id":"{ID}"}}"#);
+            let messages = vec![Carried { message_id: message.to_owned(), body }];
+            Invocation { began: self.at(began), ended: self.at(ended), how, messages }
+        }
+    }
+
+    /// The cause of a second POST at 6 s after one at 2 s.
+    fn cause(
+        delivered: &[(&str, (u64, u64), Ended)],
+        dispatched: &[&str],
+        sends: usize,
+        complained: bool,
+    ) -> Option<Cause> {
+        let times = Times(Instant::now());
+        let invocation = |(message, when, how): &(&str, (u64, u64), Ended)| {
+            times.invocation(message, *when, *how)
+        };
+        let delivered: Vec<_> = delivered.iter().map(invocation).collect();
+        let dispatched: Vec<_> = dispatched
+            .iter()
+            .map(|message| times.invocation(message, (0, 1), Ended::Answered))
+            .collect();
+        let origins = Origins::new(&dispatched, HashMap::from([(ID.to_owned(), sends)]));
+        let log = format!(r#"{{"message":"the task failed","delivery_id":"{ID}"}}"#);
+        let logs: Vec<_> = complained.then(|| (times.at(3), log)).into_iter().collect();
+        let hands = Hands::new(&delivered);
+        hands.cause(&times.post(2), &times.post(6), &origins, &complaints(&logs))
+    }
+
+    #[test]
+    fn each_cause_is_told_from_its_evidence_and_none_from_none() {
+        let answered = ("m1", (1, 4), Ended::Answered);
+        let again = ("m1", (5, 7), Ended::Answered);
+        let killed = ("m1", (1, 3), Ended::Killed);
+        let late = ("m1", (0, 1), Ended::Killed);
+        let timed_out = ("m1", (1, 3), Ended::TimedOut);
+        let twins = [("m1", (1, 7), Ended::Answered), ("m2", (3, 8), Ended::Answered)];
+        let same = [("m1", (1, 7), Ended::Answered), ("m1", (3, 8), Ended::Answered)];
+        for (delivered, dispatched, sends, complained, expected) in [
+            (&[killed, again][..], &["e1"][..], 1, false, Some(Cause::Killed)),
+            (&[late, again], &["e1"], 1, false, Some(Cause::Killed)),
+            (&[timed_out, again], &["e1"], 1, false, Some(Cause::TimedOut)),
+            (&[answered, again], &["e1"], 1, true, Some(Cause::WriteFailed)),
+            (&[answered, again], &["e1"], 1, false, None),
+            (&same, &["e1"], 1, false, Some(Cause::VisibleAgain)),
+            (&twins, &["e1", "e2"], 1, false, Some(Cause::PublishedTwice)),
+            (&twins, &["e1", "e1"], 1, false, Some(Cause::DispatchedTwice)),
+            (&twins, &["e1"], 2, false, Some(Cause::SentTwice)),
+            (&twins, &["e1"], 1, false, None),
+        ] {
+            let found = cause(delivered, dispatched, sends, complained);
+            assert_eq!(found, expected, "{delivered:?} {dispatched:?} {sends} {complained}");
+        }
     }
 }

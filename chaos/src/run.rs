@@ -127,7 +127,8 @@ pub async fn run(settings: &Settings) -> Outcome<Report> {
     let origins = Origins::new(&dispatched, stage.queues.sends());
     let complaints = complaints(&stage.deliver.complaints());
     let mut report = judge(&stage.world, evidence, |first, second| {
-        hands.cause(first, second, &origins, &complaints)
+        let cause = hands.cause(first, second, &origins, &complaints);
+        cause.ok_or_else(|| format!("{}; then {}", hands.shown(first), hands.shown(second)))
     })
     .await?;
     report.judge_deletions(&stage.world, &hands);

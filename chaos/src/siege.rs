@@ -113,7 +113,7 @@ pub async fn lay(siege: &Siege) -> Outcome<Report> {
     let sends = world.publishing.sends();
     let mut report = judge(&world, evidence, |first, second| {
         let published = sends.get(&first.event_id).copied().unwrap_or_default();
-        cause(first, second, &kills, published)
+        cause(first, second, &kills, published).ok_or_else(|| "no kill before".to_owned())
     })
     .await?;
     report.system_kills = kills.len();

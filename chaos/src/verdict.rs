@@ -79,11 +79,11 @@ impl Report {
 }
 
 /// Judges by what the receivers and the tables have seen. `cause` says why the second of two POSTs
-/// with the same id and attempt came.
+/// with the same id and attempt came, or else what is known of them.
 pub(crate) async fn judge(
     world: &World,
     evidence: Evidence,
-    cause: impl Fn(&Post, &Post) -> Option<Cause>,
+    cause: impl Fn(&Post, &Post) -> Result<Cause, String>,
 ) -> Outcome<Report> {
     let posts = world.receivers.posts();
     let mut report = Report {
@@ -157,7 +157,7 @@ impl Report {
             let Some(deleted) = webhook.deleted.filter(|deleted| post.at > *deleted) else {
                 continue;
             };
-            if !hands.at(&post.delivery_id, post.at).any(|one| one.began <= deleted) {
+            if !hands.at(&post.delivery_id, post.at).iter().any(|one| one.began <= deleted) {
                 let what = Shown(webhook, &post.event_id);
                 self.wrong.push(format!("{what}: came after the deletion"));
             }
@@ -245,7 +245,7 @@ impl Report {
         }
     }
 
-    fn explain(&mut self, posts: &[Post], cause: impl Fn(&Post, &Post) -> Option<Cause>) {
+    fn explain(&mut self, posts: &[Post], cause: impl Fn(&Post, &Post) -> Result<Cause, String>) {
         let mut same: BTreeMap<(&str, u32), Vec<&Post>> = BTreeMap::new();
         for post in posts {
             same.entry((&post.delivery_id, post.attempt)).or_default().push(post);
@@ -254,9 +254,9 @@ impl Report {
             for pair in posts.windows(2) {
                 let [first, second] = pair else { continue };
                 match cause(first, second) {
-                    Some(cause) => *self.duplicates.entry(cause).or_default() += 1,
-                    None => self.unexplained.push(format!(
-                        "{} attempt {} of {}",
+                    Ok(cause) => *self.duplicates.entry(cause).or_default() += 1,
+                    Err(known) => self.unexplained.push(format!(
+                        "{} attempt {} of {}: {known}",
                         second.delivery_id, second.attempt, second.event_id
                     )),
                 }
