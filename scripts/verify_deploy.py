@@ -9,7 +9,7 @@ is stopped at the end.
 
 The steps, in order:
   template   sam validate, its lint, and cfn-lint on what the SAM transform makes of the template
-  build      sam build for arm64, as it is deployed, and for this machine where that is another one
+  build      sam build for arm64, as it is deployed; and the functions for this machine, to run them
   emulator   every function under AWS's runtime emulator against the local endpoints, with every file of
              events/: answers, init times, memory and package sizes
   ministack  the template with the real binaries on ministack: the main job, a retry, both schedules

@@ -72,3 +72,32 @@ pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use webhooks_template::Template;
+
+    use super::*;
+
+    #[test]
+    fn they_are_read_as_the_deployed_ones_are() {
+        let template = Template::deployed().unwrap();
+        let triggers = template.triggers();
+        assert_eq!(triggers.len(), 2);
+        for trigger in triggers {
+            let queue = match trigger.queue.as_str() {
+                "EventsQueue" => EVENTS,
+                "DeliveriesQueue" => DELIVERIES,
+                other => panic!("{other} is not known here"),
+            };
+            let deployed = template.properties(&trigger.queue);
+            assert_eq!(deployed["VisibilityTimeout"], queue.visibility_seconds);
+            assert_eq!(deployed["RedrivePolicy"]["maxReceiveCount"], queue.max_receives);
+            assert_eq!(deployed["MessageRetentionPeriod"].to_string(), RETENTION_SECONDS);
+            assert_eq!(trigger.batch_size, u64::try_from(queue.batch_size).unwrap());
+            assert_eq!(trigger.concurrency, queue.concurrency as u64);
+            let (_, function) = template.functions().find(|(f, _)| *f == trigger.function).unwrap();
+            assert_eq!(function["Timeout"], queue.function_timeout.as_secs());
+        }
+    }
+}

@@ -1,6 +1,7 @@
 """Builds every function from the sources, as it is deployed, and looks at the packages."""
 
 import shutil
+import time
 import zipfile
 
 from .template import parsed
@@ -15,44 +16,59 @@ EMPTY = "empty"
 
 
 def check(shop):
-    if shop.arm64 and shop.machine != "arm64":
-        sam_build(shop, "arm64")
-    sam_build(shop, shop.machine)
-    build_empty(shop)
-    architectures = ["arm64", shop.machine] if shop.arm64 else [shop.machine]
-    for architecture in dict.fromkeys(architectures):
-        for function in FUNCTIONS:
-            size = package(shop.work / "build" / architecture / function)
-            most = SIZE_MAX_OF.get(function, SIZE_MAX)
-            print(f"{architecture:7} {function:14} {size / MB:5.2f} MB zipped")
-            expect(size <= most, f"{function} is larger than {most / MB} MB")
+    deployed = "arm64" if shop.arm64 else shop.machine
+    sam_build(shop, deployed)
+    look_at(shop, deployed)
+    if shop.machine != deployed:
+        cargo_build(shop, shop.machine, FUNCTIONS)
+        look_at(shop, shop.machine)
+    cargo_build(shop, shop.machine, [EMPTY])
 
 
 def sam_build(shop, architecture):
     """`sam build` as in docs/DEPLOYING.md; the packages end up by the folders of the functions."""
     out = shop.work / "sam" / architecture
-    print(f"sam build for {architecture} …", flush=True)
+    began = time.monotonic()
     shop.run(
         *("sam", "build", "--build-dir", out, "--parameter-overrides", f"Architecture={architecture}"),
-        *("--no-cached", "--region", "us-east-1"),
+        "--no-cached",
     )
+    print(f"sam build for {architecture} took {time.monotonic() - began:.0f} s", flush=True)
     for name, resource in parsed(shop)["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function":
             function = resource["Properties"]["CodeUri"].removeprefix("functions/")
-            place = shop.work / "build" / architecture / function
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(out / name / "bootstrap", place)
+            keep(shop, architecture, function, out / name / "bootstrap")
 
 
-def build_empty(shop):
-    target = "--arm64" if shop.machine == "arm64" else "--x86-64"
+def cargo_build(shop, architecture, functions):
+    """What `sam build` does, for all functions at once; and the empty one, which no template has."""
+    flags = {"arm64": "--arm64", "x86_64": "--x86-64"}
+    packages = [part for function in functions for part in ("--package", function)]
+    if functions == [EMPTY]:
+        packages = ["--package", "webhooks-runtime", "--example", EMPTY]
+    began = time.monotonic()
     shop.run(
-        *("cargo", "lambda", "build", "--release", "--disable-optimizations", "--locked", target),
-        *("--package", "webhooks-runtime", "--example", EMPTY),
+        *("cargo", "lambda", "build", "--release", "--disable-optimizations", "--locked"),
+        *(flags[architecture], *packages),
     )
-    place = shop.work / "build" / shop.machine / EMPTY
+    what = ", ".join(functions)
+    print(f"{what} for {architecture} took {time.monotonic() - began:.0f} s", flush=True)
+    for function in functions:
+        keep(shop, architecture, function, shop.target / "lambda" / function / "bootstrap")
+
+
+def keep(shop, architecture, function, bootstrap):
+    place = shop.work / "build" / architecture / function
     place.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(shop.target / "lambda" / EMPTY / "bootstrap", place)
+    shutil.copy2(bootstrap, place)
+
+
+def look_at(shop, architecture):
+    for function in FUNCTIONS:
+        size = package(shop.work / "build" / architecture / function)
+        most = SIZE_MAX_OF.get(function, SIZE_MAX)
+        print(f"{architecture:7} {function:14} {size / MB:5.2f} MB zipped")
+        expect(size <= most, f"{function} is larger than {most / MB} MB")
 
 
 def package(folder):

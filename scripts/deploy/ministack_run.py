@@ -14,7 +14,18 @@ import boto3
 from botocore.config import Config
 
 from .template import parsed
-from .tools import FUNCTIONS, REGION, Receiver, answers, check_signatures, event, expect, free_port, wait_for
+from .tools import (
+    FUNCTIONS,
+    REGION,
+    Receiver,
+    answers,
+    check_signatures,
+    event,
+    expect,
+    free_port,
+    ulid_time,
+    wait_for,
+)
 
 BUCKET, STACK, SECRET = "packages", "webhooks-verify", "webhooks/verify/secrets-keys"
 USER = "user-1"
@@ -33,7 +44,9 @@ class Cloud:
                 "BIND_HOST": "127.0.0.1",
                 "GATEWAY_PORT": str(port),
                 "AWS_ENDPOINT_URL": self.url,
+                # These two would listen on every interface.
                 "IOT_MTLS_ENABLED": "0",
+                "SFTP_ENABLED": "0",
             },
         )
         wait_for("ministack", lambda: answers(f"{self.url}/_ministack/health"), 60, self.process)
@@ -57,7 +70,7 @@ def check(shop):
     webhook = subscribe(shop, cloud, resources, receiver)
     publish_and_receive(cloud, resources, receiver, webhook)
     retry_by_visibility(shop, cloud, resources, receiver, webhook)
-    schedules(shop, cloud, resources)
+    schedules(cloud, resources, receiver, webhook)
     bad_event(cloud, resources)
     shop.stop(cloud.process)
 
@@ -69,7 +82,17 @@ def packaged(shop, cloud):
     for function in FUNCTIONS:
         s3.upload_file(str(shop.binary(function).parent / "function.zip"), BUCKET, f"{function}.zip")
     template = parsed(shop)
-    for resource in template["Resources"].values():
+    resources = template["Resources"]
+    # ministack refuses alarms with metric math, and saved queries.
+    foreign = [
+        name
+        for name, resource in resources.items()
+        if "Metrics" in resource["Properties"] or resource["Type"] == "AWS::Logs::QueryDefinition"
+    ]
+    for name in foreign:
+        del resources[name]
+    print(f"left out, as ministack cannot make them: {', '.join(foreign)}")
+    for resource in resources.values():
         if resource["Type"] == "AWS::Serverless::Function":
             function = resource["Properties"]["CodeUri"].removeprefix("functions/")
             resource["Properties"]["CodeUri"] = f"s3://{BUCKET}/{function}.zip"
@@ -162,7 +185,7 @@ def publish_and_receive(cloud, resources, receiver, webhook):
 
 def retry_by_visibility(shop, cloud, resources, receiver, webhook):
     receiver.requests.clear()
-    receiver.script = [500]
+    receiver.script = [(500, {})]
     publish(cloud, resources, email(2))
     wait_for("the retry", lambda: len(receiver.requests) == 2, 60, cloud.process)
     (first, one, _), (second, two, _) = receiver.requests
@@ -181,39 +204,56 @@ def retry_by_visibility(shop, cloud, resources, receiver, webhook):
     print("the history shows both deliveries")
 
 
-def schedules(shop, cloud, resources):
-    """Has both schedules fire now, by moving them to a moment close by."""
+def schedules(cloud, resources, receiver, webhook):
+    """Both schedules, by what they do: a parked retry is made, and an old delivery is removed."""
+    rows = cloud.client("dynamodb")
+    table = resources["DeliveriesTable"]
+
+    def row(delivery_id):
+        key = {"subscription_id": {"S": webhook["id"]}, "delivery_id": {"S": delivery_id}}
+        return rows.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+
+    receiver.requests.clear()
+    receiver.script = [(503, {"retry-after": "1800"})]
+    publish(cloud, resources, email(3))
+    wait_for("the first attempt", lambda: receiver.requests, 60, cloud.process)
+    _, headers, _ = receiver.requests[0]
+    parked = {name.lower(): value for name, value in headers.items()}["webhook-id"]
+    item = wait_for("the parked delivery", lambda: row(parked), 20, cloud.process)
+    # Half an hour is long, so its moment is made to come now: the row's `x` is when it is due.
+    soon = {"N": str(int(time.time() * 1000) + 20_000)}
+    old = f"dlv_{ulid_time(int(time.time() * 1000) - 40 * 86_400_000)}{parked[-16:]}"
+    rows.put_item(TableName=table, Item={**item, "due_at": soon, "x": soon})
+    outdated = {k: v for k, v in item.items() if k not in ("due_at", "due_shard", "x")}
+    rows.put_item(TableName=table, Item={**outdated, "delivery_id": {"S": old}})
+
+    due = {"RetryFunction": "rate(5 minutes)", "CleanupFunction": "cron(0 2 * * ? *)"}
+    fire(cloud, resources, due)
+    wait_for("the parked retry", lambda: len(receiver.requests) == 2, 90, cloud.process)
+    print(f"the schedule {due['RetryFunction']} has a parked retry made")
+    wait_for("the cleanup", lambda: row(old) is None, 60, cloud.process)
+    expect(row(parked), "the cleanup has removed a delivery that is not old")
+    print(f"the schedule {due['CleanupFunction']} removes what is old")
+
+
+def fire(cloud, resources, due):
+    """Has the targets of the schedules fire at once, by copies: they themselves are due in minutes, and
+    at two in the morning."""
     scheduler, lambdas = cloud.client("scheduler"), cloud.client("lambda")
-    known = {s["Name"]: s for s in scheduler.list_schedules()["Schedules"]}
-    expect(len(known) == 2, f"there are schedules {sorted(known)}")
-    for resource, told in [("RetryFunction", "retries sent"), ("CleanupFunction", "cleaned up")]:
-        arn = lambdas.get_function(FunctionName=resources[resource])["Configuration"]["FunctionArn"]
-        mine = [
-            scheduler.get_schedule(Name=name)
-            for name in known
-            if scheduler.get_schedule(Name=name)["Target"]["Arn"] == arn
-        ]
-        expect(len(mine) == 1, f"{resource} has {len(mine)} schedules")
-        before = count_logged(cloud, resources[resource], told)
-        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
-        kept = {k: mine[0][k] for k in ("Name", "FlexibleTimeWindow", "Target")}
-        scheduler.update_schedule(**kept, ScheduleExpression=f"at({soon:%Y-%m-%dT%H:%M:%S})")
-        wait_for(
-            f"the schedule of {resource}",
-            lambda: count_logged(cloud, resources[resource], told) > before,
-            90,
-            cloud.process,
+    known = [scheduler.get_schedule(Name=s["Name"]) for s in scheduler.list_schedules()["Schedules"]]
+    found = {schedule["Target"]["Arn"]: schedule for schedule in known}
+    expect(len(known) == len(due), f"there are {len(known)} schedules")
+    for resource, expression in due.items():
+        function = lambdas.get_function(FunctionName=resources[resource])
+        schedule = found[function["Configuration"]["FunctionArn"]]
+        expect(schedule["ScheduleExpression"] == expression, f"{resource} is due {schedule}")
+        now = datetime.datetime.now(datetime.UTC)
+        scheduler.create_schedule(
+            Name=f"{resource}-now",
+            ScheduleExpression=f"at({now:%Y-%m-%dT%H:%M:%S})",
+            FlexibleTimeWindow=schedule["FlexibleTimeWindow"],
+            Target=schedule["Target"],
         )
-        print(f"the schedule {mine[0]['ScheduleExpression']} runs {resource}")
-
-
-def count_logged(cloud, function, text):
-    logs = cloud.client("logs")
-    try:
-        found = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
-    except logs.exceptions.ResourceNotFoundException:
-        return 0
-    return sum(text in line["message"] for line in found)
 
 
 def bad_event(cloud, resources):

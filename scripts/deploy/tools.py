@@ -191,7 +191,8 @@ def event(shop, function, name, webhook=SAMPLE_WEBHOOK, millis=None):
 
 
 class Receiver:
-    """An endpoint for webhooks that keeps what it gets. It answers as `script` says, then 200."""
+    """An endpoint for webhooks that keeps what it gets. It answers with the statuses and headers of
+    `script`, then with 200."""
 
     def __init__(self):
         self.requests, self.script = [], []
@@ -201,8 +202,10 @@ class Receiver:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 receiver.requests.append((time.time(), dict(self.headers.items()), body))
-                self.send_response(receiver.script.pop(0) if receiver.script else 200)
-                self.send_header("content-length", "0")
+                status, answer = receiver.script.pop(0) if receiver.script else (200, {})
+                self.send_response(status)
+                for name, value in {**answer, "content-length": "0"}.items():
+                    self.send_header(name, value)
                 self.end_headers()
 
             def log_message(self, *_):

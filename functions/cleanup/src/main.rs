@@ -13,7 +13,7 @@ const MARGIN_MS: i64 = 30_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(Box::pin(make()), async |function, event: LambdaEvent<Request>| {
+    serve(async { make() }, async |function, event: LambdaEvent<Request>| {
         let ends = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
         let deadline = Timestamp::from_millis(ends.saturating_sub(MARGIN_MS));
         Ok(function.handle(event.payload, deadline).await?)
@@ -22,8 +22,8 @@ async fn main() -> ExitCode {
 }
 
 /// No connection is opened: nobody waits for the first event.
-async fn make() -> Result<Cleanup, Error> {
-    let environment = Environment::read().await;
+fn make() -> Result<Cleanup, Error> {
+    let environment = Environment::read();
     Ok(Cleanup {
         subscriptions: environment.subscriptions_without_secrets()?,
         deliveries: environment.deliveries()?,

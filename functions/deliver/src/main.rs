@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
 }
 
 async fn make() -> Result<Deliver, Error> {
-    let environment = Environment::read().await;
+    let environment = Environment::read();
     let policy = environment.target_policy()?;
     let subscriptions = environment.subscriptions().await?;
     let queue = environment.deliveries_queue()?;

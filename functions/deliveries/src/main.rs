@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
 
 /// No connection to the queue: few requests need it.
 async fn make() -> Result<DeliveriesApi, Error> {
-    let environment = Environment::read().await;
+    let environment = Environment::read();
     let subscriptions = environment.subscriptions_without_secrets()?;
     let function = DeliveriesApi {
         subscriptions: subscriptions.clone(),

@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
 
 /// No connection to the dead-letter queue: few events need it.
 async fn make() -> Result<Dispatch, Error> {
-    let environment = Environment::read().await;
+    let environment = Environment::read();
     let subscriptions = environment.subscriptions_without_secrets()?;
     let queue = environment.deliveries_queue()?;
     let function = Dispatch {

@@ -12,12 +12,12 @@ type Event = lambda_runtime::LambdaEvent<IgnoredAny>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(Box::pin(make()), async |function, _: Event| Ok(function.handle().await?)).await
+    serve(async { make() }, async |function, _: Event| Ok(function.handle().await?)).await
 }
 
 /// No connection is opened: nobody waits for the first event.
-async fn make() -> Result<Retry, Error> {
-    let environment = Environment::read().await;
+fn make() -> Result<Retry, Error> {
+    let environment = Environment::read();
     Ok(Retry {
         deliveries: environment.deliveries()?,
         queue: environment.deliveries_queue()?,

@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
 }
 
 async fn make() -> Result<SubscriptionsApi, Error> {
-    let environment = Environment::read().await;
+    let environment = Environment::read();
     let subscriptions = environment.subscriptions().await?;
     let function = SubscriptionsApi {
         subscriptions: subscriptions.clone(),

@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
 }
 
 async fn make() -> Result<TestWebhook, Error> {
-    let environment = Environment::read().await;
+    let environment = Environment::read();
     let policy = environment.target_policy()?;
     let subscriptions = environment.subscriptions().await?;
     let function = TestWebhook {

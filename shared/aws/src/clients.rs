@@ -4,15 +4,22 @@
 //! each client from it. TLS is rustls with ring; the SDK's own default would bring a second stack.
 //!
 //! The timeouts are for short requests: a long poll needs a client of its own.
+//!
+//! Deliberately absent: the SDK's own loading of its configuration. Lambda sets region and
+//! credentials as variables, for as long as the process lives; what else there is to look through
+//! (profiles, roles to assume, the metadata of instances and containers) would make each function
+//! larger and each cold start longer.
 
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{
+    BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient,
+};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_types::SdkConfig;
 
 use crate::config::Settings;
 
@@ -24,36 +31,49 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 const OPERATION: Duration = Duration::from_secs(10);
 /// Attempts of one request.
 const ATTEMPTS: u32 = 3;
+/// What the services are called in the variables of their endpoints.
+pub const DYNAMODB: &str = "DYNAMODB";
+/// See [`DYNAMODB`].
+pub const SQS: &str = "SQS";
+/// See [`DYNAMODB`].
+pub const SECRETS_MANAGER: &str = "SECRETS_MANAGER";
 /// The region of servers on this machine, which have none.
 const LOCAL_REGION: &str = "us-east-1";
 
-/// The environment's region, credentials and endpoints (`AWS_ENDPOINT_URL…`).
-pub async fn from_env(settings: &Settings) -> SdkConfig {
+/// The environment's region and credentials, as Lambda sets them.
+pub fn from_env(settings: &Settings) -> SdkConfig {
     let http = if all_plain(settings) { plain_http() } else { https() };
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .timeout_config(timeouts())
-        .retry_config(retries());
-    // Lambda always says it; without it the SDK would ask profiles and the instance's metadata.
-    if let Some(region) = settings.optional("AWS_REGION") {
-        loader = loader.region(Region::new(region));
-    }
-    loader.load().await
+    let mut config = with(http);
+    config.set_region(settings.optional("AWS_REGION").map(Region::new));
+    config.set_credentials_provider(credentials(settings).map(SharedCredentialsProvider::new));
+    config.build()
+}
+
+/// The same for one service, which may have an endpoint of its own: `AWS_ENDPOINT_URL_SQS`, or
+/// `AWS_ENDPOINT_URL` for all.
+pub fn for_service(config: &SdkConfig, service: &str, settings: &Settings) -> SdkConfig {
+    let mut config = config.to_builder();
+    config.set_endpoint_url(endpoint(service, settings));
+    config.build()
 }
 
 /// A server on this machine, such as `http://127.0.0.1:8000`, with dummy credentials. Nothing of
 /// the environment counts.
 pub fn local(endpoint_url: &str) -> SdkConfig {
     let credentials = Credentials::new("local", "local", None, None, "local");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
+    with(plain_http())
         .region(Region::from_static(LOCAL_REGION))
         .endpoint_url(endpoint_url)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(plain_http())
+        .build()
+}
+
+fn with(http: SharedHttpClient) -> aws_types::sdk_config::Builder {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
         .timeout_config(timeouts())
         .retry_config(retries())
-        .build()
 }
 
 /// A client of the tables.
@@ -66,14 +86,27 @@ pub fn sqs(config: &SdkConfig) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::new(config)
 }
 
+fn credentials(settings: &Settings) -> Option<Credentials> {
+    Some(Credentials::new(
+        settings.optional("AWS_ACCESS_KEY_ID")?,
+        settings.optional("AWS_SECRET_ACCESS_KEY")?,
+        settings.optional("AWS_SESSION_TOKEN"),
+        None,
+        "environment",
+    ))
+}
+
+fn endpoint(service: &str, settings: &Settings) -> Option<String> {
+    settings
+        .optional(&format!("AWS_ENDPOINT_URL_{service}"))
+        .or_else(|| settings.optional("AWS_ENDPOINT_URL"))
+}
+
 /// Whether the environment sends both services to plain HTTP.
 fn all_plain(settings: &Settings) -> bool {
-    ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"].into_iter().all(|name| {
-        settings
-            .optional(name)
-            .or_else(|| settings.optional("AWS_ENDPOINT_URL"))
-            .is_some_and(|url| url.starts_with("http://"))
-    })
+    [DYNAMODB, SQS]
+        .into_iter()
+        .all(|service| endpoint(service, settings).is_some_and(|url| url.starts_with("http://")))
 }
 
 #[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
@@ -125,5 +158,35 @@ mod tests {
             ("AWS_ENDPOINT_URL", "http://127.0.0.1:4566"),
             ("AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.eu-central-1.amazonaws.com"),
         ]));
+    }
+
+    #[test]
+    fn the_environment_is_read() {
+        let settings = Settings::new(|name| {
+            let value = match name {
+                "AWS_REGION" => "eu-central-1",
+                "AWS_ACCESS_KEY_ID" => "AKID",
+                "AWS_SECRET_ACCESS_KEY" => "key",
+                "AWS_SESSION_TOKEN" => "token",
+                "AWS_ENDPOINT_URL" => "http://127.0.0.1:1",
+                "AWS_ENDPOINT_URL_SQS" => "http://127.0.0.1:2",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        let config = from_env(&settings);
+        assert_eq!(config.region(), Some(&Region::from_static("eu-central-1")));
+        assert_eq!(config.endpoint_url(), None);
+        let found = credentials(&settings).unwrap();
+        assert_eq!(
+            (found.access_key_id(), found.secret_access_key(), found.session_token()),
+            ("AKID", "key", Some("token"))
+        );
+        let endpoint = |service| for_service(&config, service, &settings);
+        assert_eq!(endpoint(SQS).endpoint_url(), Some("http://127.0.0.1:2"));
+        assert_eq!(endpoint(DYNAMODB).endpoint_url(), Some("http://127.0.0.1:1"));
+        let none = Settings::new(|_| None);
+        assert!(credentials(&none).is_none() && from_env(&none).credentials_provider().is_none());
+        assert_eq!(for_service(&config, SQS, &none).endpoint_url(), None);
     }
 }

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_types::SdkConfig;
 use webhooks_core::ports::{Clock, Random};
 use webhooks_core::target::TargetPolicy;
 
+use crate::clients::{DYNAMODB, SECRETS_MANAGER, SQS};
 use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
 use crate::error::{Fault, fault};
 use crate::seal::Sealer;
@@ -47,14 +48,15 @@ pub enum EnvironmentError {
 
 impl Environment {
     /// Reads the environment of this process.
-    pub async fn read() -> Self {
-        Self::of(Settings::from_env()).await
+    pub fn read() -> Self {
+        Self::of(Settings::from_env())
     }
 
-    /// Reads these settings; region, credentials and endpoints are those of the process.
-    pub async fn of(settings: Settings) -> Self {
-        let sdk = clients::from_env(&settings).await;
-        Self { dynamodb: clients::dynamodb(&sdk), settings, sdk }
+    /// Reads these settings.
+    pub fn of(settings: Settings) -> Self {
+        let sdk = clients::from_env(&settings);
+        let dynamodb = clients::dynamodb(&clients::for_service(&sdk, DYNAMODB, &settings));
+        Self { settings, sdk, dynamodb }
     }
 
     /// The Subscriptions table, with the secrets.
@@ -80,13 +82,13 @@ impl Environment {
     /// The deliveries queue.
     pub fn deliveries_queue(&self) -> Result<Arc<SqsTaskQueue>, ConfigError> {
         let url = self.settings.deliveries_queue_url()?;
-        Ok(Arc::new(SqsTaskQueue::new(clients::sqs(&self.sdk), url)))
+        Ok(Arc::new(SqsTaskQueue::new(clients::sqs(&self.service(SQS)), url)))
     }
 
     /// The dead-letter queue of the events.
     pub fn events_dlq(&self) -> Result<Arc<SqsDeadLetters>, ConfigError> {
         let url = self.settings.events_dlq_url()?;
-        Ok(Arc::new(SqsDeadLetters::new(clients::sqs(&self.sdk), url)))
+        Ok(Arc::new(SqsDeadLetters::new(clients::sqs(&self.service(SQS)), url)))
     }
 
     /// Where deliveries may go.
@@ -115,6 +117,10 @@ impl Environment {
         Arc::new(SystemRandom)
     }
 
+    fn service(&self, name: &str) -> SdkConfig {
+        clients::for_service(&self.sdk, name, &self.settings)
+    }
+
     fn table(&self, sealer: Sealer) -> Result<Arc<DynamoSubscriptions>, ConfigError> {
         let name = self.settings.subscriptions_table()?;
         let client = self.dynamodb.clone();
@@ -123,7 +129,7 @@ impl Environment {
 
     /// Fetches the text of a secret.
     async fn secret(&self, name: String) -> Result<String, EnvironmentError> {
-        let client = aws_sdk_secretsmanager::Client::new(&self.sdk);
+        let client = aws_sdk_secretsmanager::Client::new(&self.service(SECRETS_MANAGER));
         let answer = client.get_secret_value().secret_id(&name).send().await;
         let found = answer.map_err(|error| match fault(&error) {
             Fault::Unavailable(reason) | Fault::Rejected(reason) => reason,
