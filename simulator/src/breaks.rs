@@ -30,6 +30,8 @@ macro_rules! breaks {
 breaks! {
     /// The lease is always granted and never taken.
     SkipLease => OneAtOnce,
+    /// A copy that is parked or ended takes the lease from the attempt under way.
+    BreakLease => Undisturbed,
     /// A lease never ends by itself.
     EndlessLease => ComesToRest,
     /// A record is written whatever stands there already.
@@ -40,6 +42,10 @@ breaks! {
     DropWrite => NoneOvercounted,
     /// The write of a later attempt is acknowledged and does not happen.
     DropLaterWrite => AllRecorded,
+    /// Writes are refused without need.
+    RefuseWrites => RefusedRightly,
+    /// A record is written for another user.
+    ForeignRecord => OwnRecord,
     /// A delivery that waits is not put into the due index.
     ForgetDueRow => InDueIndex,
     /// One shard of the due index is never looked at.
@@ -60,16 +66,30 @@ breaks! {
     LoseEntry => NothingLost,
     /// The entries that the queue did not take are not sent again.
     IgnoreRefused => NothingLost,
+    /// The events queue loses what is published.
+    LoseEvents => Dispatched,
+    /// A handler reports a message that it was not given.
+    ReportOthers => OwnMessages,
     /// Received messages are not hidden while they are handled.
     NoVisibility => OnceWhenCalm,
     /// Messages are given up after two receives.
     EarlyDeadLetter => NoneGivenUp,
+    /// Deliveries go to an endpoint that nobody named.
+    WrongUrl => UrlKnown,
+    /// A POST is not signed.
+    NoSignature => PostWhole,
+    /// The event is called something else.
+    RenameEvent => OnlyPublished,
+    /// The data is not what was published.
+    ChangeData => Unchanged,
     /// Each attempt has a `webhook-id` of its own.
     NewIdPerAttempt => SameId,
     /// Each attempt has another body.
     NewBodyPerAttempt => SameBody,
     /// An attempt says that it is the first.
     AlwaysFirst => Numbered,
+    /// A delivery that has ended is read as one that has not begun.
+    ReadEnded => NotEnded,
     /// A deleted subscription can still be read.
     ReadDeleted => NotDeleted,
     /// A paused subscription is read as active.
@@ -104,6 +124,12 @@ breaks! {
     StaleDispatch => NothingLost,
     /// Deliver believes what an eventually consistent read of a subscription misses.
     StaleDeliver => NothingLost,
+    /// Deliver believes what an eventually consistent read of a subscription sees paused.
+    StalePause => NoNeedlessEnd,
+    /// A user's change writes back the health that was read before it.
+    UndoHealth => HealthKept,
+    /// What was written is not counted.
+    ForgetCount => AllCounted,
     /// Counters are added twice.
     CountTwice => StatisticsAgree,
     /// Counters are not added.

@@ -91,6 +91,9 @@ async fn handle_batch(
     if world.is(Break::IgnoreFailures) {
         failed.clear();
     }
+    if world.is(Break::ReportOthers) {
+        failed.insert("other".to_owned());
+    }
     // Lambda may die as well before it deletes anything.
     world.may_die(invocation, "acknowledge", Moment::Before).await;
     acknowledge(world, invocation, &batch, &failed);

@@ -16,22 +16,33 @@
 //!   schedule goes on, but runs of the retry function that would find nothing are left out.
 //!
 //! The **checker** (`model`, `verdict`) sees what the outside sees: every POST, every answer to a
-//! user, every version of every row. It judges after every step and at the end:
+//! user, every version of every row. It judges after every step and at the end, by [`Rule`]s:
 //!
-//! | rule | when |
-//! |---|---|
-//! | every accepted event × subscription that matched from acceptance until dispatch has a delivery, unless the subscription was deleted, or its message stands in a dead-letter queue | end |
-//! | every delivery ends: as `success` after a 2xx; as `failed` after `retry_count + 1` attempts, a 410 or a blocked address, or because its webhook was paused or deleted | each write, end |
-//! | one `webhook-id` and one body for each event and webhook (and one more for each redelivery that was asked for) | each POST |
-//! | only to URLs that the event's owner has set; never after the deletion or pause, the end of the delivery, or inside of an open breaker, as far as the function can have known when it began | each POST |
-//! | no two attempts of a retry at once, none too early; none late in a calm world | each POST |
-//! | POSTs = recorded attempts + those whose writer died, failed or was overtaken, exactly; a calm world has none of these | end |
-//! | counters = history − what was lost with a death or a failed request, exactly | end |
-//! | a record that has ended never changes; what waits stands in the due index | each write |
-//! | what the API answered is done; what it shows is what stands in the tables, to its owner alone | each answer, end |
+//! * at the end every accepted event has a delivery for each subscription that matched from its
+//!   acceptance until it was dispatched, unless the subscription was deleted, or the message stands
+//!   in a dead-letter queue; and every delivery has ended: as `success` after a 2xx; as `failed`
+//!   after exactly `retry_count + 1` attempts, a 410 or a blocked address, or because its webhook
+//!   was paused, disabled or deleted;
+//! * each POST has one `webhook-id` and one body for each event and webhook, and the signatures of
+//!   exactly the secrets that are valid; it goes to the event's owner only, not after the deletion or
+//!   pause, not after the end of the delivery, not through an open breaker but for one probe, as far
+//!   as the function can have known when it began; not too early, not beside another retry;
+//! * each write records what was sent, decides what the retry policy says, and waits as long as the
+//!   policy and the receiver's `Retry-After` say, at most a tenth longer;
+//! * POSTs = recorded attempts + those whose writer died, failed or was overtaken, exactly; and
+//!   counters = history − what was lost with a death or a failed request, exactly;
+//! * what the API answered is done; what it shows is what stands in the tables, to its owner alone.
+//!
+//! "As far as it can have known": a function reads at its beginning, perhaps from a replica that is
+//! a second behind. So a rule is broken when no version that stood there from that second on allows
+//! what was done.
 //!
 //! A quarter of the worlds are calm: nothing fails on our side, and every message comes once. There
 //! everything must happen exactly once and on time.
+//!
+//! That it bites is shown by [`Break`]s, each of which must be noticed by the rule that it violates,
+//! and by [`Milestone`]s, each of which must have happened. [`Options`] let a process die at any
+//! single moment of a world, or any single fault meet any kind of request.
 //!
 //! Deliberately absent: threads, the wall clock, the network, and the marshalling of the real tables
 //! and queues, which the conformance suites cover.

@@ -10,6 +10,7 @@ use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
+use crate::breaks::Break;
 use crate::executor::lock;
 use crate::functions::{ask, clean};
 use crate::plan::{Action, TYPES};
@@ -67,7 +68,10 @@ fn publish(world: &World, number: usize, (who, event_type): (usize, &'static str
         body["occurred_at"] = now.to_string().into();
     }
     let whims = world.faults().queue();
-    let message = lock(&world.events).send(body.to_string(), 0, now, whims, &world.random);
+    let mut message = "lost".to_owned();
+    if !world.is(Break::LoseEvents) {
+        message = lock(&world.events).send(body.to_string(), 0, now, whims, &world.random);
+    }
     let id = if named { format!("event-{number}") } else { message };
     if let Ok(owner) = user.parse::<UserId>() {
         lock(&world.model).published(id, owner, event_type, data, now);

@@ -18,6 +18,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::target::{TargetPolicy, TargetUrl};
 use webhooks_core::time::Timestamp;
 
 use crate::breaks::Break;
@@ -159,6 +160,17 @@ impl Ports {
             }),
             Some(Break::AlwaysFirst) => change(ATTEMPT_HEADER, &|n| "1".clone_into(n)),
             Some(Break::SignSomethingElse) => request.body.insert(1, ' '),
+            Some(Break::ChangeData) => request.body = request.body.replace("\"n\":", "\"m\":"),
+            Some(Break::RenameEvent) => request.body = request.body.replace("event-", "other-"),
+            Some(Break::NoSignature) => {
+                request.headers.retain(|(name, _)| *name != "webhook-signature");
+            }
+            Some(Break::WrongUrl) => {
+                let elsewhere = "https://elsewhere.example/";
+                if let Ok(url) = TargetUrl::parse(elsewhere, TargetPolicy::Strict) {
+                    request.url = url;
+                }
+            }
             _ => {}
         }
     }
@@ -202,6 +214,21 @@ impl Ports {
         let key = (&delivery.subscription_id, &delivery.id);
         let before = at_once(store.get(key.0, key.1, Consistency::Strong))?;
         let mut delivery = delivery.clone();
+        if self.is(Break::RefuseWrites) && self.world.random.chance(50) {
+            lock(&self.world.model).put(
+                now,
+                self.invocation.number,
+                before.as_ref(),
+                (&delivery, expect),
+                Put::Conflict,
+            );
+            return Ok(Written::Conflict);
+        }
+        if self.is(Break::ForeignRecord)
+            && let Ok(stranger) = "stranger".parse()
+        {
+            delivery.user_id = stranger;
+        }
         if self.is(Break::ForgetDueRow) {
             delivery.due_at = None;
         }
@@ -218,6 +245,9 @@ impl Ports {
         }
         let told = expect;
         let mut expect = expect;
+        if let (true, Expect::Free { attempts, .. }) = (self.is(Break::BreakLease), expect) {
+            expect = Expect::Retrying { attempts };
+        }
         let overwrites = self.is(Break::OverwriteFirst) && expect == Expect::Absent;
         if overwrites || self.is(Break::WriteUnconditionally) {
             expect = Expect::Absent;
@@ -276,7 +306,12 @@ impl Subscriptions for Ports {
                     lock(&self.world.model).subscription_at(user_id, id, moment)
                 }
             };
-            Ok(self.broken_subscription(user_id, id, found))
+            let stale = self.is(Break::StalePause) && self.delivers();
+            let paused = Some(self.seen_moment())
+                .filter(|_| stale)
+                .and_then(|moment| lock(&self.world.model).subscription_at(user_id, id, moment))
+                .filter(|subscription| !subscription.is_active);
+            Ok(self.broken_subscription(user_id, id, paused.or(found)))
         })
         .await
     }
@@ -326,7 +361,11 @@ impl Subscriptions for Ports {
                 return Ok(Written::Yes);
             }
             let store = &self.world.subscriptions;
-            let written = at_once(store.update(subscription, expected_version))?;
+            let mut subscription = subscription.clone();
+            if self.is(Break::UndoHealth) && self.invocation.function == Function::Api {
+                subscription.health.consecutive_failures += 1;
+            }
+            let written = at_once(store.update(&subscription, expected_version))?;
             self.note_subscription(&subscription.user_id, &subscription.id)?;
             Ok(written)
         })
@@ -417,6 +456,10 @@ impl Deliveries for Ports {
                 if self.is(Break::NewBodyPerAttempt) {
                     found.event_time = self.world.now();
                 }
+                if self.is(Break::ReadEnded) && found.has_ended() {
+                    found.status = Status::Retrying;
+                    found.attempts.clear();
+                }
                 if self.is(Break::RetryAtOnce) && found.next_retry_at.is_some() {
                     found.next_retry_at = Some(self.world.now());
                 }
@@ -465,8 +508,10 @@ impl Deliveries for Ports {
                 lease.until = lease.now.plus_seconds(365 * 24 * 3600);
             }
             let taken = at_once(self.world.deliveries.lease(subscription_id, id, attempts, &lease));
-            if let Ok(Written::Conflict) = taken {
-                lock(&self.world.model).reach(Milestone::LeaseRefused);
+            let mut model = lock(&self.world.model);
+            match taken {
+                Ok(Written::Yes) => model.leased(id, lease.until),
+                _ => model.reach(Milestone::LeaseRefused),
             }
             taken
         })
@@ -546,6 +591,9 @@ impl Deliveries for Ports {
             () if self.is(Break::CountNever) => 0,
             () => 1,
         };
+        if self.is(Break::ForgetCount) {
+            return Ok(());
+        }
         for _ in 0..times {
             let store = &self.world.deliveries;
             at_once(store.count(subscription_id, hour, counts, last_attempt_at, expires_at))?;

@@ -267,6 +267,8 @@ impl Deliver {
         let record =
             self.deliveries.get(&ours.subscription_id, &ours.id, Consistency::Strong).await?;
         Ok(match record.and_then(|theirs| theirs.next_retry_at) {
+            // It is at it now, as the lease says.
+            Some(at) if at <= now => Then::ComeBackIn(LEASE_SECONDS).into(),
             Some(at) => not_yet(now, at).into(),
             None => Then::Acknowledge.into(),
         })
@@ -281,7 +283,7 @@ impl Deliver {
         open_until: Timestamp,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
-        let expect = expect(&delivery);
+        let expect = expect_free(&delivery, now);
         let jitter = Duration::from_millis(self.random.up_to(PARK_JITTER_MS));
         let at = park_until(delivery.created_at(), open_until, now).plus(jitter);
         let waits = wait(&mut delivery, at, now);
@@ -308,7 +310,7 @@ impl Deliver {
         reason: EndReason,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
-        let expect = expect(&delivery);
+        let expect = expect_free(&delivery, now);
         delivery.end_reason = Some(reason);
         delivery.end(Status::Failed, now);
         self.write_unsent(delivery, expect, now).await
@@ -347,6 +349,14 @@ fn expect(delivery: &Delivery) -> Expect {
         Expect::Absent
     } else {
         Expect::Retrying { attempts: delivery.attempt_count() }
+    }
+}
+
+/// For a write without an attempt: it must not take the lease from a copy that is making one.
+fn expect_free(delivery: &Delivery, now: Timestamp) -> Expect {
+    match expect(delivery) {
+        Expect::Retrying { attempts } => Expect::Free { attempts, now },
+        other => other,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsEvent;
 use serde_json::json;
 use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES, PROBE_SECONDS};
-use webhooks_core::delivery::{Delivery, DeliveryTask, Status};
+use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::outbound::{Answer, Failure, OutboundRequest};
 use webhooks_core::ports::{Consistency, Deliveries as _, Subscriptions as _};
@@ -306,6 +306,36 @@ async fn a_retry_leased_by_another_copy_is_left_to_it() {
     world.clock.set(sample::at(178));
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     assert_eq!(world.record(1).await.unwrap().status, Status::Success);
+}
+
+/// Found by the simulator, seed 507204: parking a copy took the lease from the attempt under way,
+/// and a third copy made it a second time.
+#[tokio::test]
+async fn what_is_being_attempted_is_neither_parked_nor_ended() {
+    let world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500]);
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    world.clock.set(sample::at(103));
+    let lease = webhooks_core::ports::Lease {
+        holder: "another".to_owned(),
+        now: sample::at(103),
+        until: sample::at(178),
+    };
+    world.deliveries.lease(&world.subscription.id, &world.id(1), 1, &lease).await.unwrap();
+    let before = world.record(1).await;
+
+    let Subscription { user_id, id, .. } = &world.subscription;
+    let current = world.current().await.health;
+    let open = Health { open_until: Some(sample::at(500)), ..current };
+    world.subscriptions.set_health(user_id, id, &current, &open).await.unwrap();
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
+    world.subscriptions.delete(user_id, id).await.unwrap();
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
+    assert_eq!(world.record(1).await, before);
+
+    world.clock.set(sample::at(178));
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!(world.record(1).await.unwrap().end_reason, Some(EndReason::WebhookDeleted));
 }
 
 #[tokio::test]

@@ -169,6 +169,14 @@ impl Deliveries for DynamoDeliveries {
                 .condition_expression("s = :retrying AND n = :attempts")
                 .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
                 .expression_attribute_values(":attempts", number(attempts)),
+            Expect::Free { attempts, now } => put
+                .condition_expression(
+                    "s = :retrying AND n = :attempts AND (attribute_not_exists(lease_until) \
+                     OR lease_until <= :now)",
+                )
+                .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
+                .expression_attribute_values(":attempts", number(attempts))
+                .expression_attribute_values(":now", number(now.millis())),
         };
         written(put.send().await)
     }

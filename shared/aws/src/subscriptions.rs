@@ -310,11 +310,13 @@ impl Subscriptions for DynamoSubscriptions {
         health: &Health,
     ) -> Result<Written, StoreError> {
         let mut condition = vec!["failures = :old_failures".to_owned()];
-        let mut set = vec!["failures = :failures".to_owned()];
+        let mut set =
+            vec!["failures = :failures".to_owned(), "version = version + :one".to_owned()];
         let mut remove = Vec::new();
         let mut values = vec![
             (":old_failures".to_owned(), number(expected.consecutive_failures)),
             (":failures".to_owned(), number(health.consecutive_failures)),
+            (":one".to_owned(), number(1)),
         ];
         let moments = [
             ("failing_since", expected.failing_since, health.failing_since),

@@ -130,7 +130,8 @@ pub trait Subscriptions: Send + Sync {
         expected_version: u64,
     ) -> Result<Written, StoreError>;
 
-    /// Replaces only the health of one, if it is still `expected`; its version stays.
+    /// Replaces only the health of one, if it is still `expected`. Its version rises as with any
+    /// change, so that nobody who read it before writes the old health back.
     async fn set_health(
         &self,
         user_id: &UserId,
@@ -176,6 +177,13 @@ pub enum Expect {
     Retrying {
         /// The attempts in the table.
         attempts: u32,
+    },
+    /// It is so, and nobody has a lease on it.
+    Free {
+        /// The attempts in the table.
+        attempts: u32,
+        /// When it was asked for.
+        now: Timestamp,
     },
 }
 

@@ -105,7 +105,12 @@ impl Model {
             self.milestones.extend(breaker_moved(health, by));
             self.milestones.extend(switched(before, version));
         }
+        let health = version.as_ref().map(|version| version.health).unwrap_or_default();
+        let undone = by == Function::Api && health != old && health != Health::default();
         versions.all.push((now, version));
+        if undone {
+            self.violate(Rule::HealthKept, || format!("{id}: {old:?} became {health:?}"));
+        }
         if unjust {
             self.violate(Rule::DisabledRightly, || format!("{id}: {reason:?}"));
         }

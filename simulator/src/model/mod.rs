@@ -66,6 +66,8 @@ pub(crate) struct Track {
     pub(crate) got_2xx: bool,
     pub(crate) got_410: Option<(Timestamp, String)>,
     versions: Vec<(Timestamp, Delivery)>,
+    /// Until when somebody has a lease on the record.
+    leased_until: Option<Timestamp>,
     /// When the retry function last sent it again because its message was lost.
     sent_again: Option<Timestamp>,
 }

@@ -297,6 +297,7 @@ impl Model {
             got_2xx: false,
             got_410: None,
             versions: Vec::new(),
+            leased_until: None,
             sent_again: None,
         })
     }

@@ -50,7 +50,7 @@ impl Model {
         let from = lagging(self.calls.get(&number).map_or(now, |call| call.began));
         let known = match expect {
             Expect::Absent => 0,
-            Expect::Retrying { attempts } => attempts,
+            Expect::Retrying { attempts } | Expect::Free { attempts, .. } => attempts,
         };
         let sent = if after.attempt_count() > known { self.take_sent(number, after) } else { None };
         let track = self.track(&after.id, &after.subscription_id);
@@ -61,6 +61,10 @@ impl Model {
             return;
         }
         let raced = track.versions.iter().any(|(since, _)| *since >= from);
+        let leased = match expect {
+            Expect::Free { now, .. } => track.leased_until.is_some_and(|until| now < until),
+            Expect::Absent | Expect::Retrying { .. } => false,
+        };
         track.unrecorded += u32::from(sent.is_some());
         if put == Put::Failed {
             return;
@@ -68,7 +72,7 @@ impl Model {
         self.reach(Milestone::Overtaken);
         // The cleanup may have taken the record of a deleted webhook away.
         let deleted = || self.was(&after.subscription_id, from, now, |s| s.is_none());
-        if !raced && !deleted() {
+        if !raced && !leased && !deleted() {
             self.violate(Rule::RefusedRightly, || format!("{} by call {number}", after.id));
         }
     }
@@ -81,6 +85,13 @@ impl Model {
         let found = sent.iter().position(is_it);
         let found = found.or_else(|| sent.iter().position(|one| one.delivery == record.id))?;
         Some(sent.remove(found))
+    }
+
+    /// A lease on a record was given.
+    pub(crate) fn leased(&mut self, id: &DeliveryId, until: Timestamp) {
+        if let Some(track) = self.tracks.get_mut(id) {
+            track.leased_until = Some(until);
+        }
     }
 
     fn check_write(&mut self, write: &Write<'_>) {
@@ -99,6 +110,7 @@ impl Model {
             (waits_rightly(write), Rule::WaitsRightly),
             (self.fails_rightly(write), Rule::FailsRightly),
             (self.parks_rightly(write), Rule::ParksRightly),
+            (self.is_undisturbed(write), Rule::Undisturbed),
         ];
         for (_, rule) in rules.into_iter().filter(|(holds, _)| !holds) {
             self.violate(rule, || {
@@ -127,6 +139,7 @@ impl Model {
             track.ended = Some(*now);
         }
         track.sent_again = None;
+        track.leased_until = None;
         track.versions.push((*now, (*after).clone()));
     }
 
@@ -201,6 +214,13 @@ impl Model {
         self.was(&after.subscription_id, *from, *now, |s| {
             s.is_some_and(|s| s.health.open_until.is_some_and(|until| until <= at))
         })
+    }
+
+    /// Whether a write without an attempt leaves the retry alone that another call is making.
+    fn is_undisturbed(&self, write: &Write<'_>) -> bool {
+        let Some(track) = self.tracks.get(&write.after.id) else { return true };
+        let other = |(call, number): &(u64, u32)| *call != write.number && *number > 1;
+        write.sent.is_some() || !track.flying.iter().any(other)
     }
 
     /// A record was written and its writer does not know: it will not count it.

@@ -14,6 +14,8 @@ use webhooks_testing::MemorySubscriptions;
 pub(super) enum Meddler {
     /// They change the description, in this many updates.
     Changes(usize),
+    /// The endpoint fails, before the first update.
+    Fails,
     /// They delete the webhook.
     Deletes,
     /// The table does not answer.
@@ -39,6 +41,12 @@ impl Meddling {
                 let description = Some(Some(format!("change {number} of others")));
                 row.apply(Patch { description, ..Patch::default() }, row.updated_at);
                 assert_eq!(self.inner.update(&row, version).await?, Written::Yes);
+            }
+            Meddler::Fails if number == 1 => {
+                let health = Health { consecutive_failures: 7, ..Health::default() };
+                let (user, id, before) = (&seen.user_id, &seen.id, &seen.health);
+                let set = self.inner.set_health(user, id, before, &health).await?;
+                assert_eq!(set, Written::Yes);
             }
             Meddler::Deletes => assert!(self.inner.delete(&seen.user_id, &seen.id).await?),
             _ => {}

@@ -225,6 +225,15 @@ async fn a_change_that_is_overtaken_is_made_on_what_stands_there_then() {
     assert_eq!(row.description.as_deref(), Some("change 4 of others"));
 }
 
+/// Found by the simulator, seed 1009157: the change wrote back the health that it had read.
+#[tokio::test]
+async fn a_change_keeps_what_is_learnt_of_the_endpoint_meanwhile() {
+    let (world, _) = meddled(Meddler::Fails);
+    let id = world.create("alice").await;
+    assert_eq!(patch(&world, &id, &json!({"retry_count": 7})).await.status(), 200);
+    assert_eq!((stored(&world).retry_count, stored(&world).health.consecutive_failures), (7, 7));
+}
+
 #[tokio::test]
 async fn a_rotation_that_is_overtaken_shows_the_secret_that_is_stored() {
     let (world, _) = meddled(Meddler::Changes(2));

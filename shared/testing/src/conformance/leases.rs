@@ -18,6 +18,7 @@ pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
         a_lease_needs_a_retrying_record_with_its_attempts,
         a_lease_changes_nothing_of_the_record,
         a_write_ends_the_lease_and_does_not_need_it,
+        a_write_may_ask_for_a_record_without_a_lease,
         of_leases_at_once_one_is_given,
     ]
 }
@@ -121,6 +122,23 @@ async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn Deliveries) {
     assert_eq!(take(store, &row, 1, hold("a")).await, Written::Conflict, "it has 2 attempts now");
     assert_eq!(take(store, &row, 2, hold("b")).await, Written::Yes);
     assert_eq!(take(store, &row, 2, hold("a")).await, Written::Conflict);
+}
+
+async fn a_write_may_ask_for_a_record_without_a_lease(store: &dyn Deliveries) {
+    let row = record(store, "lease-free").await;
+    let end = sample::at(90);
+    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Yes);
+    let next = waiting(row.clone(), 1, sample::at(200));
+    let put = async |attempts, now| ok(store.put(&next, Expect::Free { attempts, now }).await);
+    assert_eq!(put(1, sample::at(61)).await, Written::Conflict);
+    assert_eq!(put(2, end).await, Written::Conflict, "it has one attempt");
+    assert_stands(store, &row).await;
+    assert_eq!(put(1, end).await, Written::Yes, "the lease has ended");
+    assert_stands(store, &next).await;
+    assert_eq!(put(1, sample::at(91)).await, Written::Yes, "there is no lease");
+    let over = ended(next.clone(), 1, Status::Failed);
+    assert_eq!(ok(store.put(&over, Expect::Retrying { attempts: 1 }).await), Written::Yes);
+    assert_eq!(put(1, sample::at(92)).await, Written::Conflict, "it has ended");
 }
 
 async fn of_leases_at_once_one_is_given(store: &dyn Deliveries) {

@@ -288,14 +288,17 @@ async fn health_is_replaced_alone_and_only_if_as_expected(store: &dyn Subscripti
     for health in steps {
         assert_eq!(set(&row.health, &health).await, Written::Yes);
         row.health = health;
+        row.version += 1;
         assert_stands(store, &row).await;
         for wrong in different_from(&health) {
             assert_eq!(set(&wrong, &failing(9)).await, Written::Conflict, "{wrong:?}");
         }
         assert_stands(store, &row).await;
     }
-    row.version = 2;
-    assert_eq!(ok(store.update(&row, 1).await), Written::Yes, "the version stayed");
+    // Who read it before would write the old health back.
+    let older = Subscription { health: bad, ..row.clone() };
+    assert_eq!(ok(store.update(&older, row.version - 1).await), Written::Conflict);
+    assert_stands(store, &row).await;
 }
 
 /// Others that differ in one part each.

@@ -126,6 +126,9 @@ impl Deliveries for MemoryDeliveries {
         let as_expected = match (expect, tables.deliveries.get(&key)) {
             (Expect::Absent, row) => row.is_none(),
             (Expect::Retrying { attempts }, row) => row.is_some_and(|row| row.retries(attempts)),
+            (Expect::Free { attempts, now }, row) => row.is_some_and(|row| {
+                row.retries(attempts) && row.lease.as_ref().is_none_or(|held| held.until <= now)
+            }),
         };
         if !as_expected {
             return Ok(Written::Conflict);

@@ -132,7 +132,10 @@ impl Subscriptions for MemorySubscriptions {
         Ok(self.change(
             &(user_id.clone(), id.clone()),
             |row| row.health == *expected,
-            |row| row.health = *health,
+            |row| {
+                row.health = *health;
+                row.version += 1;
+            },
         ))
     }
 
