@@ -2,6 +2,7 @@
 //! faults between them and the queues and tables, kills. The long run is `bench chaos`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chaos::{Bootstraps, Ended, Fault, Settings, run};
 
@@ -29,6 +30,8 @@ async fn what_a_queue_swallows_is_reported_as_lost() {
     let mut settings = Settings::brief(bootstraps(), 2);
     settings.events = 60;
     settings.set.queues = vec![(Fault::Swallow, 200)];
+    // What the retry function sends is swallowed too: such records wait for ever.
+    settings.patience = Duration::from_secs(5);
     let report = run(&settings).await.unwrap();
     assert!(!report.is_good() && !report.lost.is_empty(), "{report:#?}");
 }

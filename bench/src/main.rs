@@ -93,6 +93,20 @@ enum Cli {
         #[arg(long)]
         brief: bool,
     },
+    /// Events while the whole local system is killed and started again; none may be lost
+    ///
+    /// Runs the `dev` program, which a build of the whole workspace puts beside this one.
+    Siege {
+        /// How many events
+        #[arg(long, default_value_t = 10_000)]
+        events: usize,
+        /// Repeats the mixture of faults
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// From one kill to the next, on average
+        #[arg(long, default_value_t = 2)]
+        seconds_between_kills: u64,
+    },
     /// How soon the local system is ready, and the memory it takes when idle
     Start {
         /// The `dev` program
@@ -119,6 +133,9 @@ async fn main() -> ExitCode {
             isolation::run(endpoints, seconds, rate).await
         }
         Cli::Chaos { events, seed, kills, brief } => chaos::run(events, seed, kills, brief).await,
+        Cli::Siege { events, seed, seconds_between_kills } => {
+            chaos::lay(events, seed, seconds_between_kills).await
+        }
         Cli::Start { dev, runs } => start::run(&dev, runs).await,
     };
     match outcome {

@@ -14,7 +14,7 @@ use webhooks_testing::SeededRandom;
 
 use crate::relay::{Between, Call, Reaction, Upstream};
 use crate::wire::{self, Split};
-use crate::{delivery_ids, lock};
+use crate::{delivery_ids, event_ids, lock};
 
 /// A call that is late is carried out after this long: longer than the functions' client waits for
 /// an answer, so that its next try comes first.
@@ -123,7 +123,7 @@ impl Faults {
         lock(&self.happened).clone()
     }
 
-    /// How many requests to send a task for a delivery came in, by its id.
+    /// How many requests to send an event, or a task for a delivery, came in, by its id.
     pub(crate) fn sends(&self) -> HashMap<String, usize> {
         lock(&self.sends).clone()
     }
@@ -151,7 +151,7 @@ impl Faults {
         if call.operation == "SendMessageBatch" {
             let body = String::from_utf8_lossy(&call.body);
             let mut sends = lock(&self.sends);
-            for id in delivery_ids(&body) {
+            for id in delivery_ids(&body).chain(event_ids(&body)) {
                 *sends.entry(id.to_owned()).or_default() += 1;
             }
         }

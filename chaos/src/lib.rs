@@ -9,9 +9,12 @@
 //!   event must have reached its webhooks, with the right number of attempts, and every POST that
 //!   came twice must have a cause that was seen.
 //!
+//! * [`lay`] does the same to the whole local system in one process, which it kills and starts again.
+//!
 //! For tests and benches only. Deliberately absent: crashes of AWS itself; what it has accepted, it
 //! keeps.
 
+mod causes;
 mod clock;
 mod environment;
 mod faults;
@@ -21,23 +24,31 @@ mod receivers;
 pub mod relay;
 mod report;
 mod run;
+mod siege;
 mod stage;
 mod verdict;
 mod wire;
+mod world;
 
+pub use causes::Cause;
 pub use environment::{Failed, Program};
 pub use faults::{Fault, Faults, Rates};
 pub use plan::Endpoint;
 pub use pool::{Carried, Ended, Invocation, Kills, Pool};
 pub use receivers::Post;
 pub use run::{Settings, run};
-pub use stage::{Bootstraps, Set, Webhook};
-pub use verdict::{Cause, Report};
+pub use siege::{Siege, lay};
+pub use stage::{Bootstraps, Set};
+pub use verdict::Report;
+pub use world::Webhook;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A result, or what kept a run from going on.
 pub type Outcome<T> = Result<T, String>;
+
+/// What the ids of our events begin with.
+const EVENT_ID: &str = "event-";
 
 /// Locks what no panic leaves half-written: every change under these locks is one statement.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,6 +58,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The ids of deliveries that a text names: `dlv_` and 26 characters.
 fn delivery_ids(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("dlv_").filter_map(|(start, _)| text.get(start..start + 30))
+}
+
+/// The ids of our events that a text names: `event-` and a number.
+fn event_ids(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices(EVENT_ID).filter_map(|(start, _)| {
+        let digits = text.get(start + EVENT_ID.len()..)?;
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        (end > 0).then(|| &text[start..start + EVENT_ID.len() + end])
+    })
 }
 
 /// An error in words.

@@ -9,6 +9,8 @@ use webhooks_testing::receiver::Reply;
 
 /// The type of every event.
 pub(crate) const EVENT_TYPE: &str = "task.completed";
+/// The wait that a postponing endpoint asks for, in seconds: longer than a message may be hidden.
+const POSTPONED_SECONDS: &str = "3600";
 /// The longest that a slow endpoint takes, in milliseconds.
 const SLOW_MS_MAX: u64 = 400;
 
@@ -23,6 +25,8 @@ pub enum Endpoint {
     Slow,
     /// Resets the connection of some first attempts, after having read all of it.
     Resetting,
+    /// Asks for some events to come again in an hour: such a delivery is parked.
+    Postponing,
     /// Refuses some events each time.
     Refusing,
     /// Answers 410: the first delivery disables it.
@@ -36,9 +40,9 @@ pub enum Endpoint {
 /// The endpoints of one user in turn: each has a healthy one, and two of the others.
 const OTHERS: [[Endpoint; 2]; 4] = [
     [Endpoint::Flaky, Endpoint::Refusing],
-    [Endpoint::Slow, Endpoint::Resetting],
+    [Endpoint::Resetting, Endpoint::Postponing],
     [Endpoint::Flaky, Endpoint::Paused],
-    [Endpoint::Resetting, Endpoint::Deleted],
+    [Endpoint::Slow, Endpoint::Deleted],
 ];
 
 /// How an endpoint treats an event: the first attempts fail in this way, the next is taken.
@@ -80,6 +84,10 @@ impl Endpoint {
                 _ => (0, Reply::status(500)),
             },
             Self::Resetting => (u32::from(chance.is_multiple_of(3)), Reply::reset()),
+            Self::Postponing => {
+                let later = Reply::response(503, &[("retry-after", POSTPONED_SECONDS)], "");
+                (u32::from(chance.is_multiple_of(5)), later)
+            }
             Self::Refusing => {
                 (if chance.is_multiple_of(4) { u32::MAX } else { 0 }, Reply::status(400))
             }

@@ -46,6 +46,10 @@ impl Report {
         let happened = |fault: Fault| (fault.describe().to_owned(), self.faults.get(&fault));
         let faults = Fault::ALL.into_iter().chain([Fault::Swallow]).map(happened);
         rows.extend(faults.filter_map(|(what, times)| Some((format!("  {what}"), *times?))));
+        if self.system_kills > 0 {
+            rows.push(("kills of the whole system".to_owned(), self.system_kills));
+            return rows;
+        }
         let invocations = self.invocations.values().sum();
         rows.push(("invocations of functions".to_owned(), invocations));
         let unhappy = self.invocations.iter().filter(|((_, how), _)| *how != Ended::Answered);

@@ -1,32 +1,17 @@
 //! One run: a storm, in which events are published and handled while everything goes wrong, then
 //! calm, in which what is left comes to its end, then judgement.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use webhooks_core::ids::SubscriptionId;
-use webhooks_publisher::Event;
 
 use crate::Outcome;
+use crate::causes::{Hands, Origins, complaints};
 use crate::faults::Fault;
-use crate::plan::EVENT_TYPE;
-use crate::stage::{Bootstraps, Depth, Set, Stage, user_name};
+use crate::stage::{Bootstraps, Set, Stage};
 use crate::verdict::{Evidence, Report, judge};
+use crate::world::{Depth, LOOK_EVERY, Played};
 
-/// Requests that publish at the same time, and events in one of them.
-const PUBLISHERS: usize = 4;
-const BATCH: usize = 10;
-/// No more is published while the queues hold so many messages: work goes on all the time, but
-/// owners who change something meanwhile meet what is still to come.
-const AHEAD: usize = 400;
-/// A request that does not get through after so many tries never will.
-const TRIES: usize = 1_000;
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often the queues must have nothing ready, one look after the other, until they count as
 /// worked off.
 const LOOKS: usize = 5;
@@ -119,51 +104,52 @@ impl Settings {
     }
 }
 
-/// An event that was accepted.
-#[derive(Clone, Debug)]
-pub(crate) struct Published {
-    pub(crate) id: String,
-    pub(crate) user: String,
-}
-
 /// Runs once.
 pub async fn run(settings: &Settings) -> Outcome<Report> {
     let mut stage = Stage::set(&settings.set).await?;
     let drained = CancellationToken::new();
     let began = Instant::now();
     let played = play(&stage, settings, &drained);
-    let (played, ()) = futures::future::join(played, schedules(&stage, settings, &drained)).await;
-    let played = played?;
-    for webhook in &mut stage.webhooks {
+    let ((played, calm, left), ()) =
+        futures::future::try_join(played, schedules(&stage, settings, &drained)).await?;
+    for webhook in &mut stage.world.webhooks {
         webhook.deleted = played.deleted.get(&webhook.id).copied();
     }
     let evidence = Evidence {
         seed: settings.set.seed,
         events: played.events,
-        storm: played.calm.duration_since(began),
+        storm: calm.duration_since(began),
         all: began.elapsed(),
-        left: played.left,
-        waiting: stage.waiting().await?.len(),
+        left,
     };
-    let report = judge(&stage, evidence).await?;
+    let (dispatched, delivered) = (stage.dispatch.invocations(), stage.deliver.invocations());
+    let hands = Hands::new(&delivered);
+    let origins = Origins::new(&dispatched, stage.queues.sends());
+    let complaints = complaints(&stage.deliver.complaints());
+    let mut report = judge(&stage.world, evidence, |first, second| {
+        let cause = hands.cause(first, second, &origins, &complaints);
+        cause.ok_or_else(|| format!("{}; then {}", hands.shown(first), hands.shown(second)))
+    })
+    .await?;
+    report.judge_deletions(&stage.world, &hands);
+    report.count_faults(&[&stage.tables, &stage.queues]);
+    for pool in [&stage.dispatch, &stage.deliver, &stage.retry, &stage.cleanup] {
+        report.count_invocations(pool);
+    }
     stage.strike().await;
     Ok(report)
 }
 
-struct Played {
-    events: Vec<Published>,
-    deleted: HashMap<SubscriptionId, Instant>,
-    calm: Instant,
-    left: Depth,
-}
-
-async fn play(stage: &Stage, settings: &Settings, drained: &CancellationToken) -> Outcome<Played> {
+/// Publishes and has everything handled in the storm, and then what is left over in the calm. Says
+/// what was played, when it became calm, and what was left.
+async fn play(
+    stage: &Stage,
+    settings: &Settings,
+    drained: &CancellationToken,
+) -> Outcome<(Played, Instant, Depth)> {
     // However it ends, the schedules are told.
     let _drained = drained.clone().drop_guard();
-    let count = AtomicUsize::new(0);
-    let publishing = publish(stage, settings.events, &count);
-    let (events, deleted) =
-        futures::future::try_join(publishing, owners(stage, settings.events, &count)).await?;
+    let played = stage.world.play(settings.events).await?;
     for _ in 0..settings.storms {
         worked_off(stage).await?;
         if settings.hurries {
@@ -172,105 +158,35 @@ async fn play(stage: &Stage, settings: &Settings, drained: &CancellationToken) -
     }
     stage.calm();
     let calm = Instant::now();
-    let left = drain(stage, settings).await?;
-    Ok(Played { events, deleted, calm, left })
-}
-
-/// Publishes events, for each user in turn, until all are accepted.
-async fn publish(stage: &Stage, events: usize, count: &AtomicUsize) -> Outcome<Vec<Published>> {
-    let users = stage.webhooks.iter().map(|webhook| &webhook.user);
-    let users = users.collect::<std::collections::BTreeSet<_>>().len();
-    let published: Vec<Published> = (0..events)
-        .map(|number| Published { id: format!("event-{number}"), user: user_name(number % users) })
-        .collect();
-    let shares = published.chunks(events.div_ceil(PUBLISHERS).max(1)).map(|share| async move {
-        for batch in share.chunks(BATCH) {
-            while stage.depth()?.ready > AHEAD {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-            publish_batch(stage, batch).await?;
-            count.fetch_add(batch.len(), Ordering::Relaxed);
+    let left = stage.world.drain(settings.patience, async |depth| {
+        let works = !stage.is_idle();
+        if settings.hurries && depth.ready == 0 && !works {
+            stage.hurry().await?;
         }
-        Ok::<(), String>(())
+        Ok(works || stage.late() > 0)
     });
-    for share in join_all(shares).await {
-        share?;
-    }
-    Ok(published)
-}
-
-/// Publishes until everything is accepted, as a publisher must.
-async fn publish_batch(stage: &Stage, batch: &[Published]) -> Outcome<()> {
-    let event = |one: &Published| {
-        let data = json!({"user": one.user, "title": "Write the report"});
-        Event::of_type(EVENT_TYPE, &one.user, &data).with_id(&one.id)
-    };
-    let mut events: Vec<Event> = batch.iter().map(event).collect();
-    for _ in 0..TRIES {
-        let Err(error) = stage.publisher.publish_all(events).await else { return Ok(()) };
-        events = error.not_accepted.into_iter().map(|one| one.event).collect();
-    }
-    Err(format!("{} events are not accepted", events.len()))
-}
-
-/// What owners do while their events come in: one pauses and resumes, one deletes.
-async fn owners(
-    stage: &Stage,
-    events: usize,
-    count: &AtomicUsize,
-) -> Outcome<HashMap<SubscriptionId, Instant>> {
-    let reached = async |share: usize| {
-        while count.load(Ordering::Relaxed) < share {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    reached(events / 4).await;
-    stage.set_active(false).await?;
-    reached(events / 2).await;
-    let deleted = stage.delete().await?;
-    reached(events * 3 / 4).await;
-    stage.set_active(true).await?;
-    Ok(deleted)
+    Ok((played, calm, left.await?))
 }
 
 /// Waits until nothing is ready to be handled nor in hand: what is left then waits for its time.
 async fn worked_off(stage: &Stage) -> Outcome<()> {
     let mut looks = 0;
     while looks < LOOKS {
-        looks = if stage.depth()?.ready == 0 && stage.is_idle() { looks + 1 } else { 0 };
+        let works = stage.world.depth().await?.ready > 0 || !stage.is_idle();
+        looks = if works { 0 } else { looks + 1 };
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
 }
 
-/// Waits until nothing is left, or nothing moves any more; says what is left.
-async fn drain(stage: &Stage, settings: &Settings) -> Outcome<Depth> {
-    let (mut before, mut moved) = ((Depth::default(), 0), Instant::now());
-    loop {
-        let depth = stage.depth()?;
-        let nothing = depth == Depth::default() && stage.is_idle() && stage.late() == 0;
-        if nothing && stage.waiting().await?.is_empty() {
-            return Ok(depth);
-        }
-        let now = (depth, stage.receivers.count());
-        if now != before {
-            (before, moved) = (now, Instant::now());
-        } else if moved.elapsed() > settings.patience {
-            return Ok(depth);
-        }
-        if settings.hurries && depth.ready == 0 && stage.is_idle() {
-            stage.hurry().await?;
-        }
-        tokio::time::sleep(DRAIN_LOOK_EVERY).await;
-    }
-}
-
-async fn schedules(stage: &Stage, settings: &Settings, drained: &CancellationToken) {
+/// Runs the schedules until all is done. Nobody waits an hour for what is parked.
+async fn schedules(stage: &Stage, settings: &Settings, drained: &CancellationToken) -> Outcome<()> {
     loop {
         tokio::select! {
-            () = drained.cancelled() => return,
+            () = drained.cancelled() => return Ok(()),
             () = tokio::time::sleep(settings.schedules_every) => {}
         }
+        stage.world.bring_forward().await?;
         stage.run_schedules().await;
     }
 }

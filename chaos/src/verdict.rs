@@ -1,59 +1,18 @@
-//! What became of every event, and why some POSTs came twice: from what the receivers, the pools,
-//! the proxies and the tables have seen.
+//! What became of every event: from what the receivers and the tables have seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use webhooks_aws::SystemClock;
 use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::limits::PAGE_MAX;
-use webhooks_core::ports::{Clock as _, DeliveryFilter};
 
-use crate::faults::Fault;
-use crate::pool::{Ended, Invocation};
+use crate::Outcome;
+use crate::causes::{Cause, Hands};
+use crate::faults::{Fault, Faults};
+use crate::pool::{Ended, Pool};
 use crate::receivers::Post;
-use crate::run::Published;
-use crate::stage::{Depth, Stage, Webhook};
-use crate::{Outcome, delivery_ids, text};
-
-/// How long after a kill a POST may still come in that was on its way.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
-
-/// Why a POST came twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
-    /// The process was killed between the POST and the write of the record.
-    Killed,
-    /// The function took too long and was ended between the POST and the write of the record.
-    TimedOut,
-    /// The record could not be written.
-    WriteFailed,
-    /// The message became visible again while a process still had it in its hands.
-    VisibleAgain,
-    /// Two messages: the event was published twice, because the answer had been lost.
-    PublishedTwice,
-    /// Two messages: the event was dispatched twice, because the first time it did not end well.
-    DispatchedTwice,
-    /// Two messages: the task was sent twice, because the answer had been lost.
-    SentTwice,
-}
-
-impl Cause {
-    /// In a few words.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Self::Killed => "killed between the POST and the write",
-            Self::TimedOut => "timed out between the POST and the write",
-            Self::WriteFailed => "the write of the record failed",
-            Self::VisibleAgain => "the message became visible again while in hand",
-            Self::PublishedTwice => "the event was published twice (answer lost)",
-            Self::DispatchedTwice => "the event was dispatched twice (killed or failed)",
-            Self::SentTwice => "the task was sent twice (answer lost)",
-        }
-    }
-}
+use crate::world::{Depth, Published, Webhook, World};
 
 /// What a run says of itself.
 pub(crate) struct Evidence {
@@ -62,7 +21,6 @@ pub(crate) struct Evidence {
     pub(crate) storm: Duration,
     pub(crate) all: Duration,
     pub(crate) left: Depth,
-    pub(crate) waiting: usize,
 }
 
 /// What a run has shown.
@@ -98,6 +56,8 @@ pub struct Report {
     pub uncounted: usize,
     /// Processes that were started.
     pub processes: usize,
+    /// How often the whole system was killed.
+    pub system_kills: usize,
     /// Invocations by function and how they ended.
     pub invocations: BTreeMap<(&'static str, Ended), usize>,
     /// Calls that went through the proxies.
@@ -118,69 +78,64 @@ impl Report {
     }
 }
 
-pub(crate) async fn judge(stage: &Stage, evidence: Evidence) -> Outcome<Report> {
-    let posts = stage.receivers.posts();
-    let (dispatched, delivered) = stage.invocations();
+/// Judges by what the receivers and the tables have seen. `cause` says why the second of two POSTs
+/// with the same id and attempt came, or else what is known of them.
+pub(crate) async fn judge(
+    world: &World,
+    evidence: Evidence,
+    cause: impl Fn(&Post, &Post) -> Result<Cause, String>,
+) -> Outcome<Report> {
+    let posts = world.receivers.posts();
     let mut report = Report {
         events: evidence.events.len(),
         posts: posts.len(),
         left: evidence.left.ready + evidence.left.hidden,
-        waiting: evidence.waiting,
-        dead: stage.dead()?,
+        waiting: world.waiting().await?.len(),
+        dead: world.dead().await?,
         times: (evidence.storm, evidence.all),
         ..Report::default()
     };
-    for pool in [&stage.dispatch, &stage.deliver, &stage.retry, &stage.cleanup] {
-        report.processes += pool.started();
-        for invocation in pool.invocations() {
-            *report.invocations.entry((pool.name(), invocation.how)).or_default() += 1;
-        }
-    }
-    for faults in [&stage.tables, &stage.queues, &stage.publishing] {
-        report.calls += faults.calls();
-        for (fault, times) in faults.happened() {
-            *report.faults.entry(fault).or_default() += times;
-        }
-    }
-    let hands = Hands::new(&delivered);
-    report.judge_posts(&stage.webhooks, &posts, &hands);
-    let origins = Origins::new(&dispatched, stage.queues.sends());
-    report.explain(&posts, &hands, &origins, &complaints(&stage.deliver.complaints()));
+    report.count_faults(&[&world.publishing]);
+    report.judge_posts(&world.webhooks, &posts);
+    report.explain(&posts, cause);
     let taken: BTreeSet<&str> =
         posts.iter().filter(|post| post.taken).map(|post| &*post.delivery_id).collect();
-    for webhook in &stage.webhooks {
-        let records = records(stage, webhook).await?;
+    for webhook in &world.webhooks {
+        let records = world.records(webhook).await?;
         report.judge_records(webhook, &records, &taken);
         if webhook.endpoint.changes() {
             report.count_changed(webhook, &records);
         } else {
             report.judge_events(webhook, &records, &evidence);
         }
-        if let Some(shown) = stage.statistics(webhook).await? {
+        if let Some(shown) = world.statistics(webhook).await? {
             report.judge_statistics(webhook, &records, &shown);
         }
     }
     Ok(report)
 }
 
-/// Every record of a webhook.
-async fn records(stage: &Stage, webhook: &Webhook) -> Outcome<Vec<Delivery>> {
-    let (mut all, mut before, now) = (Vec::new(), None, SystemClock.now());
-    loop {
-        let filter = DeliveryFilter::default();
-        let page = stage.deliveries.page(&webhook.id, &filter, PAGE_MAX, before.as_ref(), now);
-        let page = page.await.map_err(text)?;
-        all.extend(page.items);
-        before = page.next;
-        if before.is_none() {
-            return Ok(all);
+impl Report {
+    /// Adds what went wrong in these proxies.
+    pub(crate) fn count_faults(&mut self, proxies: &[&Faults]) {
+        for faults in proxies {
+            self.calls += faults.calls();
+            for (fault, times) in faults.happened() {
+                *self.faults.entry(fault).or_default() += times;
+            }
         }
     }
-}
 
-impl Report {
-    /// Nothing may come to anybody but the owner, nor after a deletion, and always under one id.
-    fn judge_posts(&mut self, webhooks: &[Webhook], posts: &[Post], hands: &Hands) {
+    /// Adds what a function did.
+    pub(crate) fn count_invocations(&mut self, pool: &Pool) {
+        self.processes += pool.started();
+        for invocation in pool.invocations() {
+            *self.invocations.entry((pool.name(), invocation.how)).or_default() += 1;
+        }
+    }
+
+    /// Nothing may come to anybody but the owner, and always under one id.
+    fn judge_posts(&mut self, webhooks: &[Webhook], posts: &[Post]) {
         let mut ids: HashMap<(usize, &str), &str> = HashMap::new();
         for post in posts {
             let Some(webhook) = webhooks.get(post.webhook) else { continue };
@@ -192,10 +147,18 @@ impl Report {
             if *id != post.delivery_id {
                 self.wrong.push(format!("{what}: two ids"));
             }
-            if webhook.deleted.is_some_and(|deleted| {
-                post.at > deleted
-                    && !hands.at(&post.delivery_id, post.at).any(|one| one.began <= deleted)
-            }) {
+        }
+    }
+
+    /// Nothing may come after a deletion but what was in the hands of a process already.
+    pub(crate) fn judge_deletions(&mut self, world: &World, hands: &Hands) {
+        for post in world.receivers.posts() {
+            let Some(webhook) = world.webhooks.get(post.webhook) else { continue };
+            let Some(deleted) = webhook.deleted.filter(|deleted| post.at > *deleted) else {
+                continue;
+            };
+            if !hands.at(&post.delivery_id, post.at).iter().any(|one| one.began <= deleted) {
+                let what = Shown(webhook, &post.event_id);
                 self.wrong.push(format!("{what}: came after the deletion"));
             }
         }
@@ -282,13 +245,7 @@ impl Report {
         }
     }
 
-    fn explain(
-        &mut self,
-        posts: &[Post],
-        hands: &Hands,
-        origins: &Origins,
-        complaints: &Complaints,
-    ) {
+    fn explain(&mut self, posts: &[Post], cause: impl Fn(&Post, &Post) -> Result<Cause, String>) {
         let mut same: BTreeMap<(&str, u32), Vec<&Post>> = BTreeMap::new();
         for post in posts {
             same.entry((&post.delivery_id, post.attempt)).or_default().push(post);
@@ -296,136 +253,15 @@ impl Report {
         for posts in same.values() {
             for pair in posts.windows(2) {
                 let [first, second] = pair else { continue };
-                match cause(first, second, hands, origins, complaints) {
-                    Some(cause) => *self.duplicates.entry(cause).or_default() += 1,
-                    None => self.unexplained.push(format!(
-                        "{} attempt {} of {}",
+                match cause(first, second) {
+                    Ok(cause) => *self.duplicates.entry(cause).or_default() += 1,
+                    Err(known) => self.unexplained.push(format!(
+                        "{} attempt {} of {}: {known}",
                         second.delivery_id, second.attempt, second.event_id
                     )),
                 }
             }
         }
-    }
-}
-
-/// Why a POST came again.
-fn cause(
-    first: &Post,
-    second: &Post,
-    hands: &Hands,
-    origins: &Origins,
-    complaints: &Complaints,
-) -> Option<Cause> {
-    let id = &*first.delivery_id;
-    let before: Vec<&Invocation> = hands.at(id, first.at).collect();
-    for one in before.iter().filter(|one| one.ended <= second.at) {
-        match one.how {
-            Ended::Killed => return Some(Cause::Killed),
-            Ended::TimedOut => return Some(Cause::TimedOut),
-            _ => {}
-        }
-    }
-    let complained = complaints.get(id).map_or(&[][..], Vec::as_slice);
-    if complained.iter().any(|at| *at >= first.at && *at <= second.at) {
-        return Some(Cause::WriteFailed);
-    }
-    let after: Vec<&Invocation> = hands.at(id, second.at).collect();
-    let message = |invocation: &Invocation| -> Vec<String> {
-        let named = invocation.messages.iter().filter(|message| message.body.contains(id));
-        named.map(|message| message.message_id.clone()).collect()
-    };
-    let overlaps = |one: &Invocation, other: &Invocation| {
-        !std::ptr::eq(one, other) && one.began < other.ended && other.began < one.ended
-    };
-    let pair = before
-        .iter()
-        .flat_map(|one| after.iter().map(move |other| (*one, *other)))
-        .find(|(one, other)| overlaps(one, other));
-    match pair {
-        Some((one, other)) if message(one).iter().any(|id| message(other).contains(id)) => {
-            Some(Cause::VisibleAgain)
-        }
-        Some(_) => origins.of(id, &first.event_id),
-        // Twins that came in one batch.
-        None if before.iter().any(|one| message(one).len() > 1) => origins.of(id, &first.event_id),
-        None => None,
-    }
-}
-
-/// When a function logged that its task failed, by the id of the delivery.
-type Complaints = HashMap<String, Vec<Instant>>;
-
-fn complaints(logs: &[(Instant, String)]) -> Complaints {
-    let mut all = Complaints::new();
-    for (at, line) in logs {
-        for id in delivery_ids(line) {
-            all.entry(id.to_owned()).or_default().push(*at);
-        }
-    }
-    all
-}
-
-/// In which invocations of deliver a delivery was.
-struct Hands<'a>(HashMap<String, Vec<&'a Invocation>>);
-
-impl<'a> Hands<'a> {
-    fn new(invocations: &'a [Invocation]) -> Self {
-        let mut hands: HashMap<String, Vec<&Invocation>> = HashMap::new();
-        for invocation in invocations {
-            let ids: BTreeSet<&str> = invocation
-                .messages
-                .iter()
-                .flat_map(|message| delivery_ids(&message.body))
-                .collect();
-            for id in ids {
-                hands.entry(id.to_owned()).or_default().push(invocation);
-            }
-        }
-        Self(hands)
-    }
-
-    /// Those in which the delivery was at this moment; or else, just before.
-    fn at(&self, id: &str, at: Instant) -> impl Iterator<Item = &'a Invocation> {
-        let all = self.0.get(id).map_or(&[][..], Vec::as_slice);
-        let within = |one: &&&Invocation, slack| one.began <= at && at <= one.ended + slack;
-        let exact = all.iter().any(|one| within(&one, Duration::ZERO));
-        let slack = if exact { Duration::ZERO } else { ON_ITS_WAY };
-        all.iter().filter(move |one| within(one, slack)).copied().collect::<Vec<_>>().into_iter()
-    }
-}
-
-/// How the messages came about that ask for a delivery.
-struct Origins {
-    /// In how many messages an event was published.
-    messages: HashMap<String, BTreeSet<String>>,
-    /// How often an event was dispatched.
-    dispatches: HashMap<String, usize>,
-    /// How many requests there were to send a task.
-    sends: HashMap<String, usize>,
-}
-
-impl Origins {
-    fn new(dispatched: &[Invocation], sends: HashMap<String, usize>) -> Self {
-        let mut messages: HashMap<String, BTreeSet<String>> = HashMap::new();
-        let mut dispatches: HashMap<String, usize> = HashMap::new();
-        for message in dispatched.iter().flat_map(|invocation| &invocation.messages) {
-            let event: Value = serde_json::from_str(&message.body).unwrap_or_default();
-            let id = event["event_id"].as_str().unwrap_or_default();
-            messages.entry(id.to_owned()).or_default().insert(message.message_id.clone());
-            *dispatches.entry(id.to_owned()).or_default() += 1;
-        }
-        Self { messages, dispatches, sends }
-    }
-
-    /// Why there were two messages for a delivery.
-    fn of(&self, delivery_id: &str, event_id: &str) -> Option<Cause> {
-        if self.messages.get(event_id).is_some_and(|messages| messages.len() > 1) {
-            return Some(Cause::PublishedTwice);
-        }
-        if self.dispatches.get(event_id).is_some_and(|times| *times > 1) {
-            return Some(Cause::DispatchedTwice);
-        }
-        (*self.sends.get(delivery_id)? > 1).then_some(Cause::SentTwice)
     }
 }
 
