@@ -49,7 +49,9 @@ def cargo_build(shop, architecture, functions):
     began = time.monotonic()
     shop.run(
         *("cargo", "lambda", "build", "--release", "--disable-optimizations", "--locked"),
-        *(flags[architecture], *packages),
+        *(flags[architecture], "--manifest-path", "../Cargo.toml", *packages),
+        # As `sam build` does: functions/.cargo/config.toml counts there.
+        cwd=shop.root / "functions",
     )
     what = ", ".join(functions)
     print(f"{what} for {architecture} took {time.monotonic() - began:.0f} s", flush=True)

@@ -85,8 +85,8 @@ class Workshop:
         """Runs a tool to its end and gives back its output; its failure is ours."""
         ran = subprocess.run(
             [str(part) for part in command],
-            cwd=self.root,
-            env={**self.env, **options.get("env", {})},
+            cwd=options.get("cwd", self.root),
+            env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
