@@ -34,9 +34,6 @@ const BATCH: usize = 10;
 const AHEAD: usize = 400;
 /// A request that does not get through after so many tries never will.
 const TRIES: usize = 1_000;
-/// What falls due after so many seconds is parked: messages of which the queue takes care are
-/// looked for after 15 minutes and the longest wait of a retry.
-const PARKED_SECONDS: u64 = 3_000;
 /// How long ago a parked delivery fell due whose time has been made to pass: so long that the retry
 /// function does not take it for sent. (What falls due within its next five minutes it sends with
 /// a delay, for which a run would have to wait.)
@@ -246,14 +243,14 @@ impl World {
     /// Has the time pass of deliveries that are parked: they are overdue.
     pub(crate) async fn bring_forward(&self) -> Outcome<()> {
         let now = SystemClock.now();
-        let parked = now.plus_seconds(PARKED_SECONDS);
         let overdue = Timestamp::from_millis(now.millis() - OVERDUE_MS);
-        for due in self.waiting().await?.iter().filter(|due| due.due_at > parked) {
+        for due in self.waiting().await?.iter().filter(|due| due.due_at > now) {
             let (subscription, id) = (&due.subscription_id, &due.delivery_id);
             let record = self.deliveries.get(subscription, id, Consistency::Strong).await;
             let Some(mut record) = record.map_err(text)? else { continue };
-            let attempts = record.attempt_count();
-            if record.due_at == Some(due.due_at) {
+            // Those that wait in the queue are looked at later than they are tried again.
+            if record.due_at == record.next_retry_at && record.due_at == Some(due.due_at) {
+                let attempts = record.attempt_count();
                 record.wait(overdue, overdue, now);
                 let put = self.deliveries.put(&record, Expect::Retrying { attempts });
                 put.await.map_err(text)?;
