@@ -78,12 +78,17 @@ impl Model {
     }
 
     /// The POST of this call that the record's last attempt is about. Two copies of a task may be
-    /// in one batch; then it is the one whose answer came when the record says it changed.
+    /// in one batch; then it is the one whose answer came when the record says it changed, and was
+    /// what it says.
     fn take_sent(&mut self, number: u64, record: &Delivery) -> Option<Sent> {
         let sent = &mut self.calls.get_mut(&number)?.sent;
-        let is_it = |one: &Sent| one.delivery == record.id && one.answered == record.updated_at;
-        let found = sent.iter().position(is_it);
-        let found = found.or_else(|| sent.iter().position(|one| one.delivery == record.id))?;
+        let status = record.attempts.last()?.response_status;
+        let likeness = |one: &Sent| {
+            let then = one.answered == record.updated_at;
+            (then, then && one.said.status == status)
+        };
+        let of_it = sent.iter().enumerate().filter(|(_, one)| one.delivery == record.id);
+        let (found, _) = of_it.max_by_key(|(_, one)| likeness(one))?;
         Some(sent.remove(found))
     }
 
