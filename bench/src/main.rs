@@ -121,7 +121,10 @@ enum Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let logs = tracing_subscriber::fmt().with_max_level(LevelFilter::ERROR);
+    // In a storm failures are what was asked for; what came of them is in the report.
+    let expected = matches!(cli, Cli::Chaos { .. } | Cli::Siege { .. });
+    let level = if expected { LevelFilter::OFF } else { LevelFilter::ERROR };
+    let logs = tracing_subscriber::fmt().with_max_level(level);
     logs.with_writer(std::io::stderr).init();
     say(report::circumstances());
     let outcome = match cli {

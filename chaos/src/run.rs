@@ -66,7 +66,8 @@ impl Settings {
             schedules_every: Duration::from_secs(5),
             hurries: false,
             storms: 1,
-            patience: Duration::from_mins(5),
+            // Longer than a message that was lost stays away.
+            patience: Duration::from_mins(12),
         }
     }
 

@@ -64,7 +64,8 @@ impl Siege {
             (Fault::CutOff, 15),
             (Fault::Partial, 100),
         ];
-        let (users, patience) = (20, Duration::from_mins(3));
+        // Longer than a message that was lost stays away.
+        let (users, patience) = (20, Duration::from_mins(12));
         Self { dev, data_dir, seed, events, kill_every, publishing, users, patience }
     }
 }

@@ -116,6 +116,8 @@ breaks! {
     ForgetBreaker => BreakerHolds,
     /// The state of the circuit breaker is never written.
     ForgetHealth => BreakerOpens,
+    /// Slow failures open the breaker no sooner than quick ones.
+    OpenLate => SlowOpens,
     /// The probe of a half open breaker need not be claimed.
     SkipProbeClaim => OneProbe,
     /// Deliveries are parked although the breaker is closed.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use webhooks_core::breaker::Health;
+use webhooks_core::breaker::{Health, OPEN_AFTER_FAILURES};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::outbound::{Answer, Failure, OutboundRequest, Outcome};
@@ -204,7 +204,7 @@ impl Ports {
             ),
             None => format!("subscription {id}: deleted"),
         });
-        let (moment, by) = (self.world.now(), self.invocation.function);
+        let (moment, by) = (self.world.now(), (self.invocation.number, self.invocation.function));
         lock(&self.world.model).subscription_stands(moment, by, (user, id), now);
         Ok(())
     }
@@ -384,6 +384,10 @@ impl Subscriptions for Ports {
                 return Ok(Written::Yes);
             }
             let store = &self.world.subscriptions;
+            let opens = expected.open_until.is_none() && health.open_until.is_some();
+            let early = opens && health.consecutive_failures < OPEN_AFTER_FAILURES;
+            let open_until = health.open_until.filter(|_| !(early && self.is(Break::OpenLate)));
+            let health = &Health { open_until, ..*health };
             let written = at_once(store.set_health(user_id, id, expected, health))?;
             if self.is(Break::DisableSoon) && health.consecutive_failures > 0 {
                 let read = at_once(store.get(user_id, id, Consistency::Strong))?;
@@ -557,12 +561,12 @@ impl Deliveries for Ports {
         self.request("deliveries.postpone", || {
             let id = &due.delivery_id;
             if self.is(Break::ForgetPostpone) {
-                lock(&self.world.model).postponed(id, due_at);
+                lock(&self.world.model).postponed(self.invocation.number, id, due_at);
                 return Ok(Written::Yes);
             }
             let written = at_once(self.world.deliveries.postpone(due, due_at))?;
             if written == Written::Yes {
-                lock(&self.world.model).postponed(id, due_at);
+                lock(&self.world.model).postponed(self.invocation.number, id, due_at);
             }
             Ok(written)
         })

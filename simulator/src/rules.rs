@@ -60,6 +60,7 @@ rules! {
     AllCounted = "every delivery is counted",
     NoneOvercounted = "nothing is counted that was not written",
     HealthKept = "a user's change does not undo what is known of an endpoint",
+    SlowOpens = "the breaker of a slow dead endpoint opens soon",
     DisabledRightly = "a webhook is disabled for a reason",
     CleanedRightly = "only what is old or deleted is cleaned up",
 

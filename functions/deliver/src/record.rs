@@ -82,6 +82,27 @@ impl Deliver {
             return Ok(Then::Acknowledge.into());
         }
         let now = self.clock.now();
+        // The retry function counts the message of an overdue record as lost and sends another, so
+        // this one need not come back. If it did, each outage would leave many behind it.
+        let is_replaced = delivery.due_at.is_some_and(|at| at <= now);
+        let delivery_id = delivery.id.clone();
+        match self.next_step(delivery, subscription, message, now).await {
+            Err(error) if is_replaced => {
+                tracing::error!(%delivery_id, %error, "the task failed, and is left to the retry function");
+                Ok(Then::Acknowledge.into())
+            }
+            handled => handled,
+        }
+    }
+
+    /// Does what is next for a delivery that has not ended.
+    async fn next_step(
+        &self,
+        delivery: Delivery,
+        subscription: Option<Subscription>,
+        message: &SqsMessage,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
         let Some(mut subscription) = subscription else {
             return self.end_unsent(delivery, EndReason::WebhookDeleted, now).await;
         };

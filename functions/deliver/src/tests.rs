@@ -16,6 +16,7 @@ use webhooks_core::statistics::Statistics;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
+use webhooks_testing::faulty::{Fault, Faulty, Plan};
 use webhooks_testing::sender::{self, Reply};
 use webhooks_testing::{
     ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, ScriptedSender,
@@ -187,6 +188,32 @@ async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
     assert_eq!((record.status, record.attempt_count()), (Status::Success, 3));
     assert_eq!(world.statistics().await, (1, 1, 0));
     assert!(world.waiting().await == 0);
+}
+
+#[tokio::test]
+async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
+    let mut world = World::new().await;
+    world.sender.statuses(&world.subscription.url, &[500; 9]);
+    let plan = Plan::of("put", Fault::Before);
+    let table = world.deliveries.clone();
+    world.deliver.deliveries = Arc::new(Faulty::new(table.clone(), &plan));
+    // Without a record the message is all there is.
+    assert_eq!(world.run(&world.task(1)).await, Came::Back);
+
+    world.deliver.deliveries = Arc::new(table.clone());
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
+    let due = world.record(1).await.unwrap().due_at.unwrap();
+    world.deliver.deliveries = Arc::new(Faulty::new(table.clone(), &plan));
+    // Until the record is overdue, nobody else brings the delivery back.
+    world.clock.set(due.minus(Duration::from_mins(1)));
+    assert_eq!(world.run(&world.task(1)).await, Came::Back);
+    world.clock.set(due);
+    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    assert_eq!((world.record(1).await.unwrap().due_at, world.waiting().await), (Some(due), 1));
+    // While the record cannot be read, it is not known.
+    let unread = Plan::of("get", Fault::Before);
+    world.deliver.deliveries = Arc::new(Faulty::new(table, &unread));
+    assert_eq!(world.run(&world.again(1)).await, Came::Back);
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@
 //!
 //! * due before the next run: a task is sent that the queue holds back until the moment;
 //! * due in the last [`GRACE_SECONDS`]: its task has been sent and is on its way, nothing is done;
-//! * due before that: its message was lost. It is sent again and its row moved to now, so that the
-//!   grace counts anew and a backlog is not multiplied by each run.
+//! * due before that: its message was lost. Its row is moved to now and it is sent again, in this
+//!   order: while rows cannot be written nothing is sent, so that no run adds to a backlog that
+//!   nobody can work off. What the queue then refuses waits for another grace.
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ pub const GRACE_SECONDS: u64 = 600;
 const PAGE: usize = 500;
 /// Pages of one shard in one run; what is left is due first in the next.
 const PAGES_MAX: usize = 100;
+/// Overdue rows that are moved and then sent at once.
+const AT_ONCE: usize = 50;
 
 /// The function and what it may touch.
 pub struct Retry {
@@ -47,7 +50,7 @@ pub struct Report {
     pub sent: usize,
     /// Tasks sent again because their message was lost.
     pub sent_again: usize,
-    /// Tasks the queue did not take; the next run sends them.
+    /// Tasks the queue did not take; a later run sends them.
     pub refused: usize,
 }
 
@@ -96,23 +99,29 @@ impl Retry {
     }
 
     async fn send(&self, rows: &[Due], now: Timestamp, report: &mut Report) -> Result<(), Error> {
-        let wanted: Vec<&Due> = rows.iter().filter(|due| wants_task(due, now)).collect();
-        let tasks: Vec<Outgoing> = wanted.iter().map(|due| task(due, now)).collect();
-        let refused = send_all(self.queue.as_ref(), &tasks).await;
-        report.refused += refused.len();
-        for (index, due) in wanted.into_iter().enumerate() {
-            if refused.binary_search(&index).is_ok() {
-                continue;
-            }
-            if due.due_at > now {
-                report.sent += 1;
-            } else {
-                report.sent_again += 1;
-                // A conflict means that the record has moved on, which is what is wanted.
-                self.deliveries.postpone(due, now).await?;
-            }
+        let (on_time, late): (Vec<&Due>, Vec<&Due>) =
+            rows.iter().filter(|due| wants_task(due, now)).partition(|due| due.due_at > now);
+        let refused = self.send_tasks(&on_time, now).await;
+        report.refused += refused;
+        report.sent += on_time.len() - refused;
+        for late in late.chunks(AT_ONCE) {
+            let moved = join_all(late.iter().map(|due| self.deliveries.postpone(due, now))).await;
+            // A conflict is no reason not to send: the row may have been moved by a request of ours
+            // whose answer was lost, and if the record has moved on, the task does no harm.
+            let answered = late.iter().zip(&moved).filter(|(_, moved)| moved.is_ok());
+            let rows: Vec<&Due> = answered.map(|(due, _)| *due).collect();
+            let refused = self.send_tasks(&rows, now).await;
+            report.refused += refused;
+            report.sent_again += rows.len() - refused;
+            moved.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         Ok(())
+    }
+
+    /// Sends the tasks of rows, and says how many of them the queue did not take.
+    async fn send_tasks(&self, rows: &[&Due], now: Timestamp) -> usize {
+        let tasks: Vec<Outgoing> = rows.iter().map(|due| task(due, now)).collect();
+        send_all(self.queue.as_ref(), &tasks).await.len()
     }
 }
 

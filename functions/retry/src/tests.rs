@@ -5,6 +5,7 @@ use std::sync::Arc;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::ports::{Consistency, Deliveries as _, Expect};
+use webhooks_testing::faulty::{Fault, Faulty, Plan};
 use webhooks_testing::{ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
 
 use crate::{GRACE_SECONDS, PERIOD_SECONDS, Report, Retry};
@@ -84,16 +85,36 @@ async fn what_was_just_sent_is_left_alone_and_what_was_lost_is_sent_again_once()
 }
 
 #[tokio::test]
-async fn a_refused_task_is_not_moved_so_that_the_next_run_sends_it() {
-    let world = World::new();
-    world.waits(1, NOW - GRACE_SECONDS).await;
-    for _ in 0..3 {
-        // Each of the three tries is refused.
-        world.queue.refuse_next(&[0]);
-    }
+async fn a_refused_task_is_sent_by_a_later_run() {
+    let mut world = World::new();
+    world.waits(1, NOW + 1).await;
+    let lost = world.waits(2, NOW - GRACE_SECONDS).await;
+    world.queue.refuse_all();
     let (report, sent) = world.run().await;
-    // The queue refuses once and takes the second try.
-    assert_eq!((report.sent_again, sent.len()), (1, 1));
+    assert_eq!((report, sent), (Report { sent: 0, sent_again: 0, refused: 2 }, vec![]));
+    let (queue, full) = (MemoryTaskQueue::default(), world.queue);
+    world.retry.queue = Arc::new(queue.clone());
+    world.queue = queue;
+    assert_eq!(full.take(), []);
+    assert_eq!(world.run().await.0, Report { sent: 1, sent_again: 0, refused: 0 });
+    world.clock.set(sample::at(NOW + GRACE_SECONDS));
+    assert!(world.run().await.1.iter().any(|(id, _)| *id == lost.id));
+}
+
+#[tokio::test]
+async fn while_rows_cannot_be_moved_no_run_adds_to_the_backlog() {
+    let mut world = World::new();
+    let soon = world.waits(1, NOW + 1).await;
+    let lost = world.waits(2, NOW - GRACE_SECONDS).await;
+    let plan = Plan::of("postpone", Fault::Before);
+    world.retry.deliveries = Arc::new(Faulty::new(world.deliveries.clone(), &plan));
+    assert!(world.retry.handle().await.is_err());
+    let sent: Vec<_> = world.queue.take().iter().map(|one| one.task.key().1.clone()).collect();
+    assert!(!sent.contains(&lost.id), "{sent:?}");
+    plan.change(|_| None);
+    let (report, sent) = world.run().await;
+    assert_eq!(report, Report { sent: 1, sent_again: 1, refused: 0 });
+    assert_eq!(sent, [(lost.id, 0), (soon.id, 1)]);
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@
 //!   `conformance::subscriptions(&store).await` and
 //!   `conformance::deliveries(&store, &clock).await`, each on an empty store. They panic with the
 //!   names of the rules that were broken.
-//! * [`Faulty`] makes any of the stores and queues fail by a plan.
+//! * [`Faulty`] makes any of the stores and queues fail by a plan; [`Overlay`] answers in place of a
+//!   Subscriptions table where a test wants something else.
 //! * [`FakeReceiver`] is a real HTTP server on loopback, for tests of the whole system.
 //!
 //! Deliberately absent: AWS, wall-clock time and threads of its own.
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod conformance;
 pub mod faulty;
 pub mod memory;
+pub mod overlay;
 pub mod random;
 pub mod receiver;
 pub mod sample;
@@ -26,6 +28,7 @@ pub mod sender;
 pub use clock::ManualClock;
 pub use faulty::Faulty;
 pub use memory::{MemoryDeadLetters, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
+pub use overlay::{Overlaid, Overlay};
 pub use random::SeededRandom;
 pub use receiver::FakeReceiver;
 pub use sender::ScriptedSender;

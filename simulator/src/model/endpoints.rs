@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_SECONDS};
+use webhooks_core::breaker::{
+    DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_SECONDS, OPEN_AFTER_SLOW_FAILURES,
+};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -63,7 +65,7 @@ impl Model {
     pub(crate) fn subscription_stands(
         &mut self,
         now: Timestamp,
-        by: Function,
+        (number, by): (u64, Function),
         (user, id): (&UserId, &SubscriptionId),
         version: Option<Subscription>,
     ) {
@@ -106,10 +108,19 @@ impl Model {
             self.milestones.extend(switched(before, version));
         }
         let health = version.as_ref().map(|version| version.health).unwrap_or_default();
+        let slow = self.calls.get(&number).is_some_and(|call| call.slow.contains(id));
+        let late = slow
+            && by == Function::Deliver
+            && health.consecutive_failures > old.consecutive_failures
+            && health.consecutive_failures >= OPEN_AFTER_SLOW_FAILURES
+            && health.open_until.is_none();
         let undone = by == Function::Api && health != old && health != Health::default();
         versions.all.push((now, version));
         if undone {
             self.violate(Rule::HealthKept, || format!("{id}: {old:?} became {health:?}"));
+        }
+        if late {
+            self.violate(Rule::SlowOpens, || format!("{id}: {old:?} became {health:?}"));
         }
         if unjust {
             self.violate(Rule::DisabledRightly, || format!("{id}: {reason:?}"));

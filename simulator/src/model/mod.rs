@@ -10,6 +10,7 @@ mod records;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use webhooks_core::breaker::SLOW_SECONDS;
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::outbound::{Failure, Outcome, RetryAfter};
@@ -111,6 +112,13 @@ struct Sent {
     answered: Timestamp,
 }
 
+impl Sent {
+    fn failed_slowly(&self) -> bool {
+        let took = self.began.until(self.answered);
+        !self.said.is_2xx() && !self.said.is_410() && took >= Duration::from_secs(SLOW_SECONDS)
+    }
+}
+
 /// A call of a function.
 struct Call {
     function: Function,
@@ -119,6 +127,8 @@ struct Call {
     /// Attempts that failed, by when they began.
     failed: Vec<(SubscriptionId, Timestamp)>,
     uncounted: BTreeMap<SubscriptionId, Counts>,
+    /// Webhooks of which it wrote down an attempt that failed slowly.
+    slow: BTreeSet<SubscriptionId>,
     /// What this call of the cleanup may delete: what is older than this.
     keeps: Option<Duration>,
 }
@@ -178,6 +188,7 @@ impl Model {
             sent: vec![],
             failed: vec![],
             uncounted: BTreeMap::new(),
+            slow: BTreeSet::new(),
             keeps: None,
         };
         self.calls.insert(number, call);

@@ -126,7 +126,7 @@ impl Model {
     }
 
     fn written(&mut self, write: &Write<'_>) {
-        let Write { now, number, before, after, .. } = write;
+        let Write { now, number, before, after, sent, .. } = write;
         self.note_milestones(write);
         match after.due_at {
             Some(due_at) => self.due.insert(after.id.clone(), due_at),
@@ -138,6 +138,9 @@ impl Model {
         }
         if let Some(call) = self.calls.get_mut(number) {
             call.uncounted.entry(after.subscription_id.clone()).or_default().add(counts);
+            if sent.as_ref().is_some_and(Sent::failed_slowly) {
+                call.slow.insert(after.subscription_id.clone());
+            }
         }
         let track = self.track(&after.id, &after.subscription_id);
         if after.has_ended() {
@@ -232,6 +235,9 @@ impl Model {
     pub(crate) fn answer_lost(&mut self, number: u64, written: &Delivery) {
         let is_first = self.tracks.get(&written.id).is_some_and(|track| track.versions.len() == 1);
         self.not_counted(number, &written.subscription_id, counts_of(is_first, written));
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.slow.remove(&written.subscription_id);
+        }
     }
 
     fn take_uncounted(&mut self, number: u64, id: &SubscriptionId, counts: Counts) {
@@ -274,8 +280,9 @@ impl Model {
         }
     }
 
-    /// A row of the due index was moved, because its task was sent again.
-    pub(crate) fn postponed(&mut self, id: &DeliveryId, due_at: Timestamp) {
+    /// A row of the due index was moved, because its task is sent again.
+    pub(crate) fn postponed(&mut self, number: u64, id: &DeliveryId, due_at: Timestamp) {
+        self.sent_by_retry(due_at, number, id);
         self.due.insert(id.clone(), due_at);
         self.reach(Milestone::SentAgain);
         if let Some(track) = self.tracks.get_mut(id) {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::ports::{Consistency, StoreError, Subscriptions, Written};
 use webhooks_core::subscription::{Patch, Subscription};
-use webhooks_testing::MemorySubscriptions;
+use webhooks_testing::{MemorySubscriptions, Overlaid};
 
 /// What others do just before an update.
 #[derive(Clone, Copy)]
@@ -56,9 +56,9 @@ impl Meddling {
 }
 
 #[async_trait]
-impl Subscriptions for Meddling {
-    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
-        self.inner.create(subscription).await
+impl Overlaid for Meddling {
+    fn table(&self) -> &dyn Subscriptions {
+        &self.inner
     }
 
     async fn get(
@@ -77,19 +77,6 @@ impl Subscriptions for Meddling {
         }
     }
 
-    async fn page(
-        &self,
-        user_id: &UserId,
-        limit: usize,
-        before: Option<&SubscriptionId>,
-    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
-        self.inner.page(user_id, limit, before).await
-    }
-
-    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
-        self.inner.all_of(user_id).await
-    }
-
     async fn update(
         &self,
         subscription: &Subscription,
@@ -97,31 +84,5 @@ impl Subscriptions for Meddling {
     ) -> Result<Written, StoreError> {
         self.meddle(subscription).await?;
         self.inner.update(subscription, expected_version).await
-    }
-
-    async fn set_health(
-        &self,
-        user_id: &UserId,
-        id: &SubscriptionId,
-        expected: &Health,
-        health: &Health,
-    ) -> Result<Written, StoreError> {
-        self.inner.set_health(user_id, id, expected, health).await
-    }
-
-    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
-        self.inner.delete(user_id, id).await
-    }
-
-    async fn sweep(
-        &self,
-        limit: usize,
-        after: Option<&Swept>,
-    ) -> Result<Page<Swept, Swept>, StoreError> {
-        self.inner.sweep(limit, after).await
-    }
-
-    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
-        self.inner.forget(user_id, id).await
     }
 }

@@ -9,7 +9,7 @@ use webhooks_api::testing::{Call, Reply};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Clock as _, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
-use webhooks_testing::{MemorySubscriptions, sample};
+use webhooks_testing::{MemorySubscriptions, Overlay, sample};
 
 use super::meddling::{Meddler, Meddling};
 use super::{CREATE, DELETE, FIELDS, GET, PATCH, ROTATE, World, text, wish};
@@ -206,10 +206,10 @@ async fn a_bad_patch_names_every_field_and_changes_nothing() {
     assert_eq!(world.get(&id).await, before);
 }
 
-fn meddled(meddler: Meddler) -> (World, Arc<Meddling>) {
+fn meddled(meddler: Meddler) -> (World, Arc<Overlay<Meddling>>) {
     let inner = MemorySubscriptions::default();
     let updates = AtomicUsize::new(0);
-    let port = Arc::new(Meddling { inner: inner.clone(), meddler, updates });
+    let port = Arc::new(Overlay(Meddling { inner: inner.clone(), meddler, updates }));
     (World::over(inner, port.clone()), port)
 }
 
@@ -249,10 +249,10 @@ async fn a_change_that_is_always_overtaken_is_a_conflict() {
     let (world, port) = meddled(Meddler::Changes(usize::MAX));
     let id = world.create("alice").await;
     for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
-        port.updates.store(0, Ordering::SeqCst);
+        port.0.updates.store(0, Ordering::SeqCst);
         let reply = world.send(Call::to(route).with("id", &id).body(&body)).await;
         assert_eq!((reply.status(), reply.problem().as_str()), (409, "edit-conflict"));
-        assert_eq!(port.updates.load(Ordering::SeqCst), CHANGE_TRIES);
+        assert_eq!(port.0.updates.load(Ordering::SeqCst), CHANGE_TRIES);
     }
     assert_eq!(stored(&world).secrets.len(), 1);
 }

@@ -1,0 +1,112 @@
+//! A Subscriptions table of which some requests go another way.
+
+use async_trait::async_trait;
+use webhooks_core::breaker::Health;
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::subscription::Subscription;
+
+/// What [`Overlay`] does differently from the table below it: each method does what the table
+/// does, unless it is written anew.
+#[async_trait]
+pub trait Overlaid: Send + Sync {
+    /// The table below.
+    fn table(&self) -> &dyn Subscriptions;
+
+    /// See [`Subscriptions::get`].
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        self.table().get(user_id, id, consistency).await
+    }
+
+    /// See [`Subscriptions::update`].
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        self.table().update(subscription, expected_version).await
+    }
+
+    /// See [`Subscriptions::set_health`].
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError> {
+        self.table().set_health(user_id, id, expected, health).await
+    }
+}
+
+/// A table with something laid over it.
+#[derive(Clone, Copy, Debug)]
+pub struct Overlay<T>(pub T);
+
+#[async_trait]
+impl<T: Overlaid> Subscriptions for Overlay<T> {
+    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+        self.0.table().create(subscription).await
+    }
+
+    async fn get(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        self.0.get(user_id, id, consistency).await
+    }
+
+    async fn page(
+        &self,
+        user_id: &UserId,
+        limit: usize,
+        before: Option<&SubscriptionId>,
+    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+        self.0.table().page(user_id, limit, before).await
+    }
+
+    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.0.table().all_of(user_id).await
+    }
+
+    async fn update(
+        &self,
+        subscription: &Subscription,
+        expected_version: u64,
+    ) -> Result<Written, StoreError> {
+        self.0.update(subscription, expected_version).await
+    }
+
+    async fn set_health(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        expected: &Health,
+        health: &Health,
+    ) -> Result<Written, StoreError> {
+        self.0.set_health(user_id, id, expected, health).await
+    }
+
+    async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
+        self.0.table().delete(user_id, id).await
+    }
+
+    async fn sweep(
+        &self,
+        limit: usize,
+        after: Option<&Swept>,
+    ) -> Result<Page<Swept, Swept>, StoreError> {
+        self.0.table().sweep(limit, after).await
+    }
+
+    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+        self.0.table().forget(user_id, id).await
+    }
+}
