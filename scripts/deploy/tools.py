@@ -227,12 +227,13 @@ def check_signatures(headers, body, secret):
     expect(f"v1,{standard}" in headers["webhook-signature"].split(), "webhook-signature is wrong")
 
 
-def local_system(shop):
+def local_system(shop, release=False):
     """`cargo dev` on free ports; gives back what it says of itself at /_local/ready."""
-    shop.run("cargo", "build", "--bin", "dev", "--locked")
+    shop.run("cargo", "build", "--bin", "dev", "--locked", *(["--release"] if release else []))
+    profile = "release" if release else "debug"
     ports = {name: free_port() for name in ["api", "sqs", "dynamodb", "receiver"]}
     flags = [part for name in ports for part in (f"--{name}-addr", f"127.0.0.1:{ports[name]}")]
-    process = shop.start(shop.target / "debug/dev", *flags, log="dev.log", env={})
+    process = shop.start(shop.target / profile / "dev", *flags, log="dev.log", env={})
     url = f"http://127.0.0.1:{ports['api']}/_local/ready"
     wait_for("cargo dev", lambda: answers(url), 60, process)
     return process, json.loads(http("GET", url)[1])

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use deliver::Deliver;
-use futures::future::join;
 use webhooks_aws::Environment;
+use webhooks_aws::clients::DYNAMODB;
 use webhooks_outbound::GuardedClient;
 use webhooks_runtime::{Error, serve};
 
@@ -14,21 +14,22 @@ async fn main() -> ExitCode {
     serve(Box::pin(make()), async |function, event| Ok(function.handle(event.payload).await)).await
 }
 
+/// No connection to the queue: a delivery that succeeds needs none.
 async fn make() -> Result<Deliver, Error> {
     let environment = Environment::read();
+    environment.opening(&[DYNAMODB], function(&environment)).await
+}
+
+async fn function(environment: &Environment) -> Result<Deliver, Error> {
     let policy = environment.target_policy()?;
-    let subscriptions = environment.subscriptions().await?;
-    let queue = environment.deliveries_queue()?;
-    let function = Deliver {
-        subscriptions: subscriptions.clone(),
+    Ok(Deliver {
+        subscriptions: environment.subscriptions().await?,
         deliveries: environment.deliveries()?,
-        queue: queue.clone(),
+        queue: environment.deliveries_queue()?,
         sender: Arc::new(GuardedClient::new(policy)?),
         clock: environment.clock(),
         random: environment.random(),
         policy,
         retention: environment.retention()?,
-    };
-    join(subscriptions.open_connection(), queue.open_connection()).await;
-    Ok(function)
+    })
 }

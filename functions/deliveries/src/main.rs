@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use deliveries::DeliveriesApi;
 use webhooks_aws::Environment;
+use webhooks_aws::clients::DYNAMODB;
 use webhooks_runtime::{Error, serve};
 
 #[tokio::main(flavor = "current_thread")]
@@ -14,14 +15,15 @@ async fn main() -> ExitCode {
 /// No connection to the queue: few requests need it.
 async fn make() -> Result<DeliveriesApi, Error> {
     let environment = Environment::read();
-    let subscriptions = environment.subscriptions_without_secrets()?;
-    let function = DeliveriesApi {
-        subscriptions: subscriptions.clone(),
+    environment.opening(&[DYNAMODB], async { function(&environment) }).await
+}
+
+fn function(environment: &Environment) -> Result<DeliveriesApi, Error> {
+    Ok(DeliveriesApi {
+        subscriptions: environment.subscriptions_without_secrets()?,
         deliveries: environment.deliveries()?,
         queue: environment.deliveries_queue()?,
         clock: environment.clock(),
         random: environment.random(),
-    };
-    subscriptions.open_connection().await;
-    Ok(function)
+    })
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use subscriptions::SubscriptionsApi;
 use webhooks_aws::Environment;
+use webhooks_aws::clients::DYNAMODB;
 use webhooks_runtime::{Error, serve};
 
 #[tokio::main(flavor = "current_thread")]
@@ -13,15 +14,16 @@ async fn main() -> ExitCode {
 
 async fn make() -> Result<SubscriptionsApi, Error> {
     let environment = Environment::read();
-    let subscriptions = environment.subscriptions().await?;
-    let function = SubscriptionsApi {
-        subscriptions: subscriptions.clone(),
+    environment.opening(&[DYNAMODB], function(&environment)).await
+}
+
+async fn function(environment: &Environment) -> Result<SubscriptionsApi, Error> {
+    Ok(SubscriptionsApi {
+        subscriptions: environment.subscriptions().await?,
         deliveries: environment.deliveries()?,
         clock: environment.clock(),
         random: environment.random(),
         policy: environment.target_policy()?,
         retention: environment.retention()?,
-    };
-    subscriptions.open_connection().await;
-    Ok(function)
+    })
 }

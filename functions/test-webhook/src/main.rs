@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use test_webhook::TestWebhook;
 use webhooks_aws::Environment;
+use webhooks_aws::clients::DYNAMODB;
 use webhooks_outbound::GuardedClient;
 use webhooks_runtime::{Error, serve};
 
@@ -15,17 +16,18 @@ async fn main() -> ExitCode {
 
 async fn make() -> Result<TestWebhook, Error> {
     let environment = Environment::read();
+    environment.opening(&[DYNAMODB], function(&environment)).await
+}
+
+async fn function(environment: &Environment) -> Result<TestWebhook, Error> {
     let policy = environment.target_policy()?;
-    let subscriptions = environment.subscriptions().await?;
-    let function = TestWebhook {
-        subscriptions: subscriptions.clone(),
+    Ok(TestWebhook {
+        subscriptions: environment.subscriptions().await?,
         deliveries: environment.deliveries()?,
         sender: Arc::new(GuardedClient::new(policy)?),
         clock: environment.clock(),
         random: environment.random(),
         policy,
         retention: environment.retention()?,
-    };
-    subscriptions.open_connection().await;
-    Ok(function)
+    })
 }

@@ -5,6 +5,9 @@
 //!
 //! The timeouts are for short requests: a long poll needs a client of its own.
 //!
+//! All clients of a process share the connections of one [`Connector`], so that one can be opened
+//! before a client needs it.
+//!
 //! Deliberately absent: the SDK's own loading of its configuration. Lambda sets region and
 //! credentials as variables, for as long as the process lives; what else there is to look through
 //! (profiles, roles to assume, the metadata of instances and containers) would make each function
@@ -14,17 +17,24 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{
-    BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient,
-};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector as _, HttpConnectorSettings, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use aws_types::SdkConfig;
 
 use crate::config::Settings;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(1);
+/// How long opening a connection ahead of time may take, with the answer.
+const OPEN: Duration = Duration::from_secs(2);
 /// How long one attempt of a request may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a request with all its retries may take.
@@ -37,16 +47,50 @@ pub const DYNAMODB: &str = "DYNAMODB";
 pub const SQS: &str = "SQS";
 /// See [`DYNAMODB`].
 pub const SECRETS_MANAGER: &str = "SECRETS_MANAGER";
+/// The variable with the region, which Lambda sets.
+const REGION: &str = "AWS_REGION";
 /// The region of servers on this machine, which have none.
 const LOCAL_REGION: &str = "us-east-1";
 
 /// The environment's region and credentials, as Lambda sets them.
-pub fn from_env(settings: &Settings) -> SdkConfig {
-    let http = if all_plain(settings) { plain_http() } else { https() };
-    let mut config = with(http);
-    config.set_region(settings.optional("AWS_REGION").map(Region::new));
+pub(crate) fn from_env(settings: &Settings, connector: &SharedHttpConnector) -> SdkConfig {
+    let mut config = with(connector);
+    config.set_region(settings.optional(REGION).map(Region::new));
     config.set_credentials_provider(credentials(settings).map(SharedCredentialsProvider::new));
     config.build()
+}
+
+/// The connections of this process to where the environment says that the services are.
+pub(crate) fn connector(settings: &Settings) -> SharedHttpConnector {
+    connections(if all_plain(settings) { nothing_trusted() } else { TlsContext::default() })
+}
+
+/// Opens a connection to a service, which the first real request then finds open, by the least
+/// request that is answered: not signed, not billed, and nobody need be allowed to make it. Where
+/// that fails nothing is lost, because the first real request opens its own.
+pub(crate) async fn open(connector: &SharedHttpConnector, service: &str, settings: &Settings) {
+    let Some(url) = address(service, settings) else { return };
+    let mut request = HttpRequest::new(SdkBody::empty());
+    if request.set_uri(url).is_err() {
+        return;
+    }
+    let answered = async {
+        if let Ok(answer) = connector.call(request).await {
+            // Read to its end, because only then the connection is free for another request.
+            let _ = ByteStream::new(answer.into_body()).collect().await;
+        }
+    };
+    let _ = tokio::time::timeout(OPEN, answered).await;
+}
+
+/// Where a service is
+/// (<https://docs.aws.amazon.com/general/latest/gr/rande.html#regional-endpoints>).
+fn address(service: &str, settings: &Settings) -> Option<String> {
+    endpoint(service, settings).or_else(|| {
+        let region = settings.optional(REGION)?;
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        Some(format!("https://{}.{region}.{domain}", service.to_ascii_lowercase()))
+    })
 }
 
 /// The same for one service, which may have an endpoint of its own: `AWS_ENDPOINT_URL_SQS`, or
@@ -61,17 +105,18 @@ pub fn for_service(config: &SdkConfig, service: &str, settings: &Settings) -> Sd
 /// the environment counts.
 pub fn local(endpoint_url: &str) -> SdkConfig {
     let credentials = Credentials::new("local", "local", None, None, "local");
-    with(plain_http())
+    with(&connections(nothing_trusted()))
         .region(Region::from_static(LOCAL_REGION))
         .endpoint_url(endpoint_url)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .build()
 }
 
-fn with(http: SharedHttpClient) -> aws_types::sdk_config::Builder {
+fn with(connector: &SharedHttpConnector) -> aws_types::sdk_config::Builder {
+    let connector = connector.clone();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http)
+        .http_client(http_client_fn(move |_, _| connector.clone()))
         .timeout_config(timeouts())
         .retry_config(retries())
 }
@@ -110,18 +155,16 @@ fn all_plain(settings: &Settings) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
-fn https() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().tls_provider(ring()).build_https()
+fn connections(tls: TlsContext) -> SharedHttpConnector {
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();
+    let connector = Connector::builder().tls_provider(ring()).tls_context(tls);
+    SharedHttpConnector::new(connector.connector_settings(settings).build())
 }
 
-/// A client that trusts no certificate, so that none is loaded: for plain HTTP only.
-#[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
-fn plain_http() -> SharedHttpClient {
+/// No certificate is trusted, so that none is loaded: for plain HTTP only.
+fn nothing_trusted() -> TlsContext {
     let context = TlsContext::builder().with_trust_store(TrustStore::empty()).build();
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(ring())
-        .tls_context(context.unwrap_or_default())
-        .build_https()
+    context.unwrap_or_default()
 }
 
 fn ring() -> Provider {
@@ -174,7 +217,7 @@ mod tests {
             };
             Some(value.to_owned())
         });
-        let config = from_env(&settings);
+        let config = from_env(&settings, &connector(&settings));
         assert_eq!(config.region(), Some(&Region::from_static("eu-central-1")));
         assert_eq!(config.endpoint_url(), None);
         let found = credentials(&settings).unwrap();
@@ -186,7 +229,26 @@ mod tests {
         assert_eq!(endpoint(SQS).endpoint_url(), Some("http://127.0.0.1:2"));
         assert_eq!(endpoint(DYNAMODB).endpoint_url(), Some("http://127.0.0.1:1"));
         let none = Settings::new(|_| None);
-        assert!(credentials(&none).is_none() && from_env(&none).credentials_provider().is_none());
+        let unknown = from_env(&none, &connections(nothing_trusted()));
+        assert!(credentials(&none).is_none() && unknown.credentials_provider().is_none());
         assert_eq!(for_service(&config, SQS, &none).endpoint_url(), None);
+    }
+
+    #[test]
+    fn a_service_is_where_its_variable_says_or_in_the_region() {
+        let at = |region: &'static str| {
+            let settings = Settings::new(move |name| match name {
+                "AWS_REGION" => Some(region.to_owned()),
+                "AWS_ENDPOINT_URL_SQS" => Some("http://127.0.0.1:2".to_owned()),
+                _ => None,
+            });
+            (address(DYNAMODB, &settings).unwrap(), address(SQS, &settings).unwrap())
+        };
+        let sqs = "http://127.0.0.1:2".to_owned();
+        let dynamodb = "https://dynamodb.eu-central-1.amazonaws.com".to_owned();
+        assert_eq!(at("eu-central-1"), (dynamodb, sqs.clone()));
+        let dynamodb = "https://dynamodb.cn-north-1.amazonaws.com.cn".to_owned();
+        assert_eq!(at("cn-north-1"), (dynamodb, sqs));
+        assert_eq!(address(DYNAMODB, &Settings::new(|_| None)), None);
     }
 }

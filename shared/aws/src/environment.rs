@@ -4,10 +4,14 @@
 //! can be opened while it is made: Lambda gives a function a whole CPU until its first event, and
 //! the first TLS handshake is most of a cold start when it has to share one.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use aws_types::SdkConfig;
+use futures::FutureExt as _;
+use futures::future::{join_all, try_join};
 use webhooks_core::ports::{Clock, Random};
 use webhooks_core::target::TargetPolicy;
 
@@ -16,18 +20,23 @@ use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
 use crate::error::{Fault, fault};
 use crate::seal::Sealer;
 use crate::{
-    DynamoDeliveries, DynamoSubscriptions, SqsDeadLetters, SqsTaskQueue, SystemClock, SystemRandom,
-    clients,
+    DynamoDeliveries, DynamoSubscriptions, SqsClient, SqsDeadLetters, SqsTaskQueue, SystemClock,
+    SystemRandom, clients,
 };
 
+/// After so many turns of the runtime a request over a new connection has been sent, if the service
+/// is near.
+const TURNS: usize = 4;
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Makes the ports.
 #[derive(Debug)]
 pub struct Environment {
     settings: Settings,
+    connector: SharedHttpConnector,
     sdk: SdkConfig,
-    dynamodb: aws_sdk_dynamodb::Client,
+    dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
+    sqs: SqsClient,
 }
 
 /// Why a port was not made.
@@ -54,9 +63,35 @@ impl Environment {
 
     /// Reads these settings.
     pub fn of(settings: Settings) -> Self {
-        let sdk = clients::from_env(&settings);
-        let dynamodb = clients::dynamodb(&clients::for_service(&sdk, DYNAMODB, &settings));
-        Self { settings, sdk, dynamodb }
+        let connector = clients::connector(&settings);
+        let sdk = clients::from_env(&settings, &connector);
+        let of_queues = clients::for_service(&sdk, SQS, &settings);
+        let sqs = SqsClient::lazy(move || clients::sqs(&of_queues));
+        Self { settings, connector, sdk, dynamodb: OnceCell::new(), sqs }
+    }
+
+    /// Opens a connection to each of these services while the function is made, for the first
+    /// requests to them.
+    pub async fn opening<T, E>(
+        &self,
+        services: &[&str],
+        make: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let open =
+            services.iter().map(|service| clients::open(&self.connector, service, &self.settings));
+        let opened = join_all(open).map(|_| Ok(()));
+        let make = async {
+            // Making clients takes a while, in which the requests should be on their way.
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+            if services.contains(&SQS) {
+                // Who opens a connection to it uses it with every event.
+                self.sqs.make();
+            }
+            make.await
+        };
+        Ok(try_join(opened, make).await?.1)
     }
 
     /// The Subscriptions table, with the secrets.
@@ -76,19 +111,19 @@ impl Environment {
     /// The Deliveries table.
     pub fn deliveries(&self) -> Result<Arc<DynamoDeliveries>, ConfigError> {
         let name = self.settings.deliveries_table()?;
-        Ok(Arc::new(DynamoDeliveries::new(self.dynamodb.clone(), name, self.clock())))
+        Ok(Arc::new(DynamoDeliveries::new(self.dynamodb(), name, self.clock())))
     }
 
     /// The deliveries queue.
     pub fn deliveries_queue(&self) -> Result<Arc<SqsTaskQueue>, ConfigError> {
         let url = self.settings.deliveries_queue_url()?;
-        Ok(Arc::new(SqsTaskQueue::new(clients::sqs(&self.service(SQS)), url)))
+        Ok(Arc::new(SqsTaskQueue::new(self.sqs.clone(), url)))
     }
 
     /// The dead-letter queue of the events.
     pub fn events_dlq(&self) -> Result<Arc<SqsDeadLetters>, ConfigError> {
         let url = self.settings.events_dlq_url()?;
-        Ok(Arc::new(SqsDeadLetters::new(clients::sqs(&self.service(SQS)), url)))
+        Ok(Arc::new(SqsDeadLetters::new(self.sqs.clone(), url)))
     }
 
     /// Where deliveries may go.
@@ -117,14 +152,18 @@ impl Environment {
         Arc::new(SystemRandom)
     }
 
+    /// One client for both tables.
+    fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        self.dynamodb.get_or_init(|| clients::dynamodb(&self.service(DYNAMODB))).clone()
+    }
+
     fn service(&self, name: &str) -> SdkConfig {
         clients::for_service(&self.sdk, name, &self.settings)
     }
 
     fn table(&self, sealer: Sealer) -> Result<Arc<DynamoSubscriptions>, ConfigError> {
         let name = self.settings.subscriptions_table()?;
-        let client = self.dynamodb.clone();
-        Ok(Arc::new(DynamoSubscriptions::new(client, name, Arc::new(sealer))))
+        Ok(Arc::new(DynamoSubscriptions::new(self.dynamodb(), name, Arc::new(sealer))))
     }
 
     /// Fetches the text of a secret.
@@ -142,5 +181,84 @@ impl Environment {
             }
             Err(reason) => Err(EnvironmentError::Secret { name, reason }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::extract::ConnectInfo;
+    use axum::http::Method;
+    use webhooks_core::ports::{Consistency, Deliveries as _};
+    use webhooks_testing::sample;
+
+    use super::*;
+
+    type Seen = Arc<Mutex<Vec<(SocketAddr, Method)>>>;
+
+    /// A service that answers everything with an empty object, and whose requests came from where.
+    async fn service() -> (String, Seen) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Seen::default();
+        let notes = seen.clone();
+        let app = Router::new().fallback(
+            async move |ConnectInfo(peer): ConnectInfo<SocketAddr>, method: Method| {
+                notes.lock().unwrap().push((peer, method));
+                "{}"
+            },
+        );
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(axum::serve(listener, app).into_future());
+        (url, seen)
+    }
+
+    fn environment(url: &str) -> Environment {
+        let url = url.to_owned();
+        Environment::of(Settings::new(move |name| match name {
+            "AWS_ENDPOINT_URL" => Some(url.clone()),
+            "AWS_REGION" => Some("eu-central-1".to_owned()),
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
+            "DELIVERIES_TABLE" => Some("Deliveries".to_owned()),
+            _ => None,
+        }))
+    }
+
+    #[tokio::test]
+    async fn the_first_request_finds_its_connection_open() {
+        let (url, seen) = service().await;
+        let environment = environment(&url);
+        let store =
+            environment.opening(&[DYNAMODB], async { environment.deliveries() }).await.unwrap();
+        let opened = seen.lock().unwrap().clone();
+        let id = sample::subscription_id("u", 1);
+        let found = store.get(&id, &sample::delivery_id(&id, 1), Consistency::Strong).await;
+        assert_eq!(found.unwrap(), None);
+        let all = seen.lock().unwrap().clone();
+        let ((from, _), (again, _)) = (&all[0], &all[1]);
+        assert_eq!((opened.len(), all.len(), from), (1, 2, again), "{all:?}");
+        assert_eq!((&all[0].1, &all[1].1), (&Method::GET, &Method::POST));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_made_does_not_wait_for_a_connection() {
+        // Nothing is ever accepted here.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let environment = environment(&format!("http://{}", listener.local_addr().unwrap()));
+        let made = environment
+            .opening(&[DYNAMODB, SQS], async { environment.deliveries_queue().map(drop) })
+            .await;
+        let error = made.unwrap_err().to_string();
+        assert!(error.contains("DELIVERIES_QUEUE_URL"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_away_keeps_nothing_from_being_made() {
+        let environment = environment("http://127.0.0.1:9");
+        let made = environment.opening(&[DYNAMODB, SQS], async { environment.deliveries() }).await;
+        assert!(made.is_ok());
     }
 }

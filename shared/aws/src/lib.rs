@@ -31,6 +31,6 @@ pub use config::{ConfigError, Settings};
 pub use deliveries::DynamoDeliveries;
 pub use environment::{Environment, EnvironmentError};
 pub use seal::{KeysError, Sealer};
-pub use sqs::{SqsDeadLetters, SqsTaskQueue};
+pub use sqs::{SqsClient, SqsDeadLetters, SqsTaskQueue};
 pub use subscriptions::DynamoSubscriptions;
 pub use system::{SystemClock, SystemRandom};

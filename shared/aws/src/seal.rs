@@ -29,7 +29,7 @@ const NONCE_BYTES: usize = 12;
 /// Seals and opens signing secrets.
 pub struct Sealer {
     current: String,
-    ciphers: HashMap<String, Aes256Gcm>,
+    keys: HashMap<String, Zeroizing<[u8; 32]>>,
     random: Arc<dyn Random>,
 }
 
@@ -77,32 +77,31 @@ impl Sealer {
         keys: impl IntoIterator<Item = (String, [u8; 32])>,
         random: Arc<dyn Random>,
     ) -> Result<Self, KeysError> {
-        let mut ciphers = HashMap::new();
+        let mut ring = HashMap::new();
         for (id, key) in keys {
             let key = Zeroizing::new(key);
             if !is_key_id(&id) {
                 return Err(KeysError::Id);
             }
-            let cipher = Aes256Gcm::new_from_slice(key.as_slice()).map_err(|_| KeysError::Key)?;
-            if ciphers.insert(id, cipher).is_some() {
+            if ring.insert(id, key).is_some() {
                 return Err(KeysError::Repeated);
             }
         }
-        if !ciphers.contains_key(current) {
+        if !ring.contains_key(current) {
             return Err(KeysError::NoCurrent);
         }
-        Ok(Self { current: current.to_owned(), ciphers, random })
+        Ok(Self { current: current.to_owned(), keys: ring, random })
     }
 
     /// Has no key, for functions that never need a secret: subscriptions are read without their
     /// secrets, and none can be written.
     pub fn without_keys(random: Arc<dyn Random>) -> Self {
-        Self { current: String::new(), ciphers: HashMap::new(), random }
+        Self { current: String::new(), keys: HashMap::new(), random }
     }
 
     /// Whether there are keys at all.
     pub(crate) fn has_keys(&self) -> bool {
-        !self.ciphers.is_empty()
+        !self.keys.is_empty()
     }
 
     /// Reads `id:key,id:key,…`, where each key is the base64 of 32 bytes and the first is the
@@ -121,7 +120,7 @@ impl Sealer {
         id: &SubscriptionId,
     ) -> Option<Vec<u8>> {
         let nonce: [u8; NONCE_BYTES] = self.random.bytes();
-        let cipher = self.ciphers.get(&self.current)?;
+        let cipher = self.cipher(&self.current)?;
         let aad = row(user_id, id);
         let payload = Payload { msg: secret.expose().as_bytes(), aad: &aad };
         let ciphertext = cipher.encrypt(&nonce.into(), payload).ok()?;
@@ -140,7 +139,7 @@ impl Sealer {
         id: &SubscriptionId,
     ) -> Result<Secret, OpenError> {
         let (key_id, nonce, ciphertext) = parts(sealed).ok_or(OpenError::Form)?;
-        let cipher = self.ciphers.get(key_id).ok_or(OpenError::UnknownKey)?;
+        let cipher = self.cipher(key_id).ok_or(OpenError::UnknownKey)?;
         let aad = row(user_id, id);
         let text = cipher
             .decrypt(&nonce.into(), Payload { msg: ciphertext, aad: &aad })
@@ -148,6 +147,12 @@ impl Sealer {
             .map_err(|_| OpenError::NotAuthentic)?;
         let text = std::str::from_utf8(&text).map_err(|_| OpenError::NotASecret)?;
         Secret::parse(text).map_err(|_| OpenError::NotASecret)
+    }
+
+    /// Made for each use: that costs next to nothing, but the first one asks what the processor can
+    /// do, which would take a part of the init.
+    fn cipher(&self, key_id: &str) -> Option<Aes256Gcm> {
+        Aes256Gcm::new_from_slice(self.keys.get(key_id)?.as_slice()).ok()
     }
 }
 

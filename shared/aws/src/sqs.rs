@@ -1,17 +1,58 @@
 //! The queues on SQS.
 
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
+
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue,
-    QueueAttributeName, SendMessageBatchRequestEntry,
+    SendMessageBatchRequestEntry,
 };
 use tracing::warn;
 use webhooks_core::limits::QUEUE_BATCH_ENTRIES;
 use webhooks_core::ports::{DeadLetter, DeadLetters, Outgoing, QueueError, TaskQueue};
 
 use crate::error::fault;
+
+/// A client that is made when it is first used. To make one takes a part of the init that is worth
+/// sparing a function whose usual event needs no queue.
+#[derive(Clone)]
+pub struct SqsClient(Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>);
+
+impl SqsClient {
+    /// Is made like this.
+    pub fn lazy(make: impl FnOnce() -> Client + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(make))))
+    }
+
+    /// Is made now.
+    pub(crate) fn make(&self) {
+        LazyLock::force(&self.0);
+    }
+}
+
+impl From<Client> for SqsClient {
+    fn from(client: Client) -> Self {
+        Self::lazy(|| client)
+    }
+}
+
+impl Deref for SqsClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SqsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqsClient").finish_non_exhaustive()
+    }
+}
 
 /// The deliveries queue.
 ///
@@ -20,21 +61,14 @@ use crate::error::fault;
 /// refused together with a group on FIFO queues only.
 #[derive(Clone, Debug)]
 pub struct SqsTaskQueue {
-    client: Client,
+    client: SqsClient,
     url: String,
 }
 
 impl SqsTaskQueue {
     /// The queue of this URL.
-    pub fn new(client: Client, queue_url: String) -> Self {
-        Self { client, url: queue_url }
-    }
-
-    /// Opens the connection to the queue. Where that fails, the first real request tries again and
-    /// says why.
-    pub async fn open_connection(&self) {
-        let ask = self.client.get_queue_attributes().queue_url(&self.url);
-        let _ = ask.attribute_names(QueueAttributeName::QueueArn).send().await;
+    pub fn new(client: impl Into<SqsClient>, queue_url: String) -> Self {
+        Self { client: client.into(), url: queue_url }
     }
 
     async fn hide_batch(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
@@ -105,14 +139,14 @@ fn entry(index: usize, outgoing: &Outgoing) -> Result<SendMessageBatchRequestEnt
 /// The dead-letter queue of the events.
 #[derive(Clone, Debug)]
 pub struct SqsDeadLetters {
-    client: Client,
+    client: SqsClient,
     url: String,
 }
 
 impl SqsDeadLetters {
     /// The queue of this URL.
-    pub fn new(client: Client, queue_url: String) -> Self {
-        Self { client, url: queue_url }
+    pub fn new(client: impl Into<SqsClient>, queue_url: String) -> Self {
+        Self { client: client.into(), url: queue_url }
     }
 }
 

@@ -84,14 +84,6 @@ impl DynamoSubscriptions {
         Self { client, table, sealer }
     }
 
-    /// Opens the connection to the table, by asking for what cannot be there. Where that fails, the
-    /// first real request tries again and says why.
-    pub async fn open_connection(&self) {
-        let nothing = key((USER_ID, "#"), (SUBSCRIPTION_ID, "#"));
-        let get = self.client.get_item().table_name(&self.table).set_key(Some(nothing));
-        let _ = get.send().await;
-    }
-
     /// The subscriptions of a user below `top`, with strong consistency: who has just created one
     /// expects to see it.
     fn of_user(&self, user_id: &UserId, top: String) -> QueryFluentBuilder {

@@ -138,7 +138,6 @@ impl Recorder {
             "delete" => drop(store.delete(&one.user_id, &one.id).await),
             "sweep" => drop(store.sweep(1, None).await),
             "forget" => drop(store.forget(&one.user_id, &one.id).await),
-            "open_connection" => store.open_connection().await,
             _ => panic!("subscriptions.{method} is not known here"),
         }
     }
@@ -192,7 +191,6 @@ impl Recorder {
         match method {
             "send" => drop(self.queue.send(&[Outgoing { task, delay_seconds: 0 }]).await),
             "hide" => drop(self.queue.hide(&[("h".to_owned(), 1)]).await),
-            "open_connection" => self.queue.open_connection().await,
             _ => panic!("queue.{method} is not known here"),
         }
     }

@@ -90,11 +90,6 @@ async fn needed(
             needed.extend(recorder.grants(port, &method).await);
         }
     }
-    for port in source::PORTS {
-        if source::names_after(&source.main, &format!("{port}.")).contains("open_connection") {
-            needed.extend(recorder.grants(port, "open_connection").await);
-        }
-    }
     if source::names_after(&source.main, "environment.").contains("subscriptions") {
         needed.insert(grant("secretsmanager:GetSecretValue", "SecretsKeysName"));
     }
