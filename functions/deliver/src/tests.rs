@@ -11,7 +11,7 @@ use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES,
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::outbound::{Answer, Failure, OutboundRequest};
-use webhooks_core::ports::{Consistency, Deliveries as _, Subscriptions as _};
+use webhooks_core::ports::{Consistency, Deliveries as _, Lease, Subscriptions as _, Written};
 use webhooks_core::statistics::Statistics;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::target::TargetPolicy;
@@ -127,6 +127,27 @@ impl World {
     async fn current(&self) -> Subscription {
         let Subscription { user_id, id, .. } = &self.subscription;
         self.subscriptions.get(user_id, id, Consistency::Strong).await.unwrap().unwrap()
+    }
+
+    /// Has the endpoint's health say that it has failed so often, and its breaker be open until then.
+    async fn fails(&self, consecutive_failures: u32, open_until: Option<u64>) {
+        let open_until = open_until.map(sample::at);
+        let failing_since = Some(sample::at(0));
+        let failing = Health { consecutive_failures, failing_since, open_until };
+        let Subscription { user_id, id, health, .. } = self.current().await;
+        let set = self.subscriptions.set_health(&user_id, &id, &health, &failing).await;
+        assert_eq!(set.unwrap(), Written::Yes);
+    }
+
+    /// Has the first attempt of task 1 fail, and then another copy take the lease for its retry, until
+    /// 178; it is 103 now.
+    async fn another_retries_task_1(&self) {
+        self.sender.statuses(&self.subscription.url, &[500]);
+        assert_eq!(self.run(&self.task(1)).await, Came::BackIn(2));
+        let (now, until) = (sample::at(103), sample::at(178));
+        self.clock.set(now);
+        let lease = Lease { holder: "another".to_owned(), now, until };
+        self.deliveries.lease(&self.subscription.id, &self.id(1), 1, &lease).await.unwrap();
     }
 
     /// How many rows stand in the due index.
@@ -318,15 +339,7 @@ async fn a_blocked_address_is_not_tried_again() {
 #[tokio::test]
 async fn a_retry_leased_by_another_copy_is_left_to_it() {
     let world = World::new().await;
-    world.sender.statuses(&world.subscription.url, &[500]);
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    world.clock.set(sample::at(103));
-    let lease = webhooks_core::ports::Lease {
-        holder: "another".to_owned(),
-        now: sample::at(103),
-        until: sample::at(178),
-    };
-    world.deliveries.lease(&world.subscription.id, &world.id(1), 1, &lease).await.unwrap();
+    world.another_retries_task_1().await;
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
     assert_eq!(world.sender.requests().len(), 1);
     // The holder crashed: when its lease has ended, the message is handled.
@@ -340,22 +353,12 @@ async fn a_retry_leased_by_another_copy_is_left_to_it() {
 #[tokio::test]
 async fn what_is_being_attempted_is_neither_parked_nor_ended() {
     let world = World::new().await;
-    world.sender.statuses(&world.subscription.url, &[500]);
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    world.clock.set(sample::at(103));
-    let lease = webhooks_core::ports::Lease {
-        holder: "another".to_owned(),
-        now: sample::at(103),
-        until: sample::at(178),
-    };
-    world.deliveries.lease(&world.subscription.id, &world.id(1), 1, &lease).await.unwrap();
+    world.another_retries_task_1().await;
     let before = world.record(1).await;
 
-    let Subscription { user_id, id, .. } = &world.subscription;
-    let current = world.current().await.health;
-    let open = Health { open_until: Some(sample::at(500)), ..current };
-    world.subscriptions.set_health(user_id, id, &current, &open).await.unwrap();
+    world.fails(OPEN_AFTER_FAILURES, Some(500)).await;
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
+    let Subscription { user_id, id, .. } = &world.subscription;
     world.subscriptions.delete(user_id, id).await.unwrap();
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
     assert_eq!(world.record(1).await, before);
@@ -383,14 +386,7 @@ async fn a_panic_or_a_bad_message_fails_only_itself() {
 #[tokio::test]
 async fn the_breaker_opens_probes_once_and_closes() {
     let world = World::new().await;
-    let failing = Health {
-        consecutive_failures: OPEN_AFTER_FAILURES - 1,
-        failing_since: Some(sample::at(0)),
-        open_until: None,
-    };
-    let Subscription { user_id, id, .. } = &world.subscription;
-    let healthy = Health::default();
-    world.subscriptions.set_health(user_id, id, &healthy, &failing).await.unwrap();
+    world.fails(OPEN_AFTER_FAILURES - 1, None).await;
     world.sender.statuses(&world.subscription.url, &[500, 200]);
 
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
@@ -420,7 +416,7 @@ async fn the_breaker_opens_probes_once_and_closes() {
     let bodies = [1, 2].map(|n| world.again(n).to_json().unwrap());
     assert_eq!(world.batch(&bodies).await, [Came::Acknowledged, Came::Acknowledged]);
     assert_eq!(world.sender.requests().len(), 2);
-    assert_eq!(world.current().await.health, healthy);
+    assert_eq!(world.current().await.health, Health::default());
     let ended = [world.record(1).await.unwrap(), world.record(2).await.unwrap()];
     assert_eq!(ended.iter().filter(|record| record.has_ended()).count(), 1);
     let waiting = ended.iter().find(|record| !record.has_ended()).unwrap();
@@ -431,13 +427,7 @@ async fn the_breaker_opens_probes_once_and_closes() {
 #[tokio::test]
 async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
     let world = World::new().await;
-    let Subscription { user_id, id, .. } = &world.subscription;
-    let open = Health {
-        consecutive_failures: OPEN_AFTER_FAILURES,
-        failing_since: Some(sample::at(0)),
-        open_until: Some(sample::at(160)),
-    };
-    world.subscriptions.set_health(user_id, id, &Health::default(), &open).await.unwrap();
+    world.fails(OPEN_AFTER_FAILURES, Some(160)).await;
     world.queue.refuse_all();
     assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(99..=129)));
     assert_eq!(world.record(1).await.unwrap().status, Status::Retrying);
@@ -447,13 +437,7 @@ async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
 #[tokio::test]
 async fn a_delivery_is_parked_where_the_retry_function_finds_it_when_it_is_to_wait_for_long() {
     let world = World::new().await;
-    let Subscription { user_id, id, .. } = &world.subscription;
-    let open = Health {
-        consecutive_failures: OPEN_AFTER_FAILURES,
-        failing_since: Some(sample::at(0)),
-        open_until: Some(sample::at(2_000)),
-    };
-    world.subscriptions.set_health(user_id, id, &Health::default(), &open).await.unwrap();
+    world.fails(OPEN_AFTER_FAILURES, Some(2_000)).await;
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     let parked = world.record(1).await.unwrap();
     assert!(parked.due_at.unwrap() >= sample::at(2_000));
