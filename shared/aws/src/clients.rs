@@ -5,14 +5,16 @@
 //!
 //! The timeouts are for short requests: a long poll needs a client of its own.
 //!
-//! All clients of a process share the connections of one [`Connector`], so that one can be opened
-//! before a client needs it.
+//! All clients of a process share their [`Connections`], so that one can be opened before a client
+//! needs it.
 //!
 //! Deliberately absent: the SDK's own loading of its configuration. Lambda sets region and
 //! credentials as variables, for as long as the process lives; what else there is to look through
 //! (profiles, roles to assume, the metadata of instances and containers) would make each function
 //! larger and each cold start longer.
 
+use std::fmt;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -52,30 +54,62 @@ const REGION: &str = "AWS_REGION";
 /// The region of servers on this machine, which have none.
 const LOCAL_REGION: &str = "us-east-1";
 
+/// The connections of all clients of a process. Made when one is opened, because the certificates of
+/// the authorities are read then.
+#[derive(Clone)]
+pub(crate) struct Connections(Arc<LazyLock<SharedHttpConnector, MakeConnector>>);
+
+type MakeConnector = Box<dyn FnOnce() -> SharedHttpConnector + Send>;
+
+impl Connections {
+    /// To where the environment says that the services are.
+    pub(crate) fn from_env(settings: &Settings) -> Self {
+        if all_plain(settings) { Self::plain() } else { Self::new(TlsContext::default) }
+    }
+
+    /// For plain HTTP only: no certificate is trusted, so that none is read.
+    fn plain() -> Self {
+        Self::new(|| {
+            let context = TlsContext::builder().with_trust_store(TrustStore::empty()).build();
+            context.unwrap_or_default()
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
+    fn new(tls: impl FnOnce() -> TlsContext + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(|| {
+            let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();
+            let connector = Connector::builder().tls_provider(ring()).tls_context(tls());
+            SharedHttpConnector::new(connector.connector_settings(settings).build())
+        }))))
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
 /// The environment's region and credentials, as Lambda sets them.
-pub(crate) fn from_env(settings: &Settings, connector: &SharedHttpConnector) -> SdkConfig {
-    let mut config = with(connector);
+pub(crate) fn from_env(settings: &Settings, connections: &Connections) -> SdkConfig {
+    let mut config = with(connections);
     config.set_region(settings.optional(REGION).map(Region::new));
     config.set_credentials_provider(credentials(settings).map(SharedCredentialsProvider::new));
     config.build()
 }
 
-/// The connections of this process to where the environment says that the services are.
-pub(crate) fn connector(settings: &Settings) -> SharedHttpConnector {
-    connections(if all_plain(settings) { nothing_trusted() } else { TlsContext::default() })
-}
-
 /// Opens a connection to a service, which the first real request then finds open, by the least
 /// request that is answered: not signed, not billed, and nobody need be allowed to make it. Where
 /// that fails nothing is lost, because the first real request opens its own.
-pub(crate) async fn open(connector: &SharedHttpConnector, service: &str, settings: &Settings) {
+pub(crate) async fn open(connections: &Connections, service: &str, settings: &Settings) {
     let Some(url) = address(service, settings) else { return };
     let mut request = HttpRequest::new(SdkBody::empty());
     if request.set_uri(url).is_err() {
         return;
     }
     let answered = async {
-        if let Ok(answer) = connector.call(request).await {
+        if let Ok(answer) = connections.0.call(request).await {
             // Read to its end, because only then the connection is free for another request.
             let _ = ByteStream::new(answer.into_body()).collect().await;
         }
@@ -105,18 +139,18 @@ pub fn for_service(config: &SdkConfig, service: &str, settings: &Settings) -> Sd
 /// the environment counts.
 pub fn local(endpoint_url: &str) -> SdkConfig {
     let credentials = Credentials::new("local", "local", None, None, "local");
-    with(&connections(nothing_trusted()))
+    with(&Connections::plain())
         .region(Region::from_static(LOCAL_REGION))
         .endpoint_url(endpoint_url)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .build()
 }
 
-fn with(connector: &SharedHttpConnector) -> aws_types::sdk_config::Builder {
-    let connector = connector.clone();
+fn with(connections: &Connections) -> aws_types::sdk_config::Builder {
+    let connections = connections.clone();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http_client_fn(move |_, _| connector.clone()))
+        .http_client(http_client_fn(move |_, _| (**connections.0).clone()))
         .timeout_config(timeouts())
         .retry_config(retries())
 }
@@ -152,19 +186,6 @@ fn all_plain(settings: &Settings) -> bool {
     [DYNAMODB, SQS]
         .into_iter()
         .all(|service| endpoint(service, settings).is_some_and(|url| url.starts_with("http://")))
-}
-
-#[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
-fn connections(tls: TlsContext) -> SharedHttpConnector {
-    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();
-    let connector = Connector::builder().tls_provider(ring()).tls_context(tls);
-    SharedHttpConnector::new(connector.connector_settings(settings).build())
-}
-
-/// No certificate is trusted, so that none is loaded: for plain HTTP only.
-fn nothing_trusted() -> TlsContext {
-    let context = TlsContext::builder().with_trust_store(TrustStore::empty()).build();
-    context.unwrap_or_default()
 }
 
 fn ring() -> Provider {
@@ -217,7 +238,7 @@ mod tests {
             };
             Some(value.to_owned())
         });
-        let config = from_env(&settings, &connector(&settings));
+        let config = from_env(&settings, &Connections::from_env(&settings));
         assert_eq!(config.region(), Some(&Region::from_static("eu-central-1")));
         assert_eq!(config.endpoint_url(), None);
         let found = credentials(&settings).unwrap();
@@ -229,7 +250,7 @@ mod tests {
         assert_eq!(endpoint(SQS).endpoint_url(), Some("http://127.0.0.1:2"));
         assert_eq!(endpoint(DYNAMODB).endpoint_url(), Some("http://127.0.0.1:1"));
         let none = Settings::new(|_| None);
-        let unknown = from_env(&none, &connections(nothing_trusted()));
+        let unknown = from_env(&none, &Connections::plain());
         assert!(credentials(&none).is_none() && unknown.credentials_provider().is_none());
         assert_eq!(for_service(&config, SQS, &none).endpoint_url(), None);
     }

@@ -8,14 +8,13 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use aws_types::SdkConfig;
 use futures::FutureExt as _;
 use futures::future::{join_all, try_join};
 use webhooks_core::ports::{Clock, Random};
 use webhooks_core::target::TargetPolicy;
 
-use crate::clients::{DYNAMODB, SECRETS_MANAGER, SQS};
+use crate::clients::{Connections, DYNAMODB, SECRETS_MANAGER, SQS};
 use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
 use crate::error::{Fault, fault};
 use crate::seal::Sealer;
@@ -33,7 +32,7 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 #[derive(Debug)]
 pub struct Environment {
     settings: Settings,
-    connector: SharedHttpConnector,
+    connections: Connections,
     sdk: SdkConfig,
     dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
     sqs: SqsClient,
@@ -63,11 +62,11 @@ impl Environment {
 
     /// Reads these settings.
     pub fn of(settings: Settings) -> Self {
-        let connector = clients::connector(&settings);
-        let sdk = clients::from_env(&settings, &connector);
+        let connections = Connections::from_env(&settings);
+        let sdk = clients::from_env(&settings, &connections);
         let of_queues = clients::for_service(&sdk, SQS, &settings);
         let sqs = SqsClient::lazy(move || clients::sqs(&of_queues));
-        Self { settings, connector, sdk, dynamodb: OnceCell::new(), sqs }
+        Self { settings, connections, sdk, dynamodb: OnceCell::new(), sqs }
     }
 
     /// Opens a connection to each of these services while the function is made, for the first
@@ -77,8 +76,9 @@ impl Environment {
         services: &[&str],
         make: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let open =
-            services.iter().map(|service| clients::open(&self.connector, service, &self.settings));
+        let open = services
+            .iter()
+            .map(|service| clients::open(&self.connections, service, &self.settings));
         let opened = join_all(open).map(|_| Ok(()));
         let make = async {
             // Making clients takes a while, in which the requests should be on their way.
