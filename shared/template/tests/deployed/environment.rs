@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use webhooks_aws::{Environment, Settings, config};
+use webhooks_aws::{ConfigError, Environment, Settings, config};
 use webhooks_runtime::telemetry::LOG_LEVEL;
 use webhooks_template::Template;
 
@@ -62,6 +62,8 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         "target_policy" => drop(environment.target_policy()),
         "retention" => drop(environment.retention()),
         "retention_days" => drop(environment.retention_days()),
+        // Where services are stands in variables that Lambda sets, or nobody.
+        "opening" => drop(environment.opening(&[], async { Ok::<_, ConfigError>(()) }).await),
         "clock" => drop(environment.clock()),
         "random" => drop(environment.random()),
         _ => panic!("environment.{method} is not known here"),
