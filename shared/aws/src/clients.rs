@@ -5,8 +5,8 @@
 //!
 //! The timeouts are for short requests: a long poll needs a client of its own.
 //!
-//! All clients of a process share their [`Connections`], so that one can be opened before a client
-//! needs it.
+//! All clients that are made of one [`SdkConfig`] share their connections, so that one can be opened
+//! before a client needs it.
 //!
 //! Deliberately absent: the SDK's own loading of its configuration. Lambda sets region and
 //! credentials as variables, for as long as the process lives; what else there is to look through
