@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use cleanup::Cleanup;
 use deliver::Deliver;
-use deliveries::DeliveriesApi;
+use delivery_history::DeliveryHistory;
 use dispatch::Dispatch;
 use retry::Retry;
 use subscriptions::SubscriptionsApi;
@@ -51,7 +51,7 @@ pub struct Ports {
 #[derive(Clone)]
 pub struct Functions {
     subscriptions: Arc<SubscriptionsApi>,
-    deliveries: Arc<DeliveriesApi>,
+    deliveries: Arc<DeliveryHistory>,
     test_webhook: Arc<TestWebhook>,
     dispatch: Arc<Dispatch>,
     deliver: Arc<Deliver>,
@@ -75,7 +75,7 @@ impl Functions {
                 policy,
                 retention: RETENTION,
             }),
-            deliveries: Arc::new(DeliveriesApi {
+            deliveries: Arc::new(DeliveryHistory {
                 subscriptions: subscriptions.clone(),
                 deliveries: deliveries.clone(),
                 queue: queue.clone(),

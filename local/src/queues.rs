@@ -75,7 +75,7 @@ pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
 
 #[cfg(test)]
 mod tests {
-    use webhooks_template::Template;
+    use deployment::Template;
 
     use super::*;
 

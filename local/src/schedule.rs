@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_deployed_schedules_are_the_same() {
-        let mut deployed = webhooks_template::Template::deployed().unwrap().schedules();
+        let mut deployed = deployment::Template::deployed().unwrap().schedules();
         deployed.sort();
         let expected = [("cleanup", "cron(0 2 * * ? *)"), ("retry", "rate(5 minutes)")];
         assert_eq!(deployed, expected.map(|(f, when)| (f.to_owned(), when.to_owned())));

@@ -196,7 +196,7 @@ def retry_by_visibility(shop, cloud, resources, receiver, webhook):
     print(f"an attempt that failed was made again after {waited:.1f} s, by visibility timeout")
 
     def both():
-        page = call(shop, cloud, resources, "DeliveriesFunction", "deliveries", "list", webhook)
+        page = call(shop, cloud, resources, "DeliveryHistoryFunction", "deliveries", "list", webhook)
         states = [(d["status"], d["attempt_count"]) for d in page["items"]]
         return states == [("success", 2), ("success", 1)]
 

@@ -7,7 +7,7 @@ use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
-use webhooks_testing::{ManualClock, MemoryDeliveries, MemorySubscriptions, sample};
+use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, sample};
 
 use crate::{Cleanup, Error, Report, Request};
 

@@ -16,9 +16,9 @@ use webhooks_core::statistics::Statistics;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
-use webhooks_testing::faulty::{Fault, Faulty, Plan};
-use webhooks_testing::sender::{self, Reply};
-use webhooks_testing::{
+use test_support::faulty::{Fault, Faulty, Plan};
+use test_support::sender::{self, Reply};
+use test_support::{
     ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, ScriptedSender,
     SeededRandom, sample,
 };

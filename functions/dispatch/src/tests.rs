@@ -9,8 +9,8 @@ use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::EVENT_DATA_BYTES;
 use webhooks_core::ports::{DeadLetters, Subscriptions as _};
 use webhooks_core::subscription::DisabledReason;
-use webhooks_testing::faulty::{Fault, Faulty, Plan};
-use webhooks_testing::{MemoryDeadLetters, MemorySubscriptions, MemoryTaskQueue, sample};
+use test_support::faulty::{Fault, Faulty, Plan};
+use test_support::{MemoryDeadLetters, MemorySubscriptions, MemoryTaskQueue, sample};
 
 use crate::Dispatch;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::ports::{Consistency, Deliveries as _, Expect};
-use webhooks_testing::faulty::{Fault, Faulty, Plan};
-use webhooks_testing::{ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
+use test_support::faulty::{Fault, Faulty, Plan};
+use test_support::{ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
 
 use crate::{GRACE_SECONDS, PERIOD_SECONDS, Report, Retry};
 

@@ -9,8 +9,8 @@ use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Subscriptions as _};
 use webhooks_core::statistics::Statistics;
 use webhooks_core::target::TargetPolicy;
-use webhooks_testing::sender::{self, Reply};
-use webhooks_testing::{
+use test_support::sender::{self, Reply};
+use test_support::{
     ManualClock, MemoryDeliveries, MemorySubscriptions, ScriptedSender, SeededRandom, sample,
 };
 

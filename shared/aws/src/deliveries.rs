@@ -465,7 +465,7 @@ fn strange(item: &Item, reason: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use webhooks_testing::sample;
+    use test_support::sample;
 
     #[test]
     fn bounds_are_exact() {

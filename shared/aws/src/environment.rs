@@ -193,7 +193,7 @@ mod tests {
     use axum::extract::ConnectInfo;
     use axum::http::Method;
     use webhooks_core::ports::{Consistency, Deliveries as _};
-    use webhooks_testing::sample;
+    use test_support::sample;
 
     use super::*;
 

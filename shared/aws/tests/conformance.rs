@@ -18,7 +18,7 @@ use webhooks_core::ports::{
     Consistency, Created, DeadLetter, DeadLetters as _, Deliveries as _, DeliveryFilter, Expect,
     Outgoing, QueueError, StoreError, Subscriptions as _, TaskQueue as _, Written,
 };
-use webhooks_testing::{ManualClock, conformance, sample};
+use test_support::{ManualClock, conformance, sample};
 
 fn names() -> TableNames {
     TableNames { subscriptions: "Subscriptions".to_owned(), deliveries: "Deliveries".to_owned() }

@@ -57,7 +57,7 @@ fn crates() -> Vec<PathBuf> {
     });
     let crates: Vec<_> = all
         .filter(|path| path.join("Cargo.toml").exists())
-        .filter(|path| !path.ends_with("shared/testing") && !path.ends_with("shared/template"))
+        .filter(|path| !path.ends_with("tests/support") && !path.ends_with("tests/deployment"))
         .collect();
     assert!(crates.len() >= 13, "{crates:?}");
     crates

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, StoreError, Subscriptions};
 use webhooks_core::subscription::Subscription;
-use webhooks_testing::{MemorySubscriptions, Overlaid, Overlay};
+use test_support::{MemorySubscriptions, Overlaid, Overlay};
 
 use super::{Came, World};
 

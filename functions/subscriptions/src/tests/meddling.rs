@@ -7,7 +7,7 @@ use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, StoreError, Subscriptions, Written};
 use webhooks_core::subscription::{Patch, Subscription};
-use webhooks_testing::{MemorySubscriptions, Overlaid};
+use test_support::{MemorySubscriptions, Overlaid};
 
 /// What others do just before an update.
 #[derive(Clone, Copy)]

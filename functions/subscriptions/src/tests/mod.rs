@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::ports::Subscriptions;
 use webhooks_core::target::TargetPolicy;
-use webhooks_testing::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom};
+use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom};
 
 use crate::SubscriptionsApi;
 

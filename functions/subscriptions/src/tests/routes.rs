@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use webhooks_api::testing::{Call, Reply};
 use webhooks_api::{ROUTES, Route};
 use webhooks_core::problem::Problem;
-use webhooks_testing::sample;
+use test_support::sample;
 
 use super::{CREATE, PATCH, World, wish};
 

@@ -9,7 +9,7 @@ use webhooks_api::testing::{Call, Reply};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Clock as _, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
-use webhooks_testing::{MemorySubscriptions, Overlay, sample};
+use test_support::{MemorySubscriptions, Overlay, sample};
 
 use super::meddling::{Meddler, Meddling};
 use super::{CREATE, DELETE, FIELDS, GET, PATCH, ROTATE, World, text, wish};

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::dynamo::{item_size, number, text};
     use aws_sdk_dynamodb::types::AttributeValue;
-    use webhooks_testing::sample;
+    use test_support::sample;
 
     fn waiting() -> Delivery {
         let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);

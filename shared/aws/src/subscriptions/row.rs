@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::SystemRandom;
     use crate::dynamo::{number, text};
-    use webhooks_testing::sample;
+    use test_support::sample;
 
     fn sealer(byte: u8) -> Sealer {
         Sealer::from_keys("k", [("k".to_owned(), [byte; 32])], Arc::new(SystemRandom)).unwrap()

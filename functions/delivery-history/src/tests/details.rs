@@ -1,0 +1,158 @@
+//! Looking into one delivery, and repeating one.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use webhooks_api::testing::{Call, Reply};
+use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
+use webhooks_core::ports::{Clock as _, Outgoing, Subscriptions as _};
+use test_support::sample;
+
+use super::{GET, REDELIVER, World, succeeded, text};
+
+fn call(route: &str, delivery: &Delivery) -> Call {
+    let call = Call::to(route).with("id", delivery.subscription_id.as_str());
+    call.with("delivery_id", delivery.id.as_str())
+}
+
+async fn recorded(world: &World) -> Delivery {
+    let webhook = world.webhook("alice", 1).await.id;
+    let data = sample::data(r#"{"z":1.50,"é":"ü","a":12345678901234567890.10}"#);
+    let user_id = sample::user("alice");
+    let delivery = Delivery { data, user_id, ..succeeded(&webhook, 20) };
+    world.record(&delivery).await;
+    delivery
+}
+
+async fn redeliver(world: &World, delivery: &Delivery) -> Reply {
+    world.send(call(REDELIVER, delivery)).await
+}
+
+#[tokio::test]
+async fn a_delivery_is_shown_with_its_attempts_and_its_very_payload() {
+    let world = World::new();
+    let delivery = recorded(&world).await;
+    let reply = world.send(call(GET, &delivery)).await;
+    assert_eq!(reply.status(), 200);
+    assert!(reply.text().contains(&format!(r#""payload":{}"#, delivery.body())));
+    let body = reply.json();
+    assert_eq!(body.as_object().unwrap().len(), 15);
+    assert_eq!(body["status"], "success");
+    assert_eq!(
+        body["attempts"],
+        json!([
+            {
+                "number": 1, "started_at": "2027-01-15T08:00:20.000Z", "duration_ms": 20,
+                "response_status": 500, "error": "http: HTTP 500", "response_excerpt": "oops",
+            },
+            {
+                "number": 2, "started_at": "2027-01-15T08:00:22.000Z", "duration_ms": 22,
+                "response_status": 204, "error": null, "response_excerpt": "",
+            },
+        ])
+    );
+}
+
+#[tokio::test]
+async fn an_expired_delivery_is_not_shown() {
+    let world = World::new();
+    let delivery = recorded(&world).await;
+    world.clock.set(delivery.expires_at);
+    for route in [GET, REDELIVER] {
+        assert_eq!(world.send(call(route, &delivery)).await.problem(), "not-found");
+    }
+}
+
+#[tokio::test]
+async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
+    let world = World::new();
+    let old = recorded(&world).await;
+    let reply = redeliver(&world, &old).await;
+    assert_eq!(reply.status(), 202);
+    let body = reply.json();
+    let now = world.clock.now().to_string();
+    let id = text(&body["id"]);
+    assert_eq!(
+        body,
+        json!({
+            "id": id, "webhook_id": old.subscription_id, "event_id": "event-20",
+            "event_type": "task.created", "status": "retrying", "trigger": "redelivery",
+            "attempt_count": 0, "response_status": null, "error": null, "duration_ms": null,
+            "created_at": now, "updated_at": now, "next_retry_at": null,
+        })
+    );
+    let task = DeliveryTask::First(NewDelivery {
+        user_id: sample::user("alice"),
+        subscription_id: old.subscription_id.clone(),
+        delivery_id: id.parse().unwrap(),
+        event_id: old.event_id.clone(),
+        event_type: old.event_type,
+        event_time: old.created_at(),
+        data: old.data.clone(),
+        trigger: Trigger::Redelivery,
+    });
+    assert_eq!(world.queue.take(), [Outgoing { task: task.clone(), delay_seconds: 0 }]);
+    let DeliveryTask::First(new) = task else { unreachable!() };
+    let again = Delivery::new(&new, world.clock.now(), old.expires_at);
+    assert_eq!(
+        again.body(),
+        old.body(),
+        "what is sent says when it happened, not when it was repeated"
+    );
+
+    // Asked for once more, at once and later, it is another one each time.
+    let mut ids = vec![id, text(&redeliver(&world, &old).await.json()["id"])];
+    world.clock.advance(Duration::from_secs(1));
+    ids.push(text(&redeliver(&world, &old).await.json()["id"]));
+    ids.dedup();
+    assert_eq!((ids.len(), world.queue.take().len()), (3, 2));
+    assert_eq!(world.deliveries.snapshot().len(), 1, "the first attempt writes the record");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_to_a_webhook_that_is_not_active() {
+    let world = World::new();
+    let delivery = recorded(&world).await;
+    let mut webhook = world.subscriptions.snapshot().remove(0);
+    webhook.is_active = false;
+    world.subscriptions.update(&webhook, 1).await.unwrap();
+    let reply = redeliver(&world, &delivery).await;
+    assert_eq!((reply.status(), reply.problem().as_str()), (409, "webhook-inactive"));
+    assert_eq!(world.queue.take(), []);
+}
+
+#[tokio::test]
+async fn a_redelivery_takes_an_empty_body_or_none() {
+    let world = World::new();
+    let delivery = recorded(&world).await;
+    for (body, status) in [("", 202), (" {} ", 202), (r#"{"url":1}"#, 422), ("[]", 400), ("x", 400)]
+    {
+        let reply = world.send(call(REDELIVER, &delivery).text(body)).await;
+        assert_eq!(reply.status(), status, "{body}");
+    }
+    assert_eq!(world.queue.take().len(), 2);
+}
+
+#[tokio::test]
+async fn a_task_that_the_queue_does_not_take_is_no_redelivery() {
+    let world = World::new();
+    let delivery = recorded(&world).await;
+    world.queue.refuse_next(&[0]);
+    let reply = redeliver(&world, &delivery).await;
+    assert_eq!((reply.status(), reply.problem().as_str()), (503, "unavailable"));
+    assert_eq!(world.queue.take(), []);
+    assert_eq!(redeliver(&world, &delivery).await.status(), 202);
+}
+
+#[tokio::test]
+async fn neither_takes_parameters() {
+    let world = World::new();
+    let delivery = recorded(&world).await;
+    for route in [GET, REDELIVER] {
+        let reply = world.send(call(route, &delivery).query("x=1")).await;
+        assert_eq!(
+            (reply.status(), reply.json()["errors"][0]["field"].clone()),
+            (422, Value::from("x"))
+        );
+    }
+}

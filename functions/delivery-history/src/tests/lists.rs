@@ -1,0 +1,212 @@
+//! Listing deliveries.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use webhooks_api::testing::Call;
+use webhooks_core::delivery::{Delivery, EndReason, Status, Trigger};
+use webhooks_core::ids::SubscriptionId;
+use test_support::sample;
+
+use super::sparse::Sparse;
+use super::{LIST, World, succeeded};
+use crate::PAGE_READS_MAX;
+
+/// Records the deliveries of so many events, and answers with their ids, newest first.
+async fn history(world: &World, webhook: &SubscriptionId, events: u64) -> Vec<String> {
+    let mut ids = Vec::new();
+    for n in 0..events {
+        world.record(&succeeded(webhook, n)).await;
+        ids.insert(0, sample::delivery_id(webhook, n).to_string());
+    }
+    ids
+}
+
+async fn refused(world: &World, webhook: &SubscriptionId, query: &str) -> Vec<String> {
+    let reply = world.send(Call::to(LIST).with("id", webhook.as_str()).query(query)).await;
+    assert_eq!((reply.status(), reply.problem().as_str()), (422, "invalid-fields"), "{query}");
+    reply.fields()
+}
+
+#[tokio::test]
+async fn a_delivery_is_shown_as_the_contract_says() {
+    let world = World::new();
+    let webhook = world.webhook("alice", 1).await.id;
+    let mut retrying = sample::delivery(&webhook, 40);
+    retrying.attempts.push(sample::attempt(41));
+    retrying.wait(sample::at(50), sample::at(60), sample::at(42));
+    let mut ended = sample::delivery(&webhook, 30);
+    ended.trigger = Trigger::Test;
+    ended.end_reason = Some(EndReason::WebhookDeleted);
+    ended.end(Status::Failed, sample::at(31));
+    for delivery in [&succeeded(&webhook, 20), &ended, &retrying] {
+        world.record(delivery).await;
+    }
+    let reply = world.send(Call::to(LIST).with("id", webhook.as_str())).await;
+    let items = reply.json()["items"].clone();
+    assert_eq!(
+        items,
+        json!([
+            {
+                "id": retrying.id, "webhook_id": webhook, "event_id": "event-40",
+                "event_type": "task.created", "status": "retrying", "trigger": "event",
+                "attempt_count": 1, "response_status": 500, "error": "http: HTTP 500",
+                "duration_ms": 41, "created_at": "2027-01-15T08:00:40.000Z",
+                "updated_at": "2027-01-15T08:00:42.000Z",
+                "next_retry_at": "2027-01-15T08:00:50.000Z",
+            },
+            {
+                "id": ended.id, "webhook_id": webhook, "event_id": "event-30",
+                "event_type": "task.created", "status": "failed", "trigger": "test",
+                "attempt_count": 0, "response_status": null,
+                "error": "webhook_deleted: the webhook was deleted",
+                "duration_ms": null, "created_at": "2027-01-15T08:00:30.000Z",
+                "updated_at": "2027-01-15T08:00:31.000Z", "next_retry_at": null,
+            },
+            {
+                "id": sample::delivery_id(&webhook, 20), "webhook_id": webhook,
+                "event_id": "event-20", "event_type": "task.created", "status": "success",
+                "trigger": "event", "attempt_count": 2, "response_status": 204, "error": null,
+                "duration_ms": 22, "created_at": "2027-01-15T08:00:20.000Z",
+                "updated_at": "2027-01-15T08:00:23.000Z", "next_retry_at": null,
+            },
+        ])
+    );
+    assert_eq!(reply.json()["next_cursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn pages_are_complete_although_deliveries_arrive_in_between() {
+    let world = World::new();
+    let webhook = world.webhook("alice", 1).await.id;
+    let expected = history(&world, &webhook, 130).await;
+    history(&world, &world.webhook("alice", 2).await.id, 3).await;
+    assert_eq!(world.page(&webhook, "").await.0, expected[..50], "the default");
+    let mut newest = 130;
+    for limit in [1, 9, 65, 100] {
+        let since = sample::start();
+        let until = sample::at(130);
+        let mut query = format!("limit={limit}&since={since}&until={until}");
+        let mut seen = Vec::new();
+        loop {
+            let (ids, next) = world.page(&webhook, &query).await;
+            assert!(ids.len() <= limit);
+            seen.extend(ids);
+            world.record(&succeeded(&webhook, newest)).await;
+            newest += 1;
+            let Some(next) = next else { break };
+            query = format!("since={since}&cursor={next}&limit={limit}&until={until}");
+        }
+        assert_eq!(seen, expected, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_full_although_a_read_finds_little() {
+    let world = World::over(|deliveries| Arc::new(Sparse(deliveries)));
+    let webhook = world.webhook("alice", 1).await.id;
+    let reads = PAGE_READS_MAX as u64;
+    let mut failed = Vec::new();
+    for n in 0..(reads * 4) {
+        let mut delivery = succeeded(&webhook, n);
+        if n % 10 == 0 {
+            delivery.end(Status::Failed, sample::at(n));
+            failed.insert(0, delivery.id.to_string());
+        }
+        world.record(&delivery).await;
+    }
+    let (ids, _) = world.page(&webhook, "limit=15").await;
+    assert_eq!(ids.len(), 15);
+    // One page may end before it is full, but then it says that more follow.
+    let mut seen = Vec::new();
+    let mut query = "status=failed&limit=3".to_owned();
+    let mut pages = 0;
+    loop {
+        let (ids, next) = world.page(&webhook, &query).await;
+        seen.extend(ids);
+        pages += 1;
+        let Some(next) = next else { break };
+        query = format!("status=failed&limit=3&cursor={next}");
+    }
+    assert_eq!((seen, pages), (failed, 2));
+}
+
+#[tokio::test]
+async fn filters_leave_what_they_say() {
+    let world = World::new();
+    let webhook = world.webhook("alice", 1).await.id;
+    let ids = history(&world, &webhook, 6).await;
+    let other =
+        Delivery { event_type: sample::event_type("sync.completed"), ..succeeded(&webhook, 7) };
+    let retrying = sample::delivery(&webhook, 8);
+    world.record(&other).await;
+    world.record(&retrying).await;
+    let moment = sample::at(4);
+    for (query, expected) in [
+        ("status=retrying".to_owned(), vec![retrying.id.to_string()]),
+        ("status=failed".to_owned(), vec![]),
+        ("event_type=sync.completed".to_owned(), vec![other.id.to_string()]),
+        (format!("until={moment}"), ids[2..].to_vec()),
+        (format!("since={moment}&status=success&event_type=task.created"), ids[..2].to_vec()),
+        (
+            "since=2027-01-15T09:00:04+01:00&until=2027-01-15T09:00:05+01:00".to_owned(),
+            ids[1..2].to_vec(),
+        ),
+        (
+            "since=2027-01-15T09:00:04%2B01:00&until=2027-01-15T09:00:05%2001:00".to_owned(),
+            ids[1..2].to_vec(),
+        ),
+    ] {
+        assert_eq!(world.page(&webhook, &query).await, (expected, None), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn every_bad_parameter_is_named_at_once() {
+    let world = World::new();
+    let webhook = world.webhook("alice", 1).await.id;
+    let query =
+        "limit=101&cursor=x&status=Success&event_type=task.eaten&since=today&until=1&page=2";
+    let mut fields = refused(&world, &webhook, query).await;
+    fields.sort();
+    assert_eq!(fields, ["cursor", "event_type", "limit", "page", "since", "status", "until"]);
+    for until in ["2027-01-15T08:00:00Z", "2027-01-15T07:59:59Z"] {
+        let query = format!("since=2027-01-15T08:00:00Z&until={until}");
+        assert_eq!(refused(&world, &webhook, &query).await, ["until"]);
+    }
+    assert_eq!(refused(&world, &webhook, "status=success&status=failed").await, ["status"]);
+    let reply = world.send(Call::to(LIST).with("id", webhook.as_str()).query("status=done")).await;
+    assert_eq!(reply.json()["detail"], "`status` must be one of retrying, success, failed");
+}
+
+#[tokio::test]
+async fn a_cursor_is_bound_to_owner_webhook_and_filters() {
+    let world = World::new();
+    let webhook = world.webhook("alice", 1).await.id;
+    let second = world.webhook("alice", 2).await.id;
+    let bobs = world.webhook("bob", 1).await.id;
+    let ids = history(&world, &webhook, 5).await;
+    let filters = format!("status=success&event_type=task.created&since={}", sample::start());
+    let (_, cursor) = world.page(&webhook, &format!("{filters}&limit=2")).await;
+    let cursor = format!("cursor={}", cursor.unwrap());
+
+    let same = "since=2027-01-15T09:00:00%2B01:00&event_type=task.created&status=success";
+    assert_eq!(world.page(&webhook, &format!("{same}&{cursor}")).await, (ids[2..].to_vec(), None));
+
+    for other in [
+        String::new(),
+        filters.replace("success", "failed"),
+        filters.replace("task.created", "task.deleted"),
+        filters.replace("since", "until"),
+        format!("{filters}&until={}", sample::at(100)),
+        filters.replace("status=success&", ""),
+    ] {
+        assert_eq!(refused(&world, &webhook, &format!("{other}&{cursor}")).await, ["cursor"]);
+    }
+    let query = format!("{filters}&{cursor}");
+    assert_eq!(refused(&world, &second, &query).await, ["cursor"]);
+    for id in [&webhook, &bobs] {
+        let call = Call::to(LIST).by("bob").with("id", id.as_str()).query(&query);
+        assert_eq!(world.send(call).await.fields(), ["cursor"]);
+    }
+}

@@ -1,0 +1,105 @@
+//! The routes of this function, over the tables in memory, in the JSON of API Gateway.
+
+mod details;
+mod lists;
+mod routes;
+mod sparse;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use webhooks_api::testing::{Call, Reply};
+use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::ids::SubscriptionId;
+use webhooks_core::ports::{Deliveries, Expect, Subscriptions as _, Written};
+use webhooks_core::subscription::Subscription;
+use test_support::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
+};
+
+use crate::DeliveryHistory;
+
+const LIST: &str = "GET /api/webhooks/{id}/deliveries";
+const GET: &str = "GET /api/webhooks/{id}/deliveries/{delivery_id}";
+const REDELIVER: &str = "POST /api/webhooks/{id}/deliveries/{delivery_id}/redeliver";
+
+struct World {
+    api: DeliveryHistory,
+    subscriptions: MemorySubscriptions,
+    deliveries: MemoryDeliveries,
+    queue: MemoryTaskQueue,
+    clock: ManualClock,
+}
+
+impl World {
+    /// A day after the moment that samples count from.
+    fn new() -> Self {
+        Self::over(|deliveries| Arc::new(deliveries))
+    }
+
+    /// The function sees the history through `port`.
+    fn over(port: impl FnOnce(MemoryDeliveries) -> Arc<dyn Deliveries>) -> Self {
+        let clock = ManualClock::at(sample::at(86_400));
+        let subscriptions = MemorySubscriptions::default();
+        let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
+        let queue = MemoryTaskQueue::default();
+        let api = DeliveryHistory {
+            subscriptions: Arc::new(subscriptions.clone()),
+            deliveries: port(deliveries.clone()),
+            queue: Arc::new(queue.clone()),
+            clock: Arc::new(clock.clone()),
+            random: Arc::new(SeededRandom::new(1)),
+        };
+        Self { api, subscriptions, deliveries, queue, clock }
+    }
+
+    /// Sends a request, and checks what holds of every answer.
+    async fn send(&self, call: Call) -> Reply {
+        let reply = Reply::of(&self.api.handle(call.request()).await);
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        assert!(!reply.text().contains("whsec_"), "{reply:?}");
+        reply
+    }
+
+    /// The `n`th webhook of a user.
+    async fn webhook(&self, user: &str, n: u64) -> Subscription {
+        let webhook = sample::subscription(user, n);
+        self.subscriptions.create(&webhook).await.unwrap();
+        webhook
+    }
+
+    /// Records a delivery.
+    async fn record(&self, delivery: &Delivery) {
+        let written = self.deliveries.put(delivery, Expect::Absent).await.unwrap();
+        assert_eq!(written, Written::Yes);
+    }
+
+    /// The ids on a page, and the cursor of the next.
+    async fn page(&self, webhook: &SubscriptionId, query: &str) -> (Vec<String>, Option<String>) {
+        let call = Call::to(LIST).with("id", webhook.as_str()).query(query);
+        let reply = self.send(call).await;
+        assert_eq!(reply.status(), 200, "{query}: {reply:?}");
+        let body = reply.json();
+        assert_eq!(body.as_object().unwrap().len(), 2);
+        let cursor = &body["next_cursor"];
+        assert!(cursor.is_string() || cursor.is_null());
+        let items = body["items"].as_array().unwrap();
+        let ids = items.iter().map(|item| text(&item["id"])).collect();
+        (ids, cursor.as_str().map(str::to_owned))
+    }
+}
+
+/// The `n`th delivery to a webhook, which ended well at the second attempt.
+fn succeeded(webhook: &SubscriptionId, n: u64) -> Delivery {
+    let mut delivery = sample::delivery(webhook, n);
+    let mut last = sample::attempt(n + 2);
+    (last.response_status, last.error) = (Some(204), None);
+    last.response_excerpt.clear();
+    delivery.attempts = vec![sample::attempt(n), last];
+    delivery.end(Status::Success, sample::at(n + 3));
+    delivery
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}

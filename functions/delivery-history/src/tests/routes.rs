@@ -1,0 +1,134 @@
+//! What holds of every route of this function.
+
+use proptest::prelude::*;
+use webhooks_api::testing::{Call, Reply};
+use webhooks_api::{ROUTES, Route};
+use webhooks_core::problem::Problem;
+use test_support::sample;
+
+use super::{World, succeeded};
+
+fn routes() -> Vec<String> {
+    let own = ROUTES.iter().filter(|route| route.function == "deliveries");
+    own.map(Route::key).collect()
+}
+
+/// A request to a route that has all it needs.
+fn call(route: &str, id: &str, delivery_id: &str) -> Call {
+    let call = Call::to(route).with("id", id);
+    if route.contains("{delivery_id}") { call.with("delivery_id", delivery_id) } else { call }
+}
+
+#[tokio::test]
+async fn every_route_is_answered_and_only_to_somebody() {
+    let world = World::new();
+    let delivery = succeeded(&world.webhook("alice", 1).await.id, 1);
+    world.record(&delivery).await;
+    for route in routes() {
+        let call = call(&route, delivery.subscription_id.as_str(), delivery.id.as_str());
+        let reply = world.send(call.clone().by_nobody()).await;
+        assert_eq!((reply.status(), reply.problem().as_str()), (401, "unauthorized"), "{route}");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        let reply = world.send(call).await;
+        assert!((200..300).contains(&reply.status()), "{route}: {reply:?}");
+    }
+    assert_eq!(world.send(Call::to("GET /api/webhooks")).await.problem(), "not-found");
+}
+
+#[tokio::test]
+async fn what_is_somebody_elses_answers_as_what_is_missing() {
+    let world = World::new();
+    let alices = succeeded(&world.webhook("alice", 1).await.id, 1);
+    let bobs = succeeded(&world.webhook("bob", 1).await.id, 1);
+    world.record(&alices).await;
+    world.record(&bobs).await;
+    let (webhook, delivery) = (alices.subscription_id.as_str(), alices.id.as_str());
+    let own = bobs.subscription_id.as_str();
+    let missing = sample::subscription_id("bob", 2);
+    let missing = missing.as_str();
+    for route in routes() {
+        // Not even the words about a bad query tell them apart.
+        for query in ["", "x=1", "cursor=x"] {
+            let send = |id: &str, delivery: &str| {
+                world.send(call(&route, id, delivery).by("bob").query(query))
+            };
+            let expected = send(missing, bobs.id.as_str()).await;
+            assert_eq!(expected.status(), if query.is_empty() { 404 } else { 422 });
+            for (id, delivery) in [
+                (webhook, delivery),
+                (webhook, "x"),
+                ("x", delivery),
+                ("", ""),
+                (missing, delivery),
+            ] {
+                assert_eq!(send(id, delivery).await, expected, "{route} {id} {delivery}");
+            }
+            if route.contains("{delivery_id}") {
+                for delivery in [delivery, "x", "", webhook, &bobs.id.to_string().to_lowercase()] {
+                    assert_eq!(send(own, delivery).await, expected, "{route} {delivery}");
+                }
+            }
+        }
+    }
+    assert_eq!(world.queue.take(), []);
+}
+
+#[tokio::test]
+async fn the_handler_can_be_spawned() {
+    fn spawnable<T: Send>(future: T) -> T {
+        future
+    }
+    let world = World::new();
+    let response = spawnable(world.api.handle(Call::to("GET /api/webhooks").request())).await;
+    assert_eq!(Reply::of(&response).status(), 404);
+}
+
+fn any_query() -> impl Strategy<Value = String> {
+    let parameter = (
+        proptest::sample::select(vec!["limit", "cursor", "status", "event_type", "since", "until"]),
+        prop_oneof![
+            Just("1".to_owned()),
+            Just("failed".to_owned()),
+            Just("task.created".to_owned()),
+            "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})",
+            "[0-9A-Za-z_%+-]{0,40}",
+            ".{0,20}",
+        ],
+    );
+    let parameters = proptest::collection::vec(parameter, 0..5).prop_map(|pairs| {
+        let pairs: Vec<String> =
+            pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join("&")
+    });
+    prop_oneof![4 => parameters, 1 => ".{0,30}"]
+}
+
+proptest! {
+    #[test]
+    fn no_request_panics_and_every_refusal_is_a_known_problem(
+        route in proptest::sample::select(routes()), query in any_query(), body in ".{0,20}",
+        own in any::<bool>(), id in ".{0,40}", delivery_id in ".{0,40}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            let delivery = succeeded(&world.webhook("alice", 1).await.id, 1);
+            world.record(&delivery).await;
+            let call = if own {
+                call(&route, delivery.subscription_id.as_str(), delivery.id.as_str())
+            } else {
+                call(&route, &id, &delivery_id)
+            };
+            let reply = world.send(call.query(&query).text(&body)).await;
+            if reply.status() >= 300 {
+                let kind = reply.json()["type"].clone();
+                let status = reply.status();
+                let known = Problem::examples().iter().any(|problem| {
+                    let details = problem.details();
+                    details.kind == kind && u64::from(details.status) == status
+                });
+                assert!(known && status < 500, "{reply:?}");
+            }
+        });
+    }
+}

@@ -1,0 +1,232 @@
+//! What an endpoint that never answers costs, with the circuit breaker and without it.
+//!
+//! The real handlers run on virtual time, for as many days as it takes until the endpoint is
+//! disabled and nothing waits any more. Requests and units are counted as AWS bills them; what an
+//! attempt costs is the time that a function waits for it.
+//!
+//! Deliberately absent: the functions' own CPU time, which is small beside a wait of seconds, and
+//! publishing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use webhooks_core::breaker::Health;
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::outbound::{Answer, Failure, Outcome as Attempted};
+use webhooks_core::ports::{Clock as _, StoreError, Subscriptions, Written};
+use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::table::lay_out;
+use webhooks_local::terminal::say;
+use test_support::sender::{Reply, ScriptedSender};
+use test_support::{ManualClock, Overlaid, Overlay, sample};
+
+use crate::Outcome;
+use crate::cost::{Outside, Rig};
+use crate::proxy::is_read;
+use crate::report::number;
+use crate::world::{event, text};
+
+/// For how many days events are published: longer than it takes until the endpoint is disabled.
+const DAYS: u64 = 6;
+/// The virtual time between two looks at the queues.
+const STEP: Duration = Duration::from_secs(10);
+/// What a hanging attempt takes: the default timeout.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The memory of the deliver function, in gigabytes.
+const MEMORY_GB: f64 = 0.25;
+
+/// Prices in USD, per million or per GB-second: us-east-1, on demand, arm64, without free tiers.
+mod price {
+    pub(super) const SQS_REQUESTS: f64 = 0.40;
+    pub(super) const WRITE_UNITS: f64 = 0.625;
+    pub(super) const READ_UNITS: f64 = 0.125;
+    pub(super) const INVOCATIONS: f64 = 0.20;
+    pub(super) const GB_SECOND: f64 = 0.000_013_333_4;
+}
+
+/// What was spent.
+#[derive(Clone, Copy)]
+struct Spent {
+    attempts: f64,
+    requests: f64,
+    writes: f64,
+    reads: f64,
+    invocations: f64,
+    gb_seconds: f64,
+}
+
+pub(crate) async fn run(events: usize) -> Outcome<bool> {
+    say(format!(
+        "{events} and {} events over {DAYS} days for one endpoint that hangs for {} s each time. What \
+         comes with the number of events is told apart from what does not (attempts of the breaker, \
+         queries of the retry schedule).",
+        2 * events,
+        TIMEOUT.as_secs()
+    ));
+    let without = part(events, |table| Arc::new(Overlay(NoBreaker(table)))).await?;
+    let with = part(events, |table| table).await?;
+    let header = ["", "attempts", "SQS", "writes", "reads", "invocations", "GB-s", "USD"];
+    let rows = [
+        without.of_a_million.row("a million events, without the breaker"),
+        with.of_a_million.row("a million events, with the breaker"),
+        without.of_the_endpoint.row("the endpoint itself, without the breaker"),
+        with.of_the_endpoint.row("the endpoint itself, with the breaker"),
+    ];
+    say(lay_out(&header, &rows, &[1, 2, 3, 4, 5, 6, 7]));
+    Ok(with.of_a_million.usd() < without.of_a_million.usd())
+}
+
+/// What comes with the events, and what would come without them.
+struct Parts {
+    of_a_million: Spent,
+    of_the_endpoint: Spent,
+}
+
+/// Takes the two apart by twice as many events.
+async fn part(
+    events: usize,
+    before_subscriptions: fn(Arc<dyn Subscriptions>) -> Arc<dyn Subscriptions>,
+) -> Outcome<Parts> {
+    let once = watch(events, before_subscriptions).await?;
+    let twice = watch(2 * events, before_subscriptions).await?;
+    let of_events = twice.plus(once.times(-1.0));
+    Ok(Parts {
+        of_a_million: of_events.times(1e6 / number(events)),
+        of_the_endpoint: once.plus(of_events.times(-1.0)),
+    })
+}
+
+/// Publishes the events evenly, and drives the handlers and the retry schedule through the days.
+async fn watch(
+    events: usize,
+    before_subscriptions: fn(Arc<dyn Subscriptions>) -> Arc<dyn Subscriptions>,
+) -> Outcome<Spent> {
+    let start = sample::start();
+    let clock = ManualClock::at(start);
+    let millis = u64::try_from(start.millis()).map_err(text)?;
+    let queue_clock = Arc::new(local_sqs::ManualClock::new(millis));
+    let sender = ScriptedSender::by(|_| {
+        let detail = "no answer".to_owned();
+        let outcome = Attempted::NoResponse { failure: Failure::Timeout, detail };
+        let duration_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+        Reply::Now(Answer { outcome, duration_ms })
+    });
+    let outside = Outside {
+        clock: Arc::new(clock.clone()),
+        queue_clock: queue_clock.clone(),
+        sender: Arc::new(sender.clone()),
+        before_subscriptions,
+    };
+    let rig = Rig::start(1, "http://dead.example.com/", outside).await?;
+    let (dispatch, deliver) = (rig.functions.dispatch(), rig.functions.deliver());
+
+    let days = Duration::from_hours(24 * DAYS);
+    let steps = days.as_secs() / STEP.as_secs();
+    let (mut published, mut invocations) = (0, 0);
+    let (mut attempts, mut waited) = (0, Duration::ZERO);
+    // A day without events follows: then nothing waits any more.
+    for step in 0..steps + steps / DAYS {
+        let due = (step + 1) * u64::try_from(events).map_err(text)? / steps;
+        while published < events && u64::try_from(published).map_err(text)? < due {
+            rig.publisher.publish(event("u0", published)).await.map_err(text)?;
+            published += 1;
+            while rig.batch(EVENTS.name, &dispatch).await?.is_some() {}
+        }
+        while rig.batch(DELIVERIES.name, &deliver).await?.is_some() {
+            invocations += 1;
+            let made = sender.take().len();
+            attempts += made;
+            waited += if made > 0 { TIMEOUT } else { Duration::ZERO };
+        }
+        if clock.now().seconds() % 300 < i64::try_from(STEP.as_secs()).map_err(text)? {
+            rig.functions.retry.handle().await.map_err(text)?;
+        }
+        clock.advance(STEP);
+        queue_clock.advance(STEP);
+    }
+    let bill = rig.bill()?;
+    let units = |reads: bool| {
+        let wanted = bill.units.iter().filter(|((_, operation), _)| is_read(operation) == reads);
+        wanted.map(|(_, units)| units).sum()
+    };
+    Ok(Spent {
+        attempts: number(attempts),
+        requests: number(bill.sqs.values().sum()),
+        writes: units(false),
+        reads: units(true),
+        invocations: number(invocations),
+        gb_seconds: waited.as_secs_f64() * MEMORY_GB,
+    })
+}
+
+impl Spent {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            attempts: self.attempts + other.attempts,
+            requests: self.requests + other.requests,
+            writes: self.writes + other.writes,
+            reads: self.reads + other.reads,
+            invocations: self.invocations + other.invocations,
+            gb_seconds: self.gb_seconds + other.gb_seconds,
+        }
+    }
+
+    fn times(self, factor: f64) -> Self {
+        Self {
+            attempts: self.attempts * factor,
+            requests: self.requests * factor,
+            writes: self.writes * factor,
+            reads: self.reads * factor,
+            invocations: self.invocations * factor,
+            gb_seconds: self.gb_seconds * factor,
+        }
+    }
+
+    fn usd(self) -> f64 {
+        let millions = self.requests * price::SQS_REQUESTS
+            + self.writes * price::WRITE_UNITS
+            + self.reads * price::READ_UNITS
+            + self.invocations * price::INVOCATIONS;
+        millions / 1e6 + self.gb_seconds * price::GB_SECOND
+    }
+
+    fn row(self, name: &str) -> Vec<String> {
+        let count = |amount: f64| match amount.abs() {
+            1e5.. => format!("{:.2} M", amount / 1e6),
+            _ => format!("{amount:.0}"),
+        };
+        [
+            name.to_owned(),
+            count(self.attempts),
+            count(self.requests),
+            count(self.writes),
+            count(self.reads),
+            count(self.invocations),
+            count(self.gb_seconds),
+            format!("{:.2}", self.usd()),
+        ]
+        .to_vec()
+    }
+}
+
+/// The Subscriptions table, in which every endpoint always looks healthy.
+struct NoBreaker(Arc<dyn Subscriptions>);
+
+#[async_trait]
+impl Overlaid for NoBreaker {
+    fn table(&self) -> &dyn Subscriptions {
+        self.0.as_ref()
+    }
+
+    /// Nothing is written, so that the health stays what it was at first.
+    async fn set_health(
+        &self,
+        _: &UserId,
+        _: &SubscriptionId,
+        _: &Health,
+        _: &Health,
+    ) -> Result<Written, StoreError> {
+        Ok(Written::Yes)
+    }
+}

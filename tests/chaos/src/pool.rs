@@ -1,0 +1,260 @@
+//! The environments of one function: as many as are needed at once, up to a limit. One that was
+//! killed is replaced at the next event, as Lambda does it. Every invocation is noted.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aws_lambda_events::sqs::SqsEvent;
+use axum::body::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use webhooks_local::poller::{Handler, Invoked};
+use test_support::SeededRandom;
+
+use crate::environment::{Complaints, Environment, Failed, Program};
+use crate::lock;
+
+/// An invocation that is to be killed is killed within so many milliseconds.
+const KILLS_WITHIN_MS: u64 = 200;
+
+/// A message in a function's hands.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// The message's id.
+    pub message_id: String,
+    /// What it says.
+    pub body: String,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ended {
+    /// The function answered.
+    Answered,
+    /// The function reported an error.
+    Error,
+    /// We killed its process.
+    Killed,
+    /// It took too long, and its process was killed.
+    TimedOut,
+    /// Its process ended by itself, or could not be started: not what a function does.
+    Crashed,
+}
+
+/// One invocation that is over.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// When it began.
+    pub began: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// How it ended.
+    pub how: Ended,
+    /// What it was given.
+    pub messages: Vec<Carried>,
+}
+
+/// Which invocations do not live to see their end: their processes are killed (SIGKILL).
+#[derive(Debug)]
+pub struct Kills {
+    per_mille: u64,
+    random: SeededRandom,
+    on: AtomicBool,
+}
+
+impl Kills {
+    /// Kills so many of a thousand invocations at a random moment, if they have not answered before,
+    /// and after so many of ten thousand POSTs the process that made it, at once.
+    pub fn new(per_mille: u64, seed: u64) -> Arc<Self> {
+        let random = SeededRandom::new(seed);
+        Arc::new(Self { per_mille, random, on: AtomicBool::new(true) })
+    }
+
+    /// From now on nothing is killed.
+    pub fn stop(&self) {
+        self.on.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns when an invocation that begins now is to be killed: never, mostly.
+    async fn strike(&self) {
+        let (strikes, after) =
+            (self.random.chance(self.per_mille), self.random.below(KILLS_WITHIN_MS));
+        if strikes && self.on.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the process is to be killed whose POST has just come in.
+    pub(crate) fn strikes_at_post(&self) -> bool {
+        self.random.below(10_000) < self.per_mille && self.on.load(Ordering::Relaxed)
+    }
+}
+
+/// The environments of one function. A clone is the same pool.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+/// A process in the middle of an invocation.
+struct Busy {
+    messages: Vec<Carried>,
+    struck: CancellationToken,
+}
+
+struct Inner {
+    program: Program,
+    kills: Arc<Kills>,
+    slots: Semaphore,
+    idle: Mutex<Vec<Environment>>,
+    busy: Mutex<BTreeMap<u32, Busy>>,
+    complaints: Complaints,
+    invocations: Mutex<Vec<Invocation>>,
+    started: Mutex<usize>,
+}
+
+impl Busy {
+    fn holds(&self, name: &str) -> bool {
+        self.messages.iter().any(|message| message.body.contains(name))
+    }
+}
+
+impl Pool {
+    /// At most so many processes of this program. They are started when they are needed.
+    pub fn new(program: Program, processes: usize, kills: Arc<Kills>) -> Self {
+        let inner = Inner {
+            program,
+            kills,
+            slots: Semaphore::new(processes),
+            idle: Mutex::default(),
+            busy: Mutex::default(),
+            complaints: Complaints::default(),
+            invocations: Mutex::default(),
+            started: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> &'static str {
+        self.inner.program.name
+    }
+
+    /// Every invocation that is over.
+    pub fn invocations(&self) -> Vec<Invocation> {
+        lock(&self.inner.invocations).clone()
+    }
+
+    /// How many processes were started.
+    pub fn started(&self) -> usize {
+        *lock(&self.inner.started)
+    }
+
+    /// The handler for a poller.
+    pub fn handler(&self) -> Handler {
+        let pool = self.clone();
+        Arc::new(move |batch| {
+            let pool = pool.clone();
+            Box::pin(async move { pool.handle(batch).await })
+        })
+    }
+
+    async fn handle(&self, batch: SqsEvent) -> Invoked {
+        let event = serde_json::to_vec(&batch).map_err(|error| error.to_string())?;
+        let messages = batch.records.into_iter().map(|record| Carried {
+            message_id: record.message_id.unwrap_or_default(),
+            body: record.body.unwrap_or_default(),
+        });
+        let answer = self.invoke(event.into(), messages.collect()).await;
+        let answer = answer.map_err(|failed| format!("{failed:?}"))?;
+        serde_json::from_slice(&answer).map_err(|error| error.to_string())
+    }
+
+    /// Has one of the processes handle an event, which carries these messages.
+    pub async fn invoke(&self, event: Bytes, messages: Vec<Carried>) -> Result<Bytes, Failed> {
+        let inner = &*self.inner;
+        let Ok(_slot) = inner.slots.acquire().await else { return Err(Failed::Ended) };
+        let began = Instant::now();
+        let environment = match self.environment().await {
+            Ok(environment) => environment,
+            Err(error) => {
+                let path = inner.program.path.display();
+                tracing::error!(function = inner.program.name, %path, %error, "cannot be started");
+                return Err(Failed::Ended);
+            }
+        };
+        let struck = CancellationToken::new();
+        let busy = Busy { messages: messages.clone(), struck: struck.clone() };
+        lock(&inner.busy).insert(environment.pid, busy);
+        let result = tokio::select! {
+            biased;
+            result = environment.invoke(event, inner.program.timeout) => result,
+            () = struck.cancelled() => environment.kill().await,
+            () = inner.kills.strike() => environment.kill().await,
+        };
+        lock(&inner.busy).remove(&environment.pid);
+        let how = match &result {
+            Ok(_) => Ended::Answered,
+            Err(Failed::Error(_)) => Ended::Error,
+            Err(Failed::TimedOut) => Ended::TimedOut,
+            Err(Failed::Killed) => Ended::Killed,
+            Err(Failed::Ended) => Ended::Crashed,
+        };
+        let invocation = Invocation { began, ended: Instant::now(), how, messages };
+        lock(&inner.invocations).push(invocation);
+        if !environment.has_ended() {
+            lock(&inner.idle).push(environment);
+        }
+        result
+    }
+
+    async fn environment(&self) -> std::io::Result<Environment> {
+        while let Some(idle) = lock(&self.inner.idle).pop() {
+            if !idle.has_ended() {
+                return Ok(idle);
+            }
+        }
+        *lock(&self.inner.started) += 1;
+        Environment::start(&self.inner.program, &self.inner.complaints).await
+    }
+
+    /// What the processes wrote to their logs, and when.
+    pub fn complaints(&self) -> Vec<(Instant, String)> {
+        lock(&self.inner.complaints).clone()
+    }
+
+    /// Whether no process has anything to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        lock(&self.inner.busy).is_empty()
+    }
+
+    /// Whether one of the processes has a message in its hands that names this.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        let busy = lock(&self.inner.busy);
+        busy.values().any(|one| one.holds(name))
+    }
+
+    /// Kills (SIGKILL) the processes that have a message in their hands that names this.
+    pub(crate) fn kill_holders(&self, name: &str) {
+        for one in lock(&self.inner.busy).values().filter(|one| one.holds(name)) {
+            one.struck.cancel();
+        }
+    }
+}
+
+impl Ended {
+    /// In a word or two.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Error => "error",
+            Self::Killed => "killed",
+            Self::TimedOut => "timed out",
+            Self::Crashed => "crashed",
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The whole local system in one process, killed (SIGKILL) and started again, again and again, while
+//! its publishers have a bad connection. Its functions, tables and queues die together; what they
+//! had written must be enough to go on.
+
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+use webhooks_local::http;
+use webhooks_local::system::Addresses;
+use test_support::SeededRandom;
+
+use crate::causes::Cause;
+use crate::faults::{Fault, Rates};
+use crate::receivers::Post;
+use crate::verdict::{Evidence, Report, judge};
+use crate::world::{LOOK_EVERY, World};
+use crate::{Outcome, text};
+
+/// How long the system may take to be ready.
+const START_PATIENCE: Duration = Duration::from_mins(1);
+/// From one run of the retry function to the next, in the calm.
+const SCHEDULES_EVERY: Duration = Duration::from_secs(5);
+
+/// What happens to the system.
+#[derive(Clone, Debug)]
+pub struct Siege {
+    /// The `dev` program.
+    pub dev: PathBuf,
+    /// An empty directory, where it keeps its data.
+    pub data_dir: PathBuf,
+    /// What repeats the mixture of faults.
+    pub seed: u64,
+    /// How many events are published.
+    pub events: usize,
+    /// From one kill to the next, on average.
+    pub kill_every: Duration,
+    /// What goes wrong between the publisher and the queues.
+    pub publishing: Rates,
+    /// How many users there are.
+    pub users: usize,
+    /// After how long without any progress the rest counts as left over.
+    pub patience: Duration,
+}
+
+impl Siege {
+    /// So many events, a kill every so often, and a publisher with one bad call in eleven.
+    pub fn new(
+        dev: PathBuf,
+        data_dir: PathBuf,
+        seed: u64,
+        events: usize,
+        kill_every: Duration,
+    ) -> Self {
+        let publishing = vec![
+            (Fault::ServerError, 15),
+            (Fault::Throttle, 15),
+            (Fault::ResetBefore, 15),
+            (Fault::ResetAfter, 20),
+            (Fault::CutOff, 15),
+            (Fault::Partial, 100),
+        ];
+        // Longer than a message that was lost stays away.
+        let (users, patience) = (20, Duration::from_mins(12));
+        Self { dev, data_dir, seed, events, kill_every, publishing, users, patience }
+    }
+}
+
+/// Lays siege once.
+pub async fn lay(siege: &Siege) -> Outcome<Report> {
+    let mut system = Running::start(siege).await?;
+    let addresses = system.addresses;
+    let mut world =
+        World::open(addresses, siege.users, siege.seed, siege.publishing.clone(), |_| {}).await?;
+    let began = Instant::now();
+    let calm = CancellationToken::new();
+    let played = async {
+        let _calm = calm.clone().drop_guard();
+        let played = world.play(siege.events).await?;
+        while world.depth().await?.ready > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(played)
+    };
+    let (played, kills) =
+        futures::future::try_join(played, keep_killing(&mut system, &world, siege, &calm)).await?;
+    world.publishing.stop();
+    let stormed = Instant::now();
+    let scheduled = Cell::new(Instant::now());
+    let left = world.drain(siege.patience, async |_| {
+        // What is parked would be looked at in five minutes, and not be due for an hour.
+        if scheduled.get().elapsed() > SCHEDULES_EVERY {
+            scheduled.set(Instant::now());
+            world.bring_forward().await?;
+            http::call(addresses.api, "POST", "/_local/run/retry", None, None).await?;
+        }
+        Ok(false)
+    });
+    let left = left.await?;
+    for webhook in &mut world.webhooks {
+        webhook.deleted = played.deleted.get(&webhook.id).copied();
+    }
+    let evidence = Evidence {
+        seed: siege.seed,
+        events: played.events,
+        storm: stormed.duration_since(began),
+        all: began.elapsed(),
+        left,
+    };
+    let sends = world.publishing.sends();
+    let mut report = judge(&world, evidence, |first, second| {
+        let published = sends.get(&first.event_id).copied().unwrap_or_default();
+        cause(first, second, &kills, published).ok_or_else(|| "no kill before".to_owned())
+    })
+    .await?;
+    report.system_kills = kills.len();
+    Ok(report)
+}
+
+/// Why a POST came again. What was in the functions' hands at a kill comes back after it; an event
+/// that was being dispatched may then have two tasks.
+fn cause(first: &Post, second: &Post, kills: &[Instant], published: usize) -> Option<Cause> {
+    if kills.iter().any(|kill| (first.at..second.at).contains(kill)) {
+        return Some(Cause::SystemKilled);
+    }
+    if published > 1 {
+        return Some(Cause::PublishedTwice);
+    }
+    kills.iter().any(|kill| *kill < first.at).then_some(Cause::DispatchedTwice)
+}
+
+/// Kills the system and starts it again until it is to be calm; says when it killed.
+async fn keep_killing(
+    system: &mut Running,
+    world: &World,
+    siege: &Siege,
+    calm: &CancellationToken,
+) -> Outcome<Vec<Instant>> {
+    let random = SeededRandom::new(siege.seed.wrapping_add(3));
+    let twice = u64::try_from(siege.kill_every.as_millis()).unwrap_or(u64::MAX) * 2;
+    let mut kills = Vec::new();
+    loop {
+        let wait = Duration::from_millis(random.below(twice));
+        tokio::select! {
+            () = calm.cancelled() => return Ok(kills),
+            () = tokio::time::sleep(wait) => {}
+        }
+        // Whoever only looks waits until it is up again.
+        let _down = world.up.write().await;
+        system.kill().await?;
+        kills.push(Instant::now());
+        system.start_again(siege).await?;
+    }
+}
+
+/// The system, running.
+struct Running {
+    child: Child,
+    addresses: Addresses,
+}
+
+impl Running {
+    async fn start(siege: &Siege) -> Outcome<Self> {
+        // All four at once, so that they differ.
+        let free = (0..4).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let free: Vec<_> = free.collect::<Result<_, _>>().map_err(text)?;
+        let ports: Vec<_> = free
+            .iter()
+            .map(std::net::TcpListener::local_addr)
+            .collect::<Result<_, _>>()
+            .map_err(text)?;
+        drop(free);
+        let [api, sqs, dynamodb, receiver] = ports[..] else { return Err("no ports".to_owned()) };
+        let addresses = Addresses { api, sqs, dynamodb, receiver };
+        let child = spawn(&siege.dev, &siege.data_dir, addresses)?;
+        let running = Self { child, addresses };
+        ready(api).await?;
+        Ok(running)
+    }
+
+    async fn kill(&mut self) -> Outcome<()> {
+        self.child.kill().await.map_err(text)
+    }
+
+    async fn start_again(&mut self, siege: &Siege) -> Outcome<()> {
+        self.child = spawn(&siege.dev, &siege.data_dir, self.addresses)?;
+        ready(self.addresses.api).await
+    }
+}
+
+fn spawn(dev: &Path, data_dir: &Path, addresses: Addresses) -> Outcome<Child> {
+    let mut command = Command::new(dev);
+    for (flag, address) in [
+        ("--api-addr", addresses.api),
+        ("--sqs-addr", addresses.sqs),
+        ("--dynamodb-addr", addresses.dynamodb),
+        ("--receiver-addr", addresses.receiver),
+    ] {
+        command.arg(flag).arg(address.to_string());
+    }
+    let command = command.arg("--data-dir").arg(data_dir).kill_on_drop(true);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|error| format!("{}: {error}", dev.display()))
+}
+
+async fn ready(api: SocketAddr) -> Outcome<()> {
+    let began = Instant::now();
+    loop {
+        let asked = http::call(api, "GET", "/_local/ready", None, None).await;
+        match asked {
+            Ok((200, _)) => return Ok(()),
+            _ if began.elapsed() > START_PATIENCE => {
+                return Err(format!("the system is not ready: {asked:?}"));
+            }
+            _ => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}

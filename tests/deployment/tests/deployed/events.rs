@@ -1,0 +1,278 @@
+//! `events/` has one event for each trigger of each function, and each is handled.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cleanup::Cleanup;
+use deliver::Deliver;
+use delivery_history::DeliveryHistory;
+use dispatch::Dispatch;
+use retry::Retry;
+use serde::Serialize;
+use serde_json::Value;
+use subscriptions::SubscriptionsApi;
+use test_webhook::TestWebhook;
+use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::ports::{
+    Clock, Consistency, Deliveries as _, Expect, Random, Subscriptions as _,
+};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::target::TargetPolicy;
+use webhooks_core::time::Timestamp;
+use deployment::Template;
+use test_support::sender;
+use test_support::{
+    ManualClock, MemoryDeadLetters, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue,
+    ScriptedSender, SeededRandom, sample,
+};
+
+use crate::{at, changed, source};
+
+const RETENTION: Duration = Duration::from_hours(30 * 24);
+/// The webhook and its owner as the events name them.
+const WEBHOOK: &str = "wh_01KG9Z6QK00000000000000001";
+const USER: &str = "user-1";
+
+/// The service in memory, with the webhook that the events are about.
+struct World {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    subscriptions: MemorySubscriptions,
+    deliveries: MemoryDeliveries,
+    queue: MemoryTaskQueue,
+    dead_letters: MemoryDeadLetters,
+    sender: ScriptedSender,
+}
+
+impl World {
+    async fn new() -> Self {
+        // Just after the moment that the events are from.
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_769_851_801_000)));
+        let subscriptions = MemorySubscriptions::default();
+        let webhook =
+            Subscription { id: WEBHOOK.parse().unwrap(), ..sample::subscription(USER, 1) };
+        subscriptions.create(&webhook).await.unwrap();
+        Self {
+            deliveries: MemoryDeliveries::new(clock.clone()),
+            clock,
+            random: Arc::new(SeededRandom::new(1)),
+            subscriptions,
+            queue: MemoryTaskQueue::default(),
+            dead_letters: MemoryDeadLetters::default(),
+            sender: ScriptedSender::by(|_| sender::Reply::Now(sender::status(200))),
+        }
+    }
+
+    /// Puts the delivery that the events are about into the history.
+    async fn with_delivery(self) -> Self {
+        let event = read("deliver", "tasks");
+        let task = DeliveryTask::from_json(event["Records"][0]["body"].as_str().unwrap()).unwrap();
+        let DeliveryTask::First(new) = task else { panic!("not a first attempt") };
+        let now = self.clock.now();
+        let record = webhooks_core::delivery::Delivery::new(&new, now, now.plus(RETENTION));
+        self.deliveries.put(&record, Expect::Absent).await.unwrap();
+        self
+    }
+
+    /// Hands a function an event, as JSON in and JSON out.
+    async fn run(&self, function: &str, event: Value) -> Value {
+        match function {
+            "event-types" => json(event_types::handle(parse(event)).await),
+            "subscriptions" => json(self.subscriptions_api().handle(parse(event)).await),
+            "deliveries" => json(self.deliveries_api().handle(parse(event)).await),
+            "test-webhook" => json(self.test_webhook().handle(parse(event)).await),
+            "dispatch" => json(self.dispatch().handle(parse(event)).await),
+            "deliver" => json(self.deliver().handle(parse(event)).await),
+            "retry" => json(self.retry().handle().await.unwrap()),
+            "cleanup" => {
+                let deadline = self.clock.now().plus_seconds(60);
+                json(self.cleanup().handle(parse(event), deadline).await.unwrap())
+            }
+            _ => panic!("{function} is not known here"),
+        }
+    }
+
+    fn subscriptions_api(&self) -> SubscriptionsApi {
+        SubscriptionsApi {
+            subscriptions: Arc::new(self.subscriptions.clone()),
+            deliveries: Arc::new(self.deliveries.clone()),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            policy: TargetPolicy::Strict,
+            retention: RETENTION,
+        }
+    }
+
+    fn deliveries_api(&self) -> DeliveryHistory {
+        DeliveryHistory {
+            subscriptions: Arc::new(self.subscriptions.clone()),
+            deliveries: Arc::new(self.deliveries.clone()),
+            queue: Arc::new(self.queue.clone()),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+        }
+    }
+
+    fn test_webhook(&self) -> TestWebhook {
+        TestWebhook {
+            subscriptions: Arc::new(self.subscriptions.clone()),
+            deliveries: Arc::new(self.deliveries.clone()),
+            sender: Arc::new(self.sender.clone()),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            policy: TargetPolicy::Strict,
+            retention: RETENTION,
+        }
+    }
+
+    fn dispatch(&self) -> Dispatch {
+        Dispatch {
+            subscriptions: Arc::new(self.subscriptions.clone()),
+            queue: Arc::new(self.queue.clone()),
+            dead_letters: Arc::new(self.dead_letters.clone()),
+        }
+    }
+
+    fn deliver(&self) -> Deliver {
+        Deliver {
+            subscriptions: Arc::new(self.subscriptions.clone()),
+            deliveries: Arc::new(self.deliveries.clone()),
+            queue: Arc::new(self.queue.clone()),
+            sender: Arc::new(self.sender.clone()),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            policy: TargetPolicy::Strict,
+            retention: RETENTION,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        Retry {
+            deliveries: Arc::new(self.deliveries.clone()),
+            queue: Arc::new(self.queue.clone()),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn cleanup(&self) -> Cleanup {
+        Cleanup {
+            subscriptions: Arc::new(self.subscriptions.clone()),
+            deliveries: Arc::new(self.deliveries.clone()),
+            clock: self.clock.clone(),
+            retention_days: 30,
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(event: Value) -> T {
+    serde_json::from_value(event).unwrap()
+}
+
+fn json(answer: impl Serialize) -> Value {
+    serde_json::to_value(answer).unwrap()
+}
+
+fn read(function: &str, event: &str) -> Value {
+    let path = source::root().join(format!("events/{function}/{event}.json"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// `EveryFiveMinutes` as `every-five-minutes`.
+fn kebab(name: &str) -> String {
+    let mut kebab = String::new();
+    for (index, letter) in name.chars().enumerate() {
+        if letter.is_uppercase() && index > 0 {
+            kebab.push('-');
+        }
+        kebab.push(letter.to_ascii_lowercase());
+    }
+    kebab
+}
+
+/// Every trigger in the template, as function and file.
+fn triggers(template: &Template) -> BTreeSet<(String, String)> {
+    let functions = template.functions();
+    functions
+        .flat_map(|(function, properties)| {
+            let events = properties["Events"].as_object().unwrap().keys();
+            events.map(|event| (function.to_owned(), kebab(event))).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Every file in `events/`, as function and file.
+fn files() -> BTreeSet<(String, String)> {
+    let mut files = BTreeSet::new();
+    for folder in std::fs::read_dir(source::root().join("events")).unwrap() {
+        let folder = folder.unwrap().path();
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for file in entries {
+            let path = file.unwrap().path();
+            let name =
+                |path: &std::path::Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+            files.insert((name(&folder), name(&path)));
+        }
+    }
+    files
+}
+
+#[test]
+fn there_is_one_event_for_each_trigger() {
+    assert_eq!(files(), triggers(&Template::deployed().unwrap()));
+    let more = changed(|t| {
+        let events = at(t, "RetryFunction/Properties/Events");
+        events["EveryHour"] = events["EveryFiveMinutes"].clone();
+    });
+    let missing: Vec<_> = triggers(&more).difference(&files()).cloned().collect();
+    assert_eq!(missing, [("retry".to_owned(), "every-hour".to_owned())]);
+}
+
+#[tokio::test]
+async fn every_event_of_the_api_is_answered() {
+    let mut seen = 0;
+    let template = Template::deployed().unwrap();
+    for (function, name) in triggers(&template) {
+        let event = read(&function, &name);
+        let Some(route) = event["routeKey"].as_str().map(str::to_owned) else { continue };
+        assert!(template.routes().contains(&(route, function.clone())), "{function} {name}");
+        let world = World::new().await.with_delivery().await;
+        let answer = world.run(&function, event).await;
+        let expected = match name.as_str() {
+            "create" => 201,
+            "delete" => 204,
+            "redeliver" => 202,
+            _ => 200,
+        };
+        assert_eq!(answer["statusCode"], expected, "{function} {name}: {answer}");
+        seen += 1;
+    }
+    assert_eq!(seen, webhooks_api::ROUTES.len());
+}
+
+#[tokio::test]
+async fn the_events_of_the_queues_are_handled() {
+    let world = World::new().await;
+    let answer = world.run("dispatch", read("dispatch", "events")).await;
+    assert_eq!(answer["batchItemFailures"], json([(); 0]));
+    assert_eq!(world.queue.take().len(), 1);
+    assert_eq!(world.dead_letters.take().len(), 1, "one of the events is bad");
+
+    let answer = world.run("deliver", read("deliver", "tasks")).await;
+    assert_eq!(answer["batchItemFailures"], json([(); 0]));
+    assert_eq!(world.sender.requests().len(), 1);
+    let user = USER.parse().unwrap();
+    let webhook = WEBHOOK.parse().unwrap();
+    let still_there = world.subscriptions.get(&user, &webhook, Consistency::Strong).await.unwrap();
+    assert!(still_there.is_some());
+}
+
+#[tokio::test]
+async fn the_events_of_the_schedules_are_handled() {
+    let world = World::new().await.with_delivery().await;
+    let report = world.run("retry", read("retry", "every-five-minutes")).await;
+    assert_eq!(report["refused"], 0);
+    let report = world.run("cleanup", read("cleanup", "daily")).await;
+    assert_eq!(report["finished"], true);
+}

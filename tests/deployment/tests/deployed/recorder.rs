@@ -1,0 +1,236 @@
+//! What a call of a port asks of AWS, found by calling it: against a server on this machine that
+//! writes down each request and answers next to nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+use webhooks_aws::{
+    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemClock,
+    SystemRandom, clients, tables,
+};
+use webhooks_core::breaker::Health;
+use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::ports::{
+    Consistency, DeadLetter, DeadLetters as _, Deliveries as _, DeliveryFilter, Due, Expect, Lease,
+    Outgoing, Subscriptions as _, Swept, TaskQueue as _,
+};
+use webhooks_core::statistics::Counts;
+use test_support::sample;
+
+/// An IAM action and the resource it is done to, by its name in the template.
+pub(crate) type Grant = (String, String);
+
+type Requests = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// The ports, wired to the recording server.
+pub(crate) struct Recorder {
+    requests: Requests,
+    known: Mutex<BTreeMap<(String, String), BTreeSet<Grant>>>,
+    dynamodb: aws_sdk_dynamodb::Client,
+    subscriptions: DynamoSubscriptions,
+    deliveries: DynamoDeliveries,
+    queue: SqsTaskQueue,
+    dead_letters: SqsDeadLetters,
+}
+
+async fn record(
+    State(requests): State<Requests>,
+    headers: HeaderMap,
+    body: String,
+) -> &'static str {
+    let operation = headers["x-amz-target"].to_str().unwrap().to_owned();
+    let is_wait = operation.ends_with(".DescribeTable");
+    requests.lock().unwrap().push((operation, serde_json::from_str(&body).unwrap()));
+    if is_wait { r#"{"Table":{"TableStatus":"ACTIVE"}}"# } else { "{}" }
+}
+
+impl Recorder {
+    pub(crate) async fn start() -> Self {
+        let requests = Requests::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(record).with_state(requests.clone());
+        tokio::spawn(axum::serve(listener, router).into_future());
+
+        let sdk = clients::local(&endpoint);
+        let (dynamodb, sqs) = (clients::dynamodb(&sdk), clients::sqs(&sdk));
+        let key = [("k".to_owned(), [1; 32])];
+        let sealer = Sealer::from_keys("k", key, Arc::new(SystemRandom)).unwrap();
+        let name = str::to_owned;
+        Self {
+            requests,
+            known: Mutex::default(),
+            subscriptions: DynamoSubscriptions::new(
+                dynamodb.clone(),
+                name("SubscriptionsTable"),
+                Arc::new(sealer),
+            ),
+            deliveries: DynamoDeliveries::new(
+                dynamodb.clone(),
+                name("DeliveriesTable"),
+                Arc::new(SystemClock),
+            ),
+            queue: SqsTaskQueue::new(sqs.clone(), format!("{endpoint}/1/DeliveriesQueue")),
+            dead_letters: SqsDeadLetters::new(sqs, format!("{endpoint}/1/EventsDlq")),
+            dynamodb,
+        }
+    }
+
+    /// What a method of a port needs to be allowed. Its answer does not matter.
+    pub(crate) async fn grants(&self, port: &str, method: &str) -> BTreeSet<Grant> {
+        let call = (port.to_owned(), method.to_owned());
+        if let Some(known) = self.known.lock().unwrap().get(&call) {
+            return known.clone();
+        }
+        self.requests.lock().unwrap().clear();
+        match port {
+            "subscriptions" => self.subscriptions(method).await,
+            "deliveries" => self.deliveries(method).await,
+            "queue" => self.queue(method).await,
+            "dead_letters" => {
+                assert_eq!(method, "bury");
+                let letter = DeadLetter {
+                    body: "{}".to_owned(),
+                    message_id: "m".to_owned(),
+                    reason: "r",
+                    detail: "d".to_owned(),
+                };
+                let _ = self.dead_letters.bury(&letter).await;
+            }
+            _ => panic!("no such port: {port}"),
+        }
+        let requests = self.requests.lock().unwrap();
+        assert!(!requests.is_empty(), "{port}.{method} asks nothing");
+        let grants: BTreeSet<Grant> =
+            requests.iter().flat_map(|(operation, body)| grants_of(operation, body)).collect();
+        self.known.lock().unwrap().insert(call, grants.clone());
+        grants
+    }
+
+    /// The requests that create the tables.
+    pub(crate) async fn tables(&self) -> Vec<(String, Value)> {
+        self.requests.lock().unwrap().clear();
+        let names = tables::TableNames {
+            subscriptions: "SubscriptionsTable".to_owned(),
+            deliveries: "DeliveriesTable".to_owned(),
+        };
+        tables::create(&self.dynamodb, &names).await.unwrap();
+        self.requests.lock().unwrap().clone()
+    }
+
+    async fn subscriptions(&self, method: &str) {
+        let store = &self.subscriptions;
+        let one = sample::subscription("u", 1);
+        let healthy = Health::default();
+        match method {
+            "create" => drop(store.create(&one).await),
+            "get" => drop(store.get(&one.user_id, &one.id, Consistency::Strong).await),
+            "page" => drop(store.page(&one.user_id, 1, None).await),
+            "all_of" => drop(store.all_of(&one.user_id).await),
+            "update" => drop(store.update(&one, 1).await),
+            "set_health" => {
+                drop(store.set_health(&one.user_id, &one.id, &healthy, &healthy).await);
+            }
+            "delete" => drop(store.delete(&one.user_id, &one.id).await),
+            "sweep" => drop(store.sweep(1, None).await),
+            "forget" => drop(store.forget(&one.user_id, &one.id).await),
+            _ => panic!("subscriptions.{method} is not known here"),
+        }
+    }
+
+    async fn deliveries(&self, method: &str) {
+        let store = &self.deliveries;
+        let one = sample::delivery(&sample::subscription_id("u", 1), 1);
+        let (subscription, id, now) = (&one.subscription_id, &one.id, sample::at(1));
+        let due =
+            Due { due_at: now, subscription_id: subscription.clone(), delivery_id: id.clone() };
+        let swept = Swept {
+            user_id: sample::user("u"),
+            subscription_id: subscription.clone(),
+            deleted: false,
+        };
+        match method {
+            "get" => drop(store.get(subscription, id, Consistency::Strong).await),
+            "put" => drop(store.put(&one, Expect::Absent).await),
+            "lease" => {
+                let lease = Lease { holder: "h".to_owned(), now, until: now };
+                drop(store.lease(subscription, id, 1, &lease).await);
+            }
+            "page" => {
+                let all = DeliveryFilter::default();
+                drop(store.page(subscription, &all, 1, None, now).await);
+            }
+            "due" => drop(store.due(0, now, 1, None).await),
+            "postpone" => drop(store.postpone(&due, now).await),
+            "count" => {
+                drop(store.count(subscription, now.hour(), Counts::default(), now, now).await);
+            }
+            "counters" => drop(store.counters(subscription, now).await),
+            "keys" => drop(store.keys(subscription, None, 1).await),
+            "delete" => {
+                let keys = [webhooks_core::ports::RowKey::Delivery(id.clone())];
+                drop(store.delete(subscription, &keys).await);
+            }
+            "cleanup_position" => drop(store.cleanup_position().await),
+            "set_cleanup_position" => {
+                drop(store.set_cleanup_position(Some(&swept)).await);
+                drop(store.set_cleanup_position(None).await);
+            }
+            _ => panic!("deliveries.{method} is not known here"),
+        }
+    }
+
+    async fn queue(&self, method: &str) {
+        let one = sample::delivery(&sample::subscription_id("u", 1), 1);
+        let task =
+            DeliveryTask::Again { subscription_id: one.subscription_id, delivery_id: one.id };
+        match method {
+            "send" => drop(self.queue.send(&[Outgoing { task, delay_seconds: 0 }]).await),
+            "hide" => drop(self.queue.hide(&[("h".to_owned(), 1)]).await),
+            _ => panic!("queue.{method} is not known here"),
+        }
+    }
+}
+
+/// What IAM calls a request. The parts of a transaction are allowed one by one, and the entries of
+/// a batch on a queue as the single request
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html>).
+fn grants_of(operation: &str, body: &Value) -> Vec<Grant> {
+    let (service, operation) = operation.split_once('.').unwrap();
+    if service == "AmazonSQS" {
+        let queue = body["QueueUrl"].as_str().unwrap().rsplit('/').next().unwrap();
+        let action = operation.strip_suffix("Batch").unwrap_or(operation);
+        return vec![(format!("sqs:{action}"), queue.to_owned())];
+    }
+    let grant = |action: &str, table: &Value| {
+        (format!("dynamodb:{action}"), table.as_str().unwrap().to_owned())
+    };
+    match operation {
+        "TransactWriteItems" => {
+            let actions = body["TransactItems"].as_array().unwrap().iter();
+            let parts = actions.flat_map(|action| action.as_object().unwrap());
+            parts
+                .map(|(kind, part)| {
+                    let kind = if kind == "ConditionCheck" { "ConditionCheckItem" } else { kind };
+                    let kind = kind.strip_suffix("Item").unwrap_or(kind);
+                    grant(&format!("{kind}Item"), &part["TableName"])
+                })
+                .collect()
+        }
+        "BatchWriteItem" => {
+            let tables = body["RequestItems"].as_object().unwrap().keys();
+            tables.map(|table| grant(operation, &json!(table))).collect()
+        }
+        _ => {
+            let (action, mut resource) = grant(operation, &body["TableName"]);
+            if let Some(index) = body["IndexName"].as_str() {
+                resource = format!("{resource}/index/{index}");
+            }
+            vec![(action, resource)]
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Each role allows exactly what its function does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use deployment::{Template, target};
+
+use crate::recorder::{Grant, Recorder};
+use crate::source;
+use crate::{Change, assert_found, at, changed};
+
+/// The policies of a role, as pairs of an action and a resource's name in the template.
+fn allowed(template: &Template, role: &str) -> BTreeSet<Grant> {
+    let properties = template.properties(role);
+    let managed = properties["ManagedPolicyArns"].as_array().into_iter().flatten();
+    let own = properties["Policies"].as_array().into_iter().flatten();
+    own.flat_map(|policy| grants(&policy["PolicyDocument"]))
+        .chain(managed.map(|arn| grant("what a managed policy allows", &arn.to_string())))
+        .collect()
+}
+
+fn grants(document: &Value) -> BTreeSet<Grant> {
+    let mut grants = BTreeSet::new();
+    for statement in document["Statement"].as_array().into_iter().flatten() {
+        assert_eq!(statement["Effect"], "Allow", "{statement}");
+        for action in one_or_more(&statement["Action"]) {
+            for resource in one_or_more(&statement["Resource"]) {
+                grants.insert((action.as_str().unwrap().to_owned(), resource_name(resource)));
+            }
+        }
+    }
+    grants
+}
+
+fn one_or_more(value: &Value) -> Vec<&Value> {
+    value.as_array().map_or_else(|| vec![value], |many| many.iter().collect())
+}
+
+/// A resource as the code names it; whatever has no such name stays as it is written.
+fn resource_name(resource: &Value) -> String {
+    match target(resource) {
+        Some((name, "Arn" | "")) => return name.to_owned(),
+        Some((name, attribute)) => return format!("{name}.{attribute}"),
+        None => {}
+    }
+    if let Some(text) = resource["Fn::Sub"].as_str() {
+        // The secret of this name; Secrets Manager adds six characters. And `${Table.Arn}/index/x`.
+        return match text.strip_suffix("-??????").and_then(|text| text.split_once(":secret:")) {
+            Some((_, name)) => name.replace("${", "").replace('}', ""),
+            None => text.replace("${", "").replace(".Arn}", ""),
+        };
+    }
+    resource.as_str().map_or_else(|| resource.to_string(), str::to_owned)
+}
+
+fn grant(action: &str, resource: &str) -> Grant {
+    (action.to_owned(), resource.to_owned())
+}
+
+/// The source of a function, without white space.
+struct Source {
+    library: String,
+    main: String,
+}
+
+impl Source {
+    fn of(function: &str) -> Self {
+        Self { library: source::library(function), main: source::main(function) }
+    }
+}
+
+/// What a function must be allowed, from its code and its place in the template.
+async fn needed(
+    template: &Template,
+    recorder: &Recorder,
+    function: &str,
+    source: &Source,
+) -> BTreeSet<Grant> {
+    let (_, properties) = template.functions().find(|(name, _)| *name == function).unwrap();
+    let (logs, _) = target(&properties["LoggingConfig"]["LogGroup"]).unwrap();
+    let mut needed = BTreeSet::from([
+        grant("logs:CreateLogStream", logs),
+        grant("logs:PutLogEvents", logs),
+        // X-Ray knows no resources.
+        grant("xray:PutTelemetryRecords", "*"),
+        grant("xray:PutTraceSegments", "*"),
+    ]);
+    for (port, method) in source::port_calls(&source.library) {
+        if method != "clone" {
+            needed.extend(recorder.grants(port, &method).await);
+        }
+    }
+    if source::names_after(&source.main, "environment.").contains("subscriptions") {
+        needed.insert(grant("secretsmanager:GetSecretValue", "SecretsKeysName"));
+    }
+    for trigger in template.triggers().iter().filter(|trigger| trigger.function == function) {
+        for action in ["DeleteMessage", "GetQueueAttributes", "ReceiveMessage"] {
+            needed.insert(grant(&format!("sqs:{action}"), &trigger.queue));
+        }
+    }
+    needed
+}
+
+/// Where the role of a function is not what its source needs.
+async fn findings_of(
+    template: &Template,
+    recorder: &Recorder,
+    function: &str,
+    source: &Source,
+) -> Vec<String> {
+    let (_, properties) = template.functions().find(|(name, _)| *name == function).unwrap();
+    let (role, _) = target(&properties["Role"]).unwrap();
+    let allowed = allowed(template, role);
+    let needed = needed(template, recorder, function, source).await;
+    let mut found: Vec<String> = source::unseen(&source.library)
+        .iter()
+        .map(|port| format!("{function} uses {port} in a way that is not seen"))
+        .collect();
+    for (action, resource) in needed.difference(&allowed) {
+        found.push(format!("{role} lacks {action} on {resource}"));
+    }
+    for (action, resource) in allowed.difference(&needed) {
+        found.push(format!("{role} need not have {action} on {resource}"));
+    }
+    found
+}
+
+async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (function, properties) in template.functions() {
+        users.entry(target(&properties["Role"]).unwrap().0).or_default().push(function);
+        found.extend(findings_of(template, recorder, function, &Source::of(function)).await);
+    }
+    for (role, functions) in users.iter().filter(|(_, functions)| functions.len() > 1) {
+        found.push(format!("{role} is shared by {functions:?}"));
+    }
+    for (role, _) in template.resources("AWS::IAM::Role") {
+        if !users.contains_key(role) && role != "SchedulerRole" {
+            found.push(format!("{role} is nobody's"));
+        }
+    }
+    found.extend(findings_of_the_others(template));
+    found
+}
+
+/// The policies that belong to no function alone.
+fn findings_of_the_others(template: &Template) -> Vec<String> {
+    let key = grant("secretsmanager:GetSecretValue", "SecretsKeysName");
+    let readers: BTreeSet<&str> = template
+        .functions()
+        .map(|(_, properties)| target(&properties["Role"]).unwrap().0)
+        .filter(|role| allowed(template, role).contains(&key))
+        .collect();
+    let kms = template.properties("SecretsKmsPolicy");
+    let decrypters = kms["Roles"].as_array().into_iter().flatten();
+    let decrypters: BTreeSet<&str> = decrypters.filter_map(|role| Some(target(role)?.0)).collect();
+    let mut found = Vec::new();
+    if decrypters != readers {
+        found.push(format!("{readers:?} read the keys, {decrypters:?} may decrypt them"));
+    }
+    let exact = [
+        (
+            "SecretsKmsPolicy",
+            grants(&kms["PolicyDocument"]),
+            vec![("kms:Decrypt", "SecretsKmsKeyArn")],
+        ),
+        (
+            "PublisherPolicy",
+            grants(&template.properties("PublisherPolicy")["PolicyDocument"]),
+            vec![("sqs:SendMessage", "EventsQueue")],
+        ),
+        (
+            "SchedulerRole",
+            allowed(template, "SchedulerRole"),
+            vec![
+                ("lambda:InvokeFunction", "RetryFunction"),
+                ("lambda:InvokeFunction", "CleanupFunction"),
+                ("sqs:SendMessage", "SchedulesDlq"),
+            ],
+        ),
+    ];
+    for (name, allowed, due) in exact {
+        let due: BTreeSet<Grant> =
+            due.into_iter().map(|(action, resource)| grant(action, resource)).collect();
+        if allowed != due {
+            found.push(format!("{name} allows {allowed:?} and should allow {due:?}"));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn every_role_allows_what_its_function_does_and_no_more() {
+    let recorder = Recorder::start().await;
+    let found = findings(&Template::deployed().unwrap(), &recorder).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The statements of a role, counted from the first.
+fn statement(role: &str, number: usize) -> String {
+    format!("{role}/Properties/Policies/0/PolicyDocument/Statement/{number}")
+}
+
+#[tokio::test]
+async fn a_role_with_more_or_less_is_found() {
+    let recorder = Recorder::start().await;
+    let changes: [Change; 11] = [
+        ("DeliverRole lacks sqs:ChangeMessageVisibility on DeliveriesQueue", |t| {
+            at(t, &statement("DeliverRole", 2))["Action"].as_array_mut().unwrap().remove(0);
+        }),
+        ("DeliverRole need not have dynamodb:Scan on SubscriptionsTable", |t| {
+            let actions = &mut at(t, &statement("DeliverRole", 3))["Action"];
+            actions.as_array_mut().unwrap().push(json!("dynamodb:Scan"));
+        }),
+        ("DeliverRole need not have dynamodb:* on SubscriptionsTable", |t| {
+            at(t, &statement("DeliverRole", 3))["Action"] = json!(["dynamodb:*"]);
+        }),
+        ("DispatchRole need not have sqs:SendMessage on *", |t| {
+            at(t, &statement("DispatchRole", 5))["Resource"] = json!("*");
+        }),
+        ("RetryRole lacks dynamodb:Query on DeliveriesTable/index/due", |t| {
+            at(t, &statement("RetryRole", 2))["Resource"] =
+                json!({"Fn::GetAtt": "DeliveriesTable.Arn"});
+        }),
+        ("EventTypesRole need not have what a managed policy allows", |t| {
+            at(t, "EventTypesRole/Properties")["ManagedPolicyArns"] =
+                json!(["arn:aws:iam::aws:policy/PowerUserAccess"]);
+        }),
+        (r#"RetryRole is shared by ["deliver", "retry"]"#, |t| {
+            at(t, "DeliverFunction/Properties")["Role"] = json!({"Fn::GetAtt": "RetryRole.Arn"});
+        }),
+        ("DeliverRole is nobody's", |t| {
+            at(t, "DeliverFunction/Properties")["Role"] = json!({"Fn::GetAtt": "RetryRole.Arn"});
+        }),
+        ("may decrypt them", |t| {
+            at(t, "SecretsKmsPolicy/Properties/Roles").as_array_mut().unwrap().pop();
+        }),
+        ("PublisherPolicy allows", |t| {
+            at(t, "PublisherPolicy/Properties/PolicyDocument/Statement/0")["Action"] =
+                json!(["sqs:SendMessage", "sqs:ReceiveMessage"]);
+        }),
+        ("SchedulerRole allows", |t| {
+            at(t, &statement("SchedulerRole", 0))["Resource"] =
+                json!([{"Fn::GetAtt": "RetryFunction.Arn"}]);
+        }),
+    ];
+    for (what, change) in changes {
+        assert_found(what, &findings(&changed(change), &recorder).await);
+    }
+}
+
+#[tokio::test]
+async fn code_that_does_more_or_less_is_found() {
+    let template = Template::deployed().unwrap();
+    let recorder = Recorder::start().await;
+    let with = |more: &str| {
+        let source = Source::of("dispatch");
+        Source { library: format!("{}{more}", source.library), ..source }
+    };
+    for (more, what) in [
+        (
+            "self.subscriptions.forget(x)",
+            "DispatchRole lacks dynamodb:DeleteItem on SubscriptionsTable",
+        ),
+        ("self.queue.hide(x)", "DispatchRole lacks sqs:ChangeMessageVisibility on DeliveriesQueue"),
+        ("elsewhere(&self.queue)", "dispatch uses self.queue in a way that is not seen"),
+    ] {
+        assert_found(what, &findings_of(&template, &recorder, "dispatch", &with(more)).await);
+    }
+    let idle = Source { library: String::new(), main: String::new() };
+    assert_found(
+        "DispatchRole need not have sqs:SendMessage on EventsDlq",
+        &findings_of(&template, &recorder, "dispatch", &idle).await,
+    );
+}

@@ -1,0 +1,260 @@
+//! Routes, queues, tables and saved queries are those of the code.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use deployment::{Template, target};
+
+use crate::recorder::Recorder;
+use crate::{Change, assert_found, at, changed, remove, source};
+
+/// Fourteen days, the longest a queue keeps a message (AWS quota).
+const LONGEST_RETENTION: u64 = 1_209_600;
+
+fn routes(template: &Template) -> Vec<String> {
+    let deployed: BTreeSet<(String, String)> = template.routes().into_iter().collect();
+    let known: BTreeSet<(String, String)> =
+        webhooks_api::ROUTES.iter().map(|route| (route.key(), route.function.to_owned())).collect();
+    let difference = deployed.symmetric_difference(&known);
+    let mut found: Vec<String> = difference
+        .map(|(route, function)| format!("{route} of {function} is not in both"))
+        .collect();
+    let api = template.properties("Api");
+    let auth = &api["Auth"];
+    let jwt = &auth["Authorizers"]["Jwt"]["JwtConfiguration"];
+    if auth["DefaultAuthorizer"] != "Jwt"
+        || jwt["issuer"] != json!({"Ref": "JwtIssuer"})
+        || jwt["audience"] != json!([{"Ref": "JwtAudience"}])
+    {
+        found.push("tokens are not checked".to_owned());
+    }
+    if !api["DefaultRouteSettings"]["ThrottlingRateLimit"].is_number() {
+        found.push("the API is not throttled".to_owned());
+    }
+    for (function, properties) in template.functions() {
+        for (name, event) in properties["Events"].as_object().unwrap() {
+            if event["Properties"].get("Auth").is_some() {
+                found.push(format!("{name} of {function} has rules of its own"));
+            }
+        }
+    }
+    found
+}
+
+fn queues(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
+    for trigger in template.triggers() {
+        let queue = template.properties(&trigger.queue);
+        let (_, function) = template.functions().find(|(f, _)| *f == trigger.function).unwrap();
+        let timeout = function["Timeout"].as_u64().unwrap();
+        if queue["VisibilityTimeout"].as_u64().unwrap_or(30) < 6 * timeout {
+            found.push(format!("{} is visible again too soon", trigger.queue));
+        }
+        for event in function["Events"].as_object().unwrap().values() {
+            if event["Properties"]["FunctionResponseTypes"][0] != "ReportBatchItemFailures" {
+                found.push(format!("{} cannot report one record", trigger.function));
+            }
+        }
+        found.extend(dead_letters(template, &trigger.queue));
+    }
+    let queues: Vec<_> = template.resources("AWS::SQS::Queue").collect();
+    for (name, queue) in &queues {
+        let properties = &queue["Properties"];
+        if properties["MessageRetentionPeriod"] != LONGEST_RETENTION {
+            found.push(format!("{name} keeps messages for less than 14 days"));
+        }
+        if properties["SqsManagedSseEnabled"] != true {
+            found.push(format!("{name} is not encrypted"));
+        }
+    }
+    let policy = template.properties("QueuesOverTlsOnly");
+    let over_tls = policy["Queues"].as_array().into_iter().flatten();
+    let over_tls: BTreeSet<&str> = over_tls.filter_map(|queue| Some(target(queue)?.0)).collect();
+    if over_tls != queues.iter().map(|(name, _)| *name).collect() {
+        found.push(format!("only {over_tls:?} insist on TLS"));
+    }
+    found
+}
+
+/// Whether a queue and its dead-letter queue know each other, and no other.
+fn dead_letters(template: &Template, queue: &str) -> Option<String> {
+    let name = &template.properties(queue)["QueueName"]["Fn::Sub"];
+    let redrive = &template.properties(queue)["RedrivePolicy"];
+    let (dlq, _) = target(&redrive["deadLetterTargetArn"])?;
+    let allow = &template.properties(dlq)["RedriveAllowPolicy"];
+    let source = allow["sourceQueueArns"][0]["Fn::Sub"].as_str().unwrap_or_default();
+    let knows = source.ends_with(&format!(":{}", name.as_str()?));
+    let is_good = knows && allow["redrivePermission"] == "byQueue";
+    (!is_good).then(|| format!("{dlq} does not take letters from {queue} alone"))
+}
+
+async fn tables(template: &Template, recorder: &Recorder) -> Vec<String> {
+    let mut found = Vec::new();
+    let requests = recorder.tables().await;
+    let made = requests.iter().filter(|(operation, _)| operation.ends_with(".CreateTable"));
+    let mut known = BTreeSet::new();
+    for (_, body) in made {
+        let name = body["TableName"].as_str().unwrap();
+        known.insert(name);
+        let deployed = template.properties(name);
+        for part in ["BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes"] {
+            if deployed[part] != body[part] {
+                found.push(format!("{name} has another {part} than the local one"));
+            }
+        }
+    }
+    let (_, ttl) =
+        requests.iter().find(|(operation, _)| operation.ends_with(".UpdateTimeToLive")).unwrap();
+    let deployed = &template.properties("DeliveriesTable")["TimeToLiveSpecification"];
+    if *deployed != ttl["TimeToLiveSpecification"] {
+        found.push("rows do not expire as the local ones".to_owned());
+    }
+    for (name, table) in template.resources("AWS::DynamoDB::Table") {
+        if !known.contains(name) {
+            found.push(format!("{name} is not known locally"));
+        }
+        if table["DeletionPolicy"] != "Retain" || table["UpdateReplacePolicy"] != "Retain" {
+            found.push(format!("{name} goes with the stack"));
+        }
+        if table["Properties"]["DeletionProtectionEnabled"] != true {
+            found.push(format!("{name} can be deleted"));
+        }
+        if table["Properties"]["SSESpecification"]["SSEEnabled"] != true {
+            found.push(format!("{name} is not encrypted with a KMS key"));
+        }
+    }
+    let recovery = &template.properties("SubscriptionsTable")["PointInTimeRecoverySpecification"];
+    if recovery["PointInTimeRecoveryEnabled"] != true {
+        found.push("the Subscriptions table cannot be restored".to_owned());
+    }
+    found
+}
+
+fn functions(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
+    let globals = &template.as_json()["Globals"]["Function"];
+    if globals["Tracing"] != "Active" || globals["LoggingConfig"]["LogFormat"] != "JSON" {
+        found.push("functions are not traced, or do not log JSON".to_owned());
+    }
+    for (function, properties) in template.functions() {
+        let logs = target(&properties["LoggingConfig"]["LogGroup"]).map(|(name, _)| name);
+        let kept = logs.map(|name| &template.properties(name)["RetentionInDays"]);
+        if kept != Some(&json!({"Ref": "LogRetentionDays"})) {
+            found.push(format!("{function} keeps its logs for ever"));
+        }
+        for (name, event) in properties["Events"].as_object().unwrap() {
+            let schedule = &event["Properties"];
+            if event["Type"] == "ScheduleV2"
+                && (schedule.get("RetryPolicy").is_none()
+                    || schedule.get("DeadLetterConfig").is_none())
+            {
+                found.push(format!("{name} of {function} fails without a word"));
+            }
+        }
+    }
+    found
+}
+
+fn saved_queries(template: &Template) -> Vec<String> {
+    let deployed: BTreeSet<String> = template
+        .resources("AWS::Logs::QueryDefinition")
+        .map(|(_, query)| query["Properties"]["QueryString"].as_str().unwrap().to_owned())
+        .collect();
+    let files = std::fs::read_dir(source::root().join("docs/queries")).unwrap();
+    let documented: BTreeSet<String> =
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let difference = deployed.symmetric_difference(&documented);
+    difference.map(|query| format!("not both saved and in docs/queries: {query}")).collect()
+}
+
+async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
+    let mut found = routes(template);
+    found.extend(queues(template));
+    found.extend(tables(template, recorder).await);
+    found.extend(functions(template));
+    found.extend(saved_queries(template));
+    found
+}
+
+#[tokio::test]
+async fn routes_queues_tables_and_queries_are_those_of_the_code() {
+    let recorder = Recorder::start().await;
+    let found = findings(&Template::deployed().unwrap(), &recorder).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[tokio::test]
+async fn what_is_not_as_in_the_code_is_found() {
+    let recorder = Recorder::start().await;
+    let changes: [Change; 20] = [
+        ("GET /api/webhooks/{id} of subscriptions is not in both", |t| {
+            remove(t, "SubscriptionsFunction/Properties/Events", "Get");
+        }),
+        ("POST /api/webhooks of deliveries is not in both", |t| {
+            at(t, "DeliveryHistoryFunction/Properties/Events")["More"] = json!({
+                "Type": "HttpApi",
+                "Properties": {"Method": "POST", "Path": "/api/webhooks"},
+            });
+        }),
+        ("tokens are not checked", |t| {
+            remove(t, "Api/Properties/Auth", "DefaultAuthorizer");
+        }),
+        ("the API is not throttled", |t| {
+            remove(t, "Api/Properties", "DefaultRouteSettings");
+        }),
+        ("List of event-types has rules of its own", |t| {
+            at(t, "EventTypesFunction/Properties/Events/List/Properties")["Auth"] =
+                json!({"Authorizer": "NONE"});
+        }),
+        ("DeliveriesQueue is visible again too soon", |t| {
+            at(t, "DeliverFunction/Properties")["Timeout"] = 91.into();
+        }),
+        ("dispatch cannot report one record", |t| {
+            let path = "DispatchFunction/Properties/Events/Events/Properties";
+            remove(t, path, "FunctionResponseTypes");
+        }),
+        ("EventsDlq does not take letters from EventsQueue alone", |t| {
+            at(t, "EventsQueue/Properties")["QueueName"] = json!({"Fn::Sub": "another"});
+        }),
+        ("EventsDlq keeps messages for less than 14 days", |t| {
+            at(t, "EventsDlq/Properties")["MessageRetentionPeriod"] = 345_600.into();
+        }),
+        ("SchedulesDlq is not encrypted", |t| {
+            remove(t, "SchedulesDlq/Properties", "SqsManagedSseEnabled");
+        }),
+        ("insist on TLS", |t| {
+            at(t, "QueuesOverTlsOnly/Properties/Queues").as_array_mut().unwrap().pop();
+        }),
+        ("DeliveriesTable has another GlobalSecondaryIndexes than the local one", |t| {
+            at(t, "DeliveriesTable/Properties/GlobalSecondaryIndexes/0")["IndexName"] =
+                "later".into();
+        }),
+        ("rows do not expire", |t| {
+            remove(t, "DeliveriesTable/Properties", "TimeToLiveSpecification");
+        }),
+        ("SubscriptionsTable goes with the stack", |t| {
+            remove(t, "SubscriptionsTable", "DeletionPolicy");
+        }),
+        ("DeliveriesTable can be deleted", |t| {
+            at(t, "DeliveriesTable/Properties")["DeletionProtectionEnabled"] = false.into();
+        }),
+        ("DeliveriesTable is not encrypted with a KMS key", |t| {
+            remove(t, "DeliveriesTable/Properties", "SSESpecification");
+        }),
+        ("the Subscriptions table cannot be restored", |t| {
+            remove(t, "SubscriptionsTable/Properties", "PointInTimeRecoverySpecification");
+        }),
+        ("retry keeps its logs for ever", |t| {
+            remove(t, "RetryLogs/Properties", "RetentionInDays");
+        }),
+        ("Daily of cleanup fails without a word", |t| {
+            remove(t, "CleanupFunction/Properties/Events/Daily/Properties", "DeadLetterConfig");
+        }),
+        ("not both saved and in docs/queries: filter true", |t| {
+            at(t, "SuccessRateQuery/Properties")["QueryString"] = "filter true".into();
+        }),
+    ];
+    for (what, change) in changes {
+        assert_found(what, &findings(&changed(change), &recorder).await);
+    }
+}

@@ -1,0 +1,208 @@
+//! Requests of the API, answered by the handlers that are deployed over tables in memory.
+//!
+//! Alice has a webhook with a delivery; so has Bob. Alice asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use delivery_history::DeliveryHistory;
+use serde_json::{Value, json};
+use subscriptions::SubscriptionsApi;
+use webhooks_api::testing::{Call, Reply};
+use webhooks_core::limits::{API_BODY_BYTES, PAGE_MAX};
+use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::target::TargetPolicy;
+use test_support::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
+};
+
+use crate::{run, text};
+
+const CREATE: &str = "POST /api/webhooks";
+const LIST: &str = "GET /api/webhooks";
+const GET: &str = "GET /api/webhooks/{id}";
+const PATCH: &str = "PATCH /api/webhooks/{id}";
+const DELETE: &str = "DELETE /api/webhooks/{id}";
+const ROTATE: &str = "POST /api/webhooks/{id}/rotate-secret";
+const HISTORY: &str = "GET /api/webhooks/{id}/deliveries";
+const DELIVERY: &str = "GET /api/webhooks/{id}/deliveries/{delivery_id}";
+const REDELIVER: &str = "POST /api/webhooks/{id}/deliveries/{delivery_id}/redeliver";
+
+/// The routes that read a body.
+const WITH_BODY: [&str; 4] = [CREATE, PATCH, ROTATE, REDELIVER];
+/// The routes that read ids and a query.
+const WITH_QUERY: [&str; 9] =
+    [LIST, HISTORY, GET, DELIVERY, DELETE, REDELIVER, PATCH, ROTATE, CREATE];
+/// What a client may change, by the names under which it is shown.
+const CHANGEABLE: [&str; 6] =
+    ["url", "event_types", "description", "retry_count", "timeout_seconds", "is_active"];
+/// An answer names at most 100 fields with 128 bytes of each name, which JSON may escape.
+const ANSWER_BYTES: usize = 128 * 1024;
+
+/// A digit that chooses a route of `WITH_BODY`, then the body.
+pub fn api_body(input: &[u8]) {
+    let Some((route, body)) = choose(&WITH_BODY, input) else { return };
+    let world = World::new();
+    let call = world.to(route);
+    let reply = match text(body) {
+        Some(body) => world.send(&call.text(body)),
+        None => world.send(&call.bytes(body)),
+    };
+    let too_large = reply.status() == 413;
+    assert_eq!(too_large, body.len() > API_BODY_BYTES, "{} bytes: {reply:?}", body.len());
+    if route == CREATE && reply.status() == 201 {
+        world.check_created(&reply.json());
+    }
+    world.check_bystanders(route == ROTATE || route == CREATE, &reply);
+}
+
+/// A digit that chooses a route of `WITH_QUERY`; then, a line each, the webhook's id, the
+/// delivery's id and the query. `@` as an id is one of Alice's.
+pub fn api_query(input: &[u8]) {
+    let Some((route, rest)) = choose(&WITH_QUERY, input) else { return };
+    let Some(rest) = text(rest) else { return };
+    let mut lines = rest.splitn(3, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (id, delivery_id, query) = (line(), line(), line());
+    let world = World::new();
+    let call = world.to(route);
+    let call = if id == "@" { call } else { call.with("id", id) };
+    let call = if delivery_id == "@" { call } else { call.with("delivery_id", delivery_id) };
+    let reply = world.send(&call.clone().query(query));
+    world.check_bystanders(route == ROTATE || route == CREATE, &reply);
+
+    // Without the query, only ids that are hers are found.
+    let plain = World::new().send(&call);
+    let hers = route == LIST
+        || route == CREATE
+        || id == "@"
+        // The fuzzer has found it out.
+        || id == world.alice.id.as_str();
+    assert!(hers || plain.status() == 404 || plain.status() == 400, "{id:?}: {plain:?}");
+
+    if reply.status() == 200 && (route == LIST || route == HISTORY) {
+        let page = reply.json();
+        assert!(page["items"].as_array().unwrap().len() <= PAGE_MAX);
+    }
+}
+
+/// The route that the first byte chooses, and what follows it.
+fn choose<'a>(routes: &[&'static str], input: &'a [u8]) -> Option<(&'static str, &'a [u8])> {
+    let (first, rest) = input.split_first()?;
+    let route = routes.get(usize::from(first.checked_sub(b'0')?))?;
+    Some((route, rest))
+}
+
+struct World {
+    webhooks: SubscriptionsApi,
+    deliveries: DeliveryHistory,
+    subscriptions: MemorySubscriptions,
+    alice: Subscription,
+    bob: Subscription,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = ManualClock::default();
+        let subscriptions = MemorySubscriptions::default();
+        let rows = MemoryDeliveries::new(Arc::new(clock.clone()));
+        let [alice, bob] = ["alice", "bob"].map(|user| {
+            let subscription = sample::subscription(user, 1);
+            run(subscriptions.create(&subscription)).unwrap();
+            let delivery = sample::delivery(&subscription.id, 1);
+            run(rows.put(&delivery, Expect::Absent)).unwrap();
+            subscription
+        });
+        let random = Arc::new(SeededRandom::new(1));
+        let webhooks = SubscriptionsApi {
+            subscriptions: Arc::new(subscriptions.clone()),
+            deliveries: Arc::new(rows.clone()),
+            clock: Arc::new(clock.clone()),
+            random: random.clone(),
+            policy: TargetPolicy::Strict,
+            retention: Duration::from_hours(30 * 24),
+        };
+        let deliveries = DeliveryHistory {
+            subscriptions: Arc::new(subscriptions.clone()),
+            deliveries: Arc::new(rows),
+            queue: Arc::new(MemoryTaskQueue::default()),
+            clock: Arc::new(clock),
+            random,
+        };
+        Self { webhooks, deliveries, subscriptions, alice, bob }
+    }
+
+    /// A request to a route, with Alice's own ids in its path.
+    fn to(&self, route: &str) -> Call {
+        let mut call = Call::to(route);
+        if route.contains("{id}") {
+            call = call.with("id", self.alice.id.as_str());
+        }
+        if route.contains("{delivery_id}") {
+            let delivery = sample::delivery_id(&self.alice.id, 1);
+            call = call.with("delivery_id", delivery.as_str());
+        }
+        call
+    }
+
+    /// Sends a request, and checks what holds of every answer.
+    fn send(&self, call: &Call) -> Reply {
+        let request = call.request();
+        let is_history =
+            request.route_key.as_deref().is_some_and(|key| key.contains("/deliveries"));
+        let response = if is_history {
+            run(self.deliveries.handle(request))
+        } else {
+            run(self.webhooks.handle(request))
+        };
+        let reply = Reply::of(&response);
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        assert!(reply.text().len() <= ANSWER_BYTES, "an answer of {} bytes", reply.text().len());
+        match reply.status() {
+            200 | 201 | 202 | 204 => {}
+            400 | 404 | 409 | 413 => drop(reply.problem()),
+            422 => {
+                assert_eq!(reply.problem(), "invalid-fields");
+                let errors = reply.json()["errors"].as_array().cloned().unwrap_or_default();
+                assert!((1..=100).contains(&errors.len()), "{reply:?}");
+                assert!(errors.iter().all(|error| error["message"] != ""), "{reply:?}");
+            }
+            other => panic!("{other}: {reply:?}"),
+        }
+        reply
+    }
+
+    /// A webhook that was made is found as it was shown, and what was shown can be sent back.
+    fn check_created(&self, created: &Value) {
+        let id = created["id"].as_str().unwrap();
+        let shown = self.send(&Call::to(GET).with("id", id)).json();
+        let mut patch = BTreeMap::new();
+        for name in CHANGEABLE {
+            assert_eq!(shown[name], created[name]);
+            patch.insert(name, created[name].clone());
+        }
+        let reply = self.send(&Call::to(PATCH).with("id", id).body(&json!(patch)));
+        // The webhook that is shown may be larger than the body that made it: escapes.
+        if reply.status() != 413 {
+            assert_eq!(reply.status(), 200, "{reply:?}");
+            assert!(CHANGEABLE.iter().all(|name| reply.json()[name] == created[name]));
+        }
+    }
+
+    /// Bob's webhook is as it was, and nobody's secret is shown but the one that is new.
+    fn check_bystanders(&self, may_show_new: bool, reply: &Reply) {
+        let rows = self.subscriptions.snapshot();
+        let bobs = rows.iter().find(|row| row.id == self.bob.id);
+        assert_eq!(format!("{bobs:?}"), format!("{:?}", Some(&self.bob)));
+        let shown = reply.text();
+        for row in rows {
+            for (age, secret) in row.secrets.iter().enumerate() {
+                let is_new = may_show_new && age == 0 && row.id != self.bob.id;
+                assert!(is_new || !shown.contains(secret.secret.expose()), "{reply:?}");
+            }
+        }
+        assert!(!shown.contains(self.alice.secrets[0].secret.expose()), "{reply:?}");
+    }
+}

@@ -1,0 +1,71 @@
+//! What must hold whatever bytes come in: one function for each parser of foreign bytes.
+//!
+//! A property panics when it does not hold. The fuzzer (`tests/fuzz/fuzz_targets`) calls each with inputs
+//! that it makes up; an ordinary test calls each with every input that was ever worth keeping
+//! (`tests/fuzz/corpus`), so that what the fuzzer once found stays found.
+//!
+//! Inputs that are more than one text are written one text a line, so that seeds can be written by
+//! hand.
+
+#![expect(clippy::unwrap_used, reason = "what does not go as it must is a finding")]
+
+mod api;
+mod http;
+mod ids;
+mod queue;
+mod response;
+mod rows;
+mod sqs;
+mod targets;
+mod token;
+
+pub use api::{api_body, api_query};
+pub use http::gateway;
+pub use ids::ids;
+pub use queue::{event, task};
+pub use response::{response, retry_after};
+pub use rows::{delivery_row, secrets, subscription_row};
+pub use sqs::sqs;
+pub use targets::url;
+pub use token::token;
+
+/// A property of all inputs.
+pub type Property = fn(&[u8]);
+
+/// Every property by its name, which is that of its fuzz target and of its corpus.
+pub const PROPERTIES: &[(&str, Property)] = &[
+    ("event", event),
+    ("task", task),
+    ("api_body", api_body),
+    ("api_query", api_query),
+    ("ids", ids),
+    ("retry_after", retry_after),
+    ("url", url),
+    ("subscription_row", subscription_row),
+    ("delivery_row", delivery_row),
+    ("secrets", secrets),
+    ("response", response),
+    ("token", token),
+    ("gateway", gateway),
+    ("sqs", sqs),
+];
+
+/// The input as text, as most of what comes in is. Other bytes are for the parsers of bytes.
+fn text(input: &[u8]) -> Option<&str> {
+    std::str::from_utf8(input).ok()
+}
+
+/// Runs a future on this thread. One runtime serves all inputs: making one costs more than most
+/// inputs do.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                // Nothing here waits for the real time: where all wait, the clock jumps.
+                .start_paused(true)
+                .build()
+                .unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}

@@ -1,0 +1,331 @@
+//! Rows of the tables, as DynamoDB's JSON brings them, read by the stores that are deployed.
+//!
+//! An input is a JSON object of attributes that take the place of those of a good row, so that every
+//! row can be made and the fuzzer need not invent the good part; `null` takes an attribute away.
+//! The tables are a stub of the HTTP client: it hands out the row and keeps what is written.
+
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+use webhooks_aws::{DynamoDeliveries, DynamoSubscriptions, Sealer};
+use webhooks_core::delivery::Delivery;
+use webhooks_core::ports::{
+    Consistency, Deliveries as _, Expect, Random, StoreError, Subscriptions as _, Written,
+};
+use webhooks_core::secret::{Secret, SigningSecret};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+use test_support::{ManualClock, SeededRandom, sample};
+
+use crate::{run, text};
+
+/// The reason why a row cannot be read, in characters: it names attributes, and quotes nothing.
+const REASON_CHARS: usize = 120;
+
+/// Attributes of a row of the Subscriptions table.
+pub fn subscription_row(input: &[u8]) {
+    thread_local! {
+        static WORLD: (Table, DynamoSubscriptions) = {
+            let table = Table::default();
+            let store = table.subscriptions(sealer("k1", 1));
+            (table, store)
+        };
+    }
+    let Some(changes) = attributes(input) else { return };
+    WORLD.with(|(table, store)| check_subscription(table, store, changes));
+}
+
+fn check_subscription(table: &Table, store: &DynamoSubscriptions, changes: Map<String, Value>) {
+    let good = sample_subscription();
+    let row = table.write(store.update(&good, 1));
+    table.hold(&changed(row, changes));
+    let Some(read) = checked(run(store.get(&good.user_id, &good.id, Consistency::Strong))) else {
+        return;
+    };
+    let row = table.write(store.update(&read, 1));
+    for secret in &read.secrets {
+        assert_hidden(&row, secret.secret.expose());
+    }
+    table.hold(&row);
+    let again = checked(run(store.get(&good.user_id, &good.id, Consistency::Strong)));
+    assert_eq!(again.as_ref().map(shown), Some(shown(&read)), "it does not survive its row");
+}
+
+/// Attributes of a row of the Deliveries table; or the bytes of a deflated payload (where the first
+/// byte is even) or of deflated attempts.
+pub fn delivery_row(input: &[u8]) {
+    let changes = attributes(input).unwrap_or_else(|| {
+        let (name, bytes) = match input.split_first() {
+            Some((first, rest)) if first % 2 == 1 => ("a", rest),
+            Some((_, rest)) => ("p", rest),
+            None => ("p", input),
+        };
+        Map::from_iter([(name.to_owned(), json!({"B": STANDARD.encode(bytes)}))])
+    });
+    thread_local! {
+        static WORLD: (Table, DynamoDeliveries) = {
+            let table = Table::default();
+            let store = table.deliveries();
+            (table, store)
+        };
+    }
+    WORLD.with(|(table, store)| check_delivery(table, store, changes));
+}
+
+fn check_delivery(table: &Table, store: &DynamoDeliveries, changes: Map<String, Value>) {
+    let good = sample_delivery();
+    let row = table.write(store.put(&good, Expect::Absent));
+    table.hold(&changed(row, changes));
+    let get = || store.get(&good.subscription_id, &good.id, Consistency::Strong);
+    let Some(read) = checked(run(get())) else { return };
+    let row = table.write(store.put(&read, Expect::Absent));
+    assert_eq!(row.contains_key("due_at"), row.contains_key("due_shard"), "half in the index");
+    table.hold(&row);
+    assert_eq!(checked(run(get())), Some(read), "it does not survive its row");
+}
+
+/// Line by line: a key ring; then any bytes, which make a secret, a user and a change of a bit.
+pub fn secrets(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (ring, rest) = (&input[..end], input.get(end + 1..).unwrap_or_default());
+    if let Some(ring) = text(ring) {
+        check_ring(ring);
+    }
+    let mut bytes = [0; 32];
+    let taken = rest.len().min(32);
+    bytes[..taken].copy_from_slice(&rest[..taken]);
+    let secret = Secret::from_random(&bytes);
+    check_secret(&secret);
+
+    thread_local! {
+        static WORLD: (Table, DynamoSubscriptions, DynamoSubscriptions) = {
+            let table = Table::default();
+            let old = table.subscriptions(sealer("k1", 1));
+            let rotated = table.subscriptions(sealer("k2", 2));
+            (table, old, rotated)
+        };
+    }
+    let bit = rest.get(32..36).map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
+    WORLD.with(|(table, old, rotated)| check_sealed(table, old, rotated, &secret, bit));
+}
+
+/// `rotated` has the key of `old` too, and a newer one.
+fn check_sealed(
+    table: &Table,
+    old: &DynamoSubscriptions,
+    rotated: &DynamoSubscriptions,
+    secret: &Secret,
+    bit: u32,
+) {
+    let mut subscription = sample_subscription();
+    subscription.secrets = vec![SigningSecret { secret: secret.clone(), expires_at: None }];
+    let row = table.write(old.update(&subscription, 1));
+    assert_hidden(&row, secret.expose());
+
+    // A ring that was rotated opens it, and seals with the new key from then on.
+    table.hold(&row);
+    let get = |store: &DynamoSubscriptions| {
+        run(store.get(&subscription.user_id, &subscription.id, Consistency::Strong))
+    };
+    let read = get(rotated).unwrap().unwrap();
+    assert_eq!(shown(&read), shown(&subscription));
+    let again = table.write(rotated.update(&read, 1));
+    table.hold(&again);
+    assert_eq!(shown(&get(rotated).unwrap().unwrap()), shown(&subscription));
+    assert!(get(old).is_err(), "it is still sealed with the old key");
+
+    // One changed bit anywhere, and it does not open.
+    let mut changed = row;
+    let sealed = &mut changed["secrets"]["L"][0]["M"]["sealed"]["B"];
+    let mut bytes = STANDARD.decode(sealed.as_str().unwrap()).unwrap();
+    let bit = usize::try_from(bit).unwrap() % (bytes.len() * 8);
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    *sealed = STANDARD.encode(bytes).into();
+    table.hold(&changed);
+    match get(rotated) {
+        Err(StoreError::Undecodable { reason, .. }) => check_reason(&reason),
+        other => panic!("bit {bit} of a sealed secret does not matter: {other:?}"),
+    }
+}
+
+fn check_ring(ring: &str) {
+    let sealer = Sealer::parse(ring, random());
+    let keys: Vec<_> = ring.split(',').map(|key| key.trim().split_once(':')).collect();
+    match sealer {
+        Ok(sealer) => {
+            let shown = format!("{sealer:?}");
+            for (id, key) in keys.into_iter().map(Option::unwrap) {
+                assert!((1..=32).contains(&id.len()));
+                assert_eq!(STANDARD.decode(key).unwrap().len(), 32);
+                assert!(!shown.contains(key), "the sealer prints a key");
+            }
+        }
+        Err(error) => {
+            let shown = error.to_string();
+            assert!(keys.iter().flatten().all(|(_, key)| key.len() < 16 || !shown.contains(key)));
+        }
+    }
+}
+
+fn check_secret(secret: &Secret) {
+    let shown = format!("{secret:?}");
+    assert_eq!(shown, "Secret(…)");
+    assert_eq!(Secret::parse(secret.expose()).unwrap().expose(), secret.expose());
+}
+
+/// The attributes that an input names.
+fn attributes(input: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(input) {
+        Ok(Value::Object(attributes)) => Some(attributes),
+        _ => None,
+    }
+}
+
+fn changed(mut row: Map<String, Value>, changes: Map<String, Value>) -> Map<String, Value> {
+    for (name, value) in changes {
+        if value.is_null() {
+            row.remove(&name);
+        } else {
+            row.insert(name, value);
+        }
+    }
+    row
+}
+
+/// What was read; what cannot be read says why without quoting it.
+fn checked<T>(read: Result<Option<T>, StoreError>) -> Option<T> {
+    match read {
+        Ok(row) => row,
+        Err(StoreError::Undecodable { reason, .. }) => {
+            check_reason(&reason);
+            None
+        }
+        // What is no DynamoDB JSON never gets through the SDK.
+        Err(StoreError::Unavailable(_) | StoreError::Rejected(_)) => None,
+    }
+}
+
+fn check_reason(reason: &str) {
+    assert!(!reason.is_empty() && reason.chars().count() <= REASON_CHARS, "{reason}");
+    assert!(!reason.contains("whsec_"), "{reason}");
+}
+
+/// No form of a secret stands in a row.
+fn assert_hidden(row: &Map<String, Value>, secret: &str) {
+    let row = Value::from(row.clone()).to_string();
+    let key = secret.strip_prefix("whsec_").unwrap();
+    let bytes = STANDARD.decode(key).unwrap();
+    let forms = [
+        key.trim_end_matches('=').to_owned(),
+        URL_SAFE_NO_PAD.encode(&bytes),
+        STANDARD_NO_PAD.encode(secret),
+    ];
+    for form in forms {
+        assert!(!row.contains(&form), "a secret stands in the clear in {row}");
+    }
+}
+
+/// All of a subscription: `Debug` hides the secrets, and nothing else.
+fn shown(subscription: &Subscription) -> String {
+    let secrets: Vec<&str> =
+        subscription.secrets.iter().map(|secret| secret.secret.expose()).collect();
+    format!("{subscription:?} {secrets:?}")
+}
+
+fn sample_subscription() -> Subscription {
+    let mut subscription = sample::subscription("u1", 1);
+    let old = subscription.secrets[0].clone();
+    subscription.secrets.push(SigningSecret { expires_at: Some(sample::at(60)), ..old });
+    subscription
+}
+
+fn sample_delivery() -> Delivery {
+    let mut delivery = sample::delivery(&sample::subscription_id("u1", 1), 1);
+    delivery.attempts = vec![sample::attempt(3)];
+    delivery.wait(sample::at(9), sample::at(8), sample::at(7));
+    delivery
+}
+
+/// Seals with the key `current`, and opens with `k1` and those before `current`.
+fn sealer(current: &str, keys: u8) -> Sealer {
+    let keys = (1..=keys).map(|n| (format!("k{n}"), [n; 32]));
+    Sealer::from_keys(current, keys, random()).unwrap()
+}
+
+fn random() -> Arc<dyn Random> {
+    Arc::new(SeededRandom::new(1))
+}
+
+/// A table of one row, behind the SDK's client.
+#[derive(Clone, Debug, Default)]
+struct Table(Arc<Mutex<Contents>>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    row: String,
+    written: Option<Map<String, Value>>,
+}
+
+impl Table {
+    fn subscriptions(&self, sealer: Sealer) -> DynamoSubscriptions {
+        DynamoSubscriptions::new(self.client(), "subscriptions".to_owned(), Arc::new(sealer))
+    }
+
+    /// Nothing has expired yet.
+    fn deliveries(&self) -> DynamoDeliveries {
+        let clock = Arc::new(ManualClock::at(Timestamp::EPOCH));
+        DynamoDeliveries::new(self.client(), "deliveries".to_owned(), clock)
+    }
+
+    /// Does a write, and answers with the row as it was written.
+    fn write(
+        &self,
+        write: impl Future<Output = Result<Written, StoreError>>,
+    ) -> Map<String, Value> {
+        assert_eq!(run(write).unwrap(), Written::Yes);
+        self.0.lock().unwrap().written.take().unwrap()
+    }
+
+    fn hold(&self, row: &Map<String, Value>) {
+        self.0.lock().unwrap().row = json!({"Item": row}).to_string();
+    }
+
+    fn client(&self) -> Client {
+        let connector = SharedHttpConnector::new(self.clone());
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+            .endpoint_url("http://table.test")
+            .retry_config(RetryConfig::disabled())
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build();
+        Client::from_conf(config)
+    }
+}
+
+impl HttpConnector for Table {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+        let mut contents = self.0.lock().unwrap();
+        let answer = match body.get("Item") {
+            Some(Value::Object(item)) => {
+                contents.written = Some(item.clone());
+                "{}".to_owned()
+            }
+            _ => contents.row.clone(),
+        };
+        let answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(answer));
+        HttpConnectorFuture::ready(Ok(answer))
+    }
+}

@@ -1,0 +1,216 @@
+//! A standard queue as SQS describes it: at least once, in no order, with visibility timeouts,
+//! delays, receive counts and a dead-letter queue.
+
+use serde_json::{Value, json};
+use webhooks_core::time::Timestamp;
+use test_support::SeededRandom;
+
+/// One message, or one of two copies of it that SQS happens to have.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) id: String,
+    pub(crate) body: String,
+    sent: Timestamp,
+    visible_at: Timestamp,
+    receives: u32,
+    receipts: Vec<u64>,
+}
+
+/// A message in a function's hands.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) id: String,
+    pub(crate) body: String,
+    pub(crate) receipt: String,
+    sent: Timestamp,
+    receives: u32,
+}
+
+/// What the queue does that it may, but seldom does. Times in a thousand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Whims {
+    /// A message is there twice.
+    pub(crate) twice: u64,
+    /// A message that was received can be received again at once.
+    pub(crate) still_visible: u64,
+    /// A message that was deleted comes again.
+    pub(crate) not_deleted: u64,
+    /// A message that was sent can be received minutes later only.
+    pub(crate) late: u64,
+    /// Messages come in another order than they were sent in.
+    pub(crate) shuffle: u64,
+}
+
+pub(crate) struct Queue {
+    prefix: &'static str,
+    visibility_seconds: u64,
+    max_receives: u32,
+    messages: Vec<Message>,
+    dead: Vec<Message>,
+    next: u64,
+}
+
+impl Queue {
+    pub(crate) fn new(prefix: &'static str, visibility_seconds: u64, max_receives: u32) -> Self {
+        let (messages, dead) = (Vec::new(), Vec::new());
+        Self { prefix, visibility_seconds, max_receives, messages, dead, next: 0 }
+    }
+
+    /// Takes a message in, and answers with its id.
+    pub(crate) fn send(
+        &mut self,
+        body: String,
+        delay_seconds: u64,
+        now: Timestamp,
+        whims: Whims,
+        random: &SeededRandom,
+    ) -> String {
+        self.next += 1;
+        let id = format!("{}{}", self.prefix, self.next);
+        let late = if random.chance(whims.late) { random.below(300) } else { 0 };
+        let visible_at = now.plus_seconds(delay_seconds + late);
+        let message =
+            Message { id: id.clone(), body, sent: now, visible_at, receives: 0, receipts: vec![] };
+        if random.chance(whims.twice) {
+            let most = if random.chance(250) { 7_200 } else { 30 };
+            let visible_at = visible_at.plus_seconds(random.below(most));
+            self.messages.push(Message { visible_at, ..message.clone() });
+        }
+        self.messages.push(message);
+        id
+    }
+
+    /// When the next message can be received.
+    pub(crate) fn next_visible(&self) -> Option<Timestamp> {
+        self.messages.iter().map(|message| message.visible_at).min()
+    }
+
+    /// Hands out at most `most` messages. One that was received too often is moved to the
+    /// dead-letter queue instead.
+    pub(crate) fn receive(
+        &mut self,
+        most: usize,
+        now: Timestamp,
+        whims: Whims,
+        random: &SeededRandom,
+    ) -> Vec<Received> {
+        let max = self.max_receives;
+        let worn = |message: &mut Message| message.visible_at <= now && message.receives >= max;
+        self.dead.extend(self.messages.extract_if(.., worn));
+        if random.chance(whims.shuffle) {
+            for index in (1..self.messages.len()).rev() {
+                let other = usize::try_from(random.below(index as u64 + 1)).unwrap_or(0);
+                self.messages.swap(index, other);
+            }
+        }
+        let visible = self.messages.iter_mut().filter(|message| message.visible_at <= now);
+        let mut received = Vec::new();
+        for message in visible.take(most) {
+            self.next += 1;
+            message.receives += 1;
+            message.receipts.push(self.next);
+            message.visible_at = if random.chance(whims.still_visible) {
+                now.plus(std::time::Duration::from_millis(random.below(5_000)))
+            } else {
+                now.plus_seconds(self.visibility_seconds)
+            };
+            received.push(Received {
+                id: message.id.clone(),
+                body: message.body.clone(),
+                receipt: self.next.to_string(),
+                sent: message.sent,
+                receives: message.receives,
+            });
+        }
+        received
+    }
+
+    /// Hides a received message from now on. A receipt of an earlier receive still works, as it
+    /// often does.
+    pub(crate) fn hide(&mut self, receipt: &str, seconds: u64, now: Timestamp) {
+        if let Some(at) = self.position(receipt) {
+            self.messages[at].visible_at = now.plus_seconds(seconds);
+        }
+    }
+
+    /// Deletes a received message.
+    pub(crate) fn delete(&mut self, receipt: &str) {
+        if let Some(at) = self.position(receipt) {
+            self.messages.remove(at);
+        }
+    }
+
+    fn position(&self, receipt: &str) -> Option<usize> {
+        let receipt: u64 = receipt.parse().ok()?;
+        self.messages.iter().position(|message| message.receipts.contains(&receipt))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// What was received too often.
+    pub(crate) fn dead(&self) -> &[Message] {
+        &self.dead
+    }
+}
+
+/// The event that Lambda makes of a batch.
+pub(crate) fn event(batch: &[Received]) -> Value {
+    let records: Vec<Value> = batch
+        .iter()
+        .map(|message| {
+            json!({
+                "messageId": message.id,
+                "receiptHandle": message.receipt,
+                "body": message.body,
+                "attributes": {
+                    "ApproximateReceiveCount": message.receives.to_string(),
+                    "SentTimestamp": message.sent.millis().to_string(),
+                },
+            })
+        })
+        .collect();
+    json!({ "Records": records })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_support::sample::at;
+
+    #[test]
+    fn a_message_comes_back_until_it_is_deleted_or_worn_out() {
+        let random = SeededRandom::new(1);
+        let calm = Whims::default();
+        let mut queue = Queue::new("m", 60, 2);
+        let id = queue.send("body".to_owned(), 5, at(0), calm, &random);
+        assert!(queue.receive(10, at(4), calm, &random).is_empty(), "delayed");
+        let first = queue.receive(10, at(5), calm, &random);
+        assert_eq!((first[0].id.as_str(), first[0].receives), (id.as_str(), 1));
+        assert_eq!(queue.next_visible(), Some(at(65)));
+        queue.hide(&first[0].receipt, 10, at(6));
+        assert_eq!(queue.receive(10, at(16), calm, &random)[0].receives, 2);
+        assert!(queue.receive(10, at(76), calm, &random).is_empty());
+        assert_eq!(queue.dead().len(), 1);
+
+        queue.send("body".to_owned(), 0, at(80), calm, &random);
+        let last = queue.receive(10, at(80), calm, &random);
+        queue.delete(&last[0].receipt);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn copies_share_the_id_and_nothing_else() {
+        let random = SeededRandom::new(1);
+        let whims = Whims { twice: 1000, still_visible: 1000, ..Whims::default() };
+        let mut queue = Queue::new("m", 60, 9);
+        queue.send("body".to_owned(), 0, at(0), whims, &random);
+        let both = queue.receive(10, at(60), whims, &random);
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[0].id, both[1].id);
+        assert_ne!(both[0].receipt, both[1].receipt);
+        let again = queue.receive(10, at(65), whims, &random);
+        assert_eq!(again[0].receives, 2, "still visible");
+    }
+}

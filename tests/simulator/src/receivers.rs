@@ -1,0 +1,157 @@
+//! The endpoints that webhooks point at: each has its own fate, drawn from its URL and the seed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use webhooks_core::outbound::{Answer, Failure, Outcome, RetryAfter};
+use webhooks_core::time::Timestamp;
+use test_support::SeededRandom;
+
+/// How an endpoint behaves for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Answers,
+    /// Answers 2xx so often in a thousand, else 500.
+    Flaky(u64),
+    Fails(u16),
+    Redirects,
+    Gone,
+    /// Asks with this status to wait so many seconds, as a number or as a date.
+    Asks(u16, u64, bool),
+    Hangs,
+    Resets,
+    Refuses,
+    Blocked,
+    Slow,
+}
+
+/// One endpoint: what it does until when, and in the end.
+struct Endpoint {
+    phases: Vec<(Timestamp, Mood)>,
+    finally: Mood,
+    random: SeededRandom,
+}
+
+/// All endpoints.
+#[derive(Default)]
+pub(crate) struct Receivers(BTreeMap<String, Endpoint>);
+
+/// What the endpoint of a world may do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Temper {
+    /// The seed.
+    pub(crate) seed: u64,
+    /// When the world begins.
+    pub(crate) start: Timestamp,
+    /// Endpoints that are well all along, in a thousand.
+    pub(crate) well: u64,
+    /// Endpoints that never recover, in a thousand.
+    pub(crate) lost: u64,
+    /// Whether every answer comes at once.
+    pub(crate) quick: bool,
+    /// Whether they change from day to day rather than from minute to minute.
+    pub(crate) lasting: bool,
+}
+
+impl Receivers {
+    /// The answer to a POST that began at `now`, and how long it takes.
+    pub(crate) fn answer(
+        &mut self,
+        url: &str,
+        now: Timestamp,
+        timeout: Duration,
+        temper: Temper,
+    ) -> (Answer, Duration) {
+        let endpoint = self.0.entry(url.to_owned()).or_insert_with(|| Endpoint::new(url, temper));
+        let mood = endpoint.mood(now);
+        let random = &endpoint.random;
+        let (outcome, took) = outcome(mood, now, timeout, random);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
+        (Answer { outcome, duration_ms }, took)
+    }
+}
+
+impl Endpoint {
+    fn new(url: &str, temper: Temper) -> Self {
+        let hash = url.bytes().fold(temper.seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3).rotate_left(9)
+        });
+        let random = SeededRandom::new(hash);
+        let well = random.chance(temper.well);
+        let mut phases = Vec::new();
+        let mut until = temper.start;
+        let count = if well { 0 } else { 1 + random.below(4) };
+        for _ in 0..count {
+            let lengths =
+                if temper.lasting { [600, 86_400, 300_000, 700_000] } else { [5, 60, 600, 7_200] };
+            let seconds = lengths[usize::try_from(random.below(4)).unwrap_or(0)];
+            until = until.plus_seconds(1 + random.below(seconds));
+            phases.push((until, mood(&random, temper)));
+        }
+        let lost = !well && random.chance(temper.lost);
+        let finally = if lost { mood(&random, temper) } else { Mood::Answers };
+        Self { phases, finally, random }
+    }
+
+    fn mood(&self, now: Timestamp) -> Mood {
+        self.phases.iter().find(|(until, _)| now < *until).map_or(self.finally, |(_, mood)| *mood)
+    }
+}
+
+fn mood(random: &SeededRandom, Temper { quick, lasting, .. }: Temper) -> Mood {
+    match random.below(if quick { 12 } else { 15 }) {
+        0 | 1 => Mood::Answers,
+        2 | 3 => Mood::Flaky(300 + random.below(600)),
+        4 | 5 => Mood::Fails([500, 404, 503, 400][usize::try_from(random.below(4)).unwrap_or(0)]),
+        6 => Mood::Redirects,
+        7 => Mood::Gone,
+        8 => Mood::Asks(429, 1 + random.below(60), false),
+        9 => {
+            let most = if lasting { 200_000 } else { 4_000 };
+            Mood::Asks(503, 1 + random.below(most), random.chance(500))
+        }
+        10 => Mood::Refuses,
+        11 => Mood::Blocked,
+        12 => Mood::Hangs,
+        13 => Mood::Resets,
+        _ => Mood::Slow,
+    }
+}
+
+fn outcome(
+    mood: Mood,
+    now: Timestamp,
+    timeout: Duration,
+    random: &SeededRandom,
+) -> (Outcome, Duration) {
+    let soon = Duration::from_millis(1 + random.below(300));
+    let status = |status, retry_after| {
+        let excerpt = "answer".to_owned();
+        (Outcome::Response { status, retry_after, excerpt }, soon)
+    };
+    let nothing = |failure: Failure, took| {
+        (Outcome::NoResponse { failure, detail: "simulated".to_owned() }, took)
+    };
+    match mood {
+        Mood::Answers => status(200, None),
+        Mood::Flaky(often) => status(if random.chance(often) { 204 } else { 500 }, None),
+        Mood::Fails(code) => status(code, None),
+        Mood::Redirects => status(302, None),
+        Mood::Gone => status(410, None),
+        Mood::Asks(code, seconds, as_date) => {
+            let at = RetryAfter::At(now.plus_seconds(seconds));
+            status(code, Some(if as_date { at } else { RetryAfter::Seconds(seconds) }))
+        }
+        Mood::Hangs => nothing(Failure::Timeout, timeout),
+        Mood::Resets => nothing(Failure::Protocol, soon),
+        Mood::Refuses => nothing(Failure::Connect, soon),
+        Mood::Blocked => nothing(Failure::Blocked, Duration::ZERO),
+        Mood::Slow => {
+            let took = Duration::from_millis(random.below(20_000));
+            if took >= timeout {
+                return nothing(Failure::Timeout, timeout);
+            }
+            (Outcome::Response { status: 200, retry_after: None, excerpt: String::new() }, took)
+        }
+    }
+}

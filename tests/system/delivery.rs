@@ -1,0 +1,209 @@
+//! Events in, signed webhooks out.
+
+use serde_json::{Value, json};
+use webhooks_core::catalogue::EventType;
+use test_support::FakeReceiver;
+use test_support::receiver::{Received, Reply};
+
+use crate::harness::{Local, event, text};
+
+fn headers(request: &Received) -> http::HeaderMap {
+    let parsed = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()));
+    parsed.collect()
+}
+
+#[tokio::test]
+async fn every_event_type_arrives_signed_and_is_recorded() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    let types: Vec<&str> = EventType::all().map(EventType::name).collect();
+    let body = json!({"url": receiver.url("/hook"), "event_types": types});
+    let (webhook, secret) = local.subscribe("u", body).await;
+    for (n, event_type) in (0..).zip(&types) {
+        local.publish(&event("u", event_type, n)).await;
+    }
+    let deliveries = local.ended("u", &webhook, types.len()).await;
+    assert!(deliveries.iter().all(|one| one["status"] == "success" && one["attempt_count"] == 1));
+
+    let judge = standardwebhooks::Webhook::new(&secret).unwrap();
+    let requests = receiver.received();
+    assert_eq!(requests.len(), types.len());
+    for request in &requests {
+        judge.verify(&request.body, &headers(request)).unwrap();
+        let payload: Value = serde_json::from_slice(&request.body).unwrap();
+        let header = |name: &str| request.header(name).unwrap().to_owned();
+        assert_eq!(payload["event_type"], header("x-webhook-event"));
+        assert_eq!(header("x-webhook-delivery-id"), header("webhook-id"));
+        assert_eq!(header("x-webhook-attempt"), "1");
+        assert_eq!(header("content-type"), "application/json");
+    }
+    local.drained().await;
+}
+
+#[tokio::test]
+async fn the_payload_is_what_was_published() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
+    local.subscribe("u", body).await;
+    let published = r#"{ "event_id": "e1", "user_id":"u", "event_type":"task.created",
+        "data": {"z": 1.0, "a": 1e5, "big": 12345678901234567890123, "text": "Zoë 😀 \/ \u00e9"} }"#;
+    local.publish_raw(published).await;
+    let request = local.eventually(async || receiver.received().pop()).await;
+    let body = String::from_utf8(request.body).unwrap();
+    assert!(body.starts_with(r#"{"event_id":"e1","event_type":"task.created","timestamp":""#));
+    assert!(
+        body.ends_with(
+            r#""data":{"z":1.0,"a":1e5,"big":12345678901234567890123,"text":"Zo\u00eb \ud83d\ude00 / \u00e9"}}"#
+        ),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_twice_is_tried_again_after_two_and_four_seconds() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500, 503, 200]);
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
+    let (webhook, _) = local.subscribe("u", body).await;
+    local.publish(&event("u", "task.created", 1)).await;
+    let delivery = local.ended("u", &webhook, 1).await.remove(0);
+    assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("success"), &json!(3)));
+    let requests = receiver.received();
+    let header = |n: usize, name: &str| requests[n].header(name).unwrap().to_owned();
+    let second = |n: usize| header(n, "webhook-timestamp").parse::<i64>().unwrap();
+    assert!((2..=3).contains(&(second(1) - second(0))), "{}", second(1) - second(0));
+    assert!((4..=5).contains(&(second(2) - second(1))), "{}", second(2) - second(1));
+    for n in 0..3 {
+        assert_eq!(header(n, "webhook-id"), text(&delivery["id"]));
+        assert_eq!(header(n, "x-webhook-attempt"), (n + 1).to_string());
+        assert_eq!(requests[n].body, requests[0].body);
+    }
+    local.drained().await;
+}
+
+#[tokio::test]
+async fn what_fails_says_why_and_gone_disables() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    let elsewhere = FakeReceiver::start().await.unwrap();
+    let subscribe = async |path: &str| {
+        let body = json!({
+            "url": receiver.url(path), "event_types": ["task.created"], "retry_count": 0,
+            "timeout_seconds": 1,
+        });
+        local.subscribe("u", body).await.0
+    };
+    receiver.script("/redirect", [Reply::redirect(&elsewhere.url("/"))]);
+    receiver.script("/hang", [Reply::hang()]);
+    receiver.script("/gone", [Reply::status(410)]);
+    receiver.script("/reset", [Reply::reset()]);
+    let mut webhooks = Vec::new();
+    for (path, error) in
+        [("/redirect", "redirect"), ("/hang", "timeout"), ("/gone", "http"), ("/reset", "protocol")]
+    {
+        webhooks.push((subscribe(path).await, error));
+    }
+    local.publish(&event("u", "task.created", 1)).await;
+    for (webhook, error) in &webhooks {
+        let delivery = local.ended("u", webhook, 1).await.remove(0);
+        assert_eq!(delivery["status"], "failed");
+        assert!(text(&delivery["error"]).starts_with(error), "{delivery}");
+    }
+    assert!(elsewhere.received().is_empty(), "a redirect was followed");
+    let path = format!("/api/webhooks/{}", webhooks[2].0);
+    let disabled = local
+        .eventually(async || {
+            let webhook = local.expect(200, "GET", &path, "u", None).await;
+            (webhook["is_active"] == false).then_some(webhook)
+        })
+        .await;
+    assert_eq!(disabled["disabled_reason"], "endpoint_gone");
+    assert_eq!(disabled["statistics"]["failed_deliveries"], 1);
+}
+
+#[tokio::test]
+async fn the_same_event_twice_is_one_delivery() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
+    let (webhook, _) = local.subscribe("u", body).await;
+    let now = webhooks_aws::SystemClock;
+    let now = webhooks_core::ports::Clock::now(&now).minus(std::time::Duration::from_mins(1));
+    let mut twice = event("u", "task.created", 1);
+    twice["occurred_at"] = json!(now);
+    local.publish(&twice).await;
+    local.ended("u", &webhook, 1).await;
+    local.publish(&twice).await;
+    local.publish(&event("u", "task.created", 2)).await;
+    assert_eq!(local.ended("u", &webhook, 2).await.len(), 2);
+    local.drained().await;
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn deleting_a_webhook_stops_what_is_still_queued() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500]);
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
+    let (webhook, _) = local.subscribe("u", body).await;
+    local.publish(&event("u", "task.created", 1)).await;
+    local.eventually(async || receiver.received().pop()).await;
+    local.expect(204, "DELETE", &format!("/api/webhooks/{webhook}"), "u", None).await;
+    local.publish(&event("u", "task.created", 2)).await;
+    local.drained().await;
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_event_lies_in_the_dead_letter_queue_with_its_reason() {
+    let local = Local::start().await;
+    for (body, reason) in [
+        ("{", "invalid_json"),
+        (r#"{"event_type":"task.eaten","user_id":"u","data":{}}"#, "unknown_event_type"),
+        (r#"{"event_type":"task.created","data":{}}"#, "missing_owner"),
+    ] {
+        local.publish_raw(body).await;
+        let request = json!({
+            "QueueUrl": local.queue("webhook-events-dlq"), "WaitTimeSeconds": 20,
+            "MessageAttributeNames": ["All"],
+        });
+        let message = local.sqs("ReceiveMessage", &request).await["Messages"][0].clone();
+        assert_eq!(message["Body"], body);
+        assert_eq!(message["MessageAttributes"]["reason"]["StringValue"], reason);
+    }
+}
+
+#[tokio::test]
+async fn a_test_and_a_redelivery_are_real_attempts() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500]);
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"], "retry_count": 0});
+    let (webhook, secret) = local.subscribe("u", body).await;
+    let path = format!("/api/webhooks/{webhook}");
+    let test = local.expect(200, "POST", &format!("{path}/test"), "u", None).await;
+    assert_eq!((&test["success"], &test["status_code"]), (&json!(false), &json!(500)));
+    let test = local.expect(200, "POST", &format!("{path}/test"), "u", None).await;
+    assert_eq!((&test["success"], &test["error"]), (&json!(true), &Value::Null));
+
+    let first = text(&local.deliveries("u", &webhook).await.last().unwrap()["id"]);
+    let again = format!("{path}/deliveries/{first}/redeliver");
+    let accepted = local.expect(202, "POST", &again, "u", None).await;
+    assert_eq!(accepted["trigger"], "redelivery");
+    let ended = local.ended("u", &webhook, 3).await;
+    assert_eq!(ended[0]["id"], accepted["id"]);
+    assert_eq!(ended[0]["status"], "success");
+
+    let judge = standardwebhooks::Webhook::new(&secret).unwrap();
+    for request in &receiver.received() {
+        judge.verify(&request.body, &headers(request)).unwrap();
+    }
+    let detail = local.expect(200, "GET", &format!("{path}/deliveries/{first}"), "u", None).await;
+    assert_eq!(detail["attempts"][0]["response_status"], 500);
+}
