@@ -14,7 +14,7 @@ use test_webhook::TestWebhook;
 use webhooks_api::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, ROUTES};
 use webhooks_core::limits::RETENTION_DAYS_DEFAULT;
 use webhooks_core::ports::{
-    Clock, DeadLetters, Deliveries, Random, Sender, Subscriptions, TaskQueue,
+    Clock, DeadLetterQueue, Deliveries, Random, Sender, Subscriptions, TaskQueue,
 };
 use webhooks_core::target::TargetPolicy;
 
@@ -36,7 +36,7 @@ pub struct Ports {
     /// The deliveries queue.
     pub queue: Arc<dyn TaskQueue>,
     /// The dead-letter queue of the events.
-    pub dead_letters: Arc<dyn DeadLetters>,
+    pub dead_letter_queue: Arc<dyn DeadLetterQueue>,
     /// The way out.
     pub sender: Arc<dyn Sender>,
     /// The clock.
@@ -64,8 +64,16 @@ pub struct Functions {
 impl Functions {
     /// Wires every function.
     pub fn new(ports: &Ports) -> Self {
-        let Ports { subscriptions, deliveries, queue, dead_letters, sender, clock, random, policy } =
-            ports.clone();
+        let Ports {
+            subscriptions,
+            deliveries,
+            queue,
+            dead_letter_queue,
+            sender,
+            clock,
+            random,
+            policy,
+        } = ports.clone();
         Self {
             subscriptions: Arc::new(SubscriptionsApi {
                 subscriptions: subscriptions.clone(),
@@ -94,7 +102,7 @@ impl Functions {
             dispatch: Arc::new(Dispatch {
                 subscriptions: subscriptions.clone(),
                 queue: queue.clone(),
-                dead_letters,
+                dead_letter_queue,
             }),
             deliver: Arc::new(Deliver {
                 subscriptions: subscriptions.clone(),

@@ -15,7 +15,7 @@ pub struct Queue {
     /// The queue's name.
     pub name: &'static str,
     /// Its dead-letter queue's name.
-    pub dead_letters: &'static str,
+    pub dead_letter_queue: &'static str,
     /// How long a received message stays hidden, in seconds: six times the function's timeout, as
     /// AWS advises.
     pub visibility_seconds: u32,
@@ -32,7 +32,7 @@ pub struct Queue {
 /// Where events are published.
 pub const EVENTS: Queue = Queue {
     name: "webhook-events",
-    dead_letters: "webhook-events-dlq",
+    dead_letter_queue: "webhook-events-dlq",
     visibility_seconds: 180,
     max_receives: 10,
     function_timeout: Duration::from_secs(30),
@@ -43,7 +43,7 @@ pub const EVENTS: Queue = Queue {
 /// Where deliveries wait for their next attempt. A wait is a receive, so that there are many.
 pub const DELIVERIES: Queue = Queue {
     name: "webhook-deliveries",
-    dead_letters: "webhook-deliveries-dlq",
+    dead_letter_queue: "webhook-deliveries-dlq",
     visibility_seconds: 540,
     max_receives: 50,
     function_timeout: Duration::from_secs(90),
@@ -55,9 +55,12 @@ pub const DELIVERIES: Queue = Queue {
 /// killed had in their hands comes back at once, not only when its visibility runs out.
 pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
     for queue in queues {
-        sqs.ensure_queue(queue.dead_letters, &[("MessageRetentionPeriod", RETENTION_SECONDS)])?;
+        sqs.ensure_queue(
+            queue.dead_letter_queue,
+            &[("MessageRetentionPeriod", RETENTION_SECONDS)],
+        )?;
         let redrive = serde_json::json!({
-            "deadLetterTargetArn": sqs.queue_arn(queue.dead_letters),
+            "deadLetterTargetArn": sqs.queue_arn(queue.dead_letter_queue),
             "maxReceiveCount": queue.max_receives,
         });
         sqs.ensure_queue(

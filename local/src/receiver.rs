@@ -175,7 +175,7 @@ impl Receiver {
         let mut known = Vec::new();
         let mut after = None;
         loop {
-            let page = self.subscriptions.sweep(SWEEP_PAGE, after.as_ref()).await?;
+            let page = self.subscriptions.scan_keys(SWEEP_PAGE, after.as_ref()).await?;
             for row in page.items.iter().filter(|row| !row.deleted) {
                 let (user, id) = (&row.user_id, &row.subscription_id);
                 let found = self.subscriptions.get(user, id, Consistency::Strong).await?;

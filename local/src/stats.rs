@@ -9,7 +9,7 @@ use std::time::Duration;
 use local_sqs::Sqs;
 use serde::{Deserialize, Serialize};
 use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::ports::{Consistency, Deliveries, StoreError, Subscriptions, Swept};
+use webhooks_core::ports::{Consistency, Deliveries, StoreError, SubscriptionKey, Subscriptions};
 use webhooks_core::statistics::{Counts, Statistics};
 use webhooks_core::time::Timestamp;
 
@@ -151,11 +151,13 @@ pub async fn gather(
     })
 }
 
-async fn all_subscriptions(subscriptions: &dyn Subscriptions) -> Result<Vec<Swept>, StoreError> {
+async fn all_subscriptions(
+    subscriptions: &dyn Subscriptions,
+) -> Result<Vec<SubscriptionKey>, StoreError> {
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let page = subscriptions.sweep(PAGE, after.as_ref()).await?;
+        let page = subscriptions.scan_keys(PAGE, after.as_ref()).await?;
         all.extend(page.items);
         after = page.next;
         if after.is_none() {
@@ -183,7 +185,7 @@ async fn retries(deliveries: &dyn Deliveries, now: Timestamp) -> Result<Retries,
 }
 
 fn depths(sqs: &Sqs) -> Vec<QueueDepth> {
-    [EVENTS.name, EVENTS.dead_letters, DELIVERIES.name, DELIVERIES.dead_letters]
+    [EVENTS.name, EVENTS.dead_letter_queue, DELIVERIES.name, DELIVERIES.dead_letter_queue]
         .into_iter()
         .filter_map(|queue| {
             let depth = sqs.depth(queue).ok().flatten()?;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use webhooks_aws::tables::{self, TableNames};
 use webhooks_aws::{
-    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemClock,
+    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemClock,
     SystemRandom, clients,
 };
 use webhooks_core::ports::{Clock, Random};
@@ -383,7 +383,10 @@ async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartEr
         )),
         deliveries: Arc::new(DynamoDeliveries::new(dynamodb, names.deliveries, clock.clone())),
         queue: Arc::new(SqsTaskQueue::new(sqs.clone(), addresses.queue_url(DELIVERIES.name))),
-        dead_letters: Arc::new(SqsDeadLetters::new(sqs, addresses.queue_url(EVENTS.dead_letters))),
+        dead_letter_queue: Arc::new(SqsDeadLetterQueue::new(
+            sqs,
+            addresses.queue_url(EVENTS.dead_letter_queue),
+        )),
         sender: Arc::new(sender),
         clock,
         random: options.random.clone(),

@@ -1,9 +1,9 @@
 //! Events in, signed webhooks out.
 
 use serde_json::{Value, json};
-use webhooks_core::catalogue::EventType;
 use test_support::FakeReceiver;
 use test_support::receiver::{Received, Reply};
+use webhooks_core::catalogue::EventType;
 
 use crate::harness::{Local, event, text};
 

@@ -1,10 +1,10 @@
 //! Publishing with the library that other services use.
 
 use serde_json::json;
+use test_support::FakeReceiver;
 use webhooks_aws::clients;
 use webhooks_publisher::data::TaskCompleted;
 use webhooks_publisher::{Event, Publisher};
-use test_support::FakeReceiver;
 
 use crate::harness::{Local, text};
 

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tokio::net::UdpSocket;
 use test_support::FakeReceiver;
+use tokio::net::UdpSocket;
 
 use crate::harness::{Local, event, text, token};
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use webhooks_core::limits::RETENTION_DAYS_MAX;
-use webhooks_core::ports::{Clock, Deliveries, StoreError, Subscriptions, Swept};
+use webhooks_core::ports::{Clock, Deliveries, StoreError, SubscriptionKey, Subscriptions};
 use webhooks_core::time::Timestamp;
 
 /// Subscriptions that are read at once.
@@ -77,7 +77,7 @@ impl Cleanup {
         let mut report = Report::default();
         let mut position = self.deliveries.cleanup_position().await?;
         loop {
-            let page = self.subscriptions.sweep(SUBSCRIPTIONS, position.as_ref()).await?;
+            let page = self.subscriptions.scan_keys(SUBSCRIPTIONS, position.as_ref()).await?;
             for row in &page.items {
                 if !self.row(row, before, deadline, &mut report).await? {
                     self.deliveries.set_cleanup_position(position.as_ref()).await?;
@@ -97,7 +97,7 @@ impl Cleanup {
     /// Cleans up one subscription; `false` when the time ran out.
     async fn row(
         &self,
-        row: &Swept,
+        row: &SubscriptionKey,
         before: Timestamp,
         deadline: Timestamp,
         report: &mut Report,
@@ -115,7 +115,7 @@ impl Cleanup {
             report.deleted += keys.len() - left.len();
         }
         if row.deleted {
-            self.subscriptions.forget(&row.user_id, &row.subscription_id).await?;
+            self.subscriptions.delete_tombstone(&row.user_id, &row.subscription_id).await?;
         }
         report.subscriptions += 1;
         Ok(true)

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
+use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, sample};
 use webhooks_core::delivery::Status;
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
-use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, sample};
 
 use crate::{Cleanup, Error, Report, Request};
 
 const DAY: u64 = 24 * 3600;
 
-struct World {
+struct Harness {
     subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
     cleanup: Cleanup,
 }
 
-impl World {
+impl Harness {
     fn at_day(day: u64) -> Self {
         let clock = ManualClock::at(sample::at(day * DAY));
         let subscriptions = MemorySubscriptions::default();
@@ -67,7 +67,7 @@ impl World {
 
 #[tokio::test]
 async fn only_what_is_older_than_the_retention_goes() {
-    let world = World::at_day(31);
+    let world = Harness::at_day(31);
     let kept = world.subscribe("u", 1).await.id;
     world.delivery(&kept, 0, Status::Success).await;
     world.delivery(&kept, 1, Status::Retrying).await;
@@ -82,19 +82,19 @@ async fn only_what_is_older_than_the_retention_goes() {
 
 #[tokio::test]
 async fn everything_of_a_deleted_subscription_goes() {
-    let world = World::at_day(1);
+    let world = Harness::at_day(1);
     let Subscription { user_id, id, .. } = world.subscribe("u", 1).await;
     world.delivery(&id, 1, Status::Success).await;
     world.delivery(&id, 2, Status::Retrying).await;
     world.subscriptions.delete(&user_id, &id).await.unwrap();
     assert!(world.run(None).await.finished);
     assert_eq!(world.rows(&id).await, 0);
-    assert!(world.subscriptions.sweep(10, None).await.unwrap().items.is_empty());
+    assert!(world.subscriptions.scan_keys(10, None).await.unwrap().items.is_empty());
 }
 
 #[tokio::test]
 async fn a_run_that_ran_out_of_time_goes_on_where_it_stopped() {
-    let world = World::at_day(40);
+    let world = Harness::at_day(40);
     for n in 1..=5 {
         let id = world.subscribe("u", n).await.id;
         world.delivery(&id, 1, Status::Success).await;
@@ -108,12 +108,12 @@ async fn a_run_that_ran_out_of_time_goes_on_where_it_stopped() {
 
 #[tokio::test]
 async fn a_position_is_taken_up() {
-    let world = World::at_day(40);
+    let world = Harness::at_day(40);
     for n in 1..=3 {
         let id = world.subscribe("u", n).await.id;
         world.delivery(&id, 1, Status::Success).await;
     }
-    let first = world.subscriptions.sweep(1, None).await.unwrap().items.remove(0);
+    let first = world.subscriptions.scan_keys(1, None).await.unwrap().items.remove(0);
     world.deliveries.set_cleanup_position(Some(&first)).await.unwrap();
     assert_eq!(world.run(None).await.subscriptions, 2);
     assert_eq!(world.deliveries.cleanup_position().await.unwrap(), None);
@@ -122,7 +122,7 @@ async fn a_position_is_taken_up() {
 
 #[tokio::test]
 async fn a_retention_that_cannot_be_is_refused() {
-    let world = World::at_day(1);
+    let world = Harness::at_day(1);
     let refused = world.cleanup.handle(Request { days: Some(3651) }, sample::start()).await;
     assert!(matches!(refused, Err(Error::Days)));
 }

@@ -149,13 +149,13 @@ impl Verdicts {
         for _ in 0..TRIES {
             let now = deliver.clock.now();
             let after = self.after(before, now);
-            if after.is_hopeless(now) {
+            if after.should_disable(now) {
                 return self.disable(deliver, DisabledReason::EndpointFailing).await;
             }
             if after == before {
                 return Ok(());
             }
-            if store.set_health(user_id, id, &before, &after).await? == Written::Yes {
+            if store.set_health(user_id, id, &before, &after).await? == Written::Applied {
                 log(id, &before, &after);
                 return Ok(());
             }
@@ -172,7 +172,7 @@ impl Verdicts {
     /// A success outweighs the failures beside it.
     fn after(&self, before: Health, now: Timestamp) -> Health {
         match self.failures {
-            Some(failures) if !self.healthy => before.failed(failures, now),
+            Some(failures) if !self.healthy => before.record_failures(failures, now),
             _ => Health::default(),
         }
     }
@@ -188,7 +188,7 @@ impl Verdicts {
             }
             let version = subscription.version;
             subscription.disable(reason, deliver.clock.now());
-            if deliver.subscriptions.update(&subscription, version).await? == Written::Yes {
+            if deliver.subscriptions.update(&subscription, version).await? == Written::Applied {
                 tracing::warn!(
                     metric.webhooks_disabled = 1,
                     operational_event = "webhook.disabled",

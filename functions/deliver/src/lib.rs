@@ -28,7 +28,7 @@ use webhooks_core::ports::{Clock, Deliveries, Random, Sender, Subscriptions, Tas
 use webhooks_core::target::TargetPolicy;
 
 use crate::effects::Effects;
-use crate::record::{Handled, Then};
+use crate::record::{Disposition, Handled};
 
 /// The function and what it may touch.
 pub struct Deliver {
@@ -59,7 +59,7 @@ impl Deliver {
         let mut effects = Effects::default();
         for (record, handled) in batch.records.iter().zip(handled) {
             effects.add(handled.effect);
-            if handled.then != Then::Acknowledge {
+            if handled.disposition != Disposition::Ack {
                 response.add_failure(record.message_id.clone().unwrap_or_default());
             }
         }
@@ -71,20 +71,20 @@ impl Deliver {
         let handled = AssertUnwindSafe(self.record(message)).catch_unwind().await;
         let handled = handled.unwrap_or_else(|_| {
             tracing::error!(message_id = message.message_id, "the task panicked");
-            Then::ComeBack.into()
+            Disposition::Nack.into()
         });
-        if let Then::ComeBackIn(seconds) = handled.then {
-            self.hide(message, seconds).await;
+        if let Disposition::RetryAfter(seconds) = handled.disposition {
+            self.change_visibility(message, seconds).await;
         }
         handled
     }
 
     /// Hides a message at once, while others of the batch may still wait for their endpoints: its
     /// own wait does not depend on theirs.
-    async fn hide(&self, message: &SqsMessage, seconds: u32) {
+    async fn change_visibility(&self, message: &SqsMessage, seconds: u32) {
         let receipt = message.receipt_handle.clone().unwrap_or_default();
         // Without this it comes back when its visibility runs out: late, not lost.
-        if let Err(error) = self.queue.hide(&[(receipt, seconds)]).await {
+        if let Err(error) = self.queue.change_visibility(&[(receipt, seconds)]).await {
             tracing::warn!(message_id = message.message_id, %error, "a message was not hidden");
         }
     }

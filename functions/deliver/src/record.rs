@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::attempt;
-use webhooks_core::breaker::{Failures, Gate, PROBE_SECONDS, park_until};
+use webhooks_core::breaker::{BreakerState, Failures, PROBE_SECONDS, park_until};
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, TIMEOUT_SECONDS_MAX};
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Consistency, Expect, Lease, Outgoing, StoreError, Written};
 use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
-use webhooks_core::sending::send_all;
 use webhooks_core::subscription::Subscription;
+use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
@@ -32,26 +32,26 @@ const PARK_JITTER_MS: u64 = 30_000;
 
 /// What becomes of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum Disposition {
     /// Nothing is left to do with it.
-    Acknowledge,
+    Ack,
     /// It comes back after so many seconds.
-    ComeBackIn(u32),
+    RetryAfter(u32),
     /// It comes back when its visibility runs out.
-    ComeBack,
+    Nack,
 }
 
 /// What became of a task.
 pub(crate) struct Handled {
     /// What becomes of the message.
-    pub(crate) then: Then,
+    pub(crate) disposition: Disposition,
     /// What is to be counted.
     pub(crate) effect: Option<Effect>,
 }
 
-impl From<Then> for Handled {
-    fn from(then: Then) -> Self {
-        Self { then, effect: None }
+impl From<Disposition> for Handled {
+    fn from(disposition: Disposition) -> Self {
+        Self { disposition, effect: None }
     }
 }
 
@@ -64,22 +64,22 @@ impl Deliver {
             Err(error) => {
                 // Only our own functions write to this queue. It ends in the dead-letter queue.
                 tracing::error!(message_id = message.message_id, %error, "not a task");
-                return Then::ComeBack.into();
+                return Disposition::Nack.into();
             }
         };
         self.task(&task, message).await.unwrap_or_else(|error| {
             let (subscription_id, delivery_id) = task.key();
             tracing::error!(%subscription_id, %delivery_id, %error, "the task failed");
-            Then::ComeBack.into()
+            Disposition::Nack.into()
         })
     }
 
     async fn task(&self, task: &DeliveryTask, message: &SqsMessage) -> Result<Handled, StoreError> {
         let Some((delivery, subscription)) = self.read(task, message).await? else {
-            return Ok(Then::Acknowledge.into());
+            return Ok(Disposition::Ack.into());
         };
         if delivery.has_ended() {
-            return Ok(Then::Acknowledge.into());
+            return Ok(Disposition::Ack.into());
         }
         let now = self.clock.now();
         // The retry function counts the message of an overdue record as lost and sends another, so
@@ -89,7 +89,7 @@ impl Deliver {
         match self.next_step(delivery, subscription, message, now).await {
             Err(error) if is_replaced => {
                 tracing::error!(%delivery_id, %error, "the task failed, and is left to the retry function");
-                Ok(Then::Acknowledge.into())
+                Ok(Disposition::Ack.into())
             }
             handled => handled,
         }
@@ -114,10 +114,10 @@ impl Deliver {
         {
             return Ok(not_yet(now, at).into());
         }
-        match subscription.health.gate(now) {
-            Gate::Closed => {}
-            Gate::Open(until) => return self.park(delivery, until, now).await,
-            Gate::HalfOpen => {
+        match subscription.health.state(now) {
+            BreakerState::Closed => {}
+            BreakerState::Open(until) => return self.park(delivery, until, now).await,
+            BreakerState::HalfOpen => {
                 if !self.claim_probe(&mut subscription, now).await? {
                     return self.park(delivery, now.plus_seconds(PROBE_SECONDS), now).await;
                 }
@@ -125,7 +125,7 @@ impl Deliver {
         }
         if !self.take_lease(&delivery, message, now).await? {
             // Another copy is at it. Should its function have died, this message takes over.
-            return Ok(Then::ComeBackIn(LEASE_SECONDS).into());
+            return Ok(Disposition::RetryAfter(LEASE_SECONDS).into());
         }
         self.attempt(delivery, &subscription).await
     }
@@ -138,7 +138,7 @@ impl Deliver {
         message: &SqsMessage,
     ) -> Result<Option<(Delivery, Option<Subscription>)>, StoreError> {
         match task {
-            DeliveryTask::First(new) => {
+            DeliveryTask::FirstAttempt(new) => {
                 let consistency = consistency(message);
                 let (record, subscription) = futures::future::join(
                     self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency),
@@ -159,7 +159,7 @@ impl Deliver {
                 }
                 Ok(Some((delivery, subscription)))
             }
-            DeliveryTask::Again { subscription_id, delivery_id } => {
+            DeliveryTask::Retry { subscription_id, delivery_id } => {
                 let record =
                     self.deliveries.get(subscription_id, delivery_id, Consistency::Strong).await?;
                 let Some(delivery) = record else { return Ok(None) };
@@ -201,12 +201,12 @@ impl Deliver {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let before = subscription.health;
-        subscription.health = before.probing(now);
+        subscription.health = before.with_probe_claimed(now);
         let claimed = self
             .subscriptions
             .set_health(&subscription.user_id, &subscription.id, &before, &subscription.health)
             .await?;
-        Ok(claimed == Written::Yes)
+        Ok(claimed == Written::Applied)
     }
 
     /// Takes the lease of a delivery that has a record. One without is guarded by the condition
@@ -231,7 +231,7 @@ impl Deliver {
             .deliveries
             .lease(&delivery.subscription_id, &delivery.id, delivery.attempt_count(), &lease)
             .await?;
-        Ok(taken == Written::Yes)
+        Ok(taken == Written::Applied)
     }
 
     async fn attempt(
@@ -241,7 +241,7 @@ impl Deliver {
     ) -> Result<Handled, StoreError> {
         let expect = expect(&delivery);
         let began = self.clock.now();
-        let outcome = attempt::make(
+        let outcome = attempt::send(
             &mut delivery,
             subscription,
             subscription.timeout(),
@@ -254,20 +254,20 @@ impl Deliver {
         let jitter = self.random.up_to(JITTER_MAX_PER_MILLE);
         let next =
             subscription.retry_policy().decide(delivery.attempt_count(), &outcome, now, jitter);
-        let then = match next {
+        let disposition = match next {
             Next::Done => {
                 delivery.end(Status::Success, now);
-                Then::Acknowledge
+                Disposition::Ack
             }
             Next::GiveUp(_) => {
                 delivery.end(Status::Failed, now);
-                Then::Acknowledge
+                Disposition::Ack
             }
             Next::RetryAt(at) => wait(&mut delivery, at, now),
         };
         let written = self.deliveries.put(&delivery, expect).await;
-        log(&delivery, &outcome, began, &Measured::new(&delivery, expect, then, &written));
-        if written? == Written::Conflict {
+        log(&delivery, &outcome, began, &Measured::new(&delivery, expect, disposition, &written));
+        if written? == Written::ConditionFailed {
             return self.overtaken(&delivery, now).await;
         }
         let verdict = match next {
@@ -278,7 +278,7 @@ impl Deliver {
             }
         };
         let effect = Effect::new(&delivery, expect, now).with_verdict(subscription, verdict);
-        Ok(Handled { then, effect: Some(effect) })
+        Ok(Handled { disposition, effect: Some(effect) })
     }
 
     /// Another copy of the task wrote first, or our own write was repeated because its answer was
@@ -289,9 +289,9 @@ impl Deliver {
             self.deliveries.get(&ours.subscription_id, &ours.id, Consistency::Strong).await?;
         Ok(match record.and_then(|theirs| theirs.next_retry_at) {
             // It is at it now, as the lease says.
-            Some(at) if at <= now => Then::ComeBackIn(LEASE_SECONDS).into(),
+            Some(at) if at <= now => Disposition::RetryAfter(LEASE_SECONDS).into(),
             Some(at) => not_yet(now, at).into(),
-            None => Then::Acknowledge.into(),
+            None => Disposition::Ack.into(),
         })
     }
 
@@ -308,20 +308,20 @@ impl Deliver {
         let jitter = Duration::from_millis(self.random.up_to(PARK_JITTER_MS));
         let at = park_until(delivery.created_at(), open_until, now).plus(jitter);
         let waits = wait(&mut delivery, at, now);
-        let again = DeliveryTask::Again {
+        let again = DeliveryTask::Retry {
             subscription_id: delivery.subscription_id.clone(),
             delivery_id: delivery.id.clone(),
         };
         let handled = self.write_unsent(delivery, expect, now).await?;
-        let (Some(_), Then::ComeBackIn(delay_seconds)) = (&handled.effect, waits) else {
+        let (Some(_), Disposition::RetryAfter(delay_seconds)) = (&handled.effect, waits) else {
             return Ok(handled);
         };
         let delayed = [Outgoing { task: again, delay_seconds }];
-        if send_all(self.queue.as_ref(), &delayed).await.is_empty() {
+        if send_tasks(self.queue.as_ref(), &delayed).await.is_empty() {
             return Ok(handled);
         }
         // Then this message comes back instead.
-        Ok(Handled { then: waits, ..handled })
+        Ok(Handled { disposition: waits, ..handled })
     }
 
     /// Ends a delivery without an attempt.
@@ -344,12 +344,12 @@ impl Deliver {
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let written = self.deliveries.put(&delivery, expect).await;
-        log_unsent(&delivery, &Measured::new(&delivery, expect, Then::Acknowledge, &written));
-        if written? == Written::Conflict {
+        log_unsent(&delivery, &Measured::new(&delivery, expect, Disposition::Ack, &written));
+        if written? == Written::ConditionFailed {
             return self.overtaken(&delivery, now).await;
         }
         let effect = Effect::new(&delivery, expect, now);
-        Ok(Handled { then: Then::Acknowledge, effect: Some(effect) })
+        Ok(Handled { disposition: Disposition::Ack, effect: Some(effect) })
     }
 }
 
@@ -383,24 +383,24 @@ fn expect_free(delivery: &Delivery, now: Timestamp) -> Expect {
 
 /// Notes when the next attempt is made: by this message, if the queue can hold it that long, else
 /// by one that the retry function sends.
-fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Then {
-    let then = not_yet(now, at);
-    let due_at = match then {
-        Then::ComeBackIn(_) => at.plus_seconds(LOST_AFTER_SECONDS),
-        Then::Acknowledge | Then::ComeBack => at,
+fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Disposition {
+    let disposition = not_yet(now, at);
+    let due_at = match disposition {
+        Disposition::RetryAfter(_) => at.plus_seconds(LOST_AFTER_SECONDS),
+        Disposition::Ack | Disposition::Nack => at,
     };
     delivery.wait(at, due_at, now);
-    then
+    disposition
 }
 
 /// What becomes of a message whose moment has not come. The wait is cut to whole seconds, which is
 /// never less than what a receiver asked for, because that is whole seconds before the jitter.
-fn not_yet(now: Timestamp, at: Timestamp) -> Then {
+fn not_yet(now: Timestamp, at: Timestamp) -> Disposition {
     match now.until(at).as_secs() {
         seconds @ 0..=QUEUE_WAIT_MAX_SECONDS => {
-            Then::ComeBackIn(u32::try_from(seconds).unwrap_or(u32::MAX))
+            Disposition::RetryAfter(u32::try_from(seconds).unwrap_or(u32::MAX))
         }
-        _ => Then::Acknowledge,
+        _ => Disposition::Ack,
     }
 }
 
@@ -422,10 +422,10 @@ impl Measured {
     fn new(
         delivery: &Delivery,
         expect: Expect,
-        then: Then,
+        disposition: Disposition,
         written: &Result<Written, StoreError>,
     ) -> Self {
-        if !matches!(written, Ok(Written::Yes)) {
+        if !matches!(written, Ok(Written::Applied)) {
             return Self::default();
         }
         let is_event = delivery.trigger == Trigger::Event;
@@ -434,7 +434,7 @@ impl Measured {
             begun: one_if(is_event && expect == Expect::Absent),
             succeeded: one_if(delivery.status == Status::Success),
             failed: one_if(delivery.status == Status::Failed),
-            parked: one_if(delivery.status == Status::Retrying && then == Then::Acknowledge),
+            parked: one_if(delivery.status == Status::Retrying && disposition == Disposition::Ack),
         }
     }
 }

@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use serde_json::json;
-use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES, PROBE_SECONDS};
-use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
-use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::outbound::{Answer, Failure, OutboundRequest};
-use webhooks_core::ports::{Consistency, Deliveries as _, Lease, Subscriptions as _, Written};
-use webhooks_core::statistics::Statistics;
-use webhooks_core::subscription::{DisabledReason, Subscription};
-use webhooks_core::target::TargetPolicy;
-use webhooks_core::time::Timestamp;
 use test_support::faulty::{Fault, Faulty, Plan};
 use test_support::sender::{self, Reply};
 use test_support::{
     ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, ScriptedSender,
     SeededRandom, sample,
 };
+use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES, PROBE_SECONDS};
+use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
+use webhooks_core::limits::DUE_SHARDS;
+use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
+use webhooks_core::ports::{Consistency, Deliveries as _, Lease, Subscriptions as _, Written};
+use webhooks_core::statistics::Statistics;
+use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::target::TargetPolicy;
+use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
 use crate::record::LEASE_SECONDS;
 
 const RETENTION: Duration = Duration::from_hours(30 * 24);
 
-struct World {
+struct Harness {
     clock: ManualClock,
     subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
@@ -46,7 +46,7 @@ enum Came {
     BackIn(u32),
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         let clock = ManualClock::at(sample::at(100));
         let subscriptions = MemorySubscriptions::default();
@@ -69,19 +69,19 @@ impl World {
     }
 
     fn task(&self, n: u64) -> DeliveryTask {
-        DeliveryTask::First(sample::new_delivery(&self.subscription, n))
+        DeliveryTask::FirstAttempt(sample::new_delivery(&self.subscription, n))
     }
 
     fn again(&self, n: u64) -> DeliveryTask {
         let (subscription_id, delivery_id) = (self.subscription.id.clone(), self.id(n));
-        DeliveryTask::Again { subscription_id, delivery_id }
+        DeliveryTask::Retry { subscription_id, delivery_id }
     }
 
     fn id(&self, n: u64) -> webhooks_core::ids::DeliveryId {
         sample::delivery_id(&self.subscription.id, n)
     }
 
-    fn replies(&self, answers: &[Answer]) {
+    fn replies(&self, answers: &[HttpResult]) {
         self.sender.script(&self.subscription.url, answers.iter().cloned().map(Reply::Now));
     }
 
@@ -136,7 +136,7 @@ impl World {
         let failing = Health { consecutive_failures, failing_since, open_until };
         let Subscription { user_id, id, health, .. } = self.current().await;
         let set = self.subscriptions.set_health(&user_id, &id, &health, &failing).await;
-        assert_eq!(set.unwrap(), Written::Yes);
+        assert_eq!(set.unwrap(), Written::Applied);
     }
 
     /// Has the first attempt of task 1 fail, and then another copy take the lease for its retry, until
@@ -174,7 +174,7 @@ fn header<'a>(request: &'a OutboundRequest, name: &str) -> &'a str {
 
 #[tokio::test]
 async fn a_success_is_written_once_and_acknowledged() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     let record = world.record(1).await.unwrap();
     assert_eq!((record.status, record.attempt_count()), (Status::Success, 1));
@@ -189,7 +189,7 @@ async fn a_success_is_written_once_and_acknowledged() {
 
 #[tokio::test]
 async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500, 503, 200]);
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
     world.clock.set(sample::at(103));
@@ -213,7 +213,7 @@ async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
 
 #[tokio::test]
 async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500; 9]);
     let plan = Plan::of("put", Fault::Before);
     let table = world.deliveries.clone();
@@ -239,7 +239,7 @@ async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
 
 #[tokio::test]
 async fn it_ends_as_failed_when_the_retries_run_out() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500; 9]);
     let mut now = sample::at(100);
     for seconds in [2, 4, 8] {
@@ -256,7 +256,7 @@ async fn it_ends_as_failed_when_the_retries_run_out() {
 
 #[tokio::test]
 async fn a_message_that_comes_early_goes_back_without_an_attempt() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.replies(&[sender::retry_after(503, 600)]);
     assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(600..=660)));
     world.clock.set(sample::at(110));
@@ -266,7 +266,7 @@ async fn a_message_that_comes_early_goes_back_without_an_attempt() {
 
 #[tokio::test]
 async fn a_long_wait_is_parked_where_the_retry_function_finds_it() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.replies(&[sender::retry_after(429, 3600)]);
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     let record = world.record(1).await.unwrap();
@@ -283,7 +283,7 @@ async fn a_long_wait_is_parked_where_the_retry_function_finds_it() {
 
 #[tokio::test]
 async fn gone_disables_the_webhook_and_ends_what_still_waits() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500, 410]);
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
     assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
@@ -304,7 +304,7 @@ async fn gone_disables_the_webhook_and_ends_what_still_waits() {
 
 #[tokio::test]
 async fn nothing_is_sent_to_a_deleted_webhook() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500]);
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
     let Subscription { user_id, id, .. } = &world.subscription;
@@ -320,7 +320,7 @@ async fn nothing_is_sent_to_a_deleted_webhook() {
 
 #[tokio::test]
 async fn a_blocked_address_is_not_tried_again() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.replies(&[sender::no_response(Failure::Blocked)]);
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     assert_eq!(world.record(1).await.unwrap().status, Status::Failed);
@@ -338,7 +338,7 @@ async fn a_blocked_address_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_retry_leased_by_another_copy_is_left_to_it() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.another_retries_task_1().await;
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
     assert_eq!(world.sender.requests().len(), 1);
@@ -352,7 +352,7 @@ async fn a_retry_leased_by_another_copy_is_left_to_it() {
 /// and a third copy made it a second time.
 #[tokio::test]
 async fn what_is_being_attempted_is_neither_parked_nor_ended() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.another_retries_task_1().await;
     let before = world.record(1).await;
 
@@ -370,7 +370,7 @@ async fn what_is_being_attempted_is_neither_parked_nor_ended() {
 
 #[tokio::test]
 async fn a_panic_or_a_bad_message_fails_only_itself() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.sender.script(
         &world.subscription.url,
         [Reply::Panic, Reply::Now(sender::status(200)), Reply::Now(sender::status(500))],
@@ -385,7 +385,7 @@ async fn a_panic_or_a_bad_message_fails_only_itself() {
 
 #[tokio::test]
 async fn the_breaker_opens_probes_once_and_closes() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.fails(OPEN_AFTER_FAILURES - 1, None).await;
     world.sender.statuses(&world.subscription.url, &[500, 200]);
 
@@ -426,7 +426,7 @@ async fn the_breaker_opens_probes_once_and_closes() {
 
 #[tokio::test]
 async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.fails(OPEN_AFTER_FAILURES, Some(160)).await;
     world.queue.refuse_all();
     assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(99..=129)));
@@ -436,7 +436,7 @@ async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
 
 #[tokio::test]
 async fn a_delivery_is_parked_where_the_retry_function_finds_it_when_it_is_to_wait_for_long() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.fails(OPEN_AFTER_FAILURES, Some(2_000)).await;
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     let parked = world.record(1).await.unwrap();
@@ -447,7 +447,7 @@ async fn a_delivery_is_parked_where_the_retry_function_finds_it_when_it_is_to_wa
 
 #[tokio::test]
 async fn failures_at_the_same_time_are_all_counted() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500; 9]);
     // Each batch reads the health that was there before any of them failed.
     let bodies: Vec<Vec<String>> =
@@ -459,7 +459,7 @@ async fn failures_at_the_same_time_are_all_counted() {
 
 #[tokio::test]
 async fn an_endpoint_that_fails_for_five_days_is_disabled() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500, 500]);
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
     assert!(world.current().await.is_active);

@@ -122,11 +122,11 @@ impl DeliveryHistory {
         }
         let now = self.clock.now();
         let delivery_id = DeliveryId::new(now, self.random.bytes());
-        let again = NewDelivery::again(&delivery, delivery_id);
+        let again = NewDelivery::redelivery_of(&delivery, delivery_id);
         // Its record is written at the first attempt. What is shown until then is what will stand
         // there first; when that expires is not shown.
         let shown = Delivery::new(&again, now, now);
-        self.send(DeliveryTask::First(again)).await?;
+        self.send(DeliveryTask::FirstAttempt(again)).await?;
         json(202, &DeliverySummary::from(&shown))
     }
 

@@ -18,10 +18,10 @@ use webhooks_core::delivery::{DeliveryTask, NewDelivery};
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::ports::{
-    DeadLetter, DeadLetters, Outgoing, StoreError, Subscriptions, TaskQueue,
+    DeadLetterQueue, Outgoing, RejectedEvent, StoreError, Subscriptions, TaskQueue,
 };
-use webhooks_core::sending::send_all;
 use webhooks_core::subscription::Subscription;
+use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
 /// The function and what it may touch.
@@ -31,7 +31,7 @@ pub struct Dispatch {
     /// Where tasks go.
     pub queue: Arc<dyn TaskQueue>,
     /// Where events go that can never be handled.
-    pub dead_letters: Arc<dyn DeadLetters>,
+    pub dead_letter_queue: Arc<dyn DeadLetterQueue>,
 }
 
 /// A task to be sent, and the records of the batch that need it to be.
@@ -86,23 +86,23 @@ impl Dispatch {
         let body = record.body.as_deref().unwrap_or_default();
         match Event::parse(body, message_id, sent) {
             Ok(event) => Ok(Some(event)),
-            Err(error) => self.bury(body, message_id, &error).await.map(|()| None),
+            Err(error) => self.send(body, message_id, &error).await.map(|()| None),
         }
     }
 
-    async fn bury(
+    async fn send(
         &self,
         body: &str,
         message_id: &str,
         error: &EventError,
     ) -> Result<(), ComesBack> {
-        let letter = DeadLetter {
+        let letter = RejectedEvent {
             body: body.to_owned(),
             message_id: message_id.to_owned(),
             reason: error.reason(),
             detail: error.to_string(),
         };
-        if let Err(error) = self.dead_letters.bury(&letter).await {
+        if let Err(error) = self.dead_letter_queue.send(&letter).await {
             tracing::error!(message_id, %error, "a bad event could not be dead-lettered");
             return Err(ComesBack);
         }
@@ -120,7 +120,7 @@ impl Dispatch {
     async fn owners(&self, events: impl Iterator<Item = &Event>) -> Owners {
         let names: BTreeSet<UserId> = events.map(|event| event.owner.clone()).collect();
         let queries = names.into_iter().map(|owner| async move {
-            let found = self.subscriptions.all_of(&owner).await;
+            let found = self.subscriptions.list_by_user(&owner).await;
             if let Err(error) = &found {
                 tracing::error!(%error, "the subscriptions of an owner could not be read");
             }
@@ -134,10 +134,10 @@ impl Dispatch {
         let (tasks, records): (Vec<Outgoing>, Vec<BTreeSet<usize>>) = wanted
             .into_iter()
             .map(|Wanted { task, records }| {
-                (Outgoing { task: DeliveryTask::First(task), delay_seconds: 0 }, records)
+                (Outgoing { task: DeliveryTask::FirstAttempt(task), delay_seconds: 0 }, records)
             })
             .unzip();
-        let refused = send_all(self.queue.as_ref(), &tasks).await;
+        let refused = send_tasks(self.queue.as_ref(), &tasks).await;
         tracing::info!(metric.deliveries_requested = tasks.len() - refused.len(), "tasks sent");
         if !refused.is_empty() {
             tracing::error!(tasks = tasks.len(), refused = refused.len(), "tasks were not taken");

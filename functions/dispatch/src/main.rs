@@ -21,6 +21,6 @@ fn function(environment: &Environment) -> Result<Dispatch, Error> {
     Ok(Dispatch {
         subscriptions: environment.subscriptions_without_secrets()?,
         queue: environment.deliveries_queue()?,
-        dead_letters: environment.events_dlq()?,
+        dead_letter_queue: environment.events_dlq()?,
     })
 }

@@ -4,38 +4,38 @@ use std::sync::Arc;
 
 use aws_lambda_events::sqs::SqsEvent;
 use serde_json::json;
+use test_support::faulty::{Fault, Faulty, Plan};
+use test_support::{MemoryDeadLetterQueue, MemorySubscriptions, MemoryTaskQueue, sample};
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::EVENT_DATA_BYTES;
-use webhooks_core::ports::{DeadLetters, Subscriptions as _};
+use webhooks_core::ports::{DeadLetterQueue, Subscriptions as _};
 use webhooks_core::subscription::DisabledReason;
-use test_support::faulty::{Fault, Faulty, Plan};
-use test_support::{MemoryDeadLetters, MemorySubscriptions, MemoryTaskQueue, sample};
 
 use crate::Dispatch;
 
-struct World {
+struct Harness {
     subscriptions: MemorySubscriptions,
     queue: MemoryTaskQueue,
-    dead_letters: MemoryDeadLetters,
+    dead_letter_queue: MemoryDeadLetterQueue,
     dispatch: Dispatch,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
-        let dead_letters = MemoryDeadLetters::default();
-        Self::with(dead_letters.clone(), Arc::new(dead_letters))
+        let dead_letter_queue = MemoryDeadLetterQueue::default();
+        Self::with(dead_letter_queue.clone(), Arc::new(dead_letter_queue))
     }
 
-    fn with(dead_letters: MemoryDeadLetters, used: Arc<dyn DeadLetters>) -> Self {
+    fn with(dead_letter_queue: MemoryDeadLetterQueue, used: Arc<dyn DeadLetterQueue>) -> Self {
         let subscriptions = MemorySubscriptions::default();
         let queue = MemoryTaskQueue::default();
         let dispatch = Dispatch {
             subscriptions: Arc::new(subscriptions.clone()),
             queue: Arc::new(queue.clone()),
-            dead_letters: used,
+            dead_letter_queue: used,
         };
-        Self { subscriptions, queue, dead_letters, dispatch }
+        Self { subscriptions, queue, dead_letter_queue, dispatch }
     }
 
     async fn subscribe(&self, user: &str, n: u64, types: &[&str]) -> String {
@@ -73,7 +73,7 @@ impl World {
 
 #[tokio::test]
 async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
-    let world = World::new();
+    let world = Harness::new();
     let wants = world.subscribe("u", 1, &["task.created", "task.deleted"]).await;
     world.subscribe("u", 2, &["task.deleted"]).await;
     world.subscribe("v", 3, &["task.created"]).await;
@@ -94,7 +94,7 @@ async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
 
 #[tokio::test]
 async fn the_same_event_twice_names_the_same_delivery_and_twins_are_sent_once() {
-    let world = World::new();
+    let world = Harness::new();
     world.subscribe("u", 1, &["task.created"]).await;
     let body = sample::event_body("u", 1);
     assert!(world.run(&[body.clone(), sample::event_body("u", 2), body.clone()]).await.is_empty());
@@ -108,11 +108,13 @@ async fn the_same_event_twice_names_the_same_delivery_and_twins_are_sent_once() 
 
 #[tokio::test]
 async fn without_an_event_id_the_message_names_the_event() {
-    let world = World::new();
+    let world = Harness::new();
     world.subscribe("u", 1, &["task.created"]).await;
     let body = r#"{"event_type":"task.created","user_id":"u","data":{"a": 1.0}}"#.to_owned();
     assert!(world.run(&[body]).await.is_empty());
-    let DeliveryTask::First(task) = world.queue.take_tasks().remove(0) else { panic!("again") };
+    let DeliveryTask::FirstAttempt(task) = world.queue.take_tasks().remove(0) else {
+        panic!("again")
+    };
     assert_eq!(task.event_id.as_str(), "m0");
     assert_eq!(task.delivery_id.moment(), sample::at(50));
     assert_eq!(task.data.as_str(), r#"{"a":1.0}"#);
@@ -120,7 +122,7 @@ async fn without_an_event_id_the_message_names_the_event() {
 
 #[tokio::test]
 async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
-    let world = World::new();
+    let world = Harness::new();
     world.subscribe("u", 1, &["task.created"]).await;
     let large = format!(
         r#"{{"event_type":"task.created","user_id":"u","data":{{"k":"{}"}}}}"#,
@@ -129,7 +131,7 @@ async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
     let bodies = ["{".to_owned(), sample::event_body("u", 1), large.clone()];
     assert!(world.run(&bodies).await.is_empty());
     assert_eq!(world.queue.take().len(), 1);
-    let letters = world.dead_letters.take();
+    let letters = world.dead_letter_queue.take();
     let reasons: Vec<_> = letters.iter().map(|letter| letter.reason).collect();
     assert_eq!(reasons, ["invalid_json", "data_too_large"]);
     assert_eq!((&letters[1].body, letters[1].message_id.as_str()), (&large, "m2"));
@@ -137,15 +139,15 @@ async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
 
 #[tokio::test]
 async fn what_the_dead_letter_queue_does_not_take_comes_back() {
-    let letters = MemoryDeadLetters::default();
-    let faulty = Faulty::new(letters.clone(), &Plan::of("bury", Fault::Before));
-    let world = World::with(letters, Arc::new(faulty));
+    let letters = MemoryDeadLetterQueue::default();
+    let faulty = Faulty::new(letters.clone(), &Plan::of("dead_letter_queue.send", Fault::Before));
+    let world = Harness::with(letters, Arc::new(faulty));
     assert_eq!(world.run(&["{".to_owned()]).await, ["m0"]);
 }
 
 #[tokio::test]
 async fn only_events_whose_tasks_were_refused_for_good_come_back() {
-    let world = World::new();
+    let world = Harness::new();
     world.subscribe("u", 1, &["task.created"]).await;
     world.subscribe("v", 2, &["task.created"]).await;
     world.queue.refuse_next(&[0]);
@@ -156,7 +158,7 @@ async fn only_events_whose_tasks_were_refused_for_good_come_back() {
 
 #[tokio::test]
 async fn many_events_share_requests() {
-    let world = World::new();
+    let world = Harness::new();
     world.subscribe("u", 1, &["task.created"]).await;
     let bodies: Vec<String> = (1..=10).map(|n| sample::event_body("u", n)).collect();
     assert!(world.run(&bodies).await.is_empty());

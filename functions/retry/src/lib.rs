@@ -19,7 +19,7 @@ use serde::Serialize;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{Clock, Deliveries, Due, Outgoing, StoreError, TaskQueue};
-use webhooks_core::sending::send_all;
+use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
 /// How often the function runs, in seconds.
@@ -121,7 +121,7 @@ impl Retry {
     /// Sends the tasks of rows, and says how many of them the queue did not take.
     async fn send_tasks(&self, rows: &[&Due], now: Timestamp) -> usize {
         let tasks: Vec<Outgoing> = rows.iter().map(|due| task(due, now)).collect();
-        send_all(self.queue.as_ref(), &tasks).await.len()
+        send_tasks(self.queue.as_ref(), &tasks).await.len()
     }
 }
 
@@ -132,7 +132,7 @@ fn wants_task(due: &Due, now: Timestamp) -> bool {
 fn task(due: &Due, now: Timestamp) -> Outgoing {
     let left = now.until(due.due_at).as_millis().div_ceil(1000);
     Outgoing {
-        task: DeliveryTask::Again {
+        task: DeliveryTask::Retry {
             subscription_id: due.subscription_id.clone(),
             delivery_id: due.delivery_id.clone(),
         },

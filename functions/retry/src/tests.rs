@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
+use test_support::faulty::{Fault, Faulty, Plan};
+use test_support::{ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::ports::{Consistency, Deliveries as _, Expect};
-use test_support::faulty::{Fault, Faulty, Plan};
-use test_support::{ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
 
 use crate::{GRACE_SECONDS, PERIOD_SECONDS, Report, Retry};
 
 const NOW: u64 = 100_000;
 
-struct World {
+struct Harness {
     clock: ManualClock,
     deliveries: MemoryDeliveries,
     queue: MemoryTaskQueue,
     retry: Retry,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         let clock = ManualClock::at(sample::at(NOW));
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
@@ -54,7 +54,7 @@ impl World {
 
 #[tokio::test]
 async fn what_falls_due_before_the_next_run_is_sent_to_the_second() {
-    let world = World::new();
+    let world = Harness::new();
     let soon = world.waits(1, NOW + 1).await;
     let last = world.waits(2, NOW + PERIOD_SECONDS).await;
     world.waits(3, NOW + PERIOD_SECONDS + 1).await;
@@ -65,7 +65,7 @@ async fn what_falls_due_before_the_next_run_is_sent_to_the_second() {
 
 #[tokio::test]
 async fn what_was_just_sent_is_left_alone_and_what_was_lost_is_sent_again_once() {
-    let world = World::new();
+    let world = Harness::new();
     world.waits(1, NOW).await;
     world.waits(2, NOW - GRACE_SECONDS + 1).await;
     let lost = world.waits(3, NOW - GRACE_SECONDS).await;
@@ -86,7 +86,7 @@ async fn what_was_just_sent_is_left_alone_and_what_was_lost_is_sent_again_once()
 
 #[tokio::test]
 async fn a_refused_task_is_sent_by_a_later_run() {
-    let mut world = World::new();
+    let mut world = Harness::new();
     world.waits(1, NOW + 1).await;
     let lost = world.waits(2, NOW - GRACE_SECONDS).await;
     world.queue.refuse_all();
@@ -103,7 +103,7 @@ async fn a_refused_task_is_sent_by_a_later_run() {
 
 #[tokio::test]
 async fn while_rows_cannot_be_moved_no_run_adds_to_the_backlog() {
-    let mut world = World::new();
+    let mut world = Harness::new();
     let soon = world.waits(1, NOW + 1).await;
     let lost = world.waits(2, NOW - GRACE_SECONDS).await;
     let plan = Plan::of("postpone", Fault::Before);
@@ -119,7 +119,7 @@ async fn while_rows_cannot_be_moved_no_run_adds_to_the_backlog() {
 
 #[tokio::test]
 async fn a_thousand_rows_are_all_sent() {
-    let world = World::new();
+    let world = Harness::new();
     for n in 0..1000 {
         world.waits(n, NOW + 1 + n % 300).await;
     }

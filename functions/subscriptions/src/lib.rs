@@ -19,7 +19,7 @@ use webhooks_api::{
 use webhooks_core::cursor;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Clock, Consistency, Created, Deliveries, Random, Subscriptions, Written,
+    Clock, Consistency, Creation, Deliveries, Random, Subscriptions, Written,
 };
 use webhooks_core::problem::{FieldError, Problem};
 use webhooks_core::secret::Secret;
@@ -79,9 +79,9 @@ impl SubscriptionsApi {
         let caller = request.caller().clone();
         let subscription = Subscription::new(caller, id, wish, self.new_secret(), now);
         match self.subscriptions.create(&subscription).await? {
-            Created::LimitReached => Err(Problem::WebhookLimitReached.into()),
-            Created::TooManyToday => Err(Problem::CreationLimitReached.into()),
-            Created::Yes => created(
+            Creation::LimitReached => Err(Problem::WebhookLimitReached.into()),
+            Creation::DailyLimitReached => Err(Problem::CreationLimitReached.into()),
+            Creation::Created => created(
                 &format!("/api/webhooks/{}", subscription.id),
                 &WebhookWithSecret::from(&subscription),
             ),
@@ -153,7 +153,7 @@ impl SubscriptionsApi {
             let mut subscription = self.read(request.caller(), &id).await?;
             let version = subscription.version;
             change(&mut subscription);
-            if self.subscriptions.update(&subscription, version).await? == Written::Yes {
+            if self.subscriptions.update(&subscription, version).await? == Written::Applied {
                 return Ok(subscription);
             }
         }

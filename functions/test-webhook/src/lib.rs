@@ -73,7 +73,7 @@ impl TestWebhook {
 
         let mut delivery = self.delivery(&subscription)?;
         let timeout = subscription.timeout().min(Duration::from_secs(TEST_TIMEOUT_SECONDS.into()));
-        let outcome = attempt::make(
+        let outcome = attempt::send(
             &mut delivery,
             &subscription,
             timeout,

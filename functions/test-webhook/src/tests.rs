@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use test_support::sender::{self, Reply};
+use test_support::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, ScriptedSender, SeededRandom, sample,
+};
 use webhooks_core::delivery::{Status, Trigger};
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Subscriptions as _};
 use webhooks_core::statistics::Statistics;
 use webhooks_core::target::TargetPolicy;
-use test_support::sender::{self, Reply};
-use test_support::{
-    ManualClock, MemoryDeliveries, MemorySubscriptions, ScriptedSender, SeededRandom, sample,
-};
 
 use crate::TestWebhook;
 
-struct World {
+struct Harness {
     deliveries: MemoryDeliveries,
     sender: ScriptedSender,
     function: TestWebhook,
@@ -24,7 +24,7 @@ struct World {
     url: String,
 }
 
-impl World {
+impl Harness {
     async fn new(timeout_seconds: u32) -> Self {
         let clock = ManualClock::at(sample::at(100));
         let subscriptions = MemorySubscriptions::default();
@@ -66,7 +66,7 @@ impl World {
 
 #[tokio::test]
 async fn a_success_is_answered_recorded_and_counted() {
-    let world = World::new(60).await;
+    let world = Harness::new(60).await;
     let (status, body) = world.call("u", &world.id, None).await;
     assert_eq!(status, 200);
     let history = world.deliveries.snapshot();
@@ -90,7 +90,7 @@ async fn a_success_is_answered_recorded_and_counted() {
 
 #[tokio::test]
 async fn a_failure_is_told_and_never_tried_again() {
-    let world = World::new(10).await;
+    let world = Harness::new(10).await;
     world.sender.script(&world.url, [Reply::Now(sender::status(500))]);
     let (status, body) = world.call("u", &world.id, Some("{}")).await;
     assert_eq!((status, &body["success"], &body["status_code"]), (200, &json!(false), &json!(500)));
@@ -107,7 +107,7 @@ async fn a_failure_is_told_and_never_tried_again() {
 
 #[tokio::test]
 async fn somebody_elses_webhook_is_a_missing_one_and_bad_bodies_are_refused() {
-    let world = World::new(10).await;
+    let world = Harness::new(10).await;
     let foreign = world.call("v", &world.id, None).await;
     let missing = world.call("u", &sample::subscription_id("u", 9).to_string(), None).await;
     assert_eq!(foreign.0, 404);

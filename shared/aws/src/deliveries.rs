@@ -29,7 +29,7 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
     Clock, Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
-    Swept, Written,
+    SubscriptionKey, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
@@ -333,7 +333,7 @@ impl Deliveries for DynamoDeliveries {
         Ok(left)
     }
 
-    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
         let answer = self
             .client
             .get_item()
@@ -348,14 +348,17 @@ impl Deliveries for DynamoDeliveries {
         };
         let position: CleanupRow = from_item(item, CLEANUP_SCHEMA)
             .map_err(|reason| StoreError::Undecodable { key: CLEANUP.to_owned(), reason })?;
-        Ok(Some(Swept {
+        Ok(Some(SubscriptionKey {
             user_id: position.position_user,
             subscription_id: position.position_subscription,
             deleted: position.deleted,
         }))
     }
 
-    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+    async fn set_cleanup_position(
+        &self,
+        position: Option<&SubscriptionKey>,
+    ) -> Result<(), StoreError> {
         let Some(position) = position else {
             let delete =
                 self.client.delete_item().table_name(&self.table).set_key(Some(cleanup_key()));

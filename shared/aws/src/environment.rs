@@ -19,8 +19,8 @@ use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
 use crate::error::{Fault, fault};
 use crate::seal::Sealer;
 use crate::{
-    DynamoDeliveries, DynamoSubscriptions, SqsClient, SqsDeadLetters, SqsTaskQueue, SystemClock,
-    SystemRandom, clients,
+    DynamoDeliveries, DynamoSubscriptions, SqsClient, SqsDeadLetterQueue, SqsTaskQueue,
+    SystemClock, SystemRandom, clients,
 };
 
 /// After so many turns of the runtime a request over a new connection has been sent, if the service
@@ -121,9 +121,9 @@ impl Environment {
     }
 
     /// The dead-letter queue of the events.
-    pub fn events_dlq(&self) -> Result<Arc<SqsDeadLetters>, ConfigError> {
+    pub fn events_dlq(&self) -> Result<Arc<SqsDeadLetterQueue>, ConfigError> {
         let url = self.settings.events_dlq_url()?;
-        Ok(Arc::new(SqsDeadLetters::new(self.sqs.clone(), url)))
+        Ok(Arc::new(SqsDeadLetterQueue::new(self.sqs.clone(), url)))
     }
 
     /// Where deliveries may go.
@@ -192,8 +192,8 @@ mod tests {
     use axum::Router;
     use axum::extract::ConnectInfo;
     use axum::http::Method;
-    use webhooks_core::ports::{Consistency, Deliveries as _};
     use test_support::sample;
+    use webhooks_core::ports::{Consistency, Deliveries as _};
 
     use super::*;
 

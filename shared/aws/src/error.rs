@@ -77,9 +77,9 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match result {
-        Ok(_) => Ok(Written::Yes),
+        Ok(_) => Ok(Written::Applied),
         Err(error) if error.code() == Some("ConditionalCheckFailedException") => {
-            Ok(Written::Conflict)
+            Ok(Written::ConditionFailed)
         }
         Err(error) => Err(fault(&error).into()),
     }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_condition_that_does_not_hold_is_a_conflict() {
         let conflict = Err::<(), _>(answer(400, "ConditionalCheckFailedException"));
-        assert_eq!(written(conflict).unwrap(), Written::Conflict);
+        assert_eq!(written(conflict).unwrap(), Written::ConditionFailed);
         assert!(written(Err::<(), _>(answer(400, "ValidationException"))).is_err());
     }
 }

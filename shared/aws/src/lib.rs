@@ -4,7 +4,7 @@
 //! * [`DynamoSubscriptions`] and [`DynamoDeliveries`] are the stores; [`tables`] creates their
 //!   tables where no template does. One method is one access pattern, as a rule one request.
 //! * [`Sealer`] encrypts signing secrets before they reach a table.
-//! * [`SqsTaskQueue`] and [`SqsDeadLetters`] are the queues.
+//! * [`SqsTaskQueue`] and [`SqsDeadLetterQueue`] are the queues.
 //! * [`Settings`] reads the environment, [`clients`] builds the SDK clients, and [`Environment`]
 //!   makes of both what a deployed function holds. [`SystemClock`] and [`SystemRandom`] are the only
 //!   wall clock and randomness.
@@ -31,6 +31,6 @@ pub use config::{ConfigError, Settings};
 pub use deliveries::DynamoDeliveries;
 pub use environment::{Environment, EnvironmentError};
 pub use seal::{KeysError, Sealer};
-pub use sqs::{SqsClient, SqsDeadLetters, SqsTaskQueue};
+pub use sqs::{SqsClient, SqsDeadLetterQueue, SqsTaskQueue};
 pub use subscriptions::DynamoSubscriptions;
 pub use system::{SystemClock, SystemRandom};

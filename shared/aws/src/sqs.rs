@@ -13,7 +13,7 @@ use aws_sdk_sqs::types::{
 };
 use tracing::warn;
 use webhooks_core::limits::QUEUE_BATCH_ENTRIES;
-use webhooks_core::ports::{DeadLetter, DeadLetters, Outgoing, QueueError, TaskQueue};
+use webhooks_core::ports::{DeadLetterQueue, Outgoing, QueueError, RejectedEvent, TaskQueue};
 
 use crate::error::fault;
 
@@ -117,7 +117,7 @@ impl TaskQueue for SqsTaskQueue {
         Ok(answer.failed().iter().filter_map(|failed| failed.id().parse().ok()).collect())
     }
 
-    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
         for batch in messages.chunks(QUEUE_BATCH_ENTRIES) {
             self.hide_batch(batch).await?;
         }
@@ -138,12 +138,12 @@ fn entry(index: usize, outgoing: &Outgoing) -> Result<SendMessageBatchRequestEnt
 
 /// The dead-letter queue of the events.
 #[derive(Clone, Debug)]
-pub struct SqsDeadLetters {
+pub struct SqsDeadLetterQueue {
     client: SqsClient,
     url: String,
 }
 
-impl SqsDeadLetters {
+impl SqsDeadLetterQueue {
     /// The queue of this URL.
     pub fn new(client: impl Into<SqsClient>, queue_url: String) -> Self {
         Self { client: client.into(), url: queue_url }
@@ -151,8 +151,8 @@ impl SqsDeadLetters {
 }
 
 #[async_trait]
-impl DeadLetters for SqsDeadLetters {
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+impl DeadLetterQueue for SqsDeadLetterQueue {
+    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
         self.client
             .send_message()
             .queue_url(&self.url)

@@ -28,7 +28,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Up
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
-use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::ports::{
+    Consistency, Creation, Page, StoreError, SubscriptionKey, Subscriptions, Written,
+};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -203,13 +205,13 @@ impl DynamoSubscriptions {
 
 #[async_trait]
 impl Subscriptions for DynamoSubscriptions {
-    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+    async fn create(&self, subscription: &Subscription) -> Result<Creation, StoreError> {
         let user_id = &subscription.user_id;
         let day = subscription.created_at.day();
         let mut count = self.count_on(user_id, day);
         for _ in 0..CREATE_TRIES {
             match self.create_counted(subscription, count).await? {
-                Transacted::Yes => return Ok(Created::Yes),
+                Transacted::Yes => return Ok(Creation::Created),
                 Transacted::Refused { action: 0 } => {
                     let text = format!("{} exists already", subscription.id);
                     return Err(StoreError::Rejected(text));
@@ -221,10 +223,10 @@ impl Subscriptions for DynamoSubscriptions {
             let counter = self.read_counter(user_id).await?;
             let is_new_day = counter.made_on.is_none_or(|made_on| made_on < day);
             if counter.subscriptions >= WEBHOOKS_PER_USER {
-                return Ok(Created::LimitReached);
+                return Ok(Creation::LimitReached);
             }
             if !is_new_day && counter.made >= WEBHOOKS_CREATED_PER_DAY {
-                return Ok(Created::TooManyToday);
+                return Ok(Creation::DailyLimitReached);
             }
             count = if is_new_day {
                 self.count_first_on(user_id, day)
@@ -271,7 +273,7 @@ impl Subscriptions for DynamoSubscriptions {
         )
     }
 
-    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
         let query = self.of_user(user_id, above_all());
         let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
         items.into_iter().map(|item| row::decode(item, &self.sealer)).collect()
@@ -377,11 +379,11 @@ impl Subscriptions for DynamoSubscriptions {
         }
     }
 
-    async fn sweep(
+    async fn scan_keys(
         &self,
         limit: usize,
-        after: Option<&Swept>,
-    ) -> Result<Page<Swept, Swept>, StoreError> {
+        after: Option<&SubscriptionKey>,
+    ) -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError> {
         let answer = self
             .client
             .scan()
@@ -399,7 +401,11 @@ impl Subscriptions for DynamoSubscriptions {
         })
     }
 
-    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+    async fn delete_tombstone(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<(), StoreError> {
         self.client
             .delete_item()
             .table_name(&self.table)
@@ -431,7 +437,7 @@ fn is_counter(item: &Item) -> bool {
     item.get(SUBSCRIPTION_ID) == Some(&text(COUNTER))
 }
 
-fn swept_key(swept: &Swept) -> Item {
+fn swept_key(swept: &SubscriptionKey) -> Item {
     let prefix = if swept.deleted { TOMBSTONE } else { "" };
     row_key(&swept.user_id, &format!("{prefix}{}", swept.subscription_id))
 }
@@ -440,7 +446,7 @@ fn swept_key(swept: &Swept) -> Item {
 ///
 /// A counter is no position of the port; in its place stands the first tombstone there could be,
 /// which is the next key after the counter's.
-fn position(item: &Item) -> Result<Swept, StoreError> {
+fn position(item: &Item) -> Result<SubscriptionKey, StoreError> {
     let part = |name: &str| match item.get(name) {
         Some(AttributeValue::S(text)) => text.as_str(),
         _ => "",
@@ -453,14 +459,14 @@ fn position(item: &Item) -> Result<Swept, StoreError> {
     let sort = part(SUBSCRIPTION_ID);
     if sort == COUNTER {
         let subscription_id = SubscriptionId::first_of(Timestamp::EPOCH);
-        return Ok(Swept { user_id, subscription_id, deleted: true });
+        return Ok(SubscriptionKey { user_id, subscription_id, deleted: true });
     }
     let (deleted, name) = match sort.strip_prefix(TOMBSTONE) {
         Some(name) => (true, name),
         None => (false, sort),
     };
     let subscription_id = name.parse().map_err(|_| bad("there is no such kind of row"))?;
-    Ok(Swept { user_id, subscription_id, deleted })
+    Ok(SubscriptionKey { user_id, subscription_id, deleted })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the function `map_err` wants")]

@@ -8,17 +8,17 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, TimeToLiveStatus};
 use aws_sdk_sqs::types::MessageSystemAttributeName;
+use test_support::{ManualClock, conformance, sample};
 use webhooks_aws::tables::{self, TableNames};
 use webhooks_aws::{
-    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemRandom,
+    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemRandom,
     clients,
 };
 use webhooks_core::delivery::{Attempt, Delivery, DeliveryTask, Status};
 use webhooks_core::ports::{
-    Consistency, Created, DeadLetter, DeadLetters as _, Deliveries as _, DeliveryFilter, Expect,
-    Outgoing, QueueError, StoreError, Subscriptions as _, TaskQueue as _, Written,
+    Consistency, Creation, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Expect, Outgoing,
+    QueueError, RejectedEvent, StoreError, Subscriptions as _, TaskQueue as _, Written,
 };
-use test_support::{ManualClock, conformance, sample};
 
 fn names() -> TableNames {
     TableNames { subscriptions: "Subscriptions".to_owned(), deliveries: "Deliveries".to_owned() }
@@ -94,9 +94,9 @@ async fn deliveries_keep_every_rule() {
 async fn creating_the_tables_again_changes_nothing() {
     let client = database().await;
     let store = subscriptions(&client, 1);
-    assert_eq!(store.create(&sample::subscription("u", 1)).await.unwrap(), Created::Yes);
+    assert_eq!(store.create(&sample::subscription("u", 1)).await.unwrap(), Creation::Created);
     tables::create(&client, &names()).await.unwrap();
-    assert_eq!(store.all_of(&sample::user("u")).await.unwrap().len(), 1);
+    assert_eq!(store.list_by_user(&sample::user("u")).await.unwrap().len(), 1);
     let answer = client.describe_time_to_live().table_name("Deliveries").send().await.unwrap();
     let ttl = answer.time_to_live_description().unwrap();
     assert_eq!(ttl.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
@@ -108,7 +108,7 @@ async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write(
     let client = database().await;
     let (store, _) = deliveries(&client);
     let delivery = typical();
-    assert_eq!(store.put(&delivery, Expect::Absent).await.unwrap(), Written::Yes);
+    assert_eq!(store.put(&delivery, Expect::Absent).await.unwrap(), Written::Applied);
 
     // The same row once more, this time asking what it costs.
     let item = raw(&client, &delivery).await;
@@ -136,7 +136,7 @@ async fn what_cannot_be_read_is_an_error_in_every_list() {
     };
     let found = other_key.get(&row.user_id, &row.id, Consistency::Strong).await;
     undecodable(found.map(drop));
-    undecodable(other_key.all_of(&row.user_id).await.map(drop));
+    undecodable(other_key.list_by_user(&row.user_id).await.map(drop));
     undecodable(other_key.page(&row.user_id, 5, None).await.map(drop));
 
     let (store, _) = deliveries(&client);
@@ -210,7 +210,10 @@ impl Queue {
 
 fn outgoing(n: u64, delay_seconds: u32) -> Outgoing {
     let subscription = sample::subscription("u", n);
-    Outgoing { task: DeliveryTask::First(sample::new_delivery(&subscription, n)), delay_seconds }
+    Outgoing {
+        task: DeliveryTask::FirstAttempt(sample::new_delivery(&subscription, n)),
+        delay_seconds,
+    }
 }
 
 #[tokio::test]
@@ -246,7 +249,7 @@ async fn messages_are_hidden_more_than_ten_at_once_and_bad_handles_do_no_harm() 
         assert!(!messages.is_empty());
         handles.extend(messages.iter().map(|m| (m.receipt_handle().unwrap().to_owned(), 600)));
     }
-    queue.tasks().hide(&handles).await.unwrap();
+    queue.tasks().change_visibility(&handles).await.unwrap();
     queue.clock.advance(Duration::from_secs(599));
     assert!(queue.receive().await.is_empty(), "the queue's own timeout is 30 s");
     queue.clock.advance(Duration::from_secs(1));
@@ -256,13 +259,13 @@ async fn messages_are_hidden_more_than_ten_at_once_and_bad_handles_do_no_harm() 
 #[tokio::test]
 async fn a_dead_letter_carries_its_reason() {
     let queue = Queue::start().await;
-    let letter = DeadLetter {
+    let letter = RejectedEvent {
         body: "{\"event_type\": \"é\"".to_owned(),
         message_id: "5fea7756-0ea4-451a-a703-a558b933e274".to_owned(),
         reason: "invalid_json",
         detail: "the message body is not valid JSON".to_owned(),
     };
-    SqsDeadLetters::new(queue.client.clone(), queue.url.clone()).bury(&letter).await.unwrap();
+    SqsDeadLetterQueue::new(queue.client.clone(), queue.url.clone()).send(&letter).await.unwrap();
     let messages = queue.receive().await;
     assert_eq!(messages[0].body(), Some(letter.body.as_str()));
     let attributes = messages[0].message_attributes().unwrap();

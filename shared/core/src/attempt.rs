@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::delivery::{Attempt, Delivery};
-use crate::outbound::{Answer, Failure, OutboundRequest, Outcome};
+use crate::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use crate::ports::{Clock, Sender};
 use crate::signature;
 use crate::subscription::Subscription;
@@ -15,7 +15,7 @@ pub const USER_AGENT: &str = concat!("Serverless-Webhooks/", env!("CARGO_PKG_VER
 
 /// Makes the delivery's next attempt and adds it to the record. What follows is for the caller to
 /// decide.
-pub async fn make(
+pub async fn send(
     delivery: &mut Delivery,
     subscription: &Subscription,
     timeout: Duration,
@@ -40,8 +40,8 @@ fn request(
     timeout: Duration,
     policy: TargetPolicy,
     now: Timestamp,
-) -> Result<OutboundRequest, Answer> {
-    let url = TargetUrl::parse(&subscription.url, policy).map_err(|error| Answer {
+) -> Result<OutboundRequest, HttpResult> {
+    let url = TargetUrl::parse(&subscription.url, policy).map_err(|error| HttpResult {
         outcome: Outcome::NoResponse {
             failure: Failure::Blocked,
             detail: format!("The URL {error}."),

@@ -74,7 +74,7 @@ impl Failures {
 
 /// What the breaker says of an attempt that is about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum BreakerState {
     /// Make it.
     Closed,
     /// Make it only after claiming the probe: writing [`Health::probing`] in place of this health.
@@ -85,23 +85,23 @@ pub enum Gate {
 
 impl Health {
     /// What the breaker says at this moment.
-    pub fn gate(&self, now: Timestamp) -> Gate {
+    pub fn state(&self, now: Timestamp) -> BreakerState {
         match self.open_until {
-            None => Gate::Closed,
-            Some(until) if now < until => Gate::Open(until),
-            Some(_) => Gate::HalfOpen,
+            None => BreakerState::Closed,
+            Some(until) if now < until => BreakerState::Open(until),
+            Some(_) => BreakerState::HalfOpen,
         }
     }
 
     /// The health that claims the probe.
     #[must_use]
-    pub fn probing(self, now: Timestamp) -> Self {
+    pub fn with_probe_claimed(self, now: Timestamp) -> Self {
         Self { open_until: Some(now.plus_seconds(PROBE_SECONDS)), ..self }
     }
 
     /// The health after these failures.
     #[must_use]
-    pub fn failed(self, failures: Failures, now: Timestamp) -> Self {
+    pub fn record_failures(self, failures: Failures, now: Timestamp) -> Self {
         let consecutive_failures = self.consecutive_failures.saturating_add(failures.count);
         let since = self.failing_since.unwrap_or(failures.began);
         let lasted = since.until(now) >= Duration::from_secs(OPEN_AFTER_SECONDS);
@@ -118,7 +118,7 @@ impl Health {
     }
 
     /// Whether it has failed for so long that the subscription is to be disabled.
-    pub fn is_hopeless(&self, now: Timestamp) -> bool {
+    pub fn should_disable(&self, now: Timestamp) -> bool {
         self.failing_since
             .is_some_and(|since| since.until(now) >= Duration::from_secs(DISABLE_AFTER_SECONDS))
     }
@@ -163,54 +163,61 @@ mod tests {
 
     #[test]
     fn it_opens_after_enough_failures_that_lasted() {
-        let one = Health::default().failed(quick(1, 0), at(0));
-        assert_eq!(one.gate(at(1)), Gate::Closed);
-        let short = one.failed(quick(50, 5), at(29));
-        assert_eq!(short.gate(at(29)), Gate::Closed, "a blip");
-        let few = one.failed(quick(8, 5), at(300));
-        assert_eq!(few.gate(at(300)), Gate::Closed, "too few");
-        let open = few.failed(quick(1, 300), at(301));
-        assert_eq!(open.gate(at(302)), Gate::Open(at(361)));
-        assert_eq!(open.gate(at(361)), Gate::HalfOpen);
+        let one = Health::default().record_failures(quick(1, 0), at(0));
+        assert_eq!(one.state(at(1)), BreakerState::Closed);
+        let short = one.record_failures(quick(50, 5), at(29));
+        assert_eq!(short.state(at(29)), BreakerState::Closed, "a blip");
+        let few = one.record_failures(quick(8, 5), at(300));
+        assert_eq!(few.state(at(300)), BreakerState::Closed, "too few");
+        let open = few.record_failures(quick(1, 300), at(301));
+        assert_eq!(open.state(at(302)), BreakerState::Open(at(361)));
+        assert_eq!(open.state(at(361)), BreakerState::HalfOpen);
     }
 
     #[test]
     fn it_opens_sooner_when_failures_are_slow() {
         let slow =
             |count| Failures { longest: Duration::from_secs(SLOW_SECONDS), ..quick(count, 0) };
-        let two = Health::default().failed(slow(2), at(10));
-        assert_eq!(two.gate(at(10)), Gate::Closed, "too few");
-        assert_eq!(two.failed(quick(1, 5), at(11)).gate(at(11)), Gate::Closed, "a quick one");
-        assert_eq!(two.failed(slow(1), at(11)).gate(at(11)), Gate::Open(at(71)));
+        let two = Health::default().record_failures(slow(2), at(10));
+        assert_eq!(two.state(at(10)), BreakerState::Closed, "too few");
+        assert_eq!(
+            two.record_failures(quick(1, 5), at(11)).state(at(11)),
+            BreakerState::Closed,
+            "a quick one"
+        );
+        assert_eq!(two.record_failures(slow(1), at(11)).state(at(11)), BreakerState::Open(at(71)));
         let together = slow(2).and(quick(1, -5));
         assert_eq!((together.count, together.began), (3, at(-5)));
-        assert_eq!(Health::default().failed(together, at(11)).gate(at(11)), Gate::Open(at(71)));
+        assert_eq!(
+            Health::default().record_failures(together, at(11)).state(at(11)),
+            BreakerState::Open(at(71))
+        );
     }
 
     #[test]
     fn one_probe_at_a_time_and_each_failure_doubles_the_rest() {
-        let mut health = Health::default().failed(quick(10, 0), at(30));
+        let mut health = Health::default().record_failures(quick(10, 0), at(30));
         let mut now = 30;
         let mut rests = Vec::new();
         for _ in 0..9 {
-            let Gate::Open(until) = health.gate(at(now)) else { panic!("not open") };
+            let BreakerState::Open(until) = health.state(at(now)) else { panic!("not open") };
             rests.push(until.seconds() - at(now).seconds());
             now = until.seconds() - START;
-            assert_eq!(health.gate(at(now)), Gate::HalfOpen);
-            let claimed = health.probing(at(now));
-            assert!(matches!(claimed.gate(at(now)), Gate::Open(_)), "others stay away");
-            health = claimed.failed(quick(1, now), at(now));
+            assert_eq!(health.state(at(now)), BreakerState::HalfOpen);
+            let claimed = health.with_probe_claimed(at(now));
+            assert!(matches!(claimed.state(at(now)), BreakerState::Open(_)), "others stay away");
+            health = claimed.record_failures(quick(1, now), at(now));
         }
         assert_eq!(rests, [60, 90, 180, 360, 720, 1440, 2880, 3600, 3600]);
     }
 
     #[test]
     fn five_days_without_a_success_are_hopeless() {
-        let health = Health::default().failed(quick(1, 0), at(0));
+        let health = Health::default().record_failures(quick(1, 0), at(0));
         let days = i64::try_from(DISABLE_AFTER_SECONDS).unwrap();
-        assert!(!health.is_hopeless(at(days - 1)));
-        assert!(health.is_hopeless(at(days)));
-        assert!(!Health::default().is_hopeless(at(days)));
+        assert!(!health.should_disable(at(days - 1)));
+        assert!(health.should_disable(at(days)));
+        assert!(!Health::default().should_disable(at(days)));
     }
 
     proptest! {

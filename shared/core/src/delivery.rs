@@ -18,7 +18,7 @@ use crate::event::{Event, payload};
 use crate::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use crate::json::Data;
 use crate::limits::{ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES};
-use crate::outbound::{Answer, Failure, Outcome};
+use crate::outbound::{Failure, HttpResult, Outcome};
 use crate::time::Timestamp;
 
 /// Declares an enum whose values are stored and shown by a stable name.
@@ -103,7 +103,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// What is kept of an answer.
-    pub fn new(started_at: Timestamp, answer: &Answer) -> Self {
+    pub fn new(started_at: Timestamp, answer: &HttpResult) -> Self {
         let (response_status, response_excerpt) = match &answer.outcome {
             Outcome::Response { status, excerpt, .. } => (Some(*status), excerpt.as_str()),
             Outcome::NoResponse { .. } => (None, ""),
@@ -269,9 +269,9 @@ impl Delivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryTask {
     /// The first attempt of a delivery.
-    First(NewDelivery),
+    FirstAttempt(NewDelivery),
     /// A later attempt of a delivery that has a record.
-    Again {
+    Retry {
         /// The subscription.
         subscription_id: SubscriptionId,
         /// The delivery.
@@ -302,7 +302,7 @@ pub struct NewDelivery {
 
 impl NewDelivery {
     /// The same event for the same subscription once more, under a name of its own.
-    pub fn again(of: &Delivery, delivery_id: DeliveryId) -> Self {
+    pub fn redelivery_of(of: &Delivery, delivery_id: DeliveryId) -> Self {
         Self {
             user_id: of.user_id.clone(),
             subscription_id: of.subscription_id.clone(),
@@ -358,8 +358,8 @@ impl DeliveryTask {
     /// The delivery it asks for: the key of its record.
     pub fn key(&self) -> (&SubscriptionId, &DeliveryId) {
         match self {
-            Self::First(new) => (&new.subscription_id, &new.delivery_id),
-            Self::Again { subscription_id, delivery_id } => (subscription_id, delivery_id),
+            Self::FirstAttempt(new) => (&new.subscription_id, &new.delivery_id),
+            Self::Retry { subscription_id, delivery_id } => (subscription_id, delivery_id),
         }
     }
 
@@ -367,7 +367,7 @@ impl DeliveryTask {
     pub fn to_json(&self) -> Result<String, TaskError> {
         let (subscription_id, delivery_id) = self.key();
         let first = match self {
-            Self::First(new) => Some(WireFirst {
+            Self::FirstAttempt(new) => Some(WireFirst {
                 user_id: new.user_id.clone(),
                 event_id: new.event_id.clone(),
                 event_type: new.event_type,
@@ -375,7 +375,7 @@ impl DeliveryTask {
                 trigger: new.trigger,
                 data: serde_json::from_str(new.data.as_str())?,
             }),
-            Self::Again { .. } => None,
+            Self::Retry { .. } => None,
         };
         let wire = Wire {
             subscription_id: subscription_id.clone(),
@@ -390,11 +390,11 @@ impl DeliveryTask {
         let wire: Wire<'_> = serde_json::from_str(body)?;
         let Wire { subscription_id, delivery_id, first } = wire;
         let Some(first) = first else {
-            return Ok(Self::Again { subscription_id, delivery_id });
+            return Ok(Self::Retry { subscription_id, delivery_id });
         };
         let data =
             Data::from_raw(first.data).map_err(<serde_json::Error as serde::de::Error>::custom)?;
-        Ok(Self::First(NewDelivery {
+        Ok(Self::FirstAttempt(NewDelivery {
             user_id: first.user_id,
             subscription_id,
             delivery_id,
@@ -426,11 +426,11 @@ mod tests {
     #[test]
     fn a_task_survives_the_queue() {
         let new = task();
-        let again = DeliveryTask::Again {
+        let again = DeliveryTask::Retry {
             subscription_id: new.subscription_id.clone(),
             delivery_id: new.delivery_id.clone(),
         };
-        for task in [DeliveryTask::First(new), again] {
+        for task in [DeliveryTask::FirstAttempt(new), again] {
             assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);
         }
         for bad in ["", "{}", "[]", r#"{"subscription_id":"x","delivery_id":"y"}"#] {
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn an_attempt_says_what_was_wrong() {
         let error =
-            |outcome| Attempt::new(Timestamp::EPOCH, &Answer { outcome, duration_ms: 1 }).error;
+            |outcome| Attempt::new(Timestamp::EPOCH, &HttpResult { outcome, duration_ms: 1 }).error;
         let response = |status| Outcome::Response {
             status,
             retry_after: Some(RetryAfter::Seconds(1)),

@@ -20,7 +20,7 @@ pub struct OutboundRequest {
 
 /// What became of one POST, and how long it took.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpResult {
     /// What the receiver said, or why it said nothing.
     pub outcome: Outcome,
     /// From the start to the last byte that was read, in milliseconds.

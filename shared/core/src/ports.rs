@@ -9,7 +9,7 @@ use crate::breaker::Health;
 use crate::catalogue::EventType;
 use crate::delivery::{Delivery, DeliveryTask, Status, TaskError};
 use crate::ids::{DeliveryId, SubscriptionId, UserId};
-use crate::outbound::{Answer, OutboundRequest};
+use crate::outbound::{HttpResult, OutboundRequest};
 use crate::statistics::{Counts, HourCounts};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -67,27 +67,27 @@ pub struct Page<T, P> {
 
 /// What became of a request to create a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Created {
+pub enum Creation {
     /// It stands in the table.
-    Yes,
+    Created,
     /// The user has as many as one may have.
     LimitReached,
     /// The user has made as many today as one may make in a day.
-    TooManyToday,
+    DailyLimitReached,
 }
 
 /// What became of a conditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It stands in the table.
-    Yes,
+    Applied,
     /// The row is not (or no longer) as the condition says.
-    Conflict,
+    ConditionFailed,
 }
 
 /// A row of the Subscriptions table as the cleanup meets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Swept {
+pub struct SubscriptionKey {
     /// The owner.
     pub user_id: UserId,
     /// The subscription.
@@ -101,7 +101,7 @@ pub struct Swept {
 pub trait Subscriptions: Send + Sync {
     /// Stores a new one, unless the user has [`crate::limits::WEBHOOKS_PER_USER`] already, or has
     /// made [`crate::limits::WEBHOOKS_CREATED_PER_DAY`] on the day it was created at.
-    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError>;
+    async fn create(&self, subscription: &Subscription) -> Result<Creation, StoreError>;
 
     /// The one of this owner and name.
     async fn get(
@@ -120,7 +120,7 @@ pub trait Subscriptions: Send + Sync {
     ) -> Result<Page<Subscription, SubscriptionId>, StoreError>;
 
     /// All of a user, read with strong consistency.
-    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError>;
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError>;
 
     /// Replaces one, if its version in the table is still `expected_version`. Its health is
     /// replaced too.
@@ -145,14 +145,18 @@ pub trait Subscriptions: Send + Sync {
 
     /// At most `limit` rows and tombstones of all users, in the table's own order, those after
     /// `after`. For the cleanup only.
-    async fn sweep(
+    async fn scan_keys(
         &self,
         limit: usize,
-        after: Option<&Swept>,
-    ) -> Result<Page<Swept, Swept>, StoreError>;
+        after: Option<&SubscriptionKey>,
+    ) -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError>;
 
     /// Removes a tombstone.
-    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError>;
+    async fn delete_tombstone(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<(), StoreError>;
 }
 
 /// Which deliveries a list shows.
@@ -301,10 +305,13 @@ pub trait Deliveries: Send + Sync {
     ) -> Result<Vec<RowKey>, StoreError>;
 
     /// Where the last cleanup stopped, if it was not done.
-    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError>;
+    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError>;
 
     /// Remembers where a cleanup stopped; `None` when it was done.
-    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError>;
+    async fn set_cleanup_position(
+        &self,
+        position: Option<&SubscriptionKey>,
+    ) -> Result<(), StoreError>;
 }
 
 /// A task and how long the queue is to hold it back.
@@ -324,12 +331,12 @@ pub trait TaskQueue: Send + Sync {
     async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError>;
 
     /// Hides received messages, each by its receipt handle, for so many seconds from now.
-    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError>;
+    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError>;
 }
 
 /// A message that can never be handled, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
+pub struct RejectedEvent {
     /// The body as it was received.
     pub body: String,
     /// The id it had on its queue.
@@ -342,16 +349,16 @@ pub struct DeadLetter {
 
 /// The dead-letter queue of the events.
 #[async_trait]
-pub trait DeadLetters: Send + Sync {
+pub trait DeadLetterQueue: Send + Sync {
     /// Puts a message there.
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError>;
+    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError>;
 }
 
 /// The way out: the guarded HTTP client.
 #[async_trait]
 pub trait Sender: Send + Sync {
     /// Makes one POST. A receiver that fails is an ordinary answer.
-    async fn post(&self, request: OutboundRequest) -> Answer;
+    async fn post(&self, request: OutboundRequest) -> HttpResult;
 }
 
 /// The clock.

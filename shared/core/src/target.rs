@@ -21,7 +21,7 @@ use crate::limits::URL_CHARS;
 
 /// The ports that browsers refuse to fetch from, because other protocols own them
 /// ([Fetch, section 2.9](https://fetch.spec.whatwg.org/#port-blocking)).
-const FOREIGN_PORTS: [u16; 82] = [
+const BLOCKED_PORTS: [u16; 82] = [
     1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
     103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
     512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
@@ -212,7 +212,7 @@ fn check_address(address: IpAddr, policy: TargetPolicy) -> Result<(), TargetErro
 }
 
 fn is_foreign(port: u16) -> bool {
-    FOREIGN_PORTS.contains(&port)
+    BLOCKED_PORTS.contains(&port)
 }
 
 /// Checks a host name in its canonical form: lower case, and ASCII also where it is international.
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn ports_of_other_protocols_are_for_development() {
-        for port in FOREIGN_PORTS {
+        for port in BLOCKED_PORTS {
             let url = format!("https://a.example:{port}/");
             assert_eq!(strict(&url), Err(TargetError::ForeignPort), "{port}");
             assert!(development(&url).is_ok(), "{port}");

@@ -7,7 +7,7 @@ use hickory_resolver::net::NetError;
 use rustls::RootCertStore;
 use tokio::time::Instant;
 use url::Url;
-use webhooks_core::outbound::{Answer, OutboundRequest, Outcome};
+use webhooks_core::outbound::{HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::Sender;
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 
@@ -94,7 +94,7 @@ impl GuardedClient {
 
 #[async_trait]
 impl Sender for GuardedClient {
-    async fn post(&self, request: OutboundRequest) -> Answer {
+    async fn post(&self, request: OutboundRequest) -> HttpResult {
         let started = Instant::now();
         let timeout = request.timeout;
         let outcome = match tokio::time::timeout(timeout, self.send(request)).await {
@@ -103,6 +103,6 @@ impl Sender for GuardedClient {
             Err(_) => Failed::deadline(timeout).into(),
         };
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Answer { outcome, duration_ms }
+        HttpResult { outcome, duration_ms }
     }
 }

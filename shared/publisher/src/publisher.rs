@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use webhooks_core::ids::EventId;
 use webhooks_core::ports::{Clock, Random};
-use webhooks_core::sending::batches;
+use webhooks_core::task_batch::batches;
 
 use crate::error::{NotAccepted, PublishError, Reason};
 use crate::event::Event;

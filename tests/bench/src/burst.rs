@@ -9,7 +9,7 @@ use webhooks_local::terminal::say;
 
 use crate::Outcome;
 use crate::report::{Check, conclude, number};
-use crate::world::{World, event, text};
+use crate::world::{Harness, event, text};
 
 /// Users, with one endpoint each.
 const USERS: usize = 20;
@@ -17,7 +17,7 @@ const USERS: usize = 20;
 const PUBLISHERS: usize = 4;
 
 pub(crate) async fn run(events: usize) -> Outcome<bool> {
-    let world = World::start().await?;
+    let world = Harness::start().await?;
     for user in 0..USERS {
         let url = world.receiver.healthy(&format!("burst-{user}"));
         world.subscribe(&format!("u{user}"), &url).await?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::chaos::{Bootstraps, Report, Settings, Siege};
+use ::chaos::{Bootstraps, KillTest, Report, Settings};
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
@@ -25,12 +25,12 @@ pub(crate) async fn run(events: usize, seed: u64, kills: u64, brief: bool) -> Ou
     Ok(conclude(&::chaos::run(&settings).await?))
 }
 
-/// A siege.
+/// A kill_test.
 pub(crate) async fn lay(events: usize, seed: u64, seconds_between_kills: u64) -> Outcome<bool> {
     let dir = tempfile::tempdir().map_err(text)?;
     let kill_every = Duration::from_secs(seconds_between_kills);
-    let siege = Siege::new(beside("dev")?, dir.path().to_owned(), seed, events, kill_every);
-    Ok(conclude(&::chaos::lay(&siege).await?))
+    let kill_test = KillTest::new(beside("dev")?, dir.path().to_owned(), seed, events, kill_every);
+    Ok(conclude(&::chaos::lay(&kill_test).await?))
 }
 
 /// A program that a build of the whole workspace has put beside this one.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
 use local_sqs::Sqs;
 use serde_json::{Map, Value, json};
+use test_support::sample;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use webhooks_aws::tables::{self, TableNames};
 use webhooks_aws::{
-    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemClock,
+    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemClock,
     SystemRandom, clients,
 };
 use webhooks_core::ports::{Clock, Sender, Subscriptions};
@@ -27,7 +28,6 @@ use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 use webhooks_outbound::GuardedClient;
 use webhooks_publisher::{Event, Publisher};
-use test_support::sample;
 
 use crate::Outcome;
 use crate::proxy::{self, Bill, Meter, is_read};
@@ -176,12 +176,13 @@ impl Rig {
         let sqs = clients::sqs(&clients::local(&Addresses::url(sqs_proxy)));
         let tables = clients::dynamodb(&clients::local(&Addresses::url(tables_proxy)));
         let queue = SqsTaskQueue::new(sqs.clone(), queue_url(DELIVERIES.name));
-        let dead_letters = SqsDeadLetters::new(sqs.clone(), queue_url(EVENTS.dead_letters));
+        let dead_letter_queue =
+            SqsDeadLetterQueue::new(sqs.clone(), queue_url(EVENTS.dead_letter_queue));
         let functions = Functions::new(&Ports {
             subscriptions: before_subscriptions(Arc::new(store(tables.clone()))),
             deliveries: Arc::new(DynamoDeliveries::new(tables, names.deliveries, clock.clone())),
             queue: Arc::new(queue),
-            dead_letters: Arc::new(dead_letters),
+            dead_letter_queue: Arc::new(dead_letter_queue),
             sender,
             clock,
             random: Arc::new(SystemRandom),

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use test_support::sender::{Reply, ScriptedSender};
+use test_support::{ManualClock, Overlaid, Overlay, sample};
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::outbound::{Answer, Failure, Outcome as Attempted};
+use webhooks_core::outbound::{Failure, HttpResult, Outcome as Attempted};
 use webhooks_core::ports::{Clock as _, StoreError, Subscriptions, Written};
 use webhooks_local::queues::{DELIVERIES, EVENTS};
 use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
-use test_support::sender::{Reply, ScriptedSender};
-use test_support::{ManualClock, Overlaid, Overlay, sample};
 
 use crate::Outcome;
 use crate::cost::{Outside, Rig};
@@ -110,7 +110,7 @@ async fn watch(
         let detail = "no answer".to_owned();
         let outcome = Attempted::NoResponse { failure: Failure::Timeout, detail };
         let duration_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        Reply::Now(Answer { outcome, duration_ms })
+        Reply::Now(HttpResult { outcome, duration_ms })
     });
     let outside = Outside {
         clock: Arc::new(clock.clone()),
@@ -227,6 +227,6 @@ impl Overlaid for NoBreaker {
         _: &Health,
         _: &Health,
     ) -> Result<Written, StoreError> {
-        Ok(Written::Yes)
+        Ok(Written::Applied)
     }
 }

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use webhooks_local::table::lay_out;
-use webhooks_local::terminal::say;
 use test_support::FakeReceiver;
 use test_support::receiver::Reply;
+use webhooks_local::table::lay_out;
+use webhooks_local::terminal::say;
 
 use crate::Outcome;
 use crate::latency::WARM_UP_SECONDS;
 use crate::report::{Check, Latencies, conclude, number};
-use crate::world::{LOOK_EVERY, World, text};
+use crate::world::{Harness, LOOK_EVERY, text};
 
 const P99_RATIO: f64 = 1.2;
 const THROUGHPUT_RATIO: f64 = 0.9;
@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// The load, the same in both phases.
 struct Load {
-    world: World,
+    world: Harness,
     /// The owners of the endpoints that are made sick, then those of the others.
     users: Vec<String>,
     sick: usize,
@@ -38,7 +38,7 @@ struct Phase {
 }
 
 pub(crate) async fn run(endpoints: u32, seconds: u32, rate: u32) -> Outcome<bool> {
-    let world = World::start().await?;
+    let world = Harness::start().await?;
     let resetting = FakeReceiver::start().await.map_err(text)?;
     let (hang, reset) = (endpoints.div_ceil(5), endpoints.div_ceil(100));
     let users: Vec<_> = (0..endpoints).map(|number| format!("u{number}")).collect();

@@ -5,7 +5,7 @@ use webhooks_local::terminal::say;
 
 use crate::Outcome;
 use crate::report::{Check, Latencies, conclude, number};
-use crate::world::World;
+use crate::world::Harness;
 
 const P50_MS: f64 = 15.0;
 const P99_MS: f64 = 60.0;
@@ -13,7 +13,7 @@ const P99_MS: f64 = 60.0;
 pub(crate) const WARM_UP_SECONDS: u32 = 2;
 
 pub(crate) async fn run(rate: u32, seconds: u32) -> Outcome<bool> {
-    let world = World::start().await?;
+    let world = Harness::start().await?;
     let users = ["u".to_owned()];
     world.subscribe(&users[0], &world.receiver.healthy("latency")).await?;
     world.publish_steadily("warm-up", &users, rate, WARM_UP_SECONDS).await?;

@@ -96,7 +96,7 @@ enum Cli {
     /// Events while the whole local system is killed and started again; none may be lost
     ///
     /// Runs the `dev` program, which a build of the whole workspace puts beside this one.
-    Siege {
+    KillTest {
         /// How many events
         #[arg(long, default_value_t = 10_000)]
         events: usize,
@@ -122,7 +122,7 @@ enum Cli {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     // In a storm failures are what was asked for; what came of them is in the report.
-    let expected = matches!(cli, Cli::Chaos { .. } | Cli::Siege { .. });
+    let expected = matches!(cli, Cli::Chaos { .. } | Cli::KillTest { .. });
     let level = if expected { LevelFilter::OFF } else { LevelFilter::ERROR };
     let logs = tracing_subscriber::fmt().with_max_level(level);
     logs.with_writer(std::io::stderr).init();
@@ -136,7 +136,7 @@ async fn main() -> ExitCode {
             isolation::run(endpoints, seconds, rate).await
         }
         Cli::Chaos { events, seed, kills, brief } => chaos::run(events, seed, kills, brief).await,
-        Cli::Siege { events, seed, seconds_between_kills } => {
+        Cli::KillTest { events, seed, seconds_between_kills } => {
             chaos::lay(events, seed, seconds_between_kills).await
         }
         Cli::Start { dev, runs } => start::run(&dev, runs).await,

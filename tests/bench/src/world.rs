@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A system of its own and all that is around it.
-pub(crate) struct World {
+pub(crate) struct Harness {
     pub(crate) receiver: Receiver,
     pub(crate) publisher: Publisher,
     system: System,
@@ -40,7 +40,7 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
 }
 
-impl World {
+impl Harness {
     pub(crate) async fn start() -> Outcome<Self> {
         let system = system::start(Options::on_free_ports()).await.map_err(text)?;
         let addresses = system.addresses();
@@ -107,8 +107,8 @@ impl World {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let dead =
-            self.depth(EVENTS.dead_letters).await? + self.depth(DELIVERIES.dead_letters).await?;
+        let dead = self.depth(EVENTS.dead_letter_queue).await?
+            + self.depth(DELIVERIES.dead_letter_queue).await?;
         if dead == 0 { Ok(()) } else { Err(format!("{dead} messages were given up")) }
     }
 

@@ -4,8 +4,8 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use webhooks_core::delivery::Status;
 use test_support::receiver::Reply;
+use webhooks_core::delivery::Status;
 
 /// The type of every event.
 pub(crate) const EVENT_TYPE: &str = "task.completed";

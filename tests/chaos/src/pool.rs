@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use aws_lambda_events::sqs::SqsEvent;
 use axum::body::Bytes;
+use test_support::SeededRandom;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use webhooks_local::poller::{Handler, Invoked};
-use test_support::SeededRandom;
 
 use crate::environment::{Complaints, Environment, Failed, Program};
 use crate::lock;

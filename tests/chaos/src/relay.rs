@@ -208,9 +208,9 @@ mod tests {
 
     use std::io::ErrorKind;
     use std::sync::Mutex;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use test_support::FakeReceiver;
     use test_support::receiver::Reply;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const REQUEST: &[u8] =
         b"POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.A\r\ncontent-length: 2\r\n\r\n{}";

@@ -23,7 +23,7 @@ use crate::clock::SkippingClock;
 use crate::environment::Program;
 use crate::faults::{Faults, Rates};
 use crate::pool::{Kills, Pool};
-use crate::world::World;
+use crate::world::Harness;
 use crate::{Outcome, relay, text};
 
 /// Longer than any function may take: the pools see to that.
@@ -72,7 +72,7 @@ pub struct Set {
 
 /// Everything, running.
 pub(crate) struct Stage {
-    pub(crate) world: World,
+    pub(crate) world: Harness,
     system: System,
     clock: Arc<SkippingClock>,
     pub(crate) tables: Arc<Faults>,
@@ -137,7 +137,7 @@ impl Stage {
                 holders.kill_holders(delivery_id);
             }
         };
-        let world = World::open(addresses, set.users, set.seed, set.publishing.clone(), on_post);
+        let world = Harness::open(addresses, set.users, set.seed, set.publishing.clone(), on_post);
         Ok(Self {
             world: world.await?,
             tables: tables_faults,
@@ -233,7 +233,7 @@ fn variables(
         (config::SUBSCRIPTIONS_TABLE, SUBSCRIPTIONS_TABLE.to_owned()),
         (config::DELIVERIES_TABLE, DELIVERIES_TABLE.to_owned()),
         (config::DELIVERIES_QUEUE_URL, addresses.queue_url(DELIVERIES.name)),
-        (config::EVENTS_DLQ_URL, addresses.queue_url(EVENTS.dead_letters)),
+        (config::EVENTS_DLQ_URL, addresses.queue_url(EVENTS.dead_letter_queue)),
         (config::RETENTION_DAYS, "30".to_owned()),
         (config::SECRETS_KEYS, SEALING_KEY.to_owned()),
         (config::TARGET_POLICY, "development".to_owned()),

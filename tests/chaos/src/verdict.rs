@@ -12,7 +12,7 @@ use crate::causes::{Cause, Hands};
 use crate::faults::{Fault, Faults};
 use crate::pool::{Ended, Pool};
 use crate::receivers::Post;
-use crate::world::{Depth, Published, Webhook, World};
+use crate::world::{Depth, Harness, Published, Webhook};
 
 /// What a run says of itself.
 pub(crate) struct Evidence {
@@ -81,7 +81,7 @@ impl Report {
 /// Judges by what the receivers and the tables have seen. `cause` says why the second of two POSTs
 /// with the same id and attempt came, or else what is known of them.
 pub(crate) async fn judge(
-    world: &World,
+    world: &Harness,
     evidence: Evidence,
     cause: impl Fn(&Post, &Post) -> Result<Cause, String>,
 ) -> Outcome<Report> {
@@ -151,7 +151,7 @@ impl Report {
     }
 
     /// Nothing may come after a deletion but what was in the hands of a process already.
-    pub(crate) fn judge_deletions(&mut self, world: &World, hands: &Hands) {
+    pub(crate) fn judge_deletions(&mut self, world: &Harness, hands: &Hands) {
         for post in world.receivers.posts() {
             let Some(webhook) = world.webhooks.get(post.webhook) else { continue };
             let Some(deleted) = webhook.deleted.filter(|deleted| post.at > *deleted) else {

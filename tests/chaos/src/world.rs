@@ -80,7 +80,7 @@ pub(crate) struct Played {
 }
 
 /// A system from outside.
-pub(crate) struct World {
+pub(crate) struct Harness {
     addresses: Addresses,
     pub(crate) receivers: Receivers,
     pub(crate) webhooks: Vec<Webhook>,
@@ -92,7 +92,7 @@ pub(crate) struct World {
     sqs: aws_sdk_sqs::Client,
 }
 
-impl World {
+impl Harness {
     /// Subscribes so many users. What they publish goes through a proxy with these faults; `on_post`
     /// is told of each POST, see [`Receivers::start`].
     pub(crate) async fn open(
@@ -197,8 +197,8 @@ impl World {
 
     /// The messages that were given up: events, and tasks.
     pub(crate) async fn dead(&self) -> Outcome<(usize, usize)> {
-        let events = self.depth_of(EVENTS.dead_letters).await?;
-        let tasks = self.depth_of(DELIVERIES.dead_letters).await?;
+        let events = self.depth_of(EVENTS.dead_letter_queue).await?;
+        let tasks = self.depth_of(DELIVERIES.dead_letter_queue).await?;
         Ok((events.ready + events.hidden, tasks.ready + tasks.hidden))
     }
 

@@ -16,19 +16,19 @@ use webhooks_api::ApiGatewayV2httpRequest;
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::target::TargetPolicy;
 
-use crate::breaks::Break;
 use crate::executor::lock;
+use crate::mutations::Mutation;
 use crate::ports::Ports;
 use crate::queue::{Received, event};
 use crate::rules::Rule;
-use crate::world::{Function, Invocation, Moment, World};
+use crate::world::{Function, Harness, Invocation, Moment};
 
 const RETENTION_DAYS: u32 = 30;
 const RETENTION: Duration = Duration::from_secs(RETENTION_DAYS as u64 * 24 * 3600);
 const POLICY: TargetPolicy = TargetPolicy::Strict;
 
 /// Hands a batch of events to dispatch.
-pub(crate) fn dispatch(world: &Arc<World>, batch: Vec<Received>) {
+pub(crate) fn dispatch(world: &Arc<Harness>, batch: Vec<Received>) {
     world.invoke(Function::Dispatch, |invocation| {
         let world = Arc::clone(world);
         Box::pin(async move {
@@ -36,7 +36,7 @@ pub(crate) fn dispatch(world: &Arc<World>, batch: Vec<Received>) {
             let handler = Dispatch {
                 subscriptions: ports.clone(),
                 queue: ports.clone(),
-                dead_letters: ports,
+                dead_letter_queue: ports,
             };
             handle_batch(&world, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
@@ -45,7 +45,7 @@ pub(crate) fn dispatch(world: &Arc<World>, batch: Vec<Received>) {
 }
 
 /// Hands a batch of tasks to deliver.
-pub(crate) fn deliver(world: &Arc<World>, batch: Vec<Received>) {
+pub(crate) fn deliver(world: &Arc<Harness>, batch: Vec<Received>) {
     world.invoke(Function::Deliver, |invocation| {
         let world = Arc::clone(world);
         Box::pin(async move {
@@ -69,7 +69,7 @@ pub(crate) fn deliver(world: &Arc<World>, batch: Vec<Received>) {
 /// What Lambda does around a handler of a queue: it makes the event, and deletes what the handler
 /// does not report as failed. A handler that dies has its batch come back.
 async fn handle_batch(
-    world: &Arc<World>,
+    world: &Arc<Harness>,
     invocation: &Arc<Invocation>,
     batch: Vec<Received>,
     handler: impl AsyncFnOnce(SqsEvent) -> SqsBatchResponse,
@@ -80,7 +80,7 @@ async fn handle_batch(
     });
     // An event that cannot be read is an invocation that fails.
     let Ok(event) = serde_json::from_value(event(&batch)) else { return };
-    if world.is(Break::AcknowledgeFirst) {
+    if world.is(Mutation::AcknowledgeFirst) {
         acknowledge(world, invocation, &batch, &BTreeSet::new());
         handler(event).await;
         return;
@@ -88,10 +88,10 @@ async fn handle_batch(
     let response = handler(event).await;
     let mut failed: BTreeSet<String> =
         response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
-    if world.is(Break::IgnoreFailures) {
+    if world.is(Mutation::IgnoreFailures) {
         failed.clear();
     }
-    if world.is(Break::ReportOthers) {
+    if world.is(Mutation::ReportOthers) {
         failed.insert("other".to_owned());
     }
     // Lambda may die as well before it deletes anything.
@@ -100,7 +100,7 @@ async fn handle_batch(
 }
 
 fn acknowledge(
-    world: &World,
+    world: &Harness,
     invocation: &Invocation,
     batch: &[Received],
     failed: &BTreeSet<String>,
@@ -133,7 +133,7 @@ fn event_name(message: &Received) -> String {
 }
 
 /// Does one run of the retry function.
-pub(crate) fn retry(world: &Arc<World>) {
+pub(crate) fn retry(world: &Arc<Harness>) {
     world.invoke(Function::Retry, |invocation| {
         let world = Arc::clone(world);
         Box::pin(async move {
@@ -150,7 +150,7 @@ pub(crate) fn retry(world: &Arc<World>) {
 }
 
 /// Does one run of the cleanup, with so much time. Without `days` it keeps what is configured.
-pub(crate) fn clean(world: &Arc<World>, days: Option<u32>, time: Duration) {
+pub(crate) fn clean(world: &Arc<Harness>, days: Option<u32>, time: Duration) {
     world.invoke(Function::Cleanup, |invocation| {
         let world = Arc::clone(world);
         Box::pin(async move { clean_as(&world, &invocation, days, time).await })
@@ -158,7 +158,7 @@ pub(crate) fn clean(world: &Arc<World>, days: Option<u32>, time: Duration) {
 }
 
 pub(crate) async fn clean_as(
-    world: &Arc<World>,
+    world: &Arc<Harness>,
     invocation: &Arc<Invocation>,
     days: Option<u32>,
     time: Duration,
@@ -178,7 +178,7 @@ pub(crate) async fn clean_as(
 }
 
 /// Asks the function of the API that has this route.
-pub(crate) async fn ask(world: &Arc<World>, invocation: &Arc<Invocation>, call: &Call) -> Reply {
+pub(crate) async fn ask(world: &Arc<Harness>, invocation: &Arc<Invocation>, call: &Call) -> Reply {
     let request: ApiGatewayV2httpRequest = call.request();
     let ports = Ports::new(world, invocation);
     let (clock, random) = (Arc::new(world.clock.clone()), Arc::new(world.secrets.clone()));

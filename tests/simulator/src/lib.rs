@@ -40,19 +40,19 @@
 //! A quarter of the worlds are calm: nothing fails on our side, and every message comes once. There
 //! everything must happen exactly once and on time.
 //!
-//! That it bites is shown by [`Break`]s, each of which must be noticed by the rule that it violates,
+//! That it bites is shown by [`Mutation`]s, each of which must be noticed by the rule that it violates,
 //! and by [`Milestone`]s, each of which must have happened. [`Options`] let a process die at any
 //! single moment of a world, or any single fault meet any kind of request.
 //!
 //! Deliberately absent: threads, the wall clock, the network, and the marshalling of the real tables
 //! and queues, which the conformance suites cover.
 
-mod breaks;
+mod actors;
 mod executor;
 mod functions;
 mod milestones;
 mod model;
-mod people;
+mod mutations;
 mod plan;
 mod ports;
 mod queue;
@@ -63,8 +63,8 @@ mod search;
 mod verdict;
 mod world;
 
-pub use breaks::Break;
 pub use milestones::{Milestone, Milestones};
+pub use mutations::Mutation;
 pub use rules::{Rule, Violation};
 pub use run::{Options, Outcome, run};
 pub use search::search;

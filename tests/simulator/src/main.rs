@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use simulator::{Break, Met, Milestone, Milestones, Options, Outcome, run, search};
+use simulator::{Met, Milestone, Milestones, Mutation, Options, Outcome, run, search};
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -38,14 +38,14 @@ struct Arguments {
     /// Lets a process die at this of the moments of the seed at which one could.
     #[arg(long, requires = "seed")]
     crash_at: Option<u64>,
-    /// Breaks the system in this way (the name of a `Break`).
+    /// Breaks the system in this way (the name of a `Mutation`).
     #[arg(long = "break", value_parser = parse_break)]
-    broken: Option<Break>,
+    broken: Option<Mutation>,
 }
 
-fn parse_break(name: &str) -> Result<Break, String> {
-    let known = || Break::ALL.iter().map(|broken| format!("{broken:?}"));
-    let found = Break::ALL.iter().find(|broken| format!("{broken:?}") == name);
+fn parse_break(name: &str) -> Result<Mutation, String> {
+    let known = || Mutation::ALL.iter().map(|broken| format!("{broken:?}"));
+    let found = Mutation::ALL.iter().find(|broken| format!("{broken:?}") == name);
     found.copied().ok_or_else(|| known().collect::<Vec<_>>().join(", "))
 }
 
@@ -139,7 +139,7 @@ impl Tally {
 /// Prints a row of a table for each break.
 fn break_all(seeds: &Range<u64>, threads: usize) -> ExitCode {
     let mut all_noticed = true;
-    for broken in Break::ALL.iter().copied() {
+    for broken in Mutation::ALL.iter().copied() {
         let options = Options { broken: Some(broken), ..Options::default() };
         let by = |outcome: &Outcome| {
             let rule = outcome.violation.as_ref().map(|violation| violation.rule);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use webhooks_core::time::Timestamp;
 use test_support::{SeededRandom, sample};
+use webhooks_core::time::Timestamp;
 
 use crate::queue::Whims;
 use crate::receivers::Temper;

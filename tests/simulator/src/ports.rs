@@ -10,28 +10,28 @@ use futures::FutureExt as _;
 use webhooks_core::breaker::{Health, OPEN_AFTER_FAILURES};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
-use webhooks_core::outbound::{Answer, Failure, OutboundRequest, Outcome};
+use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
-    Consistency, Created, DeadLetter, DeadLetters, Deliveries, DeliveryFilter, Due, Expect, Lease,
-    Outgoing, Page, QueueError, RowKey, Sender, StoreError, Subscriptions, Swept, TaskQueue,
-    Written,
+    Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due, Expect, Lease,
+    Outgoing, Page, QueueError, RejectedEvent, RowKey, Sender, StoreError, SubscriptionKey,
+    Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 use webhooks_core::time::Timestamp;
 
-use crate::breaks::Break;
 use crate::executor::lock;
 use crate::milestones::Milestone;
 use crate::model::{Posted, Put};
+use crate::mutations::Mutation;
 use crate::world::Moment::After;
-use crate::world::{Function, Invocation, World};
+use crate::world::{Function, Harness, Invocation};
 
 /// The ports of one invocation.
 #[derive(Clone)]
 pub(crate) struct Ports {
-    pub(crate) world: Arc<World>,
+    pub(crate) world: Arc<Harness>,
     pub(crate) invocation: Arc<Invocation>,
 }
 
@@ -46,11 +46,11 @@ fn at_once<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, 
 }
 
 impl Ports {
-    pub(crate) fn new(world: &Arc<World>, invocation: &Arc<Invocation>) -> Arc<Self> {
+    pub(crate) fn new(world: &Arc<Harness>, invocation: &Arc<Invocation>) -> Arc<Self> {
         Arc::new(Self { world: Arc::clone(world), invocation: Arc::clone(invocation) })
     }
 
-    fn is(&self, broken: Break) -> bool {
+    fn is(&self, broken: Mutation) -> bool {
         self.world.is(broken)
     }
 
@@ -104,36 +104,36 @@ impl Ports {
     ) -> Option<Subscription> {
         let Some(broken) = self.world.options.broken else { return found };
         let anywhere = || self.world.subscriptions.snapshot().into_iter().find(|s| s.id == *id);
-        if broken == Break::ShowStrangers && self.invocation.function == Function::Api {
+        if broken == Mutation::ShowStrangers && self.invocation.function == Function::Api {
             return anywhere();
         }
         if !self.delivers() {
             return found;
         }
-        if broken == Break::ForgetOwner {
+        if broken == Mutation::ForgetOwner {
             return anywhere();
         }
-        if broken == Break::ReadDeleted {
+        if broken == Mutation::ReadDeleted {
             found = found.or_else(|| lock(&self.world.model).last_subscription(user, id));
         }
-        if broken == Break::DropPaused {
+        if broken == Mutation::DropPaused {
             found = found.filter(|found| found.is_active);
         }
         let mut found = found?;
         let now = self.world.now();
         match broken {
-            Break::ReadPaused => found.is_active = true,
-            Break::ForgetBreaker => found.health.open_until = None,
-            Break::ParkAlways => found.health.open_until = Some(now.plus_seconds(300)),
-            Break::OneRetryMore => found.retry_count += 1,
-            Break::OneRetryLess => found.retry_count = found.retry_count.saturating_sub(1),
-            Break::DoubleTimeout => found.timeout_seconds *= 2,
-            Break::NoOverlap => found.secrets.truncate(1),
-            Break::OldSecret => {
+            Mutation::ReadPaused => found.is_active = true,
+            Mutation::ForgetBreaker => found.health.open_until = None,
+            Mutation::ParkAlways => found.health.open_until = Some(now.plus_seconds(300)),
+            Mutation::OneRetryMore => found.retry_count += 1,
+            Mutation::OneRetryLess => found.retry_count = found.retry_count.saturating_sub(1),
+            Mutation::DoubleTimeout => found.timeout_seconds *= 2,
+            Mutation::NoOverlap => found.secrets.truncate(1),
+            Mutation::OldSecret => {
                 found.secrets.drain(..found.secrets.len() - 1);
                 found.secrets.iter_mut().for_each(|secret| secret.expires_at = None);
             }
-            Break::OldUrl => {
+            Mutation::OldUrl => {
                 if let Some(url) = lock(&self.world.model).first_url(id) {
                     found.url = url;
                 }
@@ -154,18 +154,18 @@ impl Ports {
             }
         };
         match self.world.options.broken {
-            Some(Break::NewIdPerAttempt) if again => change("webhook-id", &|id| {
+            Some(Mutation::NewIdPerAttempt) if again => change("webhook-id", &|id| {
                 id.pop();
                 id.push_str(&random.below(10).to_string());
             }),
-            Some(Break::AlwaysFirst) => change(ATTEMPT_HEADER, &|n| "1".clone_into(n)),
-            Some(Break::SignSomethingElse) => request.body.insert(1, ' '),
-            Some(Break::ChangeData) => request.body = request.body.replace("\"n\":", "\"m\":"),
-            Some(Break::RenameEvent) => request.body = request.body.replace("event-", "other-"),
-            Some(Break::NoSignature) => {
+            Some(Mutation::AlwaysFirst) => change(ATTEMPT_HEADER, &|n| "1".clone_into(n)),
+            Some(Mutation::SignSomethingElse) => request.body.insert(1, ' '),
+            Some(Mutation::ChangeData) => request.body = request.body.replace("\"n\":", "\"m\":"),
+            Some(Mutation::RenameEvent) => request.body = request.body.replace("event-", "other-"),
+            Some(Mutation::NoSignature) => {
                 request.headers.retain(|(name, _)| *name != "webhook-signature");
             }
-            Some(Break::WrongUrl) => {
+            Some(Mutation::WrongUrl) => {
                 let elsewhere = "https://elsewhere.example/";
                 if let Ok(url) = TargetUrl::parse(elsewhere, TargetPolicy::Strict) {
                     request.url = url;
@@ -176,15 +176,17 @@ impl Ports {
     }
 
     /// What a break makes of a receiver's answer.
-    fn break_answer(&self, answer: &mut Answer) {
+    fn break_answer(&self, answer: &mut HttpResult) {
         match (self.world.options.broken, &mut answer.outcome) {
-            (Some(Break::ForgetRetryAfter), Outcome::Response { retry_after, .. }) => {
+            (Some(Mutation::ForgetRetryAfter), Outcome::Response { retry_after, .. }) => {
                 *retry_after = None;
             }
-            (Some(Break::TrustRedirects), Outcome::Response { status, .. }) if *status == 302 => {
+            (Some(Mutation::TrustRedirects), Outcome::Response { status, .. })
+                if *status == 302 =>
+            {
                 *status = 200;
             }
-            (Some(Break::RetryBlocked), Outcome::NoResponse { failure, .. })
+            (Some(Mutation::RetryBlocked), Outcome::NoResponse { failure, .. })
                 if *failure == Failure::Blocked =>
             {
                 *failure = Failure::Connect;
@@ -214,7 +216,7 @@ impl Ports {
         let key = (&delivery.subscription_id, &delivery.id);
         let before = at_once(store.get(key.0, key.1, Consistency::Strong))?;
         let mut delivery = delivery.clone();
-        if self.is(Break::RefuseWrites) && self.world.random.chance(50) {
+        if self.is(Mutation::RefuseWrites) && self.world.random.chance(50) {
             lock(&self.world.model).put(
                 now,
                 self.invocation.number,
@@ -222,34 +224,34 @@ impl Ports {
                 (&delivery, expect),
                 Put::Conflict,
             );
-            return Ok(Written::Conflict);
+            return Ok(Written::ConditionFailed);
         }
-        if self.is(Break::ForeignRecord)
+        if self.is(Mutation::ForeignRecord)
             && let Ok(stranger) = "stranger".parse()
         {
             delivery.user_id = stranger;
         }
-        if self.is(Break::ForgetDueRow) {
+        if self.is(Mutation::ForgetDueRow) {
             delivery.due_at = None;
         }
         let drops = match () {
-            () if self.is(Break::DropWrite) => true,
-            () if self.is(Break::DropLaterWrite) => delivery.attempts.len() > 1,
+            () if self.is(Mutation::DropWrite) => true,
+            () if self.is(Mutation::DropLaterWrite) => delivery.attempts.len() > 1,
             () => false,
         };
         if drops && delivery.status == Status::Retrying {
-            return Ok(Written::Yes);
+            return Ok(Written::Applied);
         }
-        if self.is(Break::ForgetAttempts) && delivery.attempts.len() > 2 {
+        if self.is(Mutation::ForgetAttempts) && delivery.attempts.len() > 2 {
             delivery.attempts.drain(..delivery.attempts.len() - 1);
         }
         let told = expect;
         let mut expect = expect;
-        if let (true, Expect::Free { attempts, .. }) = (self.is(Break::BreakLease), expect) {
+        if let (true, Expect::Free { attempts, .. }) = (self.is(Mutation::BreakLease), expect) {
             expect = Expect::Retrying { attempts };
         }
-        let overwrites = self.is(Break::OverwriteFirst) && expect == Expect::Absent;
-        if overwrites || self.is(Break::WriteUnconditionally) {
+        let overwrites = self.is(Mutation::OverwriteFirst) && expect == Expect::Absent;
+        if overwrites || self.is(Mutation::WriteUnconditionally) {
             expect = Expect::Absent;
             let row = RowKey::Delivery(key.1.clone());
             at_once(store.delete(key.0, &[row]))?;
@@ -265,8 +267,8 @@ impl Ports {
             )
         });
         let put = match written {
-            Written::Yes => Put::Written,
-            Written::Conflict => Put::Conflict,
+            Written::Applied => Put::Written,
+            Written::ConditionFailed => Put::Conflict,
         };
         let after = (&delivery, told);
         lock(&self.world.model).put(now, self.invocation.number, before.as_ref(), after, put);
@@ -276,7 +278,7 @@ impl Ports {
 
 #[async_trait]
 impl Subscriptions for Ports {
-    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+    async fn create(&self, subscription: &Subscription) -> Result<Creation, StoreError> {
         self.once("subscriptions.create", || {
             let created = at_once(self.world.subscriptions.create(subscription))?;
             self.note_subscription(&subscription.user_id, &subscription.id)?;
@@ -292,7 +294,7 @@ impl Subscriptions for Ports {
         consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError> {
         self.request("subscriptions.get", || {
-            let consistency = if self.is(Break::StaleDeliver) && self.delivers() {
+            let consistency = if self.is(Mutation::StaleDeliver) && self.delivers() {
                 Consistency::Eventual
             } else {
                 consistency
@@ -306,7 +308,7 @@ impl Subscriptions for Ports {
                     lock(&self.world.model).subscription_at(user_id, id, moment)
                 }
             };
-            let stale = self.is(Break::StalePause) && self.delivers();
+            let stale = self.is(Mutation::StalePause) && self.delivers();
             let paused = Some(self.seen_moment())
                 .filter(|_| stale)
                 .and_then(|moment| lock(&self.world.model).subscription_at(user_id, id, moment))
@@ -328,17 +330,17 @@ impl Subscriptions for Ports {
         .await
     }
 
-    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
-        self.request("subscriptions.all_of", || {
-            if self.is(Break::ForgetOwner) {
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.request("subscriptions.list_by_user", || {
+            if self.is(Mutation::ForgetOwner) {
                 return Ok(self.world.subscriptions.snapshot());
             }
-            if self.is(Break::StaleDispatch) {
+            if self.is(Mutation::StaleDispatch) {
                 let moment = self.world.now().minus(std::time::Duration::from_secs(1));
                 return Ok(lock(&self.world.model).subscriptions_at(user_id, moment));
             }
-            let mut all = at_once(self.world.subscriptions.all_of(user_id))?;
-            if self.is(Break::DropDisabled) {
+            let mut all = at_once(self.world.subscriptions.list_by_user(user_id))?;
+            if self.is(Mutation::DropDisabled) {
                 all.retain(|subscription| subscription.is_active);
             }
             Ok(all)
@@ -353,16 +355,16 @@ impl Subscriptions for Ports {
     ) -> Result<Written, StoreError> {
         self.request("subscriptions.update", || {
             let drops = match subscription.disabled_reason.filter(|_| self.delivers()) {
-                Some(DisabledReason::EndpointGone) => self.is(Break::KeepGone),
-                Some(DisabledReason::EndpointFailing) => self.is(Break::KeepFailing),
-                None => self.is(Break::DropChange),
+                Some(DisabledReason::EndpointGone) => self.is(Mutation::KeepGone),
+                Some(DisabledReason::EndpointFailing) => self.is(Mutation::KeepFailing),
+                None => self.is(Mutation::DropChange),
             };
             if drops {
-                return Ok(Written::Yes);
+                return Ok(Written::Applied);
             }
             let store = &self.world.subscriptions;
             let mut subscription = subscription.clone();
-            if self.is(Break::UndoHealth) && self.invocation.function == Function::Api {
+            if self.is(Mutation::UndoHealth) && self.invocation.function == Function::Api {
                 subscription.health.consecutive_failures += 1;
             }
             let written = at_once(store.update(&subscription, expected_version))?;
@@ -380,16 +382,16 @@ impl Subscriptions for Ports {
         health: &Health,
     ) -> Result<Written, StoreError> {
         self.request("subscriptions.set_health", || {
-            if self.is(Break::ForgetHealth) && self.delivers() {
-                return Ok(Written::Yes);
+            if self.is(Mutation::ForgetHealth) && self.delivers() {
+                return Ok(Written::Applied);
             }
             let store = &self.world.subscriptions;
             let opens = expected.open_until.is_none() && health.open_until.is_some();
             let early = opens && health.consecutive_failures < OPEN_AFTER_FAILURES;
-            let open_until = health.open_until.filter(|_| !(early && self.is(Break::OpenLate)));
+            let open_until = health.open_until.filter(|_| !(early && self.is(Mutation::OpenLate)));
             let health = &Health { open_until, ..*health };
             let written = at_once(store.set_health(user_id, id, expected, health))?;
-            if self.is(Break::DisableSoon) && health.consecutive_failures > 0 {
+            if self.is(Mutation::DisableSoon) && health.consecutive_failures > 0 {
                 let read = at_once(store.get(user_id, id, Consistency::Strong))?;
                 if let Some(mut subscription) = read {
                     let version = subscription.version;
@@ -399,8 +401,8 @@ impl Subscriptions for Ports {
             }
             self.note_subscription(user_id, id)?;
             let claims = expected.open_until.is_some() && health.open_until.is_some();
-            if self.is(Break::SkipProbeClaim) && claims {
-                return Ok(Written::Yes);
+            if self.is(Mutation::SkipProbeClaim) && claims {
+                return Ok(Written::Applied);
             }
             Ok(written)
         })
@@ -410,8 +412,8 @@ impl Subscriptions for Ports {
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
         self.request("subscriptions.delete", || {
             let deleted = at_once(self.world.subscriptions.delete(user_id, id))?;
-            if self.is(Break::ForgetTombstone) {
-                at_once(self.world.subscriptions.forget(user_id, id))?;
+            if self.is(Mutation::ForgetTombstone) {
+                at_once(self.world.subscriptions.delete_tombstone(user_id, id))?;
             }
             self.note_subscription(user_id, id)?;
             Ok(deleted)
@@ -419,20 +421,24 @@ impl Subscriptions for Ports {
         .await
     }
 
-    async fn sweep(
+    async fn scan_keys(
         &self,
         limit: usize,
-        after: Option<&Swept>,
-    ) -> Result<Page<Swept, Swept>, StoreError> {
-        self.request("subscriptions.sweep", || {
-            at_once(self.world.subscriptions.sweep(limit, after))
+        after: Option<&SubscriptionKey>,
+    ) -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError> {
+        self.request("subscriptions.scan_keys", || {
+            at_once(self.world.subscriptions.scan_keys(limit, after))
         })
         .await
     }
 
-    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
-        self.request("subscriptions.forget", || {
-            at_once(self.world.subscriptions.forget(user_id, id))
+    async fn delete_tombstone(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<(), StoreError> {
+        self.request("subscriptions.delete_tombstone", || {
+            at_once(self.world.subscriptions.delete_tombstone(user_id, id))
         })
         .await
     }
@@ -457,14 +463,14 @@ impl Deliveries for Ports {
                 }
             };
             if let Some(found) = found.as_mut().filter(|_| self.delivers()) {
-                if self.is(Break::NewBodyPerAttempt) {
+                if self.is(Mutation::NewBodyPerAttempt) {
                     found.event_time = self.world.now();
                 }
-                if self.is(Break::ReadEnded) && found.has_ended() {
+                if self.is(Mutation::ReadEnded) && found.has_ended() {
                     found.status = Status::Retrying;
                     found.attempts.clear();
                 }
-                if self.is(Break::RetryAtOnce) && found.next_retry_at.is_some() {
+                if self.is(Mutation::RetryAtOnce) && found.next_retry_at.is_some() {
                     found.next_retry_at = Some(self.world.now());
                 }
             }
@@ -486,7 +492,7 @@ impl Deliveries for Ports {
         let mut written = self.put_now(delivery, expect)?;
         // A test has an id of its own, so that it need not ask whether its write was refused.
         let refused = fate.repeated && self.invocation.function != Function::Test;
-        if written == Written::Yes && (refused || fate.lost) {
+        if written == Written::Applied && (refused || fate.lost) {
             lock(&world.model).answer_lost(number, delivery);
         }
         if fate.repeated {
@@ -504,17 +510,17 @@ impl Deliveries for Ports {
         lease: &Lease,
     ) -> Result<Written, StoreError> {
         self.request("deliveries.lease", || {
-            if self.is(Break::SkipLease) {
-                return Ok(Written::Yes);
+            if self.is(Mutation::SkipLease) {
+                return Ok(Written::Applied);
             }
             let mut lease = lease.clone();
-            if self.is(Break::EndlessLease) {
+            if self.is(Mutation::EndlessLease) {
                 lease.until = lease.now.plus_seconds(365 * 24 * 3600);
             }
             let taken = at_once(self.world.deliveries.lease(subscription_id, id, attempts, &lease));
             let mut model = lock(&self.world.model);
             match taken {
-                Ok(Written::Yes) => model.leased(id, lease.until),
+                Ok(Written::Applied) => model.leased(id, lease.until),
                 _ => model.reach(Milestone::LeaseRefused),
             }
             taken
@@ -533,7 +539,7 @@ impl Deliveries for Ports {
         self.request("deliveries.page", || {
             let mut page =
                 at_once(self.world.deliveries.page(subscription_id, filter, limit, before, now))?;
-            if self.is(Break::HideHistory) {
+            if self.is(Mutation::HideHistory) {
                 page.items.pop();
             }
             Ok(page)
@@ -549,7 +555,7 @@ impl Deliveries for Ports {
         after: Option<&Due>,
     ) -> Result<Page<Due, Due>, StoreError> {
         self.request("deliveries.due", || {
-            if self.is(Break::ForgetShard) && shard == 3 {
+            if self.is(Mutation::ForgetShard) && shard == 3 {
                 return Ok(Page { items: Vec::new(), next: None });
             }
             at_once(self.world.deliveries.due(shard, until, limit, after))
@@ -560,12 +566,12 @@ impl Deliveries for Ports {
     async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
         self.request("deliveries.postpone", || {
             let id = &due.delivery_id;
-            if self.is(Break::ForgetPostpone) {
+            if self.is(Mutation::ForgetPostpone) {
                 lock(&self.world.model).postponed(self.invocation.number, id, due_at);
-                return Ok(Written::Yes);
+                return Ok(Written::Applied);
             }
             let written = at_once(self.world.deliveries.postpone(due, due_at))?;
-            if written == Written::Yes {
+            if written == Written::Applied {
                 lock(&self.world.model).postponed(self.invocation.number, id, due_at);
             }
             Ok(written)
@@ -591,11 +597,11 @@ impl Deliveries for Ports {
             }
         };
         let times = match () {
-            () if self.is(Break::CountTwice) => 2,
-            () if self.is(Break::CountNever) => 0,
+            () if self.is(Mutation::CountTwice) => 2,
+            () if self.is(Mutation::CountNever) => 0,
             () => 1,
         };
-        if self.is(Break::ForgetCount) {
+        if self.is(Mutation::ForgetCount) {
             return Ok(());
         }
         for _ in 0..times {
@@ -625,9 +631,9 @@ impl Deliveries for Ports {
         before: Option<Timestamp>,
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError> {
-        let before = before.filter(|_| !self.is(Break::CleanTooMuch));
+        let before = before.filter(|_| !self.is(Mutation::CleanTooMuch));
         self.request("deliveries.keys", || {
-            if self.is(Break::CleanWaiting) {
+            if self.is(Mutation::CleanWaiting) {
                 let rows = self.world.deliveries.snapshot().into_iter().map(|row| row.delivery);
                 let old = |id: &DeliveryId| before.is_none_or(|before| id.moment() < before);
                 let waiting = rows
@@ -664,14 +670,17 @@ impl Deliveries for Ports {
         .await
     }
 
-    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
         self.request("deliveries.cleanup_position", || {
             at_once(self.world.deliveries.cleanup_position())
         })
         .await
     }
 
-    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+    async fn set_cleanup_position(
+        &self,
+        position: Option<&SubscriptionKey>,
+    ) -> Result<(), StoreError> {
         self.request("deliveries.set_cleanup_position", || {
             at_once(self.world.deliveries.set_cleanup_position(position))
         })
@@ -696,9 +705,9 @@ impl TaskQueue for Ports {
                 }
                 let last = tasks.len() > 1 && index + 1 == tasks.len();
                 let again = self.invocation.function == Function::Retry;
-                let drops = (self.is(Break::LoseEntry) && last)
-                    || (self.is(Break::NeverSendAgain) && again && outgoing.delay_seconds == 0)
-                    || (self.is(Break::DropRedelivery)
+                let drops = (self.is(Mutation::LoseEntry) && last)
+                    || (self.is(Mutation::NeverSendAgain) && again && outgoing.delay_seconds == 0)
+                    || (self.is(Mutation::DropRedelivery)
                         && self.invocation.function == Function::Api);
                 if drops {
                     continue;
@@ -716,24 +725,24 @@ impl TaskQueue for Ports {
             }
         }
         world.leave(invocation, WHAT, fate).await?;
-        if self.is(Break::IgnoreRefused) {
+        if self.is(Mutation::IgnoreRefused) {
             refused.clear();
         }
         Ok(refused)
     }
 
-    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
-        const WHAT: &str = "queue.hide";
+    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+        const WHAT: &str = "queue.change_visibility";
         let (world, invocation) = (&self.world, &self.invocation);
         let fate = world.enter(invocation, WHAT).await?;
         let refuse = world.faults().refuse;
         let mut failed = false;
         for (receipt, seconds) in messages {
-            let seconds = if self.is(Break::RetryAtOnce) { 0 } else { u64::from(*seconds) };
+            let seconds = if self.is(Mutation::RetryAtOnce) { 0 } else { u64::from(*seconds) };
             if world.random.chance(refuse) {
                 failed = true;
-            } else if !self.is(Break::SwallowHide) {
-                lock(&world.tasks).hide(receipt, seconds, world.now());
+            } else if !self.is(Mutation::SwallowHide) {
+                lock(&world.tasks).change_visibility(receipt, seconds, world.now());
             }
         }
         world.leave(invocation, WHAT, fate).await?;
@@ -745,13 +754,13 @@ impl TaskQueue for Ports {
 }
 
 #[async_trait]
-impl DeadLetters for Ports {
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+impl DeadLetterQueue for Ports {
+    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
         const WHAT: &str = "queue.bury";
         let (world, invocation) = (&self.world, &self.invocation);
         let fate = world.enter(invocation, WHAT).await?;
-        if !self.is(Break::DropBadEvent) {
-            world.dead_letters.bury(letter).await?;
+        if !self.is(Mutation::DropBadEvent) {
+            world.dead_letter_queue.send(letter).await?;
             lock(&world.model).reach(Milestone::Buried);
         }
         world.leave(invocation, WHAT, fate).await?;
@@ -761,7 +770,7 @@ impl DeadLetters for Ports {
 
 #[async_trait]
 impl Sender for Ports {
-    async fn post(&self, mut request: OutboundRequest) -> Answer {
+    async fn post(&self, mut request: OutboundRequest) -> HttpResult {
         const WHAT: &str = "sender.post";
         let (world, invocation) = (&self.world, &self.invocation);
         // The way out has no faults of its own: whatever happens there is an answer. But the

@@ -2,8 +2,8 @@
 //! delays, receive counts and a dead-letter queue.
 
 use serde_json::{Value, json};
-use webhooks_core::time::Timestamp;
 use test_support::SeededRandom;
+use webhooks_core::time::Timestamp;
 
 /// One message, or one of two copies of it that SQS happens to have.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ impl Queue {
 
     /// Hides a received message from now on. A receipt of an earlier receive still works, as it
     /// often does.
-    pub(crate) fn hide(&mut self, receipt: &str, seconds: u64, now: Timestamp) {
+    pub(crate) fn change_visibility(&mut self, receipt: &str, seconds: u64, now: Timestamp) {
         if let Some(at) = self.position(receipt) {
             self.messages[at].visible_at = now.plus_seconds(seconds);
         }
@@ -189,7 +189,7 @@ mod tests {
         let first = queue.receive(10, at(5), calm, &random);
         assert_eq!((first[0].id.as_str(), first[0].receives), (id.as_str(), 1));
         assert_eq!(queue.next_visible(), Some(at(65)));
-        queue.hide(&first[0].receipt, 10, at(6));
+        queue.change_visibility(&first[0].receipt, 10, at(6));
         assert_eq!(queue.receive(10, at(16), calm, &random)[0].receives, 2);
         assert!(queue.receive(10, at(76), calm, &random).is_empty());
         assert_eq!(queue.dead().len(), 1);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use webhooks_core::outbound::{Answer, Failure, Outcome, RetryAfter};
-use webhooks_core::time::Timestamp;
 use test_support::SeededRandom;
+use webhooks_core::outbound::{Failure, HttpResult, Outcome, RetryAfter};
+use webhooks_core::time::Timestamp;
 
 /// How an endpoint behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +61,13 @@ impl Receivers {
         now: Timestamp,
         timeout: Duration,
         temper: Temper,
-    ) -> (Answer, Duration) {
+    ) -> (HttpResult, Duration) {
         let endpoint = self.0.entry(url.to_owned()).or_insert_with(|| Endpoint::new(url, temper));
         let mood = endpoint.mood(now);
         let random = &endpoint.random;
         let (outcome, took) = outcome(mood, now, timeout, random);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
-        (Answer { outcome, duration_ms }, took)
+        (HttpResult { outcome, duration_ms }, took)
     }
 }
 

@@ -6,19 +6,19 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use webhooks_core::time::Timestamp;
 
-use crate::breaks::Break;
+use crate::actors::{act, create_as};
 use crate::executor::{Executor, lock};
 use crate::milestones::{Milestone, Milestones};
-use crate::people::{act, create_as};
+use crate::mutations::Mutation;
 use crate::rules::{Rule, Violation};
-use crate::world::{Function, Kind, Met, World};
+use crate::world::{Function, Harness, Kind, Met};
 use crate::{functions, verdict};
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// How the system is broken.
-    pub broken: Option<Break>,
+    pub broken: Option<Mutation>,
     /// Whether every step is kept to be read.
     pub trace: bool,
     /// At which of the moments of a run at which a process could die one does, besides those that
@@ -69,7 +69,7 @@ pub struct Outcome {
 
 /// Runs the world of a seed.
 pub fn run(seed: u64, options: Options) -> Outcome {
-    let world = World::new(seed, options);
+    let world = Harness::new(seed, options);
     let mut run = Run {
         executor: Executor::default(),
         actions: 0,
@@ -105,7 +105,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
 }
 
 struct Run {
-    world: Arc<World>,
+    world: Arc<Harness>,
     executor: Executor,
     /// How many actions of the plan have been done.
     actions: usize,
@@ -213,7 +213,7 @@ impl Run {
     /// The next run of the retry function that finds something in the due index. Those before it
     /// would do nothing, so they are left out.
     fn retry_at(&self, first_due: Option<Timestamp>) -> Option<Timestamp> {
-        let first_due = first_due.filter(|_| !self.world.is(Break::NoRetryRuns))?;
+        let first_due = first_due.filter(|_| !self.world.is(Mutation::NoRetryRuns))?;
         let wait = first_due.millis() - RETRY_PERIOD_MS - self.next_retry.millis();
         let left_out = (wait.max(0) + RETRY_PERIOD_MS - 1) / RETRY_PERIOD_MS;
         Some(Timestamp::from_millis(self.next_retry.millis() + left_out * RETRY_PERIOD_MS))

@@ -16,10 +16,10 @@ use crate::executor::lock;
 use crate::functions::{ask, clean_as};
 use crate::model::{Model, Published};
 use crate::rules::Rule;
-use crate::world::{Function, World};
+use crate::world::{Function, Harness};
 
 /// Checks the end of a run.
-pub(crate) fn check(world: &Arc<World>) {
+pub(crate) fn check(world: &Arc<Harness>) {
     let records: BTreeMap<DeliveryId, Delivery> = world
         .deliveries
         .snapshot()
@@ -35,10 +35,10 @@ pub(crate) fn check(world: &Arc<World>) {
     let unbegun = tasks
         .iter()
         .filter_map(|task| match task {
-            DeliveryTask::First(new) => {
+            DeliveryTask::FirstAttempt(new) => {
                 Some((new.event_id.as_str().to_owned(), new.subscription_id.clone()))
             }
-            DeliveryTask::Again { .. } => None,
+            DeliveryTask::Retry { .. } => None,
         })
         .collect();
     let counters = counters(world);
@@ -65,7 +65,7 @@ struct End {
     now: Timestamp,
 }
 
-fn counters(world: &World) -> BTreeMap<SubscriptionId, Counts> {
+fn counters(world: &Harness) -> BTreeMap<SubscriptionId, Counts> {
     let mut sums: BTreeMap<SubscriptionId, Counts> = BTreeMap::new();
     for (id, hour) in world.deliveries.all_counters() {
         sums.entry(id).or_default().add(hour.counts);
@@ -81,7 +81,7 @@ impl End {
     }
 
     /// Every accepted event × subscription that matched all along has its delivery.
-    fn nothing_is_lost(&self, model: &mut Model, world: &World) {
+    fn nothing_is_lost(&self, model: &mut Model, world: &Harness) {
         let of: BTreeMap<(&str, &SubscriptionId), &Delivery> = self
             .records
             .values()
@@ -212,8 +212,8 @@ fn is_of(body: &str, message: &str, name: &str) -> bool {
     message == name || body.contains(&format!(r#""event_id":"{name}""#))
 }
 
-fn bad_events_are_kept(model: &mut Model, world: &World) {
-    let letters = world.dead_letters.letters();
+fn bad_events_are_kept(model: &mut Model, world: &Harness) {
+    let letters = world.dead_letter_queue.letters();
     for body in model.bad.clone() {
         let buried = letters.iter().any(|letter| letter.body == body);
         let kept = buried || lock(&world.events).dead().iter().any(|m| m.body == body);
@@ -228,7 +228,7 @@ fn bad_events_are_kept(model: &mut Model, world: &World) {
 }
 
 /// What users are shown is what stands in the tables, and nobody else is shown it.
-fn check_api(world: &Arc<World>, end: &End) {
+fn check_api(world: &Arc<Harness>, end: &End) {
     let call = world.sheltered(Function::Api);
     // One webhook of each world is enough: there are many worlds.
     let mut webhooks = world.subscriptions.snapshot();
@@ -267,7 +267,7 @@ fn check_api(world: &Arc<World>, end: &End) {
 }
 
 /// After one undisturbed cleanup nothing is left of deleted webhooks.
-fn check_cleanup(world: &Arc<World>) {
+fn check_cleanup(world: &Arc<Harness>) {
     let call = world.sheltered(Function::Cleanup);
     // The first may only finish the round that an earlier one began.
     for _ in 0..2 {

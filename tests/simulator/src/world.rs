@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use test_support::{
+    ManualClock, MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, SeededRandom,
+};
 use webhooks_core::ports::{Clock as _, QueueError, StoreError};
 use webhooks_core::time::Timestamp;
-use test_support::{
-    ManualClock, MemoryDeadLetters, MemoryDeliveries, MemorySubscriptions, SeededRandom,
-};
 
-use crate::breaks::Break;
 use crate::executor::{Job, Rung, Task, Timers, lock};
 use crate::model::Model;
+use crate::mutations::Mutation;
 use crate::plan::{Faults, Plan};
 use crate::queue::Queue;
 use crate::receivers::Receivers;
@@ -119,7 +119,7 @@ impl From<Unavailable> for QueueError {
 }
 
 /// Everything that one run shares.
-pub(crate) struct World {
+pub(crate) struct Harness {
     pub(crate) plan: Plan,
     pub(crate) options: Options,
     pub(crate) clock: ManualClock,
@@ -131,7 +131,7 @@ pub(crate) struct World {
     pub(crate) spawned: Mutex<Vec<Task>>,
     pub(crate) subscriptions: MemorySubscriptions,
     pub(crate) deliveries: MemoryDeliveries,
-    pub(crate) dead_letters: MemoryDeadLetters,
+    pub(crate) dead_letter_queue: MemoryDeadLetterQueue,
     pub(crate) events: Mutex<Queue>,
     pub(crate) tasks: Mutex<Queue>,
     pub(crate) receivers: Mutex<Receivers>,
@@ -147,14 +147,14 @@ pub(crate) struct World {
     trace: Option<Mutex<Vec<String>>>,
 }
 
-impl World {
+impl Harness {
     pub(crate) fn new(seed: u64, options: Options) -> Arc<Self> {
         let Options { broken, trace, crash_at, inject } = options;
         let random = SeededRandom::new(seed);
         let plan = Plan::draw(seed, &random);
         let clock = ManualClock::at(plan.start);
-        let short = broken == Some(Break::NoVisibility);
-        let early = broken == Some(Break::EarlyDeadLetter);
+        let short = broken == Some(Mutation::NoVisibility);
+        let early = broken == Some(Mutation::EarlyDeadLetter);
         let visibility = |seconds| if short { 0 } else { seconds };
         let receives = |most| if early { 2 } else { most };
         Arc::new(Self {
@@ -164,7 +164,7 @@ impl World {
             spawned: Mutex::default(),
             subscriptions: MemorySubscriptions::default(),
             deliveries: MemoryDeliveries::new(Arc::new(clock.clone())),
-            dead_letters: MemoryDeadLetters::default(),
+            dead_letter_queue: MemoryDeadLetterQueue::default(),
             events: Mutex::new(Queue::new("e", visibility(EVENTS.0), receives(EVENTS.1))),
             tasks: Mutex::new(Queue::new("t", visibility(TASKS.0), receives(TASKS.1))),
             receivers: Mutex::default(),
@@ -187,7 +187,7 @@ impl World {
         self.clock.now()
     }
 
-    pub(crate) fn is(&self, broken: Break) -> bool {
+    pub(crate) fn is(&self, broken: Mutation) -> bool {
         self.options.broken == Some(broken)
     }
 

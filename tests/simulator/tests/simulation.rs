@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use simulator::{Break, Fault, Milestone, Moment, Options, Outcome, Rule, run, search};
+use simulator::{Fault, Milestone, Moment, Mutation, Options, Outcome, Rule, run, search};
 
 /// Seeds of an ordinary test run. `cargo run --release -p simulator -- --seeds 1000000` runs more.
 const SEEDS: u64 = 2_000;
@@ -107,7 +107,7 @@ fn what_was_found_once_stays_mended() {
 
 #[test]
 fn every_rule_has_a_break_that_it_must_notice() {
-    let aimed_at: BTreeSet<Rule> = Break::ALL.iter().map(|broken| broken.rule()).collect();
+    let aimed_at: BTreeSet<Rule> = Mutation::ALL.iter().map(|broken| broken.rule()).collect();
     let rest = Rule::ALL.iter().filter(|rule| !aimed_at.contains(rule));
     assert!(rest.eq(NOT_AIMED_AT.iter()));
 }
@@ -124,7 +124,7 @@ fn a_seed_replays_exactly() {
     assert_ne!(run(1, traced).digest, run(2, traced).digest);
 
     // So does one that breaks a rule, and its trace says where.
-    let options = Options { broken: Some(Break::AcknowledgeFirst), ..Options::default() };
+    let options = Options { broken: Some(Mutation::AcknowledgeFirst), ..Options::default() };
     let found = search(0..NOTICED_WITHIN, options, threads(), is_broken).unwrap();
     let again = run(found.seed, options);
     assert_eq!((found.violation, found.digest), (again.violation, again.digest));
@@ -133,7 +133,7 @@ fn a_seed_replays_exactly() {
 #[test]
 fn every_break_is_noticed_by_the_rule_it_violates() {
     let mut missed = Vec::new();
-    for broken in Break::ALL.iter().copied() {
+    for broken in Mutation::ALL.iter().copied() {
         let options = Options { broken: Some(broken), ..Options::default() };
         let of_rule = |outcome: &Outcome| {
             outcome.violation.as_ref().is_some_and(|violation| violation.rule == broken.rule())

@@ -27,7 +27,7 @@ pub mod sender;
 
 pub use clock::ManualClock;
 pub use faulty::Faulty;
-pub use memory::{MemoryDeadLetters, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
+pub use memory::{MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
 pub use overlay::{Overlaid, Overlay};
 pub use random::SeededRandom;
 pub use receiver::FakeReceiver;

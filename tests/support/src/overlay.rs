@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::ports::{
+    Consistency, Creation, Page, StoreError, SubscriptionKey, Subscriptions, Written,
+};
 use webhooks_core::subscription::Subscription;
 
 /// What [`Overlay`] does differently from the table below it: each method does what the table
@@ -50,7 +52,7 @@ pub struct Overlay<T>(pub T);
 
 #[async_trait]
 impl<T: Overlaid> Subscriptions for Overlay<T> {
-    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+    async fn create(&self, subscription: &Subscription) -> Result<Creation, StoreError> {
         self.0.table().create(subscription).await
     }
 
@@ -72,8 +74,8 @@ impl<T: Overlaid> Subscriptions for Overlay<T> {
         self.0.table().page(user_id, limit, before).await
     }
 
-    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
-        self.0.table().all_of(user_id).await
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.0.table().list_by_user(user_id).await
     }
 
     async fn update(
@@ -98,15 +100,19 @@ impl<T: Overlaid> Subscriptions for Overlay<T> {
         self.0.table().delete(user_id, id).await
     }
 
-    async fn sweep(
+    async fn scan_keys(
         &self,
         limit: usize,
-        after: Option<&Swept>,
-    ) -> Result<Page<Swept, Swept>, StoreError> {
-        self.0.table().sweep(limit, after).await
+        after: Option<&SubscriptionKey>,
+    ) -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError> {
+        self.0.table().scan_keys(limit, after).await
     }
 
-    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
-        self.0.table().forget(user_id, id).await
+    async fn delete_tombstone(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<(), StoreError> {
+        self.0.table().delete_tombstone(user_id, id).await
     }
 }

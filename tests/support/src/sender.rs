@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use webhooks_core::outbound::{Answer, Failure, OutboundRequest, Outcome, RetryAfter};
+use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome, RetryAfter};
 use webhooks_core::ports::Sender;
 
 use crate::lock;
@@ -14,30 +14,30 @@ use crate::lock;
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// It is answered at once.
-    Now(Answer),
+    Now(HttpResult),
     /// It is answered after this time on tokio's clock, which a test may pause.
-    After(Duration, Answer),
+    After(Duration, HttpResult),
     /// The sender panics, as a bug of ours would.
     Panic,
 }
 
 /// An answer with this HTTP status and an empty body, after 5 ms.
-pub fn status(status: u16) -> Answer {
+pub fn status(status: u16) -> HttpResult {
     let outcome = Outcome::Response { status, retry_after: None, excerpt: String::new() };
-    Answer { outcome, duration_ms: 5 }
+    HttpResult { outcome, duration_ms: 5 }
 }
 
 /// An answer with this HTTP status that asks to wait so many seconds.
-pub fn retry_after(status: u16, seconds: u64) -> Answer {
+pub fn retry_after(status: u16, seconds: u64) -> HttpResult {
     let retry_after = Some(RetryAfter::Seconds(seconds));
     let outcome = Outcome::Response { status, retry_after, excerpt: String::new() };
-    Answer { outcome, duration_ms: 5 }
+    HttpResult { outcome, duration_ms: 5 }
 }
 
 /// No answer, for this reason.
-pub fn no_response(failure: Failure) -> Answer {
+pub fn no_response(failure: Failure) -> HttpResult {
     let detail = format!("scripted {}", failure.as_str());
-    Answer { outcome: Outcome::NoResponse { failure, detail }, duration_ms: 5 }
+    HttpResult { outcome: Outcome::NoResponse { failure, detail }, duration_ms: 5 }
 }
 
 type Rule = Box<dyn FnMut(&OutboundRequest) -> Reply + Send>;
@@ -92,7 +92,7 @@ impl Default for ScriptedSender {
 
 #[async_trait]
 impl Sender for ScriptedSender {
-    async fn post(&self, request: OutboundRequest) -> Answer {
+    async fn post(&self, request: OutboundRequest) -> HttpResult {
         let reply = {
             let mut state = lock(&self.0);
             state.requests.push(request.clone());

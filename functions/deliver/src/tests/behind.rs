@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use test_support::{MemorySubscriptions, Overlaid, Overlay};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, StoreError, Subscriptions};
 use webhooks_core::subscription::Subscription;
-use test_support::{MemorySubscriptions, Overlaid, Overlay};
 
-use super::{Came, World};
+use super::{Came, Harness};
 
 /// Eventually consistent reads see `then`, everything else the table as it is.
 struct Behind {
     table: MemorySubscriptions,
-    then: MemorySubscriptions,
+    disposition: MemorySubscriptions,
 }
 
 #[async_trait]
@@ -28,16 +28,16 @@ impl Overlaid for Behind {
         id: &SubscriptionId,
         consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError> {
-        let seen = if consistency == Consistency::Strong { &self.table } else { &self.then };
+        let seen = if consistency == Consistency::Strong { &self.table } else { &self.disposition };
         seen.get(user_id, id, consistency).await
     }
 }
 
 #[tokio::test]
 async fn a_webhook_that_a_replica_does_not_know_yet_gets_its_event() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let then = MemorySubscriptions::default();
-    let behind = Behind { table: world.subscriptions.clone(), then: then.clone() };
+    let behind = Behind { table: world.subscriptions.clone(), disposition: then.clone() };
     world.deliver.subscriptions = Arc::new(Overlay(behind));
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
 

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use test_support::sample;
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
 use webhooks_core::ports::{Clock as _, Outgoing, Subscriptions as _};
-use test_support::sample;
 
-use super::{GET, REDELIVER, World, succeeded, text};
+use super::{GET, Harness, REDELIVER, succeeded, text};
 
 fn call(route: &str, delivery: &Delivery) -> Call {
     let call = Call::to(route).with("id", delivery.subscription_id.as_str());
     call.with("delivery_id", delivery.id.as_str())
 }
 
-async fn recorded(world: &World) -> Delivery {
+async fn recorded(world: &Harness) -> Delivery {
     let webhook = world.webhook("alice", 1).await.id;
     let data = sample::data(r#"{"z":1.50,"é":"ü","a":12345678901234567890.10}"#);
     let user_id = sample::user("alice");
@@ -24,13 +24,13 @@ async fn recorded(world: &World) -> Delivery {
     delivery
 }
 
-async fn redeliver(world: &World, delivery: &Delivery) -> Reply {
+async fn redeliver(world: &Harness, delivery: &Delivery) -> Reply {
     world.send(call(REDELIVER, delivery)).await
 }
 
 #[tokio::test]
 async fn a_delivery_is_shown_with_its_attempts_and_its_very_payload() {
-    let world = World::new();
+    let world = Harness::new();
     let delivery = recorded(&world).await;
     let reply = world.send(call(GET, &delivery)).await;
     assert_eq!(reply.status(), 200);
@@ -55,7 +55,7 @@ async fn a_delivery_is_shown_with_its_attempts_and_its_very_payload() {
 
 #[tokio::test]
 async fn an_expired_delivery_is_not_shown() {
-    let world = World::new();
+    let world = Harness::new();
     let delivery = recorded(&world).await;
     world.clock.set(delivery.expires_at);
     for route in [GET, REDELIVER] {
@@ -65,7 +65,7 @@ async fn an_expired_delivery_is_not_shown() {
 
 #[tokio::test]
 async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
-    let world = World::new();
+    let world = Harness::new();
     let old = recorded(&world).await;
     let reply = redeliver(&world, &old).await;
     assert_eq!(reply.status(), 202);
@@ -81,7 +81,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
             "created_at": now, "updated_at": now, "next_retry_at": null,
         })
     );
-    let task = DeliveryTask::First(NewDelivery {
+    let task = DeliveryTask::FirstAttempt(NewDelivery {
         user_id: sample::user("alice"),
         subscription_id: old.subscription_id.clone(),
         delivery_id: id.parse().unwrap(),
@@ -92,7 +92,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
         trigger: Trigger::Redelivery,
     });
     assert_eq!(world.queue.take(), [Outgoing { task: task.clone(), delay_seconds: 0 }]);
-    let DeliveryTask::First(new) = task else { unreachable!() };
+    let DeliveryTask::FirstAttempt(new) = task else { unreachable!() };
     let again = Delivery::new(&new, world.clock.now(), old.expires_at);
     assert_eq!(
         again.body(),
@@ -111,7 +111,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
 
 #[tokio::test]
 async fn nothing_is_sent_again_to_a_webhook_that_is_not_active() {
-    let world = World::new();
+    let world = Harness::new();
     let delivery = recorded(&world).await;
     let mut webhook = world.subscriptions.snapshot().remove(0);
     webhook.is_active = false;
@@ -123,7 +123,7 @@ async fn nothing_is_sent_again_to_a_webhook_that_is_not_active() {
 
 #[tokio::test]
 async fn a_redelivery_takes_an_empty_body_or_none() {
-    let world = World::new();
+    let world = Harness::new();
     let delivery = recorded(&world).await;
     for (body, status) in [("", 202), (" {} ", 202), (r#"{"url":1}"#, 422), ("[]", 400), ("x", 400)]
     {
@@ -135,7 +135,7 @@ async fn a_redelivery_takes_an_empty_body_or_none() {
 
 #[tokio::test]
 async fn a_task_that_the_queue_does_not_take_is_no_redelivery() {
-    let world = World::new();
+    let world = Harness::new();
     let delivery = recorded(&world).await;
     world.queue.refuse_next(&[0]);
     let reply = redeliver(&world, &delivery).await;
@@ -146,7 +146,7 @@ async fn a_task_that_the_queue_does_not_take_is_no_redelivery() {
 
 #[tokio::test]
 async fn neither_takes_parameters() {
-    let world = World::new();
+    let world = Harness::new();
     let delivery = recorded(&world).await;
     for route in [GET, REDELIVER] {
         let reply = world.send(call(route, &delivery).query("x=1")).await;

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use test_support::sample;
 use webhooks_api::testing::Call;
 use webhooks_core::delivery::{Delivery, EndReason, Status, Trigger};
 use webhooks_core::ids::SubscriptionId;
-use test_support::sample;
 
 use super::sparse::Sparse;
-use super::{LIST, World, succeeded};
+use super::{Harness, LIST, succeeded};
 use crate::PAGE_READS_MAX;
 
 /// Records the deliveries of so many events, and answers with their ids, newest first.
-async fn history(world: &World, webhook: &SubscriptionId, events: u64) -> Vec<String> {
+async fn history(world: &Harness, webhook: &SubscriptionId, events: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..events {
         world.record(&succeeded(webhook, n)).await;
@@ -22,7 +22,7 @@ async fn history(world: &World, webhook: &SubscriptionId, events: u64) -> Vec<St
     ids
 }
 
-async fn refused(world: &World, webhook: &SubscriptionId, query: &str) -> Vec<String> {
+async fn refused(world: &Harness, webhook: &SubscriptionId, query: &str) -> Vec<String> {
     let reply = world.send(Call::to(LIST).with("id", webhook.as_str()).query(query)).await;
     assert_eq!((reply.status(), reply.problem().as_str()), (422, "invalid-fields"), "{query}");
     reply.fields()
@@ -30,7 +30,7 @@ async fn refused(world: &World, webhook: &SubscriptionId, query: &str) -> Vec<St
 
 #[tokio::test]
 async fn a_delivery_is_shown_as_the_contract_says() {
-    let world = World::new();
+    let world = Harness::new();
     let webhook = world.webhook("alice", 1).await.id;
     let mut retrying = sample::delivery(&webhook, 40);
     retrying.attempts.push(sample::attempt(41));
@@ -77,7 +77,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
 
 #[tokio::test]
 async fn pages_are_complete_although_deliveries_arrive_in_between() {
-    let world = World::new();
+    let world = Harness::new();
     let webhook = world.webhook("alice", 1).await.id;
     let expected = history(&world, &webhook, 130).await;
     history(&world, &world.webhook("alice", 2).await.id, 3).await;
@@ -103,7 +103,7 @@ async fn pages_are_complete_although_deliveries_arrive_in_between() {
 
 #[tokio::test]
 async fn a_page_is_full_although_a_read_finds_little() {
-    let world = World::over(|deliveries| Arc::new(Sparse(deliveries)));
+    let world = Harness::over(|deliveries| Arc::new(Sparse(deliveries)));
     let webhook = world.webhook("alice", 1).await.id;
     let reads = PAGE_READS_MAX as u64;
     let mut failed = Vec::new();
@@ -133,7 +133,7 @@ async fn a_page_is_full_although_a_read_finds_little() {
 
 #[tokio::test]
 async fn filters_leave_what_they_say() {
-    let world = World::new();
+    let world = Harness::new();
     let webhook = world.webhook("alice", 1).await.id;
     let ids = history(&world, &webhook, 6).await;
     let other =
@@ -163,7 +163,7 @@ async fn filters_leave_what_they_say() {
 
 #[tokio::test]
 async fn every_bad_parameter_is_named_at_once() {
-    let world = World::new();
+    let world = Harness::new();
     let webhook = world.webhook("alice", 1).await.id;
     let query =
         "limit=101&cursor=x&status=Success&event_type=task.eaten&since=today&until=1&page=2";
@@ -181,7 +181,7 @@ async fn every_bad_parameter_is_named_at_once() {
 
 #[tokio::test]
 async fn a_cursor_is_bound_to_owner_webhook_and_filters() {
-    let world = World::new();
+    let world = Harness::new();
     let webhook = world.webhook("alice", 1).await.id;
     let second = world.webhook("alice", 2).await.id;
     let bobs = world.webhook("bob", 1).await.id;

@@ -8,14 +8,14 @@ mod sparse;
 use std::sync::Arc;
 
 use serde_json::Value;
+use test_support::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
+};
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::{Deliveries, Expect, Subscriptions as _, Written};
 use webhooks_core::subscription::Subscription;
-use test_support::{
-    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
-};
 
 use crate::DeliveryHistory;
 
@@ -23,7 +23,7 @@ const LIST: &str = "GET /api/webhooks/{id}/deliveries";
 const GET: &str = "GET /api/webhooks/{id}/deliveries/{delivery_id}";
 const REDELIVER: &str = "POST /api/webhooks/{id}/deliveries/{delivery_id}/redeliver";
 
-struct World {
+struct Harness {
     api: DeliveryHistory,
     subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
@@ -31,7 +31,7 @@ struct World {
     clock: ManualClock,
 }
 
-impl World {
+impl Harness {
     /// A day after the moment that samples count from.
     fn new() -> Self {
         Self::over(|deliveries| Arc::new(deliveries))
@@ -71,7 +71,7 @@ impl World {
     /// Records a delivery.
     async fn record(&self, delivery: &Delivery) {
         let written = self.deliveries.put(delivery, Expect::Absent).await.unwrap();
-        assert_eq!(written, Written::Yes);
+        assert_eq!(written, Written::Applied);
     }
 
     /// The ids on a page, and the cursor of the next.

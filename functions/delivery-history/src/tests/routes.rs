@@ -1,12 +1,12 @@
 //! What holds of every route of this function.
 
 use proptest::prelude::*;
+use test_support::sample;
 use webhooks_api::testing::{Call, Reply};
 use webhooks_api::{ROUTES, Route};
 use webhooks_core::problem::Problem;
-use test_support::sample;
 
-use super::{World, succeeded};
+use super::{Harness, succeeded};
 
 fn routes() -> Vec<String> {
     let own = ROUTES.iter().filter(|route| route.function == "deliveries");
@@ -21,7 +21,7 @@ fn call(route: &str, id: &str, delivery_id: &str) -> Call {
 
 #[tokio::test]
 async fn every_route_is_answered_and_only_to_somebody() {
-    let world = World::new();
+    let world = Harness::new();
     let delivery = succeeded(&world.webhook("alice", 1).await.id, 1);
     world.record(&delivery).await;
     for route in routes() {
@@ -37,7 +37,7 @@ async fn every_route_is_answered_and_only_to_somebody() {
 
 #[tokio::test]
 async fn what_is_somebody_elses_answers_as_what_is_missing() {
-    let world = World::new();
+    let world = Harness::new();
     let alices = succeeded(&world.webhook("alice", 1).await.id, 1);
     let bobs = succeeded(&world.webhook("bob", 1).await.id, 1);
     world.record(&alices).await;
@@ -78,7 +78,7 @@ async fn the_handler_can_be_spawned() {
     fn spawnable<T: Send>(future: T) -> T {
         future
     }
-    let world = World::new();
+    let world = Harness::new();
     let response = spawnable(world.api.handle(Call::to("GET /api/webhooks").request())).await;
     assert_eq!(Reply::of(&response).status(), 404);
 }
@@ -111,7 +111,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let world = World::new();
+            let world = Harness::new();
             let delivery = succeeded(&world.webhook("alice", 1).await.id, 1);
             world.record(&delivery).await;
             let call = if own {

@@ -1,15 +1,15 @@
 //! A history of which one read finds little, as a filter leaves it in a large table.
 
 use async_trait::async_trait;
+use test_support::MemoryDeliveries;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
-    Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError, Swept,
-    Written,
+    Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
+    SubscriptionKey, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
-use test_support::MemoryDeliveries;
 
 /// Looks at two records in one read, and filters afterwards.
 pub(super) struct Sparse(pub(super) MemoryDeliveries);
@@ -103,11 +103,11 @@ impl Deliveries for Sparse {
         unused()
     }
 
-    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
         unused()
     }
 
-    async fn set_cleanup_position(&self, _: Option<&Swept>) -> Result<(), StoreError> {
+    async fn set_cleanup_position(&self, _: Option<&SubscriptionKey>) -> Result<(), StoreError> {
         unused()
     }
 }

@@ -8,10 +8,10 @@ use webhooks_core::ports::{Clock as _, Deliveries as _};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
-use super::{FIELDS, GET, LIST, World, text};
+use super::{FIELDS, GET, Harness, LIST, text};
 use std::time::Duration;
 
-async fn page(world: &World, query: &str) -> (Vec<String>, Option<String>) {
+async fn page(world: &Harness, query: &str) -> (Vec<String>, Option<String>) {
     let reply = world.send(Call::to(LIST).query(query)).await;
     assert_eq!(reply.status(), 200, "{query}: {reply:?}");
     let body = reply.json();
@@ -23,7 +23,7 @@ async fn page(world: &World, query: &str) -> (Vec<String>, Option<String>) {
 }
 
 /// Creates webhooks a millisecond apart, and answers with their ids, oldest first.
-async fn webhooks(world: &World, count: usize) -> Vec<String> {
+async fn webhooks(world: &Harness, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for _ in 0..count {
         world.clock.advance(Duration::from_millis(1));
@@ -34,7 +34,7 @@ async fn webhooks(world: &World, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn a_list_is_newest_first_and_only_of_the_caller() {
-    let world = World::new();
+    let world = Harness::new();
     assert_eq!(page(&world, "").await, (Vec::new(), None));
     let mut ids = webhooks(&world, 3).await;
     world.create("bob").await;
@@ -51,7 +51,7 @@ async fn a_list_is_newest_first_and_only_of_the_caller() {
 
 #[tokio::test]
 async fn pages_are_complete_although_webhooks_are_made_in_between() {
-    let world = World::new();
+    let world = Harness::new();
     let mut expected = webhooks(&world, 60).await;
     expected.reverse();
     assert_eq!(page(&world, "").await.0.len(), 50, "the default");
@@ -78,7 +78,7 @@ async fn pages_are_complete_although_webhooks_are_made_in_between() {
 
 #[tokio::test]
 async fn a_cursor_is_only_for_its_own_list() {
-    let world = World::new();
+    let world = Harness::new();
     webhooks(&world, 2).await;
     let (_, cursor) = page(&world, "limit=1").await;
     let query = format!("cursor={}", cursor.unwrap());
@@ -96,7 +96,7 @@ async fn a_cursor_is_only_for_its_own_list() {
 
 #[tokio::test]
 async fn every_bad_parameter_is_named() {
-    let world = World::new();
+    let world = Harness::new();
     let reply = world.send(Call::to(LIST).query("page=2&limit=0&cursor=x&limit=7&sort=%zz")).await;
     assert_eq!(reply.problem(), "invalid-fields");
     let mut fields = reply.fields();
@@ -106,7 +106,7 @@ async fn every_bad_parameter_is_named() {
 
 #[tokio::test]
 async fn a_webhook_is_shown_with_its_statistics() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     let webhook = world.get(&id).await;
     let names: Vec<&str> = FIELDS.iter().copied().chain(["statistics"]).collect();
@@ -141,14 +141,14 @@ async fn a_webhook_is_shown_with_its_statistics() {
     );
 }
 
-async fn count(world: &World, id: &str, at: Timestamp, counts: Counts) {
+async fn count(world: &Harness, id: &str, at: Timestamp, counts: Counts) {
     let id: SubscriptionId = id.parse().unwrap();
     world.deliveries.count(&id, at.hour(), counts, at, at).await.unwrap();
 }
 
 #[tokio::test]
 async fn looking_at_a_webhook_takes_no_parameters() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     let reply = world.send(Call::to(GET).with("id", &id).query("expand=1")).await;
     assert_eq!((reply.status(), reply.fields()), (422, vec!["expand".to_owned()]));

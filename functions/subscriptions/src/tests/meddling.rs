@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use test_support::{MemorySubscriptions, Overlaid};
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, StoreError, Subscriptions, Written};
 use webhooks_core::subscription::{Patch, Subscription};
-use test_support::{MemorySubscriptions, Overlaid};
 
 /// What others do just before an update.
 #[derive(Clone, Copy)]
@@ -40,13 +40,13 @@ impl Meddling {
                 let version = row.version;
                 let description = Some(Some(format!("change {number} of others")));
                 row.apply(Patch { description, ..Patch::default() }, row.updated_at);
-                assert_eq!(self.inner.update(&row, version).await?, Written::Yes);
+                assert_eq!(self.inner.update(&row, version).await?, Written::Applied);
             }
             Meddler::Fails if number == 1 => {
                 let health = Health { consecutive_failures: 7, ..Health::default() };
                 let (user, id, before) = (&seen.user_id, &seen.id, &seen.health);
                 let set = self.inner.set_health(user, id, before, &health).await?;
-                assert_eq!(set, Written::Yes);
+                assert_eq!(set, Written::Applied);
             }
             Meddler::Deletes => assert!(self.inner.delete(&seen.user_id, &seen.id).await?),
             _ => {}

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom};
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::ports::Subscriptions;
 use webhooks_core::target::TargetPolicy;
-use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom};
 
 use crate::SubscriptionsApi;
 
@@ -37,14 +37,14 @@ const FIELDS: [&str; 10] = [
     "updated_at",
 ];
 
-struct World {
+struct Harness {
     api: SubscriptionsApi,
     subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
     clock: ManualClock,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         let subscriptions = MemorySubscriptions::default();
         Self::over(subscriptions.clone(), Arc::new(subscriptions))

@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use test_support::sample;
 use webhooks_api::testing::{Call, Reply};
 use webhooks_api::{ROUTES, Route};
 use webhooks_core::problem::Problem;
-use test_support::sample;
 
-use super::{CREATE, PATCH, World, wish};
+use super::{CREATE, Harness, PATCH, wish};
 
 fn routes() -> Vec<String> {
     let own = ROUTES.iter().filter(|route| route.function == "subscriptions");
@@ -28,7 +28,7 @@ fn call(route: &str, id: &str) -> Call {
 #[tokio::test]
 async fn every_route_is_answered_and_only_to_somebody() {
     for route in routes() {
-        let world = World::new();
+        let world = Harness::new();
         let id = world.create("alice").await;
         let reply = world.send(call(&route, &id).by_nobody()).await;
         assert_eq!((reply.status(), reply.problem().as_str()), (401, "unauthorized"), "{route}");
@@ -36,13 +36,13 @@ async fn every_route_is_answered_and_only_to_somebody() {
         let reply = world.send(call(&route, &id)).await;
         assert!((200..300).contains(&reply.status()), "{route}: {reply:?}");
     }
-    let reply = World::new().send(Call::to("PUT /api/webhooks")).await;
+    let reply = Harness::new().send(Call::to("PUT /api/webhooks")).await;
     assert_eq!(reply.problem(), "not-found");
 }
 
 #[tokio::test]
 async fn what_is_somebody_elses_answers_as_what_is_missing() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     let missing = sample::subscription_id("bob", 1);
     for route in routes().iter().filter(|route| route.contains("{id}")) {
@@ -70,7 +70,7 @@ async fn the_handler_can_be_spawned() {
     fn spawnable<T: Send>(future: T) -> T {
         future
     }
-    let world = World::new();
+    let world = Harness::new();
     let response = spawnable(world.api.handle(Call::to("GET /api/webhooks").request())).await;
     assert_eq!(Reply::of(&response).status(), 200);
 }
@@ -130,7 +130,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let world = World::new();
+            let world = Harness::new();
             let known = world.create("alice").await;
             let user = if own { "alice".to_owned() } else { user };
             let id = if own { known } else { id };

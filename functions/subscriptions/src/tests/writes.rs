@@ -5,25 +5,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use test_support::{MemorySubscriptions, Overlay, sample};
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Clock as _, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
-use test_support::{MemorySubscriptions, Overlay, sample};
 
 use super::meddling::{Meddler, Meddling};
-use super::{CREATE, DELETE, FIELDS, GET, PATCH, ROTATE, World, text, wish};
+use super::{CREATE, DELETE, FIELDS, GET, Harness, PATCH, ROTATE, text, wish};
 use crate::CHANGE_TRIES;
 
-async fn patch(world: &World, id: &str, body: &Value) -> Reply {
+async fn patch(world: &Harness, id: &str, body: &Value) -> Reply {
     world.send(Call::to(PATCH).with("id", id).body(body)).await
 }
 
-async fn rotate(world: &World, id: &str, body: &Value) -> Reply {
+async fn rotate(world: &Harness, id: &str, body: &Value) -> Reply {
     world.send(Call::to(ROTATE).with("id", id).body(body)).await
 }
 
-fn stored(world: &World) -> Subscription {
+fn stored(world: &Harness) -> Subscription {
     let mut rows = world.subscriptions.snapshot();
     assert_eq!(rows.len(), 1);
     rows.remove(0)
@@ -31,7 +31,7 @@ fn stored(world: &World) -> Subscription {
 
 #[tokio::test]
 async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
-    let world = World::new();
+    let world = Harness::new();
     let reply = world.send(Call::to(CREATE).body(&wish())).await;
     assert_eq!(reply.status(), 201);
     assert_eq!(reply.header("content-type"), Some("application/json"));
@@ -65,7 +65,7 @@ async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
 
 #[tokio::test]
 async fn a_webhook_is_created_as_asked_for_also_in_base64() {
-    let world = World::new();
+    let world = Harness::new();
     let wish = json!({
         "url": "https://bücher.example/ö?q=1", "event_types": ["sync.completed", "email.sent"],
         "description": "für mich", "retry_count": 0, "timeout_seconds": 60,
@@ -79,7 +79,7 @@ async fn a_webhook_is_created_as_asked_for_also_in_base64() {
 
 #[tokio::test]
 async fn every_bad_field_of_a_new_webhook_is_named() {
-    let world = World::new();
+    let world = Harness::new();
     let reply = world
         .send(Call::to(CREATE).body(&json!({
             "url": "http://localhost/", "event_types": ["task.eaten"], "description": 1,
@@ -94,7 +94,7 @@ async fn every_bad_field_of_a_new_webhook_is_named() {
 
 #[tokio::test]
 async fn bodies_that_are_no_object_are_refused_everywhere() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     for route in [CREATE, PATCH, ROTATE] {
         let call = || Call::to(route).with("id", &id);
@@ -119,7 +119,7 @@ async fn bodies_that_are_no_object_are_refused_everywhere() {
 
 #[tokio::test]
 async fn a_user_has_at_most_a_hundred() {
-    let world = World::new();
+    let world = Harness::new();
     for n in 0..WEBHOOKS_PER_USER as u64 {
         world.subscriptions.create(&sample::subscription("alice", n)).await.unwrap();
     }
@@ -133,7 +133,7 @@ async fn a_user_has_at_most_a_hundred() {
 
 #[tokio::test]
 async fn who_creates_and_deletes_all_day_is_stopped_until_the_next() {
-    let world = World::new();
+    let world = Harness::new();
     for _ in 0..WEBHOOKS_CREATED_PER_DAY {
         let id = world.create("alice").await;
         assert_eq!(world.send(Call::to(DELETE).with("id", &id)).await.status(), 204);
@@ -147,7 +147,7 @@ async fn who_creates_and_deletes_all_day_is_stopped_until_the_next() {
 
 #[tokio::test]
 async fn a_patch_changes_what_it_names_and_nothing_else() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     let mut expected = world.get(&id).await;
     expected.as_object_mut().unwrap().remove("statistics");
@@ -177,7 +177,7 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
 
 #[tokio::test]
 async fn activating_a_disabled_webhook_forgets_why_it_was_disabled() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     let mut row = stored(&world);
     row.disable(DisabledReason::EndpointGone, world.clock.now());
@@ -192,7 +192,7 @@ async fn activating_a_disabled_webhook_forgets_why_it_was_disabled() {
 
 #[tokio::test]
 async fn a_bad_patch_names_every_field_and_changes_nothing() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     let before = world.get(&id).await;
     let body = json!({
@@ -206,11 +206,11 @@ async fn a_bad_patch_names_every_field_and_changes_nothing() {
     assert_eq!(world.get(&id).await, before);
 }
 
-fn meddled(meddler: Meddler) -> (World, Arc<Overlay<Meddling>>) {
+fn meddled(meddler: Meddler) -> (Harness, Arc<Overlay<Meddling>>) {
     let inner = MemorySubscriptions::default();
     let updates = AtomicUsize::new(0);
     let port = Arc::new(Overlay(Meddling { inner: inner.clone(), meddler, updates }));
-    (World::over(inner, port.clone()), port)
+    (Harness::over(inner, port.clone()), port)
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ async fn a_table_that_fails_is_told_only_by_kind() {
 
 #[tokio::test]
 async fn a_deleted_webhook_is_gone() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     let reply = world.send(Call::to(DELETE).with("id", &id)).await;
     assert_eq!((reply.status(), reply.text()), (204, ""));
@@ -299,7 +299,7 @@ async fn a_new_secret_signs_beside_the_old_one_for_as_long_as_asked() {
         (Some(json!({"overlap_seconds": 60})), 60),
         (Some(json!({"overlap_seconds": 0})), 0),
     ] {
-        let world = World::new();
+        let world = Harness::new();
         let id = world.create("alice").await;
         let old = stored(&world).secrets[0].secret.expose().to_owned();
         let call = Call::to(ROTATE).with("id", &id);
@@ -324,7 +324,7 @@ async fn a_new_secret_signs_beside_the_old_one_for_as_long_as_asked() {
 
 #[tokio::test]
 async fn a_bad_overlap_is_refused() {
-    let world = World::new();
+    let world = Harness::new();
     let id = world.create("alice").await;
     for bad in [json!(-1), json!(604_801), json!(1.5), json!("60"), json!(null)] {
         let reply = rotate(&world, &id, &json!({"overlap_seconds": bad})).await;

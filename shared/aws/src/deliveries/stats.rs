@@ -65,8 +65,8 @@ impl Addition {
         key: Item,
     ) -> Result<(), StoreError> {
         match self.request(client, table, key.clone(), true).await? {
-            Written::Yes => Ok(()),
-            Written::Conflict => self.request(client, table, key, false).await.map(drop),
+            Written::Applied => Ok(()),
+            Written::ConditionFailed => self.request(client, table, key, false).await.map(drop),
         }
     }
 

@@ -11,7 +11,7 @@ mod vectors;
 
 use std::time::Duration;
 
-use webhooks_core::outbound::{Answer, Failure, OutboundRequest, Outcome};
+use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::Sender;
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 
@@ -41,7 +41,7 @@ async fn post(client: &GuardedClient, url: &str) -> Outcome {
 
 /// Posts with a deadline that has to cut it off, and checks that it did.
 async fn assert_cut_off(client: &GuardedClient, url: &str) {
-    let Answer { outcome, duration_ms } = client.post(request(url, SHORT)).await;
+    let HttpResult { outcome, duration_ms } = client.post(request(url, SHORT)).await;
     assert_eq!(failure(&outcome), Some(Failure::Timeout), "{outcome:?}");
     assert!(duration_ms >= 200, "{duration_ms} ms");
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use deployment::Template;
 use serde_json::Value;
 use webhooks_aws::{ConfigError, Environment, Settings, config};
 use webhooks_runtime::telemetry::LOG_LEVEL;
-use deployment::Template;
 
 use crate::{Change, assert_found, at, changed, remove, source};
 

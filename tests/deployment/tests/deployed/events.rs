@@ -7,11 +7,17 @@ use std::time::Duration;
 use cleanup::Cleanup;
 use deliver::Deliver;
 use delivery_history::DeliveryHistory;
+use deployment::Template;
 use dispatch::Dispatch;
 use retry::Retry;
 use serde::Serialize;
 use serde_json::Value;
 use subscriptions::SubscriptionsApi;
+use test_support::sender;
+use test_support::{
+    ManualClock, MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue,
+    ScriptedSender, SeededRandom, sample,
+};
 use test_webhook::TestWebhook;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ports::{
@@ -20,12 +26,6 @@ use webhooks_core::ports::{
 use webhooks_core::subscription::Subscription;
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
-use deployment::Template;
-use test_support::sender;
-use test_support::{
-    ManualClock, MemoryDeadLetters, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue,
-    ScriptedSender, SeededRandom, sample,
-};
 
 use crate::{at, changed, source};
 
@@ -35,17 +35,17 @@ const WEBHOOK: &str = "wh_01KG9Z6QK00000000000000001";
 const USER: &str = "user-1";
 
 /// The service in memory, with the webhook that the events are about.
-struct World {
+struct Harness {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
     queue: MemoryTaskQueue,
-    dead_letters: MemoryDeadLetters,
+    dead_letter_queue: MemoryDeadLetterQueue,
     sender: ScriptedSender,
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         // Just after the moment that the events are from.
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_769_851_801_000)));
@@ -59,7 +59,7 @@ impl World {
             random: Arc::new(SeededRandom::new(1)),
             subscriptions,
             queue: MemoryTaskQueue::default(),
-            dead_letters: MemoryDeadLetters::default(),
+            dead_letter_queue: MemoryDeadLetterQueue::default(),
             sender: ScriptedSender::by(|_| sender::Reply::Now(sender::status(200))),
         }
     }
@@ -68,7 +68,7 @@ impl World {
     async fn with_delivery(self) -> Self {
         let event = read("deliver", "tasks");
         let task = DeliveryTask::from_json(event["Records"][0]["body"].as_str().unwrap()).unwrap();
-        let DeliveryTask::First(new) = task else { panic!("not a first attempt") };
+        let DeliveryTask::FirstAttempt(new) = task else { panic!("not a first attempt") };
         let now = self.clock.now();
         let record = webhooks_core::delivery::Delivery::new(&new, now, now.plus(RETENTION));
         self.deliveries.put(&record, Expect::Absent).await.unwrap();
@@ -130,7 +130,7 @@ impl World {
         Dispatch {
             subscriptions: Arc::new(self.subscriptions.clone()),
             queue: Arc::new(self.queue.clone()),
-            dead_letters: Arc::new(self.dead_letters.clone()),
+            dead_letter_queue: Arc::new(self.dead_letter_queue.clone()),
         }
     }
 
@@ -237,7 +237,7 @@ async fn every_event_of_the_api_is_answered() {
         let event = read(&function, &name);
         let Some(route) = event["routeKey"].as_str().map(str::to_owned) else { continue };
         assert!(template.routes().contains(&(route, function.clone())), "{function} {name}");
-        let world = World::new().await.with_delivery().await;
+        let world = Harness::new().await.with_delivery().await;
         let answer = world.run(&function, event).await;
         let expected = match name.as_str() {
             "create" => 201,
@@ -253,11 +253,11 @@ async fn every_event_of_the_api_is_answered() {
 
 #[tokio::test]
 async fn the_events_of_the_queues_are_handled() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let answer = world.run("dispatch", read("dispatch", "events")).await;
     assert_eq!(answer["batchItemFailures"], json([(); 0]));
     assert_eq!(world.queue.take().len(), 1);
-    assert_eq!(world.dead_letters.take().len(), 1, "one of the events is bad");
+    assert_eq!(world.dead_letter_queue.take().len(), 1, "one of the events is bad");
 
     let answer = world.run("deliver", read("deliver", "tasks")).await;
     assert_eq!(answer["batchItemFailures"], json([(); 0]));
@@ -270,7 +270,7 @@ async fn the_events_of_the_queues_are_handled() {
 
 #[tokio::test]
 async fn the_events_of_the_schedules_are_handled() {
-    let world = World::new().await.with_delivery().await;
+    let world = Harness::new().await.with_delivery().await;
     let report = world.run("retry", read("retry", "every-five-minutes")).await;
     assert_eq!(report["refused"], 0);
     let report = world.run("cleanup", read("cleanup", "daily")).await;

@@ -13,8 +13,8 @@ mod shape;
 mod source;
 mod watch;
 
-use serde_json::Value;
 use deployment::Template;
+use serde_json::Value;
 
 /// What must be found, and the change of the template in which it must be.
 type Change = (&'static str, fn(&mut Value));

@@ -8,18 +8,18 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
+use test_support::sample;
 use webhooks_aws::{
-    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetters, SqsTaskQueue, SystemClock,
+    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemClock,
     SystemRandom, clients, tables,
 };
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ports::{
-    Consistency, DeadLetter, DeadLetters as _, Deliveries as _, DeliveryFilter, Due, Expect, Lease,
-    Outgoing, Subscriptions as _, Swept, TaskQueue as _,
+    Consistency, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Due, Expect, Lease,
+    Outgoing, RejectedEvent, SubscriptionKey, Subscriptions as _, TaskQueue as _,
 };
 use webhooks_core::statistics::Counts;
-use test_support::sample;
 
 /// An IAM action and the resource it is done to, by its name in the template.
 pub(crate) type Grant = (String, String);
@@ -34,7 +34,7 @@ pub(crate) struct Recorder {
     subscriptions: DynamoSubscriptions,
     deliveries: DynamoDeliveries,
     queue: SqsTaskQueue,
-    dead_letters: SqsDeadLetters,
+    dead_letter_queue: SqsDeadLetterQueue,
 }
 
 async fn record(
@@ -75,7 +75,7 @@ impl Recorder {
                 Arc::new(SystemClock),
             ),
             queue: SqsTaskQueue::new(sqs.clone(), format!("{endpoint}/1/DeliveriesQueue")),
-            dead_letters: SqsDeadLetters::new(sqs, format!("{endpoint}/1/EventsDlq")),
+            dead_letter_queue: SqsDeadLetterQueue::new(sqs, format!("{endpoint}/1/EventsDlq")),
             dynamodb,
         }
     }
@@ -91,15 +91,15 @@ impl Recorder {
             "subscriptions" => self.subscriptions(method).await,
             "deliveries" => self.deliveries(method).await,
             "queue" => self.queue(method).await,
-            "dead_letters" => {
-                assert_eq!(method, "bury");
-                let letter = DeadLetter {
+            "dead_letter_queue" => {
+                assert_eq!(method, "dead_letter_queue.send");
+                let letter = RejectedEvent {
                     body: "{}".to_owned(),
                     message_id: "m".to_owned(),
                     reason: "r",
                     detail: "d".to_owned(),
                 };
-                let _ = self.dead_letters.bury(&letter).await;
+                let _ = self.dead_letter_queue.send(&letter).await;
             }
             _ => panic!("no such port: {port}"),
         }
@@ -130,14 +130,14 @@ impl Recorder {
             "create" => drop(store.create(&one).await),
             "get" => drop(store.get(&one.user_id, &one.id, Consistency::Strong).await),
             "page" => drop(store.page(&one.user_id, 1, None).await),
-            "all_of" => drop(store.all_of(&one.user_id).await),
+            "list_by_user" => drop(store.list_by_user(&one.user_id).await),
             "update" => drop(store.update(&one, 1).await),
             "set_health" => {
                 drop(store.set_health(&one.user_id, &one.id, &healthy, &healthy).await);
             }
             "delete" => drop(store.delete(&one.user_id, &one.id).await),
-            "sweep" => drop(store.sweep(1, None).await),
-            "forget" => drop(store.forget(&one.user_id, &one.id).await),
+            "scan_keys" => drop(store.scan_keys(1, None).await),
+            "delete_tombstone" => drop(store.delete_tombstone(&one.user_id, &one.id).await),
             _ => panic!("subscriptions.{method} is not known here"),
         }
     }
@@ -148,7 +148,7 @@ impl Recorder {
         let (subscription, id, now) = (&one.subscription_id, &one.id, sample::at(1));
         let due =
             Due { due_at: now, subscription_id: subscription.clone(), delivery_id: id.clone() };
-        let swept = Swept {
+        let swept = SubscriptionKey {
             user_id: sample::user("u"),
             subscription_id: subscription.clone(),
             deleted: false,
@@ -187,10 +187,10 @@ impl Recorder {
     async fn queue(&self, method: &str) {
         let one = sample::delivery(&sample::subscription_id("u", 1), 1);
         let task =
-            DeliveryTask::Again { subscription_id: one.subscription_id, delivery_id: one.id };
+            DeliveryTask::Retry { subscription_id: one.subscription_id, delivery_id: one.id };
         match method {
             "send" => drop(self.queue.send(&[Outgoing { task, delay_seconds: 0 }]).await),
-            "hide" => drop(self.queue.hide(&[("h".to_owned(), 1)]).await),
+            "change_visibility" => drop(self.queue.change_visibility(&[("h".to_owned(), 1)]).await),
             _ => panic!("queue.{method} is not known here"),
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
 use deployment::{Template, target};
+use serde_json::{Value, json};
 
 use crate::recorder::{Grant, Recorder};
 use crate::source;
@@ -260,10 +260,13 @@ async fn code_that_does_more_or_less_is_found() {
     };
     for (more, what) in [
         (
-            "self.subscriptions.forget(x)",
+            "self.subscriptions.delete_tombstone(x)",
             "DispatchRole lacks dynamodb:DeleteItem on SubscriptionsTable",
         ),
-        ("self.queue.hide(x)", "DispatchRole lacks sqs:ChangeMessageVisibility on DeliveriesQueue"),
+        (
+            "self.queue.change_visibility(x)",
+            "DispatchRole lacks sqs:ChangeMessageVisibility on DeliveriesQueue",
+        ),
         ("elsewhere(&self.queue)", "dispatch uses self.queue in a way that is not seen"),
     ] {
         assert_found(what, &findings_of(&template, &recorder, "dispatch", &with(more)).await);

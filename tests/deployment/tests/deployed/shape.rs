@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
 use deployment::{Template, target};
+use serde_json::json;
 
 use crate::recorder::Recorder;
 use crate::{Change, assert_found, at, changed, remove, source};
@@ -55,7 +55,7 @@ fn queues(template: &Template) -> Vec<String> {
                 found.push(format!("{} cannot report one record", trigger.function));
             }
         }
-        found.extend(dead_letters(template, &trigger.queue));
+        found.extend(dead_letter_queue(template, &trigger.queue));
     }
     let queues: Vec<_> = template.resources("AWS::SQS::Queue").collect();
     for (name, queue) in &queues {
@@ -77,7 +77,7 @@ fn queues(template: &Template) -> Vec<String> {
 }
 
 /// Whether a queue and its dead-letter queue know each other, and no other.
-fn dead_letters(template: &Template, queue: &str) -> Option<String> {
+fn dead_letter_queue(template: &Template, queue: &str) -> Option<String> {
     let name = &template.properties(queue)["QueueName"]["Fn::Sub"];
     let redrive = &template.properties(queue)["RedrivePolicy"];
     let (dlq, _) = target(&redrive["deadLetterTargetArn"])?;

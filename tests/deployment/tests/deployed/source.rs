@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The fields that hold ports behind which AWS is.
-pub(crate) const PORTS: [&str; 4] = ["subscriptions", "deliveries", "queue", "dead_letters"];
+pub(crate) const PORTS: [&str; 4] = ["subscriptions", "deliveries", "queue", "dead_letter_queue"];
 
 /// A port and a method of it.
 pub(crate) type Call = (&'static str, String);
@@ -114,7 +114,7 @@ fn squeeze(text: &str) -> String {
 fn calls_are_found() {
     let text = squeeze(
         "let a = self.subscriptions\n.get(x).await; // self.queue\nlet store = &self.deliveries;\n\
-         store.put(1); restore.never(2); send_all(self.queue.as_ref(), t); self.deliveries.clone",
+         store.put(1); restore.never(2); send_tasks(self.queue.as_ref(), t); self.deliveries.clone",
     );
     let calls = port_calls(&text);
     let expected = [("deliveries", "put"), ("queue", "send"), ("subscriptions", "get")];

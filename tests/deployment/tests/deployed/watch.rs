@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use deployment::{Template, target};
 use serde_json::{Map, Value, json};
 use webhooks_runtime::telemetry::{DIMENSION, NAMESPACE};
-use deployment::{Template, target};
 
 use crate::{Change, assert_found, at, changed, source};
 

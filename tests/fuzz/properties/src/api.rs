@@ -9,14 +9,14 @@ use std::time::Duration;
 use delivery_history::DeliveryHistory;
 use serde_json::{Value, json};
 use subscriptions::SubscriptionsApi;
+use test_support::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
+};
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::limits::{API_BODY_BYTES, PAGE_MAX};
 use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::target::TargetPolicy;
-use test_support::{
-    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
-};
 
 use crate::{run, text};
 
@@ -44,7 +44,7 @@ const ANSWER_BYTES: usize = 128 * 1024;
 /// A digit that chooses a route of `WITH_BODY`, then the body.
 pub fn api_body(input: &[u8]) {
     let Some((route, body)) = choose(&WITH_BODY, input) else { return };
-    let world = World::new();
+    let world = Harness::new();
     let call = world.to(route);
     let reply = match text(body) {
         Some(body) => world.send(&call.text(body)),
@@ -66,7 +66,7 @@ pub fn api_query(input: &[u8]) {
     let mut lines = rest.splitn(3, '\n');
     let mut line = || lines.next().unwrap_or_default();
     let (id, delivery_id, query) = (line(), line(), line());
-    let world = World::new();
+    let world = Harness::new();
     let call = world.to(route);
     let call = if id == "@" { call } else { call.with("id", id) };
     let call = if delivery_id == "@" { call } else { call.with("delivery_id", delivery_id) };
@@ -74,7 +74,7 @@ pub fn api_query(input: &[u8]) {
     world.check_bystanders(route == ROTATE || route == CREATE, &reply);
 
     // Without the query, only ids that are hers are found.
-    let plain = World::new().send(&call);
+    let plain = Harness::new().send(&call);
     let hers = route == LIST
         || route == CREATE
         || id == "@"
@@ -95,7 +95,7 @@ fn choose<'a>(routes: &[&'static str], input: &'a [u8]) -> Option<(&'static str,
     Some((route, rest))
 }
 
-struct World {
+struct Harness {
     webhooks: SubscriptionsApi,
     deliveries: DeliveryHistory,
     subscriptions: MemorySubscriptions,
@@ -103,7 +103,7 @@ struct World {
     bob: Subscription,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         let clock = ManualClock::default();
         let subscriptions = MemorySubscriptions::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
+use test_support::{ManualClock, sample};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio_util::sync::CancellationToken;
 use webhooks_api::ROUTES;
@@ -12,7 +13,6 @@ use webhooks_core::ports::Clock;
 use webhooks_local::gateway::{self, Gateway, Handler, Route};
 use webhooks_local::listener::{Bounds, connection};
 use webhooks_local::token;
-use test_support::{ManualClock, sample};
 
 use crate::run;
 

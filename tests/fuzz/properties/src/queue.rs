@@ -1,11 +1,11 @@
 //! What comes out of the queues: events of publishers, and tasks.
 
 use serde_json::Value;
+use test_support::sample;
 use webhooks_core::delivery::{DeliveryTask, NewDelivery};
 use webhooks_core::event::{Event, payload};
 use webhooks_core::json::Data;
 use webhooks_core::limits::{EVENT_DATA_BYTES, OCCURRED_AT_WINDOW_MS};
-use test_support::sample;
 
 use crate::text;
 
@@ -42,7 +42,7 @@ pub fn event(input: &[u8]) {
     let subscription = sample::subscription_id("u", 1);
     let new = NewDelivery::of_event(&event, &subscription);
     assert_eq!(new.delivery_id.moment(), event.time);
-    check_task(&DeliveryTask::First(new));
+    check_task(&DeliveryTask::FirstAttempt(new));
 }
 
 /// The body of a message on the deliveries queue.

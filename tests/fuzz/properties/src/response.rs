@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use test_support::sample;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -9,12 +10,11 @@ use webhooks_core::delivery::Attempt;
 use webhooks_core::limits::{
     ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES, RETRY_AFTER_MAX_SECONDS, RETRY_COUNT_MAX,
 };
-use webhooks_core::outbound::{Answer, Failure, OutboundRequest, Outcome, RetryAfter};
+use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome, RetryAfter};
 use webhooks_core::ports::Sender as _;
 use webhooks_core::retry::{JITTER_MAX_PER_MILLE, Next, RetryPolicy};
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 use webhooks_outbound::GuardedClient;
-use test_support::sample;
 
 use crate::text;
 
@@ -78,7 +78,7 @@ pub fn response(input: &[u8]) {
     }
 }
 
-async fn exchange(client: &GuardedClient, bytes: &[u8]) -> Answer {
+async fn exchange(client: &GuardedClient, bytes: &[u8]) -> HttpResult {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let server = async {

@@ -17,6 +17,7 @@ use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
+use test_support::{ManualClock, SeededRandom, sample};
 use webhooks_aws::{DynamoDeliveries, DynamoSubscriptions, Sealer};
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ports::{
@@ -25,7 +26,6 @@ use webhooks_core::ports::{
 use webhooks_core::secret::{Secret, SigningSecret};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
-use test_support::{ManualClock, SeededRandom, sample};
 
 use crate::{run, text};
 
@@ -292,7 +292,7 @@ impl Table {
         &self,
         write: impl Future<Output = Result<Written, StoreError>>,
     ) -> Map<String, Value> {
-        assert_eq!(run(write).unwrap(), Written::Yes);
+        assert_eq!(run(write).unwrap(), Written::Applied);
         self.0.lock().unwrap().written.take().unwrap()
     }
 

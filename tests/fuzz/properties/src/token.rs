@@ -5,9 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
+use test_support::sample;
 use webhooks_core::ids::UserId;
 use webhooks_local::token::{self, AUDIENCE, ISSUER, KEY};
-use test_support::sample;
 
 use crate::text;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
-use webhooks_core::outbound::{Answer, OutboundRequest};
+use webhooks_core::outbound::{HttpResult, OutboundRequest};
 use webhooks_core::secret::Secret;
 use webhooks_core::signature::{SIGNATURE_HEADER, reference_signature, standard_signature};
 use webhooks_core::subscription::Subscription;
@@ -28,7 +28,7 @@ const SIGNED_BEFORE_MS: i64 = 5_000;
 pub(crate) struct Posted<'a> {
     pub(crate) invocation: u64,
     pub(crate) request: &'a OutboundRequest,
-    pub(crate) answer: &'a Answer,
+    pub(crate) answer: &'a HttpResult,
     /// How long the answer takes.
     pub(crate) took: Duration,
 }

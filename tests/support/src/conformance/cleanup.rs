@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{Deliveries, RowKey, Swept};
+use webhooks_core::ports::{Deliveries, RowKey, SubscriptionKey};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -160,7 +160,7 @@ async fn the_cleanup_position_is_kept(store: &dyn Deliveries) {
     ok(store.set_cleanup_position(None).await);
     assert_eq!(ok(store.cleanup_position().await), None);
     for (n, user) in (0..).zip(odd_users()) {
-        let position = Swept {
+        let position = SubscriptionKey {
             user_id: sample::user(&user),
             subscription_id: sample::subscription_id(&user, n),
             deleted: n % 2 == 0,

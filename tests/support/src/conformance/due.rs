@@ -85,13 +85,13 @@ async fn the_index_holds_exactly_what_is_due(store: &dyn Deliveries) {
         ok(store.put(delivery, Expect::Retrying { attempts }).await)
     };
     let moved = waiting(plain(2), 2, sample::at(150));
-    assert_eq!(write(&moved, 7).await, Written::Conflict);
+    assert_eq!(write(&moved, 7).await, Written::ConditionFailed);
     assert_eq!(due(store, &subscription, end()).await, [row(&second), row(&first)]);
-    assert_eq!(write(&moved, 1).await, Written::Yes);
+    assert_eq!(write(&moved, 1).await, Written::Applied);
     assert_eq!(due(store, &subscription, end()).await, [row(&first), row(&moved)]);
 
     // What has ended, or is deleted, is not due.
-    assert_eq!(write(&ended(plain(2), 3, Status::Failed), 2).await, Written::Yes);
+    assert_eq!(write(&ended(plain(2), 3, Status::Failed), 2).await, Written::Applied);
     assert_eq!(due(store, &subscription, end()).await, [row(&first)]);
     let key = RowKey::Delivery(first.id.clone());
     assert_eq!(ok(store.delete(&subscription, &[key]).await), []);
@@ -115,7 +115,11 @@ async fn every_row_stands_in_one_shard_and_the_shards_are_used(store: &dyn Deliv
     // A row stays in its shard wherever it moves.
     for (n, rows) in (0..).zip(&shards) {
         for old in rows {
-            assert_eq!(ok(store.postpone(old, sample::at(200)).await), Written::Yes, "shard {n}");
+            assert_eq!(
+                ok(store.postpone(old, sample::at(200)).await),
+                Written::Applied,
+                "shard {n}"
+            );
         }
     }
     for (before, after) in shards.iter().zip(by_shard(store, &subscription, end(), 100).await) {
@@ -176,7 +180,7 @@ async fn due_pages_go_on_where_their_last_row_has_moved(store: &dyn Deliveries) 
             let Page { items, next } = ok(page);
             for due in items.iter().filter(|due| due.subscription_id == subscription) {
                 assert!(left.remove(&due.delivery_id), "{} is met twice", due.delivery_id);
-                assert_eq!(ok(store.postpone(due, sample::at(5_000)).await), Written::Yes);
+                assert_eq!(ok(store.postpone(due, sample::at(5_000)).await), Written::Applied);
             }
             if next.is_none() {
                 break;
@@ -195,20 +199,20 @@ async fn a_row_is_postponed_only_from_where_it_stands(store: &dyn Deliveries) {
     let plain = |n| sample::delivery(&subscription, n);
     let mut delivery = waiting(plain(1), 2, sample::at(100));
     let missing = row(&delivery);
-    assert_eq!(ok(store.postpone(&missing, sample::at(200)).await), Written::Conflict);
+    assert_eq!(ok(store.postpone(&missing, sample::at(200)).await), Written::ConditionFailed);
     assert_eq!(get(store, &subscription, &delivery.id).await, None, "no record is made");
 
     put(store, &delivery).await;
     let stale = Due { due_at: sample::at(99), ..row(&delivery) };
-    assert_eq!(ok(store.postpone(&stale, sample::at(200)).await), Written::Conflict);
+    assert_eq!(ok(store.postpone(&stale, sample::at(200)).await), Written::ConditionFailed);
     assert_eq!(due(store, &subscription, end()).await, [row(&delivery)]);
 
     // It moves to and fro, and nothing else of the record changes.
     for (from, to) in [(100, 200), (200, 150)] {
         let here = Due { due_at: sample::at(from), ..row(&delivery) };
-        assert_eq!(ok(store.postpone(&here, sample::at(to)).await), Written::Yes);
+        assert_eq!(ok(store.postpone(&here, sample::at(to)).await), Written::Applied);
         let again = store.postpone(&here, sample::at(300)).await;
-        assert_eq!(ok(again), Written::Conflict, "it stands there no longer");
+        assert_eq!(ok(again), Written::ConditionFailed, "it stands there no longer");
         delivery.due_at = Some(sample::at(to));
         assert_stands(store, &delivery).await;
         assert_eq!(due(store, &subscription, end()).await, [row(&delivery)]);
@@ -216,8 +220,8 @@ async fn a_row_is_postponed_only_from_where_it_stands(store: &dyn Deliveries) {
     let last = row(&delivery);
     let end_of_it = ended(plain(1), 3, Status::Success);
     let written = store.put(&end_of_it, Expect::Retrying { attempts: 2 }).await;
-    assert_eq!(ok(written), Written::Yes, "to postpone is no attempt");
-    assert_eq!(ok(store.postpone(&last, sample::at(300)).await), Written::Conflict);
+    assert_eq!(ok(written), Written::Applied, "to postpone is no attempt");
+    assert_eq!(ok(store.postpone(&last, sample::at(300)).await), Written::ConditionFailed);
     assert_stands(store, &end_of_it).await;
     assert_eq!(due(store, &subscription, end()).await, []);
 }

@@ -42,51 +42,54 @@ async fn a_lease_keeps_others_away_until_it_ends(store: &dyn Deliveries) {
     let row = record(store, "lease-others").await;
     let millisecond = Duration::from_millis(1);
     let (end, later) = (sample::at(90), sample::at(120));
-    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Yes);
+    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Applied);
     for now in [sample::at(60), sample::at(61), end.minus(millisecond)] {
-        assert_eq!(take(store, &row, 1, lease("b", now, later)).await, Written::Conflict);
+        assert_eq!(take(store, &row, 1, lease("b", now, later)).await, Written::ConditionFailed);
     }
-    assert_eq!(take(store, &row, 1, lease("b", end, later)).await, Written::Yes);
+    assert_eq!(take(store, &row, 1, lease("b", end, later)).await, Written::Applied);
     // What was b's wish before it was granted did not count.
     let still_b = later.minus(millisecond);
-    assert_eq!(take(store, &row, 1, lease("a", still_b, later)).await, Written::Conflict);
+    assert_eq!(take(store, &row, 1, lease("a", still_b, later)).await, Written::ConditionFailed);
     let long_after = later.plus_seconds(9);
-    assert_eq!(take(store, &row, 1, lease("c", long_after, sample::at(999))).await, Written::Yes);
+    assert_eq!(
+        take(store, &row, 1, lease("c", long_after, sample::at(999))).await,
+        Written::Applied
+    );
 }
 
 async fn the_holder_may_take_its_lease_again(store: &dyn Deliveries) {
     let row = record(store, "lease-again").await;
     for (now, until) in [(60, 90), (60, 90), (80, 110), (105, 108)] {
         let again = lease("a", sample::at(now), sample::at(until));
-        assert_eq!(take(store, &row, 1, again).await, Written::Yes);
+        assert_eq!(take(store, &row, 1, again).await, Written::Applied);
     }
     // The end is that of the last time it was taken.
     let other = |now| lease("b", sample::at(now), sample::at(200));
-    assert_eq!(take(store, &row, 1, other(107)).await, Written::Conflict);
-    assert_eq!(take(store, &row, 1, other(108)).await, Written::Yes);
+    assert_eq!(take(store, &row, 1, other(107)).await, Written::ConditionFailed);
+    assert_eq!(take(store, &row, 1, other(108)).await, Written::Applied);
     let again = lease("a", sample::at(109), sample::at(200));
-    assert_eq!(take(store, &row, 1, again).await, Written::Conflict, "it is b's now");
+    assert_eq!(take(store, &row, 1, again).await, Written::ConditionFailed, "it is b's now");
 }
 
 async fn a_lease_needs_a_retrying_record_with_its_attempts(store: &dyn Deliveries) {
     let wish = || lease("a", sample::at(60), sample::at(90));
     let subscription = subscription("lease-needs");
     let missing = sample::delivery(&subscription, 9);
-    assert_eq!(take(store, &missing, 0, wish()).await, Written::Conflict);
+    assert_eq!(take(store, &missing, 0, wish()).await, Written::ConditionFailed);
     assert_eq!(get(store, &subscription, &missing.id).await, None, "a lease makes no record");
 
     let row = record(store, "lease-needs").await;
     for wrong in [0, 2, 3] {
-        assert_eq!(take(store, &row, wrong, wish()).await, Written::Conflict);
+        assert_eq!(take(store, &row, wrong, wish()).await, Written::ConditionFailed);
     }
     // Nothing was taken: somebody else can have it.
     let other = lease("b", sample::at(60), sample::at(90));
-    assert_eq!(take(store, &row, 1, other).await, Written::Yes);
+    assert_eq!(take(store, &row, 1, other).await, Written::Applied);
 
     for (n, status) in (2..).zip([Status::Success, Status::Failed]) {
         let end = ended(sample::delivery(&subscription, n), 1, status);
         put(store, &end).await;
-        assert_eq!(take(store, &end, 1, wish()).await, Written::Conflict);
+        assert_eq!(take(store, &end, 1, wish()).await, Written::ConditionFailed);
         assert_stands(store, &end).await;
     }
 }
@@ -94,51 +97,59 @@ async fn a_lease_needs_a_retrying_record_with_its_attempts(store: &dyn Deliverie
 async fn a_lease_changes_nothing_of_the_record(store: &dyn Deliveries) {
     let row = record(store, "lease-record").await;
     let wish = lease("a#|\"é", sample::at(60), sample::at(90));
-    assert_eq!(take(store, &row, 1, wish).await, Written::Yes);
+    assert_eq!(take(store, &row, 1, wish).await, Written::Applied);
     assert_stands(store, &row).await;
 }
 
 async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn Deliveries) {
     let row = record(store, "lease-end").await;
     let hold = |holder| lease(holder, sample::at(60), sample::at(900));
-    assert_eq!(take(store, &row, 1, hold("a")).await, Written::Yes);
+    assert_eq!(take(store, &row, 1, hold("a")).await, Written::Applied);
     // To put it off in the due index is no write of the record.
     let due = Due {
         due_at: sample::at(60),
         subscription_id: row.subscription_id.clone(),
         delivery_id: row.id.clone(),
     };
-    assert_eq!(ok(store.postpone(&due, sample::at(70)).await), Written::Yes);
-    assert_eq!(take(store, &row, 1, hold("b")).await, Written::Conflict);
+    assert_eq!(ok(store.postpone(&due, sample::at(70)).await), Written::Applied);
+    assert_eq!(take(store, &row, 1, hold("b")).await, Written::ConditionFailed);
 
     let refused = store.put(&row, Expect::Retrying { attempts: 2 }).await;
-    assert_eq!(ok(refused), Written::Conflict);
-    assert_eq!(take(store, &row, 1, hold("b")).await, Written::Conflict, "nothing was written");
+    assert_eq!(ok(refused), Written::ConditionFailed);
+    assert_eq!(
+        take(store, &row, 1, hold("b")).await,
+        Written::ConditionFailed,
+        "nothing was written"
+    );
 
     let next = waiting(row.clone(), 2, sample::at(90));
     let written = store.put(&next, Expect::Retrying { attempts: 1 }).await;
-    assert_eq!(ok(written), Written::Yes);
+    assert_eq!(ok(written), Written::Applied);
     assert_stands(store, &next).await;
-    assert_eq!(take(store, &row, 1, hold("a")).await, Written::Conflict, "it has 2 attempts now");
-    assert_eq!(take(store, &row, 2, hold("b")).await, Written::Yes);
-    assert_eq!(take(store, &row, 2, hold("a")).await, Written::Conflict);
+    assert_eq!(
+        take(store, &row, 1, hold("a")).await,
+        Written::ConditionFailed,
+        "it has 2 attempts now"
+    );
+    assert_eq!(take(store, &row, 2, hold("b")).await, Written::Applied);
+    assert_eq!(take(store, &row, 2, hold("a")).await, Written::ConditionFailed);
 }
 
 async fn a_write_may_ask_for_a_record_without_a_lease(store: &dyn Deliveries) {
     let row = record(store, "lease-free").await;
     let end = sample::at(90);
-    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Yes);
+    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Applied);
     let next = waiting(row.clone(), 1, sample::at(200));
     let put = async |attempts, now| ok(store.put(&next, Expect::Free { attempts, now }).await);
-    assert_eq!(put(1, sample::at(61)).await, Written::Conflict);
-    assert_eq!(put(2, end).await, Written::Conflict, "it has one attempt");
+    assert_eq!(put(1, sample::at(61)).await, Written::ConditionFailed);
+    assert_eq!(put(2, end).await, Written::ConditionFailed, "it has one attempt");
     assert_stands(store, &row).await;
-    assert_eq!(put(1, end).await, Written::Yes, "the lease has ended");
+    assert_eq!(put(1, end).await, Written::Applied, "the lease has ended");
     assert_stands(store, &next).await;
-    assert_eq!(put(1, sample::at(91)).await, Written::Yes, "there is no lease");
+    assert_eq!(put(1, sample::at(91)).await, Written::Applied, "there is no lease");
     let over = ended(next.clone(), 1, Status::Failed);
-    assert_eq!(ok(store.put(&over, Expect::Retrying { attempts: 1 }).await), Written::Yes);
-    assert_eq!(put(1, sample::at(92)).await, Written::Conflict, "it has ended");
+    assert_eq!(ok(store.put(&over, Expect::Retrying { attempts: 1 }).await), Written::Applied);
+    assert_eq!(put(1, sample::at(92)).await, Written::ConditionFailed, "it has ended");
 }
 
 async fn of_leases_at_once_one_is_given(store: &dyn Deliveries) {
@@ -147,6 +158,6 @@ async fn of_leases_at_once_one_is_given(store: &dyn Deliveries) {
     let takes = holders
         .iter()
         .map(|holder| take(store, &row, 1, lease(holder, sample::at(60), sample::at(90))));
-    let given = join_all(takes).await.into_iter().filter(|answer| *answer == Written::Yes);
+    let given = join_all(takes).await.into_iter().filter(|answer| *answer == Written::Applied);
     assert_eq!(given.count(), 1);
 }

@@ -52,7 +52,7 @@ pub(super) fn ended(delivery: Delivery, attempts: u64, status: Status) -> Delive
 }
 
 pub(super) async fn put(store: &dyn Deliveries, delivery: &Delivery) {
-    assert_eq!(ok(store.put(delivery, Expect::Absent).await), Written::Yes);
+    assert_eq!(ok(store.put(delivery, Expect::Absent).await), Written::Applied);
 }
 
 pub(super) async fn get(
@@ -181,7 +181,7 @@ async fn the_largest_record_there_can_be_is_kept_byte_for_byte(store: &dyn Deliv
     for attempts in 0..=RETRY_COUNT_MAX {
         delivery.attempts.push(last.clone());
         let written = store.put(&delivery, Expect::Retrying { attempts }).await;
-        assert_eq!(ok(written), Written::Yes, "after {attempts} attempts");
+        assert_eq!(ok(written), Written::Applied, "after {attempts} attempts");
     }
     let found = get(store, &subscription, &delivery.id).await;
     assert!(found.as_ref() == Some(&delivery), "it was changed");
@@ -208,7 +208,7 @@ async fn a_record_is_found_only_under_its_own_subscription(store: &dyn Deliverie
     assert!(page.items.is_empty() && page.next.is_none());
     let moved = Delivery { subscription_id: other.clone(), ..delivery.clone() };
     let written = store.put(&moved, Expect::Retrying { attempts: 1 }).await;
-    assert_eq!(ok(written), Written::Conflict);
+    assert_eq!(ok(written), Written::ConditionFailed);
     assert_eq!(get(store, &other, &delivery.id).await, None);
     assert_stands(store, &delivery).await;
 }
@@ -228,7 +228,7 @@ async fn a_first_write_needs_that_there_is_none(store: &dyn Deliveries) {
             data: sample::data(r#"{"other":1}"#),
             ..ended(plain(n), 9, Status::Success)
         };
-        assert_eq!(ok(store.put(&other, Expect::Absent).await), Written::Conflict);
+        assert_eq!(ok(store.put(&other, Expect::Absent).await), Written::ConditionFailed);
         assert_stands(store, delivery).await;
     }
 }
@@ -241,7 +241,7 @@ async fn a_later_write_needs_its_number_of_attempts(store: &dyn Deliveries) {
     };
     let later = waiting(plain(), 1, sample::at(60));
     for attempts in 0..3 {
-        assert_eq!(write(&later, attempts).await, Written::Conflict, "there is none");
+        assert_eq!(write(&later, attempts).await, Written::ConditionFailed, "there is none");
     }
     assert_eq!(get(store, &subscription, &later.id).await, None);
 
@@ -251,10 +251,10 @@ async fn a_later_write_needs_its_number_of_attempts(store: &dyn Deliveries) {
     for (attempts, made) in [(0, 0), (0, 1), (1, 2), (2, 2), (2, 5)] {
         let next = waiting(plain(), made, sample::at(60 + made));
         for wrong in (0..8).filter(|wrong| *wrong != attempts) {
-            assert_eq!(write(&next, wrong).await, Written::Conflict);
+            assert_eq!(write(&next, wrong).await, Written::ConditionFailed);
         }
         assert_stands(store, &standing).await;
-        assert_eq!(write(&next, attempts).await, Written::Yes);
+        assert_eq!(write(&next, attempts).await, Written::Applied);
         assert_stands(store, &next).await;
         standing = next;
     }
@@ -262,7 +262,7 @@ async fn a_later_write_needs_its_number_of_attempts(store: &dyn Deliveries) {
         end_reason: Some(EndReason::WebhookDeleted),
         ..ended(plain(), 5, Status::Failed)
     };
-    assert_eq!(write(&end, 5).await, Written::Yes);
+    assert_eq!(write(&end, 5).await, Written::Applied);
     assert_stands(store, &end).await;
 }
 
@@ -280,7 +280,7 @@ async fn what_has_ended_never_changes(store: &dyn Deliveries) {
                 Expect::Retrying { attempts: 3 },
             ] {
                 let written = store.put(&change, expect).await;
-                assert_eq!(ok(written), Written::Conflict, "{status} {expect:?}");
+                assert_eq!(ok(written), Written::ConditionFailed, "{status} {expect:?}");
             }
         }
         assert_stands(store, &end).await;
@@ -293,7 +293,7 @@ async fn race(store: &dyn Deliveries, rivals: &[Delivery], expect: Expect) {
     let made: Vec<&Delivery> = rivals
         .iter()
         .zip(answers)
-        .filter_map(|(rival, answer)| (ok(answer) == Written::Yes).then_some(rival))
+        .filter_map(|(rival, answer)| (ok(answer) == Written::Applied).then_some(rival))
         .collect();
     assert_eq!(made.len(), 1, "exactly one is written");
     assert_stands(store, made[0]).await;

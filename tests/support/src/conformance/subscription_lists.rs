@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::WEBHOOKS_PER_USER;
-use webhooks_core::ports::{Page, Subscriptions, Swept};
+use webhooks_core::ports::{Page, SubscriptionKey, Subscriptions};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -89,7 +89,7 @@ async fn a_page_position_stays_right_while_rows_come_and_go(store: &dyn Subscrip
     let third = ok(store.page(&user, 2, second.next.as_ref()).await);
     assert_eq!(ids(&third.items), newest_first[4..]);
     assert_eq!(third.next, None);
-    ok(store.forget(&user, &newest_first[3]).await);
+    ok(store.delete_tombstone(&user, &newest_first[3]).await);
     let third = ok(store.page(&user, 2, second.next.as_ref()).await);
     assert_eq!(ids(&third.items), newest_first[4..]);
     // A position need not be a row at all.
@@ -114,24 +114,25 @@ async fn deleted_ones_leave_no_hole_in_the_pages(store: &dyn Subscriptions) {
 
 async fn all_of_a_user_are_all(store: &dyn Subscriptions) {
     let user = sample::user("all");
-    assert!(ok(store.all_of(&user).await).is_empty());
+    assert!(ok(store.list_by_user(&user).await).is_empty());
     let mut expected = fill(store, "all", WEBHOOKS_PER_USER as u64).await;
-    let mut all = ids(&ok(store.all_of(&user).await));
+    let mut all = ids(&ok(store.list_by_user(&user).await));
     expected.sort();
     all.sort();
     assert_eq!(all, expected);
 }
 
 /// What a sweep finds of these users, by key; each key at most once.
-async fn sweep(
+async fn scan_keys(
     store: &dyn Subscriptions,
     limit: usize,
     users: &[&str],
 ) -> BTreeMap<(UserId, SubscriptionId), bool> {
-    let rows =
-        all_pages(limit, async |after: Option<Swept>| store.sweep(limit, after.as_ref()).await);
+    let rows = all_pages(limit, async |after: Option<SubscriptionKey>| {
+        store.scan_keys(limit, after.as_ref()).await
+    });
     let mut found = BTreeMap::new();
-    for Swept { user_id, subscription_id, deleted } in rows.await {
+    for SubscriptionKey { user_id, subscription_id, deleted } in rows.await {
         if users.contains(&user_id.as_str()) {
             let key = (user_id, subscription_id);
             assert_eq!(found.insert(key.clone(), deleted), None, "{key:?} is met twice");
@@ -155,13 +156,13 @@ async fn a_sweep_meets_every_row_and_tombstone_of_all_users_once(store: &dyn Sub
         }
     }
     for limit in [1, 2, 7, 1000] {
-        assert_eq!(sweep(store, limit, &users).await, expected, "limit {limit}");
+        assert_eq!(scan_keys(store, limit, &users).await, expected, "limit {limit}");
     }
     for ((user_id, id), _) in expected.iter().filter(|(_, deleted)| **deleted) {
-        ok(store.forget(user_id, id).await);
+        ok(store.delete_tombstone(user_id, id).await);
     }
     expected.retain(|_, deleted| !*deleted);
-    assert_eq!(sweep(store, 1000, &users).await, expected, "tombstones are forgotten");
+    assert_eq!(scan_keys(store, 1000, &users).await, expected, "tombstones are deleted");
 }
 
 async fn a_sweep_goes_on_where_its_last_row_was_forgotten(store: &dyn Subscriptions) {
@@ -173,12 +174,12 @@ async fn a_sweep_goes_on_where_its_last_row_was_forgotten(store: &dyn Subscripti
             left += 1;
         }
     }
-    let mut after: Option<Swept> = None;
+    let mut after: Option<SubscriptionKey> = None;
     loop {
-        let Page { items, next } = ok(store.sweep(3, after.as_ref()).await);
+        let Page { items, next } = ok(store.scan_keys(3, after.as_ref()).await);
         for row in items.iter().filter(|row| users.contains(&row.user_id.as_str())) {
             assert!(row.deleted);
-            ok(store.forget(&row.user_id, &row.subscription_id).await);
+            ok(store.delete_tombstone(&row.user_id, &row.subscription_id).await);
             left -= 1;
         }
         if next.is_none() {
@@ -188,21 +189,21 @@ async fn a_sweep_goes_on_where_its_last_row_was_forgotten(store: &dyn Subscripti
         after = next;
     }
     assert_eq!(left, 0);
-    assert_eq!(sweep(store, 100, &users).await, BTreeMap::new());
+    assert_eq!(scan_keys(store, 100, &users).await, BTreeMap::new());
 }
 
 async fn only_a_tombstone_can_be_forgotten(store: &dyn Subscriptions) {
     let row = sample::subscription("forgotten", 1);
     let key = (row.user_id.clone(), row.id.clone());
-    ok(store.forget(&row.user_id, &row.id).await);
+    ok(store.delete_tombstone(&row.user_id, &row.id).await);
     create(store, &row).await;
-    ok(store.forget(&row.user_id, &row.id).await);
+    ok(store.delete_tombstone(&row.user_id, &row.id).await);
     assert!(get(store, &row.user_id, &row.id).await.is_some(), "it is no tombstone");
-    assert_eq!(sweep(store, 100, &["forgotten"]).await, BTreeMap::from([(key.clone(), false)]));
+    assert_eq!(scan_keys(store, 100, &["forgotten"]).await, BTreeMap::from([(key.clone(), false)]));
     assert!(ok(store.delete(&row.user_id, &row.id).await));
-    assert_eq!(sweep(store, 100, &["forgotten"]).await, BTreeMap::from([(key, true)]));
+    assert_eq!(scan_keys(store, 100, &["forgotten"]).await, BTreeMap::from([(key, true)]));
     for _ in 0..2 {
-        ok(store.forget(&row.user_id, &row.id).await);
-        assert_eq!(sweep(store, 100, &["forgotten"]).await, BTreeMap::new());
+        ok(store.delete_tombstone(&row.user_id, &row.id).await);
+        assert_eq!(scan_keys(store, 100, &["forgotten"]).await, BTreeMap::new());
     }
 }

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
-use webhooks_core::ports::{Consistency, Created, Subscriptions, Written};
+use webhooks_core::ports::{Consistency, Creation, Subscriptions, Written};
 use webhooks_core::secret::{Secret, SigningSecret};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 
@@ -35,7 +35,7 @@ pub(super) fn shown(subscription: &Subscription) -> String {
 }
 
 pub(super) async fn create(store: &dyn Subscriptions, subscription: &Subscription) {
-    assert_eq!(ok(store.create(subscription).await), Created::Yes);
+    assert_eq!(ok(store.create(subscription).await), Creation::Created);
 }
 
 pub(super) async fn get(
@@ -95,7 +95,7 @@ async fn a_subscription_is_read_as_it_was_written(store: &dyn Subscriptions) {
     for written in [sample::subscription(user, 1), unusual(user, 2), empty] {
         create(store, &written).await;
         assert_stands(store, &written).await;
-        let all = ok(store.all_of(&written.user_id).await);
+        let all = ok(store.list_by_user(&written.user_id).await);
         assert!(all.iter().any(|row| shown(row) == shown(&written)), "{}", shown(&written));
         let page = ok(store.page(&written.user_id, 1, None).await);
         let first: Vec<String> = page.items.iter().map(shown).collect();
@@ -133,13 +133,13 @@ async fn user_ids_may_be_any_text(store: &dyn Subscriptions) {
     for user in odd_users() {
         let own = sample::subscription(&user, 1);
         assert_stands(store, &own).await;
-        let all = ok(store.all_of(&own.user_id).await);
+        let all = ok(store.list_by_user(&own.user_id).await);
         assert_eq!(all.iter().map(shown).collect::<Vec<_>>(), [shown(&own)], "{user}");
         let page = ok(store.page(&own.user_id, 10, None).await);
         assert_eq!(page.items.iter().map(shown).collect::<Vec<_>>(), [shown(&own)], "{user}");
-        assert_eq!(ok(store.update(&own, 1).await), Written::Yes, "{user}");
+        assert_eq!(ok(store.update(&own, 1).await), Written::Applied, "{user}");
         assert!(ok(store.delete(&own.user_id, &own.id).await), "{user}");
-        ok(store.forget(&own.user_id, &own.id).await);
+        ok(store.delete_tombstone(&own.user_id, &own.id).await);
     }
 }
 
@@ -150,14 +150,14 @@ async fn nothing_is_found_without_its_owner(store: &dyn Subscriptions) {
         let user = sample::user(other);
         let stolen = Subscription { user_id: user.clone(), ..own.clone() };
         assert!(get(store, &user, &own.id).await.is_none());
-        assert!(ok(store.all_of(&user).await).is_empty());
+        assert!(ok(store.list_by_user(&user).await).is_empty());
         let page = ok(store.page(&user, 10, None).await);
         assert!(page.items.is_empty() && page.next.is_none());
-        assert_eq!(ok(store.update(&stolen, own.version).await), Written::Conflict);
+        assert_eq!(ok(store.update(&stolen, own.version).await), Written::ConditionFailed);
         let health = store.set_health(&user, &own.id, &own.health, &failing(1)).await;
-        assert_eq!(ok(health), Written::Conflict);
+        assert_eq!(ok(health), Written::ConditionFailed);
         assert!(!ok(store.delete(&user, &own.id).await));
-        ok(store.forget(&user, &own.id).await);
+        ok(store.delete_tombstone(&user, &own.id).await);
         assert!(get(store, &user, &own.id).await.is_none());
     }
     assert_stands(store, &own).await;
@@ -170,34 +170,34 @@ async fn a_user_has_at_most_so_many_also_when_asking_all_at_once(store: &dyn Sub
     let mut created: Vec<&SubscriptionId> = wishes
         .iter()
         .zip(answers)
-        .filter_map(|(wish, answer)| (ok(answer) == Created::Yes).then_some(&wish.id))
+        .filter_map(|(wish, answer)| (ok(answer) == Creation::Created).then_some(&wish.id))
         .collect();
     assert_eq!(created.len(), WEBHOOKS_PER_USER);
 
     let owner = sample::user(user);
-    let all = ok(store.all_of(&owner).await);
+    let all = ok(store.list_by_user(&owner).await);
     let mut standing: Vec<&SubscriptionId> = all.iter().map(|row| &row.id).collect();
     standing.sort();
     created.sort();
     assert_eq!(standing, created, "exactly those stand that were said to");
 
     let next = |n| sample::subscription(user, n);
-    assert_eq!(ok(store.create(&next(200)).await), Created::LimitReached);
+    assert_eq!(ok(store.create(&next(200)).await), Creation::LimitReached);
     assert!(get(store, &owner, &next(200).id).await.is_none(), "a refused one leaves nothing");
     create(store, &sample::subscription("not-many", 1)).await;
 
     // A place is free again once for each one that is deleted, however often that is asked.
     assert!(ok(store.delete(&owner, created[0]).await));
     assert!(!ok(store.delete(&owner, created[0]).await));
-    assert_eq!(ok(store.create(&next(201)).await), Created::Yes);
-    assert_eq!(ok(store.create(&next(202)).await), Created::LimitReached);
-    ok(store.forget(&owner, created[0]).await);
-    assert_eq!(ok(store.create(&next(203)).await), Created::LimitReached);
+    assert_eq!(ok(store.create(&next(201)).await), Creation::Created);
+    assert_eq!(ok(store.create(&next(202)).await), Creation::LimitReached);
+    ok(store.delete_tombstone(&owner, created[0]).await);
+    assert_eq!(ok(store.create(&next(203)).await), Creation::LimitReached);
 
     // Nor do changes make room.
     let changed = Subscription { version: 2, ..next(201) };
-    assert_eq!(ok(store.update(&changed, 1).await), Written::Yes);
-    assert_eq!(ok(store.create(&next(204)).await), Created::LimitReached);
+    assert_eq!(ok(store.update(&changed, 1).await), Written::Applied);
+    assert_eq!(ok(store.create(&next(204)).await), Creation::LimitReached);
 }
 
 async fn a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted(store: &dyn Subscriptions) {
@@ -211,18 +211,18 @@ async fn a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted(store: &
     }
     let last: Vec<_> = (most..most + 20).map(|n| sample::subscription(user, n)).collect();
     let answers = join_all(last.iter().map(|row| store.create(row))).await;
-    let answers: Vec<Created> = answers.into_iter().map(ok).collect();
-    let made = answers.iter().filter(|answer| **answer == Created::Yes).count();
-    let refused = answers.iter().filter(|answer| **answer == Created::TooManyToday).count();
+    let answers: Vec<Creation> = answers.into_iter().map(ok).collect();
+    let made = answers.iter().filter(|answer| **answer == Creation::Created).count();
+    let refused = answers.iter().filter(|answer| **answer == Creation::DailyLimitReached).count();
     assert_eq!((made, refused), (10, 10));
-    assert_eq!(ok(store.all_of(&owner).await).len(), 10, "a refused one leaves nothing");
+    assert_eq!(ok(store.list_by_user(&owner).await).len(), 10, "a refused one leaves nothing");
 
     let on = |day: u64, n: u64| Subscription {
         created_at: sample::at(day * 86_400),
         ..sample::subscription(user, n)
     };
     // A clock that is a day behind finds no new day.
-    assert_eq!(ok(store.create(&on(0, most + 20)).await), Created::TooManyToday);
+    assert_eq!(ok(store.create(&on(0, most + 20)).await), Creation::DailyLimitReached);
     create(store, &sample::subscription("not-restless", 1)).await;
     create(store, &on(1, most + 21)).await;
     create(store, &on(1, most + 22)).await;
@@ -231,19 +231,19 @@ async fn a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted(store: &
 async fn an_update_needs_the_expected_version(store: &dyn Subscriptions) {
     let mut row = sample::subscription("versions", 1);
     let missing = store.update(&row, 1).await;
-    assert_eq!(ok(missing), Written::Conflict, "a missing row is not made");
+    assert_eq!(ok(missing), Written::ConditionFailed, "a missing row is not made");
     assert!(get(store, &row.user_id, &row.id).await.is_none());
     create(store, &row).await;
     let unwanted = Subscription { url: "https://other.example/".to_owned(), ..row.clone() };
     for wrong in [0, 2, u64::from(u32::MAX) + 2] {
-        assert_eq!(ok(store.update(&unwanted, wrong).await), Written::Conflict);
+        assert_eq!(ok(store.update(&unwanted, wrong).await), Written::ConditionFailed);
     }
     assert_stands(store, &row).await;
     for version in 2..=3 {
         row.version = version;
         row.retry_count += 1;
-        assert_eq!(ok(store.update(&row, version - 1).await), Written::Yes);
-        assert_eq!(ok(store.update(&row, version - 1).await), Written::Conflict);
+        assert_eq!(ok(store.update(&row, version - 1).await), Written::Applied);
+        assert_eq!(ok(store.update(&row, version - 1).await), Written::ConditionFailed);
         assert_stands(store, &row).await;
     }
 }
@@ -253,10 +253,10 @@ async fn an_update_replaces_everything(store: &dyn Subscriptions) {
     let full = unusual(user, 1);
     let plain = Subscription { version: 8, ..sample::subscription(user, 1) };
     create(store, &full).await;
-    assert_eq!(ok(store.update(&plain, 7).await), Written::Yes);
+    assert_eq!(ok(store.update(&plain, 7).await), Written::Applied);
     assert_stands(store, &plain).await;
     let full = Subscription { version: 9, ..full };
-    assert_eq!(ok(store.update(&full, 8).await), Written::Yes);
+    assert_eq!(ok(store.update(&full, 8).await), Written::Applied);
     assert_stands(store, &full).await;
 }
 
@@ -267,7 +267,7 @@ async fn of_updates_at_once_one_is_made(store: &dyn Subscriptions) {
         (1..=8).map(|n| Subscription { version: 2, retry_count: n, ..row.clone() }).collect();
     let answers = join_all(changes.iter().map(|change| store.update(change, 1))).await;
     let mut made =
-        changes.iter().zip(answers).filter(|(_, answer)| matches!(answer, Ok(Written::Yes)));
+        changes.iter().zip(answers).filter(|(_, answer)| matches!(answer, Ok(Written::Applied)));
     let (winner, _) = made.next().unwrap_or_else(|| panic!("none was made"));
     assert!(made.next().is_none(), "more than one was made");
     assert_stands(store, winner).await;
@@ -280,24 +280,24 @@ async fn health_is_replaced_alone_and_only_if_as_expected(store: &dyn Subscripti
     let set = async |expected: &Health, health: &Health| {
         ok(store.set_health(&user, &id, expected, health).await)
     };
-    assert_eq!(set(&good, &bad).await, Written::Conflict, "there is none");
+    assert_eq!(set(&good, &bad).await, Written::ConditionFailed, "there is none");
     assert!(get(store, &user, &id).await.is_none(), "a missing row is not made");
     create(store, &row).await;
 
     let steps = [bad, failing(4), Health { open_until: None, ..bad }, good, bad];
     for health in steps {
-        assert_eq!(set(&row.health, &health).await, Written::Yes);
+        assert_eq!(set(&row.health, &health).await, Written::Applied);
         row.health = health;
         row.version += 1;
         assert_stands(store, &row).await;
         for wrong in different_from(&health) {
-            assert_eq!(set(&wrong, &failing(9)).await, Written::Conflict, "{wrong:?}");
+            assert_eq!(set(&wrong, &failing(9)).await, Written::ConditionFailed, "{wrong:?}");
         }
         assert_stands(store, &row).await;
     }
     // Who read it before would write the old health back.
     let older = Subscription { health: bad, ..row.clone() };
-    assert_eq!(ok(store.update(&older, row.version - 1).await), Written::Conflict);
+    assert_eq!(ok(store.update(&older, row.version - 1).await), Written::ConditionFailed);
     assert_stands(store, &row).await;
 }
 
@@ -323,7 +323,8 @@ async fn of_changes_of_health_at_once_one_is_made(store: &dyn Subscriptions) {
     create(store, &row).await;
     let wishes: Vec<Health> = (1..=8).map(failing).collect();
     let sets = wishes.iter().map(|wish| store.set_health(&row.user_id, &row.id, &row.health, wish));
-    let made = join_all(sets).await.into_iter().filter(|answer| matches!(answer, Ok(Written::Yes)));
+    let made =
+        join_all(sets).await.into_iter().filter(|answer| matches!(answer, Ok(Written::Applied)));
     assert_eq!(made.count(), 1);
 }
 
@@ -336,16 +337,16 @@ async fn what_is_deleted_is_gone_and_cannot_be_changed(store: &dyn Subscriptions
     assert!(ok(store.delete(user, id).await));
     for forgotten in [false, true] {
         assert!(!ok(store.delete(user, id).await));
-        assert_eq!(ok(store.update(&row, 1).await), Written::Conflict);
+        assert_eq!(ok(store.update(&row, 1).await), Written::ConditionFailed);
         let health = store.set_health(user, id, &row.health, &failing(1)).await;
-        assert_eq!(ok(health), Written::Conflict);
+        assert_eq!(ok(health), Written::ConditionFailed);
         assert!(get(store, user, id).await.is_none());
-        assert_eq!(ok(store.all_of(user).await).len(), 1);
+        assert_eq!(ok(store.list_by_user(user).await).len(), 1);
         if !forgotten {
-            ok(store.forget(user, id).await);
+            ok(store.delete_tombstone(user, id).await);
         }
     }
-    ok(store.forget(user, id).await);
+    ok(store.delete_tombstone(user, id).await);
     assert_stands(store, &sample::subscription("deleted", 2)).await;
 }
 

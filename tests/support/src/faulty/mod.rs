@@ -171,7 +171,7 @@ impl Unavailable for QueueError {
 
 #[cfg(test)]
 mod tests {
-    use webhooks_core::ports::{Created, Subscriptions as _, TaskQueue as _};
+    use webhooks_core::ports::{Creation, Subscriptions as _, TaskQueue as _};
 
     use super::*;
     use crate::{ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
@@ -188,19 +188,19 @@ mod tests {
             assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
             assert_eq!(table.inner().snapshot().len(), stands);
             let second = table.create(&sample::subscription("u", 2)).await;
-            assert_eq!(second.unwrap(), Created::Yes);
+            assert_eq!(second.unwrap(), Creation::Created);
             assert_eq!(plan.methods(), ["send", "create", "create"]);
         }
     }
 
     #[tokio::test]
     async fn a_plan_can_change() {
-        let plan = Plan::of("hide", Fault::Before);
+        let plan = Plan::of("change_visibility", Fault::Before);
         let queue = Faulty::new(MemoryTaskQueue::default(), &plan);
-        assert!(queue.hide(&[]).await.is_err());
+        assert!(queue.change_visibility(&[]).await.is_err());
         assert!(queue.send(&[]).await.is_ok());
         plan.change(|_| None);
-        assert!(queue.hide(&[]).await.is_ok());
+        assert!(queue.change_visibility(&[]).await.is_ok());
         assert_eq!(plan.calls(), 3);
     }
 

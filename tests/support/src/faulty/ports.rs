@@ -5,8 +5,9 @@ use webhooks_core::breaker::Health;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Consistency, Created, DeadLetter, DeadLetters, Deliveries, DeliveryFilter, Due, Expect, Lease,
-    Outgoing, Page, QueueError, RowKey, StoreError, Subscriptions, Swept, TaskQueue, Written,
+    Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due, Expect, Lease,
+    Outgoing, Page, QueueError, RejectedEvent, RowKey, StoreError, SubscriptionKey, Subscriptions,
+    TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::Subscription;
@@ -16,7 +17,7 @@ use super::Faulty;
 
 #[async_trait]
 impl<S: Subscriptions> Subscriptions for Faulty<S> {
-    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+    async fn create(&self, subscription: &Subscription) -> Result<Creation, StoreError> {
         self.call("create", self.inner.create(subscription)).await
     }
 
@@ -38,8 +39,8 @@ impl<S: Subscriptions> Subscriptions for Faulty<S> {
         self.call("page", self.inner.page(user_id, limit, before)).await
     }
 
-    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
-        self.call("all_of", self.inner.all_of(user_id)).await
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+        self.call("list_by_user", self.inner.list_by_user(user_id)).await
     }
 
     async fn update(
@@ -64,16 +65,20 @@ impl<S: Subscriptions> Subscriptions for Faulty<S> {
         self.call("delete", self.inner.delete(user_id, id)).await
     }
 
-    async fn sweep(
+    async fn scan_keys(
         &self,
         limit: usize,
-        after: Option<&Swept>,
-    ) -> Result<Page<Swept, Swept>, StoreError> {
-        self.call("sweep", self.inner.sweep(limit, after)).await
+        after: Option<&SubscriptionKey>,
+    ) -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError> {
+        self.call("scan_keys", self.inner.scan_keys(limit, after)).await
     }
 
-    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
-        self.call("forget", self.inner.forget(user_id, id)).await
+    async fn delete_tombstone(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<(), StoreError> {
+        self.call("delete_tombstone", self.inner.delete_tombstone(user_id, id)).await
     }
 }
 
@@ -164,11 +169,14 @@ impl<S: Deliveries> Deliveries for Faulty<S> {
         self.call("delete", self.inner.delete(subscription_id, keys)).await
     }
 
-    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
         self.call("cleanup_position", self.inner.cleanup_position()).await
     }
 
-    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+    async fn set_cleanup_position(
+        &self,
+        position: Option<&SubscriptionKey>,
+    ) -> Result<(), StoreError> {
         self.call("set_cleanup_position", self.inner.set_cleanup_position(position)).await
     }
 }
@@ -179,14 +187,14 @@ impl<S: TaskQueue> TaskQueue for Faulty<S> {
         self.call("send", self.inner.send(tasks)).await
     }
 
-    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
-        self.call("hide", self.inner.hide(messages)).await
+    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+        self.call("change_visibility", self.inner.change_visibility(messages)).await
     }
 }
 
 #[async_trait]
-impl<S: DeadLetters> DeadLetters for Faulty<S> {
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError> {
-        self.call("bury", self.inner.bury(letter)).await
+impl<S: DeadLetterQueue> DeadLetterQueue for Faulty<S> {
+    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
+        self.call("dead_letter_queue.send", self.inner.send(letter)).await
     }
 }

@@ -9,7 +9,7 @@ use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{
     Clock, Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
-    Swept, Written,
+    SubscriptionKey, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
@@ -29,7 +29,7 @@ pub struct MemoryDeliveries {
 struct Tables {
     deliveries: BTreeMap<(SubscriptionId, DeliveryId), StoredDelivery>,
     hours: BTreeMap<(SubscriptionId, Timestamp), HourCounts>,
-    cleanup: Option<Swept>,
+    cleanup: Option<SubscriptionKey>,
 }
 
 /// A record and the lease on it.
@@ -69,9 +69,9 @@ impl MemoryDeliveries {
         match lock(&self.tables).deliveries.get_mut(&(subscription_id.clone(), id.clone())) {
             Some(row) if allowed(row) => {
                 change(row);
-                Written::Yes
+                Written::Applied
             }
-            _ => Written::Conflict,
+            _ => Written::ConditionFailed,
         }
     }
 }
@@ -131,10 +131,10 @@ impl Deliveries for MemoryDeliveries {
             }),
         };
         if !as_expected {
-            return Ok(Written::Conflict);
+            return Ok(Written::ConditionFailed);
         }
         tables.deliveries.insert(key, StoredDelivery { delivery: delivery.clone(), lease: None });
-        Ok(Written::Yes)
+        Ok(Written::Applied)
     }
 
     async fn lease(
@@ -279,11 +279,14 @@ impl Deliveries for MemoryDeliveries {
         Ok(Vec::new())
     }
 
-    async fn cleanup_position(&self) -> Result<Option<Swept>, StoreError> {
+    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
         Ok(lock(&self.tables).cleanup.clone())
     }
 
-    async fn set_cleanup_position(&self, position: Option<&Swept>) -> Result<(), StoreError> {
+    async fn set_cleanup_position(
+        &self,
+        position: Option<&SubscriptionKey>,
+    ) -> Result<(), StoreError> {
         lock(&self.tables).cleanup = position.cloned();
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::limits::{QUEUE_BATCH_BYTES, QUEUE_BATCH_ENTRIES};
-use webhooks_core::ports::{DeadLetter, DeadLetters, Outgoing, QueueError, TaskQueue};
+use webhooks_core::ports::{DeadLetterQueue, Outgoing, QueueError, RejectedEvent, TaskQueue};
 
 use crate::lock;
 
@@ -86,7 +86,7 @@ impl TaskQueue for MemoryTaskQueue {
         Ok(refused)
     }
 
-    async fn hide(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
         if let Some((_, seconds)) = messages.iter().find(|(_, seconds)| *seconds >= HIDE_END) {
             return Err(QueueError::Rejected(format!("{seconds} s is too long to hide")));
         }
@@ -115,23 +115,23 @@ fn check(tasks: &[Outgoing]) -> Result<(), QueueError> {
 
 /// The dead-letter queue in memory; a clone sees the same letters.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryDeadLetters(Arc<Mutex<Vec<DeadLetter>>>);
+pub struct MemoryDeadLetterQueue(Arc<Mutex<Vec<RejectedEvent>>>);
 
-impl MemoryDeadLetters {
+impl MemoryDeadLetterQueue {
     /// What lies there and was not taken yet, in order.
-    pub fn letters(&self) -> Vec<DeadLetter> {
+    pub fn letters(&self) -> Vec<RejectedEvent> {
         lock(&self.0).clone()
     }
 
     /// Takes everything that lies there, in order.
-    pub fn take(&self) -> Vec<DeadLetter> {
+    pub fn take(&self) -> Vec<RejectedEvent> {
         std::mem::take(&mut lock(&self.0))
     }
 }
 
 #[async_trait]
-impl DeadLetters for MemoryDeadLetters {
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+impl DeadLetterQueue for MemoryDeadLetterQueue {
+    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
         lock(&self.0).push(letter.clone());
         Ok(())
     }
@@ -144,7 +144,7 @@ mod tests {
 
     fn outgoing(n: u64, delay_seconds: u32) -> Outgoing {
         let subscription = sample::subscription("u", 1);
-        let task = DeliveryTask::First(sample::new_delivery(&subscription, n));
+        let task = DeliveryTask::FirstAttempt(sample::new_delivery(&subscription, n));
         Outgoing { task, delay_seconds }
     }
 
@@ -166,15 +166,15 @@ mod tests {
         let queue = MemoryTaskQueue::default();
         let eleven: Vec<Outgoing> = (0..11).map(|n| outgoing(n, 0)).collect();
         let mut large = outgoing(1, 0);
-        if let DeliveryTask::First(new) = &mut large.task {
+        if let DeliveryTask::FirstAttempt(new) = &mut large.task {
             new.data = sample::data(&format!(r#"{{"k":"{}"}}"#, "x".repeat(250_000)));
         }
         assert!(queue.send(&eleven).await.is_err());
         assert!(queue.send(&[outgoing(1, 901)]).await.is_err());
         assert!(queue.send(&vec![large; 5]).await.is_err());
         assert!(queue.send(&[outgoing(1, 900)]).await.is_ok());
-        assert!(queue.hide(&[("r1".to_owned(), 43_200)]).await.is_err());
-        assert!(queue.hide(&[("r1".to_owned(), 43_199)]).await.is_ok());
+        assert!(queue.change_visibility(&[("r1".to_owned(), 43_200)]).await.is_err());
+        assert!(queue.change_visibility(&[("r1".to_owned(), 43_199)]).await.is_ok());
         assert_eq!(queue.take_hidden(), [("r1".to_owned(), 43_199)]);
         assert_eq!(queue.take_tasks().len(), 1);
     }

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
-use webhooks_core::ports::{Consistency, Created, Page, StoreError, Subscriptions, Swept, Written};
+use webhooks_core::ports::{
+    Consistency, Creation, Page, StoreError, SubscriptionKey, Subscriptions, Written,
+};
 use webhooks_core::subscription::Subscription;
 
 use super::paged;
@@ -45,9 +47,9 @@ impl MemorySubscriptions {
         match lock(&self.0).get_mut(key) {
             Some(Some(row)) if allowed(row) => {
                 change(row);
-                Written::Yes
+                Written::Applied
             }
-            _ => Written::Conflict,
+            _ => Written::ConditionFailed,
         }
     }
 }
@@ -62,14 +64,14 @@ fn of_user<'a>(
 
 #[async_trait]
 impl Subscriptions for MemorySubscriptions {
-    async fn create(&self, subscription: &Subscription) -> Result<Created, StoreError> {
+    async fn create(&self, subscription: &Subscription) -> Result<Creation, StoreError> {
         let mut rows = lock(&self.0);
         let key = (subscription.user_id.clone(), subscription.id.clone());
         if rows.contains_key(&key) {
             return Err(StoreError::Rejected(format!("{} is taken already", subscription.id)));
         }
         if of_user(&rows, &subscription.user_id).count() >= WEBHOOKS_PER_USER {
-            return Ok(Created::LimitReached);
+            return Ok(Creation::LimitReached);
         }
         let day = subscription.created_at.day();
         let mut made = lock(&self.1);
@@ -78,11 +80,11 @@ impl Subscriptions for MemorySubscriptions {
             *made = (day, 0);
         }
         if made.1 >= WEBHOOKS_CREATED_PER_DAY {
-            return Ok(Created::TooManyToday);
+            return Ok(Creation::DailyLimitReached);
         }
         made.1 += 1;
         rows.insert(key, Some(subscription.clone()));
-        Ok(Created::Yes)
+        Ok(Creation::Created)
     }
 
     async fn get(
@@ -106,7 +108,7 @@ impl Subscriptions for MemorySubscriptions {
         Ok(paged(older.cloned(), limit, |row| row.id.clone()))
     }
 
-    async fn all_of(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
         Ok(of_user(&lock(&self.0), user_id).cloned().collect())
     }
 
@@ -145,24 +147,29 @@ impl Subscriptions for MemorySubscriptions {
         Ok(row.is_some_and(|row| row.take().is_some()))
     }
 
-    async fn sweep(
+    async fn scan_keys(
         &self,
         limit: usize,
-        after: Option<&Swept>,
-    ) -> Result<Page<Swept, Swept>, StoreError> {
+        after: Option<&SubscriptionKey>,
+    ) -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError> {
         let start = after.map_or(Bound::Unbounded, |after| {
             Bound::Excluded((after.user_id.clone(), after.subscription_id.clone()))
         });
         let rows = lock(&self.0);
-        let swept = rows.range((start, Bound::Unbounded)).map(|((user_id, id), row)| Swept {
-            user_id: user_id.clone(),
-            subscription_id: id.clone(),
-            deleted: row.is_none(),
-        });
-        Ok(paged(swept, limit, Swept::clone))
+        let swept =
+            rows.range((start, Bound::Unbounded)).map(|((user_id, id), row)| SubscriptionKey {
+                user_id: user_id.clone(),
+                subscription_id: id.clone(),
+                deleted: row.is_none(),
+            });
+        Ok(paged(swept, limit, SubscriptionKey::clone))
     }
 
-    async fn forget(&self, user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError> {
+    async fn delete_tombstone(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<(), StoreError> {
         let key = (user_id.clone(), id.clone());
         let mut rows = lock(&self.0);
         if rows.get(&key).is_some_and(Option::is_none) {

@@ -15,7 +15,7 @@ const REQUESTS_AT_ONCE: usize = 8;
 
 /// Sends all, and answers with the indexes of those that the queue did not take after
 /// all tries, in ascending order.
-pub async fn send_all(queue: &dyn TaskQueue, tasks: &[Outgoing]) -> Vec<usize> {
+pub async fn send_tasks(queue: &dyn TaskQueue, tasks: &[Outgoing]) -> Vec<usize> {
     let sizes: Vec<usize> = tasks.iter().map(|outgoing| size_at_most(&outgoing.task)).collect();
     let mut refused: Vec<usize> = futures::stream::iter(batches(&sizes))
         .map(|batch| send_batch(queue, tasks, batch))
@@ -70,11 +70,11 @@ fn size_at_most(task: &DeliveryTask) -> usize {
     // A character of an id takes at most six bytes as a JSON escape.
     KEYS_AND_NAMES
         + match task {
-            DeliveryTask::First(new) => {
+            DeliveryTask::FirstAttempt(new) => {
                 new.data.as_str().len()
                     + 6 * (new.user_id.as_str().len() + new.event_id.as_str().len())
             }
-            DeliveryTask::Again { .. } => 0,
+            DeliveryTask::Retry { .. } => 0,
         }
 }
 

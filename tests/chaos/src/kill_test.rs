@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use test_support::SeededRandom;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use webhooks_local::http;
 use webhooks_local::system::Addresses;
-use test_support::SeededRandom;
 
 use crate::causes::Cause;
 use crate::faults::{Fault, Rates};
 use crate::receivers::Post;
 use crate::verdict::{Evidence, Report, judge};
-use crate::world::{LOOK_EVERY, World};
+use crate::world::{Harness, LOOK_EVERY};
 use crate::{Outcome, text};
 
 /// How long the system may take to be ready.
@@ -28,7 +28,7 @@ const SCHEDULES_EVERY: Duration = Duration::from_secs(5);
 
 /// What happens to the system.
 #[derive(Clone, Debug)]
-pub struct Siege {
+pub struct KillTest {
     /// The `dev` program.
     pub dev: PathBuf,
     /// An empty directory, where it keeps its data.
@@ -47,7 +47,7 @@ pub struct Siege {
     pub patience: Duration,
 }
 
-impl Siege {
+impl KillTest {
     /// So many events, a kill every so often, and a publisher with one bad call in eleven.
     pub fn new(
         dev: PathBuf,
@@ -70,28 +70,35 @@ impl Siege {
     }
 }
 
-/// Lays siege once.
-pub async fn lay(siege: &Siege) -> Outcome<Report> {
-    let mut system = Running::start(siege).await?;
+/// Lays kill_test once.
+pub async fn lay(kill_test: &KillTest) -> Outcome<Report> {
+    let mut system = Running::start(kill_test).await?;
     let addresses = system.addresses;
-    let mut world =
-        World::open(addresses, siege.users, siege.seed, siege.publishing.clone(), |_| {}).await?;
+    let mut world = Harness::open(
+        addresses,
+        kill_test.users,
+        kill_test.seed,
+        kill_test.publishing.clone(),
+        |_| {},
+    )
+    .await?;
     let began = Instant::now();
     let calm = CancellationToken::new();
     let played = async {
         let _calm = calm.clone().drop_guard();
-        let played = world.play(siege.events).await?;
+        let played = world.play(kill_test.events).await?;
         while world.depth().await?.ready > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(played)
     };
     let (played, kills) =
-        futures::future::try_join(played, keep_killing(&mut system, &world, siege, &calm)).await?;
+        futures::future::try_join(played, keep_killing(&mut system, &world, kill_test, &calm))
+            .await?;
     world.publishing.stop();
     let stormed = Instant::now();
     let scheduled = Cell::new(Instant::now());
-    let left = world.drain(siege.patience, async |_| {
+    let left = world.drain(kill_test.patience, async |_| {
         // What is parked would be looked at in five minutes, and not be due for an hour.
         if scheduled.get().elapsed() > SCHEDULES_EVERY {
             scheduled.set(Instant::now());
@@ -105,7 +112,7 @@ pub async fn lay(siege: &Siege) -> Outcome<Report> {
         webhook.deleted = played.deleted.get(&webhook.id).copied();
     }
     let evidence = Evidence {
-        seed: siege.seed,
+        seed: kill_test.seed,
         events: played.events,
         storm: stormed.duration_since(began),
         all: began.elapsed(),
@@ -136,12 +143,12 @@ fn cause(first: &Post, second: &Post, kills: &[Instant], published: usize) -> Op
 /// Kills the system and starts it again until it is to be calm; says when it killed.
 async fn keep_killing(
     system: &mut Running,
-    world: &World,
-    siege: &Siege,
+    world: &Harness,
+    kill_test: &KillTest,
     calm: &CancellationToken,
 ) -> Outcome<Vec<Instant>> {
-    let random = SeededRandom::new(siege.seed.wrapping_add(3));
-    let twice = u64::try_from(siege.kill_every.as_millis()).unwrap_or(u64::MAX) * 2;
+    let random = SeededRandom::new(kill_test.seed.wrapping_add(3));
+    let twice = u64::try_from(kill_test.kill_every.as_millis()).unwrap_or(u64::MAX) * 2;
     let mut kills = Vec::new();
     loop {
         let wait = Duration::from_millis(random.below(twice));
@@ -153,7 +160,7 @@ async fn keep_killing(
         let _down = world.up.write().await;
         system.kill().await?;
         kills.push(Instant::now());
-        system.start_again(siege).await?;
+        system.start_again(kill_test).await?;
     }
 }
 
@@ -164,7 +171,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(siege: &Siege) -> Outcome<Self> {
+    async fn start(kill_test: &KillTest) -> Outcome<Self> {
         // All four at once, so that they differ.
         let free = (0..4).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let free: Vec<_> = free.collect::<Result<_, _>>().map_err(text)?;
@@ -176,7 +183,7 @@ impl Running {
         drop(free);
         let [api, sqs, dynamodb, receiver] = ports[..] else { return Err("no ports".to_owned()) };
         let addresses = Addresses { api, sqs, dynamodb, receiver };
-        let child = spawn(&siege.dev, &siege.data_dir, addresses)?;
+        let child = spawn(&kill_test.dev, &kill_test.data_dir, addresses)?;
         let running = Self { child, addresses };
         ready(api).await?;
         Ok(running)
@@ -186,8 +193,8 @@ impl Running {
         self.child.kill().await.map_err(text)
     }
 
-    async fn start_again(&mut self, siege: &Siege) -> Outcome<()> {
-        self.child = spawn(&siege.dev, &siege.data_dir, self.addresses)?;
+    async fn start_again(&mut self, kill_test: &KillTest) -> Outcome<()> {
+        self.child = spawn(&kill_test.dev, &kill_test.data_dir, self.addresses)?;
         ready(self.addresses.api).await
     }
 }

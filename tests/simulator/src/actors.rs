@@ -10,12 +10,12 @@ use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
-use crate::breaks::Break;
 use crate::executor::lock;
 use crate::functions::{ask, clean};
+use crate::mutations::Mutation;
 use crate::plan::{Action, TYPES};
 use crate::rules::Rule;
-use crate::world::{Function, Invocation, World};
+use crate::world::{Function, Harness, Invocation};
 
 /// The user of this number.
 pub(crate) fn user(number: usize) -> String {
@@ -27,7 +27,7 @@ fn event_name(number: usize) -> &'static str {
 }
 
 /// Does what somebody outside does.
-pub(crate) fn act(world: &Arc<World>, number: usize, action: &Action) {
+pub(crate) fn act(world: &Arc<Harness>, number: usize, action: &Action) {
     world.log(|| format!("{action:?}"));
     match *action {
         Action::Publish { user, event_type, named, twice } => {
@@ -59,7 +59,7 @@ pub(crate) fn act(world: &Arc<World>, number: usize, action: &Action) {
     }
 }
 
-fn publish(world: &World, number: usize, (who, event_type): (usize, &'static str), named: bool) {
+fn publish(world: &Harness, number: usize, (who, event_type): (usize, &'static str), named: bool) {
     let (now, user) = (world.now(), user(who));
     let data = json!({ "n": number }).to_string();
     let mut body = json!({ "event_type": event_type, "user_id": user, "data": {"n": number} });
@@ -69,7 +69,7 @@ fn publish(world: &World, number: usize, (who, event_type): (usize, &'static str
     }
     let whims = world.faults().queue();
     let mut message = "lost".to_owned();
-    if !world.is(Break::LoseEvents) {
+    if !world.is(Mutation::LoseEvents) {
         message = lock(&world.events).send(body.to_string(), 0, now, whims, &world.random);
     }
     let id = if named { format!("event-{number}") } else { message };
@@ -86,7 +86,7 @@ pub(crate) const BAD: [&str; 4] = [
     r#"{"event_type":"task.created","user_id":"user-0"}"#,
 ];
 
-fn publish_bad(world: &World, kind: usize) {
+fn publish_bad(world: &Harness, kind: usize) {
     let body = BAD.get(kind).copied().unwrap_or(BAD[0]).to_owned();
     let whims = world.faults().queue();
     lock(&world.events).send(body.clone(), 0, world.now(), whims, &world.random);
@@ -94,7 +94,7 @@ fn publish_bad(world: &World, kind: usize) {
 }
 
 /// A user makes a webhook.
-fn create(world: &Arc<World>, who: usize, number: usize, how: (u64, bool)) {
+fn create(world: &Arc<Harness>, who: usize, number: usize, how: (u64, bool)) {
     let shared = Arc::clone(world);
     world.invoke(Function::Api, |invocation| {
         Box::pin(async move { create_as(&shared, &invocation, who, number, how).await })
@@ -104,7 +104,7 @@ fn create(world: &Arc<World>, who: usize, number: usize, how: (u64, bool)) {
 /// Makes a webhook with so many retries; an event that it wants follows at once if it is
 /// `then_published`.
 pub(crate) async fn create_as(
-    world: &Arc<World>,
+    world: &Arc<Harness>,
     invocation: &Arc<Invocation>,
     who: usize,
     number: usize,
@@ -131,7 +131,7 @@ pub(crate) async fn create_as(
 }
 
 /// The webhook that a user was shown stands in the table, with the secret that came with it.
-fn check_secret(world: &World, shown: &Value, began: Timestamp) {
+fn check_secret(world: &Harness, shown: &Value, began: Timestamp) {
     let id = shown["id"].as_str().and_then(|id| id.parse::<SubscriptionId>().ok());
     let now = world.now();
     let mut model = lock(&world.model);
@@ -146,7 +146,7 @@ fn check_secret(world: &World, shown: &Value, began: Timestamp) {
     }
 }
 
-fn rotate(world: &Arc<World>, who: usize, overlap: Option<u64>) {
+fn rotate(world: &Arc<Harness>, who: usize, overlap: Option<u64>) {
     with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
         let began = world.now();
         let route = "POST /api/webhooks/{id}/rotate-secret";
@@ -163,7 +163,7 @@ fn rotate(world: &Arc<World>, who: usize, overlap: Option<u64>) {
 
 /// A webhook that the user has now, if any; rather one that is `preferred`.
 fn webhook_of(
-    world: &World,
+    world: &Harness,
     who: usize,
     preferred: fn(&Subscription) -> bool,
 ) -> Option<(String, SubscriptionId)> {
@@ -180,10 +180,10 @@ fn webhook_of(
 
 /// Calls the API for one of the user's webhooks.
 fn with_webhook<F>(
-    world: &Arc<World>,
+    world: &Arc<Harness>,
     function: Function,
     who: usize,
-    job: impl FnOnce(Arc<World>, Arc<Invocation>, (String, SubscriptionId)) -> F,
+    job: impl FnOnce(Arc<Harness>, Arc<Invocation>, (String, SubscriptionId)) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -193,7 +193,7 @@ fn with_webhook<F>(
 }
 
 async fn delete(
-    world: Arc<World>,
+    world: Arc<Harness>,
     invocation: Arc<Invocation>,
     (user, id): (String, SubscriptionId),
 ) {
@@ -206,7 +206,7 @@ async fn delete(
     }
 }
 
-fn patch(world: &Arc<World>, who: usize, body: Value) {
+fn patch(world: &Arc<Harness>, who: usize, body: Value) {
     with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
         let began = world.now();
         let call = Call::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
@@ -218,7 +218,7 @@ fn patch(world: &Arc<World>, who: usize, body: Value) {
 }
 
 /// Activates a webhook, rather one that is not active.
-fn resume(world: &Arc<World>, number: usize, who: usize, then_published: bool) {
+fn resume(world: &Arc<Harness>, number: usize, who: usize, then_published: bool) {
     let Some((user, id)) = webhook_of(world, who, |webhook| !webhook.is_active) else { return };
     let shared = Arc::clone(world);
     world.invoke(Function::Api, |invocation| {
@@ -239,7 +239,7 @@ fn resume(world: &Arc<World>, number: usize, who: usize, then_published: bool) {
     });
 }
 
-fn check_patch(world: &World, id: &SubscriptionId, body: &Value, began: Timestamp) {
+fn check_patch(world: &Harness, id: &SubscriptionId, body: &Value, began: Timestamp) {
     let now = world.now();
     let mut model = lock(&world.model);
     let stands = model.was(id, began, now, |webhook| {
@@ -258,7 +258,7 @@ fn check_patch(world: &World, id: &SubscriptionId, body: &Value, began: Timestam
 }
 
 async fn test(
-    world: Arc<World>,
+    world: Arc<Harness>,
     invocation: Arc<Invocation>,
     (user, id): (String, SubscriptionId),
 ) {
@@ -283,7 +283,7 @@ fn succeeded(record: &Delivery) -> bool {
 }
 
 /// A user asks for one of the newest deliveries of a webhook again.
-fn redeliver(world: &Arc<World>, who: usize) {
+fn redeliver(world: &Arc<Harness>, who: usize) {
     with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
         let list = Call::to("GET /api/webhooks/{id}/deliveries").by(&user).with("id", id.as_str());
         let reply = ask(&world, &invocation, &list.query("limit=5")).await;

@@ -11,11 +11,11 @@ macro_rules! breaks {
     ($($(#[$doc:meta])* $name:ident => $rule:ident),+ $(,)?) => {
         /// A way to break the system.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Break {
+        pub enum Mutation {
             $($(#[$doc])* $name),+
         }
 
-        impl Break {
+        impl Mutation {
             /// Every one.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
