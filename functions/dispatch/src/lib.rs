@@ -70,7 +70,7 @@ impl Dispatch {
         let accepted = parsed.iter().enumerate().filter(is_accepted).count();
         tracing::info!(
             metric.events_accepted = accepted,
-            come_back = failed.len(),
+            batch_item_failures = failed.len(),
             "events dispatched"
         );
         response(&batch, &failed)
@@ -86,31 +86,31 @@ impl Dispatch {
         let body = record.body.as_deref().unwrap_or_default();
         match Event::parse(body, message_id, sent) {
             Ok(event) => Ok(Some(event)),
-            Err(error) => self.send(body, message_id, &error).await.map(|()| None),
+            Err(error) => self.reject(body, message_id, &error).await.map(|()| None),
         }
     }
 
-    async fn send(
+    async fn reject(
         &self,
         body: &str,
         message_id: &str,
         error: &EventError,
     ) -> Result<(), ComesBack> {
-        let letter = RejectedEvent {
+        let rejected = RejectedEvent {
             body: body.to_owned(),
             message_id: message_id.to_owned(),
             reason: error.reason(),
             detail: error.to_string(),
         };
-        if let Err(error) = self.dead_letter_queue.send(&letter).await {
+        if let Err(error) = self.dead_letter_queue.send(&rejected).await {
             tracing::error!(message_id, %error, "a bad event could not be dead-lettered");
             return Err(ComesBack);
         }
         tracing::warn!(
             metric.events_rejected = 1,
             message_id,
-            reason = letter.reason,
-            detail = letter.detail,
+            reason = rejected.reason,
+            detail = rejected.detail,
             "event rejected"
         );
         Ok(())
