@@ -1,45 +1,45 @@
 #!/usr/bin/env bash
-# Fuzzes every target in turn, starting from its corpus: scripts/fuzz.sh SECONDS [TARGET…]
+# Fuzzes every target in turn, starting from its seeds: scripts/fuzz.sh SECONDS [TARGET…]
 #
-# Prints one line a target: executions, executions per second, edges covered, inputs kept. What is
-# found is left in tests/fuzz/artifacts, and ends the run. New inputs go to target/fuzz-corpus, so that a
-# run leaves the work tree as it was; `scripts/fuzz.sh keep [TARGET…]` adds to the corpora those that
-# reach what no kept input reaches.
+# Prints one line a target: executions, executions per second, edges covered, new inputs. A finding is
+# written to tests/fuzz/artifacts and ends the run; copy it to tests/fuzz/corpus/TARGET/found-NAME.
+# New inputs grow the corpora in target/fuzz-corpus, from which the next run continues;
+# `scripts/fuzz.sh minimize [TARGET…]` reduces those to the inputs that add coverage.
 set -euo pipefail
 . "$(dirname "$0")/guards.sh"
 cd "$root"
-how="${1:?how many seconds for each target, or keep}"
+how="${1:?how many seconds for each target, or minimize}"
 shift
 targets=("$@")
 if [ ${#targets[@]} = 0 ]; then
     mapfile -t targets < <(ls tests/fuzz/corpus)
 fi
-# No sanitizer, so that a stable compiler is enough; this code base forbids `unsafe`.
-flags=(--sanitizer none --codegen-units 16)
-# Longer inputs are tested by hand: the limits of size are far apart from each other.
+# Without a sanitizer a stable compiler is enough; this code base forbids `unsafe`.
+flags=(--fuzz-dir tests/fuzz --sanitizer none --codegen-units 16)
+# Longer inputs have tests of their own: the size limits are far apart from each other.
 longest=16384
 
-# What is fuzzed is what is deployed, in the same versions.
+# The fuzzer uses the versions that are deployed. Cargo adds its few packages to this copy.
 cp Cargo.lock tests/fuzz/Cargo.lock
-cargo fuzz build "${flags[@]}"
+if [ ${#targets[@]} = 1 ]; then
+    cargo fuzz build "${flags[@]}" "${targets[0]}"
+else
+    cargo fuzz build "${flags[@]}"
+fi
 for target in "${targets[@]}"; do
-    found="target/fuzz-corpus/$target"
-    mkdir -p "$found"
-    if [ "$how" = keep ]; then
-        kept="target/fuzz-kept/$target"
-        rm -rf "$kept" && mkdir -p "$kept"
-        cargo fuzz run "${flags[@]}" "$target" "$kept" "tests/fuzz/corpus/$target" "$found" -- \
-            -set_cover_merge=1 -use_counters=0 -max_len=1000 -verbosity=0
-        # Those with a name were made by hand or were a finding, and stay. Of the others, which are
-        # named by their hash, a hundred are enough for the tests.
-        find "tests/fuzz/corpus/$target" -type f ! -name '*-*' -delete
-        for input in $(ls "$kept" | grep -v -e - | head -n 100); do
-            cp "$kept/$input" "tests/fuzz/corpus/$target/"
-        done
+    seeds="tests/fuzz/corpus/$target"
+    grown="target/fuzz-corpus/$target"
+    mkdir -p "$grown"
+    if [ "$how" = minimize ]; then
+        minimized="target/fuzz-minimized/$target"
+        rm -rf "$minimized" && mkdir -p "$minimized"
+        cargo fuzz run "${flags[@]}" "$target" "$minimized" "$seeds" "$grown" -- \
+            -merge=1 -use_counters=0 -max_len="$longest" -verbosity=0
+        rm -rf "$grown" && mv "$minimized" "$grown"
         continue
     fi
     log="target/fuzz-$target.log"
-    if ! cargo fuzz run "${flags[@]}" "$target" "$found" "tests/fuzz/corpus/$target" -- \
+    if ! cargo fuzz run "${flags[@]}" "$target" "$grown" "$seeds" -- \
         -max_total_time="$how" -max_len="$longest" -timeout=20 -rss_limit_mb=4096 \
         -print_final_stats=1 > "$log" 2>&1; then
         tail -n 60 "$log"

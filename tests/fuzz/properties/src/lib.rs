@@ -1,11 +1,10 @@
-//! What must hold whatever bytes come in: one function for each parser of foreign bytes.
+//! What must hold for any input: one function for each parser of external bytes.
 //!
-//! A property panics when it does not hold. The fuzzer (`tests/fuzz/fuzz_targets`) calls each with inputs
-//! that it makes up; an ordinary test calls each with every input that was ever worth keeping
-//! (`tests/fuzz/corpus`), so that what the fuzzer once found stays found.
+//! A property panics when it does not hold. The fuzzer (`tests/fuzz/fuzz_targets`) calls each with
+//! generated inputs; a test calls each with the named inputs in `tests/fuzz/corpus`: seeds that were
+//! written by hand, and findings of the fuzzer.
 //!
-//! Inputs that are more than one text are written one text a line, so that seeds can be written by
-//! hand.
+//! An input that consists of several texts has one text a line, so that seeds can be written by hand.
 
 #![expect(clippy::unwrap_used, reason = "what does not go as it must is a finding")]
 
