@@ -133,9 +133,11 @@ impl Functions {
                     function.handle(request).await
                 }))
             }
-            "deliveries" => Some(api(self.deliveries.clone(), |function, request| async move {
-                function.handle(request).await
-            })),
+            "delivery-history" => {
+                Some(api(self.deliveries.clone(), |function, request| async move {
+                    function.handle(request).await
+                }))
+            }
             "test-webhook" => {
                 Some(api(self.test_webhook.clone(), |function, request| async move {
                     function.handle(request).await

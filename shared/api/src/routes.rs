@@ -28,9 +28,9 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/api/webhooks/{id}", "subscriptions"),
     route("POST", "/api/webhooks/{id}/rotate-secret", "subscriptions"),
     route("POST", "/api/webhooks/{id}/test", "test-webhook"),
-    route("GET", "/api/webhooks/{id}/deliveries", "deliveries"),
-    route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "deliveries"),
-    route("POST", "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", "deliveries"),
+    route("GET", "/api/webhooks/{id}/deliveries", "delivery-history"),
+    route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "delivery-history"),
+    route("POST", "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", "delivery-history"),
 ];
 
 const fn route(method: &'static str, path: &'static str, function: &'static str) -> Route {

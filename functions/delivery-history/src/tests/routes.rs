@@ -9,7 +9,7 @@ use webhooks_core::problem::Problem;
 use super::{Harness, succeeded};
 
 fn routes() -> Vec<String> {
-    let own = ROUTES.iter().filter(|route| route.function == "deliveries");
+    let own = ROUTES.iter().filter(|route| route.function == "delivery-history");
     own.map(Route::key).collect()
 }
 

@@ -80,7 +80,7 @@ impl Harness {
         match function {
             "event-types" => json(event_types::handle(parse(event)).await),
             "subscriptions" => json(self.subscriptions_api().handle(parse(event)).await),
-            "deliveries" => json(self.deliveries_api().handle(parse(event)).await),
+            "delivery-history" => json(self.delivery_history().handle(parse(event)).await),
             "test-webhook" => json(self.test_webhook().handle(parse(event)).await),
             "dispatch" => json(self.dispatch().handle(parse(event)).await),
             "deliver" => json(self.deliver().handle(parse(event)).await),
@@ -104,7 +104,7 @@ impl Harness {
         }
     }
 
-    fn deliveries_api(&self) -> DeliveryHistory {
+    fn delivery_history(&self) -> DeliveryHistory {
         DeliveryHistory {
             subscriptions: Arc::new(self.subscriptions.clone()),
             deliveries: Arc::new(self.deliveries.clone()),

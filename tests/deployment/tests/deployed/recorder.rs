@@ -92,7 +92,7 @@ impl Recorder {
             "deliveries" => self.deliveries(method).await,
             "queue" => self.queue(method).await,
             "dead_letter_queue" => {
-                assert_eq!(method, "dead_letter_queue.send");
+                assert_eq!(method, "send");
                 let letter = RejectedEvent {
                     body: "{}".to_owned(),
                     message_id: "m".to_owned(),

@@ -190,7 +190,7 @@ async fn what_is_not_as_in_the_code_is_found() {
         ("GET /api/webhooks/{id} of subscriptions is not in both", |t| {
             remove(t, "SubscriptionsFunction/Properties/Events", "Get");
         }),
-        ("POST /api/webhooks of deliveries is not in both", |t| {
+        ("POST /api/webhooks of delivery-history is not in both", |t| {
             at(t, "DeliveryHistoryFunction/Properties/Events")["More"] = json!({
                 "Type": "HttpApi",
                 "Properties": {"Method": "POST", "Path": "/api/webhooks"},
