@@ -9,7 +9,7 @@ use futures::future::join_all;
 use webhooks_core::breaker::{Failures, Health};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{Consistency, Expect, StoreError, Written};
+use webhooks_core::ports::{Consistency, Expect, StoreError, SubscriptionWrite};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -137,8 +137,8 @@ impl Effects {
 }
 
 impl Verdicts {
-    /// Writes the new health in place of the one that was read. Where others wrote meanwhile, it is
-    /// read again: a failure is counted on top of theirs, unless they have opened the breaker.
+    /// Writes the new health in place of the one that was read. On a conflict a failure is counted
+    /// on top of those that others have written, unless they have opened the breaker.
     async fn write(self, deliver: &Deliver) -> Result<(), StoreError> {
         if self.gone {
             return self.disable(deliver, DisabledReason::EndpointGone).await;
@@ -155,13 +155,14 @@ impl Verdicts {
             if after == before {
                 return Ok(());
             }
-            if store.set_health(user_id, id, &before, &after).await? == Written::Applied {
-                log(id, &before, &after);
-                return Ok(());
+            match store.set_health(user_id, id, &before, &after).await? {
+                SubscriptionWrite::Applied => {
+                    log(id, &before, &after);
+                    return Ok(());
+                }
+                SubscriptionWrite::Conflict(current) => before = current.health,
+                SubscriptionWrite::Missing => return Ok(()),
             }
-            let current = store.get(user_id, id, Consistency::Strong).await?;
-            let Some(current) = current else { return Ok(()) };
-            before = current.health;
             if !self.healthy && before.open_until.is_some() {
                 return Ok(());
             }
@@ -180,23 +181,27 @@ impl Verdicts {
     /// Makes the subscription inactive, unless its user changed the URL meanwhile.
     async fn disable(self, deliver: &Deliver, reason: DisabledReason) -> Result<(), StoreError> {
         let Subscription { user_id, id, url, .. } = self.subscription;
+        let found = deliver.subscriptions.get(&user_id, &id, Consistency::Strong).await?;
+        let Some(mut subscription) = found else { return Ok(()) };
         for _ in 0..TRIES {
-            let current = deliver.subscriptions.get(&user_id, &id, Consistency::Strong).await?;
-            let Some(mut subscription) = current else { return Ok(()) };
             if !subscription.is_active || subscription.url != url {
                 return Ok(());
             }
             let version = subscription.version;
             subscription.disable(reason, deliver.clock.now());
-            if deliver.subscriptions.update(&subscription, version).await? == Written::Applied {
-                tracing::warn!(
-                    metric.webhooks_disabled = 1,
-                    operational_event = "webhook.disabled",
-                    subscription_id = %id,
-                    reason = reason.as_str(),
-                    "webhook disabled"
-                );
-                return Ok(());
+            match deliver.subscriptions.update(&subscription, version).await? {
+                SubscriptionWrite::Applied => {
+                    tracing::warn!(
+                        metric.webhooks_disabled = 1,
+                        operational_event = "webhook.disabled",
+                        subscription_id = %id,
+                        reason = reason.as_str(),
+                        "webhook disabled"
+                    );
+                    return Ok(());
+                }
+                SubscriptionWrite::Conflict(current) => subscription = *current,
+                SubscriptionWrite::Missing => return Ok(()),
             }
         }
         Ok(())

@@ -206,7 +206,7 @@ impl Deliver {
             .subscriptions
             .set_health(&subscription.user_id, &subscription.id, &before, &subscription.health)
             .await?;
-        Ok(claimed == Written::Applied)
+        Ok(claimed.is_applied())
     }
 
     /// Takes the lease of a delivery that has a record. One without is guarded by the condition

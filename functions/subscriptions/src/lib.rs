@@ -2,7 +2,7 @@
 //!
 //! Every request reads and writes inside the caller's own partition of the table, so somebody else's
 //! webhook is not refused but not there. A change is a conditional write on the version that was
-//! read: one that was overtaken reads again and does the same to what it finds then.
+//! read. On a conflict it is made again on what the table has then.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use webhooks_api::{
 use webhooks_core::cursor;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Clock, Consistency, Creation, Deliveries, Random, Subscriptions, Written,
+    Clock, Consistency, Creation, Deliveries, Random, SubscriptionWrite, Subscriptions,
 };
 use webhooks_core::problem::{FieldError, Problem};
 use webhooks_core::secret::Secret;
@@ -29,7 +29,7 @@ use webhooks_core::target::TargetPolicy;
 
 type Answer = Result<ApiGatewayV2httpResponse, Failure>;
 
-/// How often a change that was overtaken is tried, in all.
+/// How often a change is tried when others change the same webhook.
 const CHANGE_TRIES: usize = 5;
 /// How long the old secret still signs after a rotation when the user does not say, in seconds.
 const OVERLAP_SECONDS_DEFAULT: u64 = 86_400;
@@ -142,19 +142,20 @@ impl SubscriptionsApi {
         json(200, &WebhookWithSecret::from(&changed))
     }
 
-    /// Changes the webhook of the request, once, whoever else is changing it.
+    /// Changes the webhook of the request, also while others change it.
     async fn change(
         &self,
         request: &Request<'_>,
         change: impl Fn(&mut Subscription),
     ) -> Result<Subscription, Failure> {
-        let id = request.id("id")?;
+        let mut subscription = self.read(request.caller(), &request.id("id")?).await?;
         for _ in 0..CHANGE_TRIES {
-            let mut subscription = self.read(request.caller(), &id).await?;
             let version = subscription.version;
             change(&mut subscription);
-            if self.subscriptions.update(&subscription, version).await? == Written::Applied {
-                return Ok(subscription);
+            match self.subscriptions.update(&subscription, version).await? {
+                SubscriptionWrite::Applied => return Ok(subscription),
+                SubscriptionWrite::Conflict(current) => subscription = *current,
+                SubscriptionWrite::Missing => return Err(Problem::NotFound.into()),
             }
         }
         Err(Problem::EditConflict.into())

@@ -346,7 +346,7 @@ impl Deliveries for DynamoDeliveries {
         let Some(item) = answer.item else {
             return Ok(None);
         };
-        let position: CleanupRow = from_item(item, CLEANUP_SCHEMA)
+        let position: CleanupRow = from_item(item, CLEANUP_SCHEMA..=CLEANUP_SCHEMA)
             .map_err(|reason| StoreError::Undecodable { key: CLEANUP.to_owned(), reason })?;
         Ok(Some(SubscriptionKey {
             user_id: position.position_user,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -104,11 +105,15 @@ pub(crate) fn shown_key(item: &Item, names: [&str; 2]) -> String {
     format!("{} / {}", part(names[0]), part(names[1]))
 }
 
-/// Reads a row of this schema version. The reason of a failure never shows what stands in the row.
-pub(crate) fn from_item<T: DeserializeOwned>(item: Item, schema: u32) -> Result<T, String> {
+/// Reads a row of one of these schema versions. The reason of a failure never shows what stands in
+/// the row.
+pub(crate) fn from_item<T: DeserializeOwned>(
+    item: Item,
+    schemas: RangeInclusive<u32>,
+) -> Result<T, String> {
     match item.get("v") {
         Some(AttributeValue::N(version)) => match version.parse::<u32>() {
-            Ok(version) if version == schema => {}
+            Ok(version) if schemas.contains(&version) => {}
             Ok(version) => return Err(format!("has schema version {version}")),
             Err(_) => return Err("has a schema version that cannot be".to_owned()),
         },
@@ -280,7 +285,7 @@ mod tests {
             #[expect(dead_code, reason = "only decoded")]
             n: u32,
         }
-        let decode = |item: &Item| from_item::<Row>(item.clone(), 1).unwrap_err();
+        let decode = |item: &Item| from_item::<Row>(item.clone(), 1..=1).unwrap_err();
         let mut item = Item::from([("n".to_owned(), text("secret"))]);
         assert_eq!(decode(&item), "has no schema version");
         item.insert("v".to_owned(), number(2));

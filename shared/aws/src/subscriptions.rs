@@ -23,19 +23,23 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{
+    self, AttributeValue, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
-    Consistency, Creation, Page, StoreError, SubscriptionKey, Subscriptions, Written,
+    Consistency, Creation, Page, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions,
 };
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{Item, Rows, just_below, key, number, page, read, shown_key, text};
-use crate::error::{fault, passes_by_itself, written};
+use crate::error::{fault, passes_by_itself};
 use crate::seal::Sealer;
 
 const USER_ID: &str = "user_id";
@@ -72,6 +76,16 @@ enum Transacted {
     NotNow(String),
 }
 
+/// What became of a conditional update.
+enum Update {
+    /// It was made.
+    Applied,
+    /// The condition does not hold for this row.
+    Refused(Item),
+    /// There is no row.
+    Missing,
+}
+
 /// What the counter of a user says.
 struct Counter {
     subscriptions: usize,
@@ -99,8 +113,38 @@ impl DynamoSubscriptions {
             .expression_attribute_values(":high", text(top))
     }
 
+    fn change(&self, user_id: &UserId, id: &SubscriptionId) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(row_key(user_id, id.as_str())))
+    }
+
+    /// Sends a conditional update.
+    async fn send(&self, update: UpdateItemFluentBuilder) -> Result<Update, StoreError> {
+        let all_old = ReturnValuesOnConditionCheckFailure::AllOld;
+        let sent = update.return_values_on_condition_check_failure(all_old).send().await;
+        let Err(error) = sent else { return Ok(Update::Applied) };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                Ok(refused.item.clone().map_or(Update::Missing, Update::Refused))
+            }
+            _ => Err(fault(&error).into()),
+        }
+    }
+
+    fn written(&self, update: Update) -> Result<SubscriptionWrite, StoreError> {
+        Ok(match update {
+            Update::Applied => SubscriptionWrite::Applied,
+            Update::Refused(row) => {
+                SubscriptionWrite::Conflict(Box::new(row::decode(row, &self.sealer)?))
+            }
+            Update::Missing => SubscriptionWrite::Missing,
+        })
+    }
+
     fn counter(&self, user_id: &UserId) -> UpdateBuilder {
-        Update::builder().table_name(&self.table).set_key(Some(row_key(user_id, COUNTER)))
+        types::Update::builder().table_name(&self.table).set_key(Some(row_key(user_id, COUNTER)))
     }
 
     /// Stores a subscription and counts it, where this condition on the counter holds.
@@ -283,17 +327,13 @@ impl Subscriptions for DynamoSubscriptions {
         &self,
         subscription: &Subscription,
         expected_version: u64,
-    ) -> Result<Written, StoreError> {
-        let result = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(row::encode(subscription, &self.sealer)?))
+    ) -> Result<SubscriptionWrite, StoreError> {
+        let row = row::encode(subscription, &self.sealer)?;
+        let update = self
+            .change(&subscription.user_id, &subscription.id)
             .condition_expression("version = :expected")
-            .expression_attribute_values(":expected", number(expected_version))
-            .send()
-            .await;
-        written(result)
+            .expression_attribute_values(":expected", number(expected_version));
+        self.written(self.send(row::update_of(row, update)).await?)
     }
 
     async fn set_health(
@@ -302,51 +342,32 @@ impl Subscriptions for DynamoSubscriptions {
         id: &SubscriptionId,
         expected: &Health,
         health: &Health,
-    ) -> Result<Written, StoreError> {
-        let mut condition = vec!["failures = :old_failures".to_owned()];
-        let mut set =
-            vec!["failures = :failures".to_owned(), "version = version + :one".to_owned()];
-        let mut remove = Vec::new();
-        let mut values = vec![
-            (":old_failures".to_owned(), number(expected.consecutive_failures)),
-            (":failures".to_owned(), number(health.consecutive_failures)),
-            (":one".to_owned(), number(1)),
-        ];
-        let moments = [
-            ("failing_since", expected.failing_since, health.failing_since),
-            ("open_until", expected.open_until, health.open_until),
-        ];
-        for (name, old, new) in moments {
-            match old {
-                Some(moment) => {
-                    condition.push(format!("{name} = :old_{name}"));
-                    values.push((format!(":old_{name}"), number(moment.millis())));
+    ) -> Result<SubscriptionWrite, StoreError> {
+        let update = self
+            .change(user_id, id)
+            .update_expression("SET health = :health, version = version + :one")
+            .expression_attribute_values(":health", row::encode_health(health)?)
+            .expression_attribute_values(":one", number(1));
+        let unchanged = update
+            .clone()
+            .condition_expression("health = :expected")
+            .expression_attribute_values(":expected", row::encode_health(expected)?);
+        let sent = match self.send(unchanged).await? {
+            Update::Refused(row) if !row.contains_key(row::HEALTH) => {
+                let current = row::decode(row, &self.sealer)?;
+                if current.health != *expected {
+                    return Ok(SubscriptionWrite::Conflict(Box::new(current)));
                 }
-                None => condition.push(format!("attribute_not_exists({name})")),
+                // Rows of schema version 1 have no such attribute. The version rises with each
+                // change of the health, too.
+                let unchanged = update
+                    .condition_expression("version = :version")
+                    .expression_attribute_values(":version", number(current.version));
+                self.send(unchanged).await?
             }
-            match new {
-                Some(moment) => {
-                    set.push(format!("{name} = :{name}"));
-                    values.push((format!(":{name}"), number(moment.millis())));
-                }
-                None => remove.push(name),
-            }
-        }
-        let mut update = format!("SET {}", set.join(", "));
-        if !remove.is_empty() {
-            update = format!("{update} REMOVE {}", remove.join(", "));
-        }
-        let result = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(row_key(user_id, id.as_str())))
-            .update_expression(update)
-            .condition_expression(condition.join(" AND "))
-            .set_expression_attribute_values(Some(values.into_iter().collect()))
-            .send()
-            .await;
-        written(result)
+            sent => sent,
+        };
+        self.written(sent)
     }
 
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever fails here is a failed test")]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,15 @@ use webhooks_aws::{
     DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemRandom,
     clients,
 };
+use webhooks_core::breaker::Health;
 use webhooks_core::delivery::{Attempt, Delivery, DeliveryTask, Status};
 use webhooks_core::ports::{
     Consistency, Creation, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Expect, Outgoing,
-    QueueError, RejectedEvent, StoreError, Subscriptions as _, TaskQueue as _, Written,
+    QueueError, RejectedEvent, StoreError, SubscriptionWrite, Subscriptions as _, TaskQueue as _,
+    Written,
 };
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
 
 fn names() -> TableNames {
     TableNames { subscriptions: "Subscriptions".to_owned(), deliveries: "Deliveries".to_owned() }
@@ -63,10 +68,7 @@ fn typical() -> Delivery {
     delivery
 }
 
-async fn raw(
-    client: &Client,
-    delivery: &Delivery,
-) -> std::collections::HashMap<String, AttributeValue> {
+async fn raw(client: &Client, delivery: &Delivery) -> HashMap<String, AttributeValue> {
     let answer = client
         .get_item()
         .table_name(names().deliveries)
@@ -122,7 +124,7 @@ async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write(
         .unwrap();
     let cost = answer.consumed_capacity().unwrap();
     assert_eq!(cost.capacity_units(), Some(1.0));
-    assert!(cost.global_secondary_indexes().is_none_or(std::collections::HashMap::is_empty));
+    assert!(cost.global_secondary_indexes().is_none_or(HashMap::is_empty));
 }
 
 #[tokio::test]
@@ -151,6 +153,75 @@ async fn what_cannot_be_read_is_an_error_in_every_list() {
     let page = store.page(id, &DeliveryFilter::default(), 5, None, sample::start()).await;
     undecodable(page.map(drop));
     assert_eq!(store.keys(id, None, 5).await.unwrap().len(), 1, "it can still be deleted");
+}
+
+/// The row of a subscription, changed by `change`.
+async fn change_row(
+    client: &Client,
+    of: &Subscription,
+    change: impl FnOnce(&mut HashMap<String, AttributeValue>),
+) -> HashMap<String, AttributeValue> {
+    let mut row = subscription_row(client, of).await;
+    change(&mut row);
+    let put = client.put_item().table_name(names().subscriptions).set_item(Some(row.clone()));
+    put.send().await.unwrap();
+    row
+}
+
+async fn subscription_row(client: &Client, of: &Subscription) -> HashMap<String, AttributeValue> {
+    let get = client
+        .get_item()
+        .table_name(names().subscriptions)
+        .key("user_id", AttributeValue::S(of.user_id.to_string()))
+        .key("subscription_id", AttributeValue::S(of.id.to_string()));
+    get.send().await.unwrap().item.unwrap()
+}
+
+#[tokio::test]
+async fn health_of_a_row_of_schema_version_1_is_read_and_replaced() {
+    let client = database().await;
+    let store = subscriptions(&client, 1);
+    let row = sample::subscription("u", 1);
+    store.create(&row).await.unwrap();
+    change_row(&client, &row, |row| {
+        row.remove("health");
+        let old = [("v", 1), ("failures", 3), ("failing_since", 5_000), ("open_until", 9_000)];
+        row.extend(old.map(|(name, n)| (name.to_owned(), AttributeValue::N(n.to_string()))));
+    })
+    .await;
+    let failing = Health {
+        consecutive_failures: 3,
+        failing_since: Some(Timestamp::from_seconds(5)),
+        open_until: Some(Timestamp::from_seconds(9)),
+    };
+    let set = async |expected: &Health, health: &Health| {
+        store.set_health(&row.user_id, &row.id, expected, health).await.unwrap()
+    };
+    let other = Health { open_until: None, ..failing };
+    let refused = set(&other, &Health::default()).await;
+    assert!(matches!(refused, SubscriptionWrite::Conflict(row) if row.health == failing));
+    assert!(set(&failing, &other).await.is_applied());
+    assert!(set(&other, &Health::default()).await.is_applied());
+    let found = store.get(&row.user_id, &row.id, Consistency::Strong).await.unwrap().unwrap();
+    assert_eq!((found.health, found.version), (Health::default(), 3));
+}
+
+#[tokio::test]
+async fn update_keeps_attributes_that_it_does_not_know_and_removes_those_of_older_versions() {
+    let client = database().await;
+    let store = subscriptions(&client, 1);
+    let row = sample::subscription("u", 1);
+    store.create(&row).await.unwrap();
+    change_row(&client, &row, |row| {
+        for name in ["filter", "failures", "description"] {
+            row.insert(name.to_owned(), AttributeValue::N("7".to_owned()));
+        }
+    })
+    .await;
+    assert!(store.update(&row, 1).await.unwrap().is_applied());
+    let row = subscription_row(&client, &row).await;
+    assert!(row.contains_key("filter"));
+    assert!(!row.contains_key("failures") && !row.contains_key("description"));
 }
 
 #[tokio::test]

@@ -85,6 +85,24 @@ pub enum Written {
     ConditionFailed,
 }
 
+/// What became of a conditional write of a subscription.
+#[derive(Clone, Debug)]
+pub enum SubscriptionWrite {
+    /// The table has it.
+    Applied,
+    /// The condition does not hold for the subscription that the table has, which is this one.
+    Conflict(Box<Subscription>),
+    /// The table has no such subscription.
+    Missing,
+}
+
+impl SubscriptionWrite {
+    /// Whether the table has it.
+    pub fn is_applied(&self) -> bool {
+        matches!(self, Self::Applied)
+    }
+}
+
 /// A row of the Subscriptions table as the cleanup meets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionKey {
@@ -128,7 +146,7 @@ pub trait Subscriptions: Send + Sync {
         &self,
         subscription: &Subscription,
         expected_version: u64,
-    ) -> Result<Written, StoreError>;
+    ) -> Result<SubscriptionWrite, StoreError>;
 
     /// Replaces only the health of one, if it is still `expected`. Its version rises as with any
     /// change, so that nobody who read it before writes the old health back.
@@ -138,7 +156,7 @@ pub trait Subscriptions: Send + Sync {
         id: &SubscriptionId,
         expected: &Health,
         health: &Health,
-    ) -> Result<Written, StoreError>;
+    ) -> Result<SubscriptionWrite, StoreError>;
 
     /// Deletes one and leaves a tombstone for the cleanup. `false` when there is none.
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError>;

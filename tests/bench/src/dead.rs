@@ -16,7 +16,7 @@ use test_support::{ManualClock, Overlaid, Overlay, sample};
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::outbound::{Failure, HttpResult, Outcome as Attempted};
-use webhooks_core::ports::{Clock as _, StoreError, Subscriptions, Written};
+use webhooks_core::ports::{Clock as _, StoreError, SubscriptionWrite, Subscriptions};
 use webhooks_local::queues::{DELIVERIES, EVENTS};
 use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
@@ -226,7 +226,7 @@ impl Overlaid for NoBreaker {
         _: &SubscriptionId,
         _: &Health,
         _: &Health,
-    ) -> Result<Written, StoreError> {
-        Ok(Written::Applied)
+    ) -> Result<SubscriptionWrite, StoreError> {
+        Ok(SubscriptionWrite::Applied)
     }
 }

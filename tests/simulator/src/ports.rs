@@ -14,7 +14,7 @@ use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
     Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due, Expect, Lease,
     Outgoing, Page, QueueError, RejectedEvent, RowKey, Sender, StoreError, SubscriptionKey,
-    Subscriptions, TaskQueue, Written,
+    SubscriptionWrite, Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -352,7 +352,7 @@ impl Subscriptions for Ports {
         &self,
         subscription: &Subscription,
         expected_version: u64,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.request("subscriptions.update", || {
             let drops = match subscription.disabled_reason.filter(|_| self.delivers()) {
                 Some(DisabledReason::EndpointGone) => self.is(Mutation::KeepGone),
@@ -360,7 +360,7 @@ impl Subscriptions for Ports {
                 None => self.is(Mutation::DropChange),
             };
             if drops {
-                return Ok(Written::Applied);
+                return Ok(SubscriptionWrite::Applied);
             }
             let store = &self.world.subscriptions;
             let mut subscription = subscription.clone();
@@ -380,10 +380,10 @@ impl Subscriptions for Ports {
         id: &SubscriptionId,
         expected: &Health,
         health: &Health,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.request("subscriptions.set_health", || {
             if self.is(Mutation::ForgetHealth) && self.delivers() {
-                return Ok(Written::Applied);
+                return Ok(SubscriptionWrite::Applied);
             }
             let store = &self.world.subscriptions;
             let opens = expected.open_until.is_none() && health.open_until.is_some();
@@ -402,7 +402,7 @@ impl Subscriptions for Ports {
             self.note_subscription(user_id, id)?;
             let claims = expected.open_until.is_some() && health.open_until.is_some();
             if self.is(Mutation::SkipProbeClaim) && claims {
-                return Ok(Written::Applied);
+                return Ok(SubscriptionWrite::Applied);
             }
             Ok(written)
         })

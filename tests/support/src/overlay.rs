@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Consistency, Creation, Page, StoreError, SubscriptionKey, Subscriptions, Written,
+    Consistency, Creation, Page, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions,
 };
 use webhooks_core::subscription::Subscription;
 
@@ -30,7 +30,7 @@ pub trait Overlaid: Send + Sync {
         &self,
         subscription: &Subscription,
         expected_version: u64,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.table().update(subscription, expected_version).await
     }
 
@@ -41,7 +41,7 @@ pub trait Overlaid: Send + Sync {
         id: &SubscriptionId,
         expected: &Health,
         health: &Health,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.table().set_health(user_id, id, expected, health).await
     }
 }
@@ -82,7 +82,7 @@ impl<T: Overlaid> Subscriptions for Overlay<T> {
         &self,
         subscription: &Subscription,
         expected_version: u64,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.0.update(subscription, expected_version).await
     }
 
@@ -92,7 +92,7 @@ impl<T: Overlaid> Subscriptions for Overlay<T> {
         id: &SubscriptionId,
         expected: &Health,
         health: &Health,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.0.set_health(user_id, id, expected, health).await
     }
 

@@ -144,7 +144,7 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
 }
 
 fn read(item: Item) -> Result<Delivery, String> {
-    let row: Row = from_item(item, SCHEMA)?;
+    let row: Row = from_item(item, SCHEMA..=SCHEMA)?;
     let payload = row.payload.into_text().ok_or("has a payload that does not inflate")?;
     let attempts = row.attempts.into_text().ok_or("has attempts that do not inflate")?;
     let attempts: Vec<StoredAttempt> =

@@ -124,7 +124,7 @@ pub(super) fn decode(item: Item) -> Result<HourCounts, StoreError> {
 }
 
 fn read(item: Item) -> Result<HourCounts, String> {
-    let row: Row = from_item(item, SCHEMA)?;
+    let row: Row = from_item(item, SCHEMA..=SCHEMA)?;
     Ok(HourCounts {
         hour: hour_of(&row.delivery_id).ok_or("its key names no hour")?,
         counts: Counts { total: row.total, success: row.success, failed: row.failed },

@@ -1,5 +1,7 @@
 //! A subscription as a row. Its secrets are sealed.
 
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use webhooks_core::breaker::Health;
 use webhooks_core::catalogue::EventType;
@@ -15,7 +17,15 @@ use crate::packed::Bytes;
 use crate::seal::Sealer;
 
 /// The schema version of the rows that are written.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
+/// The oldest schema version that is read. In it each part of the health is an attribute of its own.
+const SCHEMA_OLDEST: u32 = 1;
+/// The attribute with the health.
+pub(super) const HEALTH: &str = "health";
+/// What older schema versions have and this one does not.
+const OBSOLETE: [&str; 3] = ["failures", "failing_since", "open_until"];
+/// What a row need not have.
+const OPTIONAL: [&str; 2] = ["description", "disabled_reason"];
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -38,12 +48,42 @@ struct Row {
     #[serde(with = "millis")]
     updated_at: Timestamp,
     version: u64,
-    /// The health stands in attributes of its own, so that a condition can name them.
+    /// One attribute, so that a condition compares it as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthRow>,
+    /// The health of schema version 1.
+    #[serde(flatten, skip_serializing)]
+    old_health: HealthRow,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct HealthRow {
+    #[serde(default)]
     failures: u32,
     #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
     failing_since: Option<Timestamp>,
     #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
     open_until: Option<Timestamp>,
+}
+
+impl From<&Health> for HealthRow {
+    fn from(health: &Health) -> Self {
+        Self {
+            failures: health.consecutive_failures,
+            failing_since: health.failing_since,
+            open_until: health.open_until,
+        }
+    }
+}
+
+impl From<HealthRow> for Health {
+    fn from(row: HealthRow) -> Self {
+        Self {
+            consecutive_failures: row.failures,
+            failing_since: row.failing_since,
+            open_until: row.open_until,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,10 +116,32 @@ pub(super) fn encode(of: &Subscription, sealer: &Sealer) -> Result<Item, StoreEr
         created_at: of.created_at,
         updated_at: of.updated_at,
         version: of.version,
-        failures: of.health.consecutive_failures,
-        failing_since: of.health.failing_since,
-        open_until: of.health.open_until,
+        health: Some((&of.health).into()),
+        old_health: HealthRow::default(),
     })
+}
+
+/// The health as an attribute.
+pub(super) fn encode_health(health: &Health) -> Result<AttributeValue, StoreError> {
+    serde_dynamo::to_attribute_value(HealthRow::from(health))
+        .map_err(|error| StoreError::Rejected(error.to_string()))
+}
+
+/// Turns a row into an update of everything in it but its key. An update leaves alone what this
+/// version does not know; a put would delete it.
+pub(super) fn update_of(row: Item, mut update: UpdateItemFluentBuilder) -> UpdateItemFluentBuilder {
+    let mut set = Vec::new();
+    let mut remove: Vec<&str> = OBSOLETE.into();
+    remove.extend(OPTIONAL.iter().filter(|name| !row.contains_key(**name)));
+    for (name, value) in row {
+        if name != USER_ID && name != SUBSCRIPTION_ID {
+            set.push(format!("#{name} = :{name}"));
+            update = update
+                .expression_attribute_names(format!("#{name}"), &name)
+                .expression_attribute_values(format!(":{name}"), value);
+        }
+    }
+    update.update_expression(format!("SET {} REMOVE {}", set.join(", "), remove.join(", ")))
 }
 
 /// The subscription of a row.
@@ -89,7 +151,7 @@ pub(super) fn decode(item: Item, sealer: &Sealer) -> Result<Subscription, StoreE
 }
 
 fn read(item: Item, sealer: &Sealer) -> Result<Subscription, String> {
-    let row: Row = from_item(item, SCHEMA)?;
+    let row: Row = from_item(item, SCHEMA_OLDEST..=SCHEMA)?;
     let open = |sealed: &SealedSecret| {
         let secret = sealer
             .open(&sealed.sealed.0, &row.user_id, &row.subscription_id)
@@ -115,11 +177,7 @@ fn read(item: Item, sealer: &Sealer) -> Result<Subscription, String> {
         created_at: row.created_at,
         updated_at: row.updated_at,
         version: row.version,
-        health: Health {
-            consecutive_failures: row.failures,
-            failing_since: row.failing_since,
-            open_until: row.open_until,
-        },
+        health: row.health.unwrap_or(row.old_health).into(),
     })
 }
 

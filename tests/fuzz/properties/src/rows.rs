@@ -21,7 +21,7 @@ use test_support::{ManualClock, SeededRandom, sample};
 use webhooks_aws::{DynamoDeliveries, DynamoSubscriptions, Sealer};
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ports::{
-    Consistency, Deliveries as _, Expect, Random, StoreError, Subscriptions as _, Written,
+    Consistency, Deliveries as _, Expect, Random, StoreError, Subscriptions as _,
 };
 use webhooks_core::secret::{Secret, SigningSecret};
 use webhooks_core::subscription::Subscription;
@@ -288,11 +288,8 @@ impl Table {
     }
 
     /// Does a write, and answers with the row as it was written.
-    fn write(
-        &self,
-        write: impl Future<Output = Result<Written, StoreError>>,
-    ) -> Map<String, Value> {
-        assert_eq!(run(write).unwrap(), Written::Applied);
+    fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Map<String, Value> {
+        run(write).unwrap();
         self.0.lock().unwrap().written.take().unwrap()
     }
 
@@ -314,16 +311,31 @@ impl Table {
     }
 }
 
+/// The row that a put or an update of all attributes writes.
+fn written(request: &Value) -> Option<Map<String, Value>> {
+    if let Some(item) = request["Item"].as_object() {
+        return Some(item.clone());
+    }
+    request["UpdateExpression"].as_str()?;
+    let mut row = request["Key"].as_object()?.clone();
+    let names = request["ExpressionAttributeNames"].as_object()?.values().filter_map(Value::as_str);
+    for name in names {
+        let value = request["ExpressionAttributeValues"][format!(":{name}")].clone();
+        row.insert(name.to_owned(), value);
+    }
+    Some(row)
+}
+
 impl HttpConnector for Table {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
         let mut contents = self.0.lock().unwrap();
-        let answer = match body.get("Item") {
-            Some(Value::Object(item)) => {
-                contents.written = Some(item.clone());
+        let answer = match written(&body) {
+            Some(row) => {
+                contents.written = Some(row);
                 "{}".to_owned()
             }
-            _ => contents.row.clone(),
+            None => contents.row.clone(),
         };
         let answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(answer));
         HttpConnectorFuture::ready(Ok(answer))

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
-use webhooks_core::ports::{Consistency, Creation, Subscriptions, Written};
+use webhooks_core::ports::{Consistency, Creation, StoreError, SubscriptionWrite, Subscriptions};
 use webhooks_core::secret::{Secret, SigningSecret};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 
@@ -44,6 +44,27 @@ pub(super) async fn get(
     id: &SubscriptionId,
 ) -> Option<Subscription> {
     ok(store.get(user_id, id, Consistency::Strong).await)
+}
+
+#[track_caller]
+fn assert_applied(write: Result<SubscriptionWrite, StoreError>) {
+    let write = ok(write);
+    assert!(write.is_applied(), "{write:?}");
+}
+
+#[track_caller]
+fn assert_missing(write: Result<SubscriptionWrite, StoreError>) {
+    let write = ok(write);
+    assert!(matches!(write, SubscriptionWrite::Missing), "{write:?}");
+}
+
+/// The write is refused, and the answer is the subscription that stands in its way.
+#[track_caller]
+fn assert_conflict(write: Result<SubscriptionWrite, StoreError>, current: &Subscription) {
+    match ok(write) {
+        SubscriptionWrite::Conflict(found) => assert_eq!(shown(&found), shown(current)),
+        write => panic!("no conflict: {write:?}"),
+    }
 }
 
 async fn assert_stands(store: &dyn Subscriptions, expected: &Subscription) {
@@ -137,7 +158,7 @@ async fn user_ids_may_be_any_text(store: &dyn Subscriptions) {
         assert_eq!(all.iter().map(shown).collect::<Vec<_>>(), [shown(&own)], "{user}");
         let page = ok(store.page(&own.user_id, 10, None).await);
         assert_eq!(page.items.iter().map(shown).collect::<Vec<_>>(), [shown(&own)], "{user}");
-        assert_eq!(ok(store.update(&own, 1).await), Written::Applied, "{user}");
+        assert_applied(store.update(&own, 1).await);
         assert!(ok(store.delete(&own.user_id, &own.id).await), "{user}");
         ok(store.delete_tombstone(&own.user_id, &own.id).await);
     }
@@ -153,9 +174,8 @@ async fn nothing_is_found_without_its_owner(store: &dyn Subscriptions) {
         assert!(ok(store.list_by_user(&user).await).is_empty());
         let page = ok(store.page(&user, 10, None).await);
         assert!(page.items.is_empty() && page.next.is_none());
-        assert_eq!(ok(store.update(&stolen, own.version).await), Written::ConditionFailed);
-        let health = store.set_health(&user, &own.id, &own.health, &failing(1)).await;
-        assert_eq!(ok(health), Written::ConditionFailed);
+        assert_missing(store.update(&stolen, own.version).await);
+        assert_missing(store.set_health(&user, &own.id, &own.health, &failing(1)).await);
         assert!(!ok(store.delete(&user, &own.id).await));
         ok(store.delete_tombstone(&user, &own.id).await);
         assert!(get(store, &user, &own.id).await.is_none());
@@ -196,7 +216,7 @@ async fn a_user_has_at_most_so_many_also_when_asking_all_at_once(store: &dyn Sub
 
     // Nor do changes make room.
     let changed = Subscription { version: 2, ..next(201) };
-    assert_eq!(ok(store.update(&changed, 1).await), Written::Applied);
+    assert_applied(store.update(&changed, 1).await);
     assert_eq!(ok(store.create(&next(204)).await), Creation::LimitReached);
 }
 
@@ -230,20 +250,19 @@ async fn a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted(store: &
 
 async fn an_update_needs_the_expected_version(store: &dyn Subscriptions) {
     let mut row = sample::subscription("versions", 1);
-    let missing = store.update(&row, 1).await;
-    assert_eq!(ok(missing), Written::ConditionFailed, "a missing row is not made");
+    assert_missing(store.update(&row, 1).await);
     assert!(get(store, &row.user_id, &row.id).await.is_none());
     create(store, &row).await;
     let unwanted = Subscription { url: "https://other.example/".to_owned(), ..row.clone() };
     for wrong in [0, 2, u64::from(u32::MAX) + 2] {
-        assert_eq!(ok(store.update(&unwanted, wrong).await), Written::ConditionFailed);
+        assert_conflict(store.update(&unwanted, wrong).await, &row);
     }
     assert_stands(store, &row).await;
     for version in 2..=3 {
         row.version = version;
         row.retry_count += 1;
-        assert_eq!(ok(store.update(&row, version - 1).await), Written::Applied);
-        assert_eq!(ok(store.update(&row, version - 1).await), Written::ConditionFailed);
+        assert_applied(store.update(&row, version - 1).await);
+        assert_conflict(store.update(&row, version - 1).await, &row);
         assert_stands(store, &row).await;
     }
 }
@@ -253,10 +272,10 @@ async fn an_update_replaces_everything(store: &dyn Subscriptions) {
     let full = unusual(user, 1);
     let plain = Subscription { version: 8, ..sample::subscription(user, 1) };
     create(store, &full).await;
-    assert_eq!(ok(store.update(&plain, 7).await), Written::Applied);
+    assert_applied(store.update(&plain, 7).await);
     assert_stands(store, &plain).await;
     let full = Subscription { version: 9, ..full };
-    assert_eq!(ok(store.update(&full, 8).await), Written::Applied);
+    assert_applied(store.update(&full, 8).await);
     assert_stands(store, &full).await;
 }
 
@@ -266,8 +285,10 @@ async fn of_updates_at_once_one_is_made(store: &dyn Subscriptions) {
     let changes: Vec<_> =
         (1..=8).map(|n| Subscription { version: 2, retry_count: n, ..row.clone() }).collect();
     let answers = join_all(changes.iter().map(|change| store.update(change, 1))).await;
-    let mut made =
-        changes.iter().zip(answers).filter(|(_, answer)| matches!(answer, Ok(Written::Applied)));
+    let mut made = changes
+        .iter()
+        .zip(answers)
+        .filter(|(_, answer)| matches!(answer, Ok(SubscriptionWrite::Applied)));
     let (winner, _) = made.next().unwrap_or_else(|| panic!("none was made"));
     assert!(made.next().is_none(), "more than one was made");
     assert_stands(store, winner).await;
@@ -278,26 +299,26 @@ async fn health_is_replaced_alone_and_only_if_as_expected(store: &dyn Subscripti
     let (user, id) = (row.user_id.clone(), row.id.clone());
     let (good, bad) = (Health::default(), failing(3));
     let set = async |expected: &Health, health: &Health| {
-        ok(store.set_health(&user, &id, expected, health).await)
+        store.set_health(&user, &id, expected, health).await
     };
-    assert_eq!(set(&good, &bad).await, Written::ConditionFailed, "there is none");
+    assert_missing(set(&good, &bad).await);
     assert!(get(store, &user, &id).await.is_none(), "a missing row is not made");
     create(store, &row).await;
 
     let steps = [bad, failing(4), Health { open_until: None, ..bad }, good, bad];
     for health in steps {
-        assert_eq!(set(&row.health, &health).await, Written::Applied);
+        assert_applied(set(&row.health, &health).await);
         row.health = health;
         row.version += 1;
         assert_stands(store, &row).await;
         for wrong in different_from(&health) {
-            assert_eq!(set(&wrong, &failing(9)).await, Written::ConditionFailed, "{wrong:?}");
+            assert_conflict(set(&wrong, &failing(9)).await, &row);
         }
         assert_stands(store, &row).await;
     }
     // Who read it before would write the old health back.
     let older = Subscription { health: bad, ..row.clone() };
-    assert_eq!(ok(store.update(&older, row.version - 1).await), Written::ConditionFailed);
+    assert_conflict(store.update(&older, row.version - 1).await, &row);
     assert_stands(store, &row).await;
 }
 
@@ -323,8 +344,10 @@ async fn of_changes_of_health_at_once_one_is_made(store: &dyn Subscriptions) {
     create(store, &row).await;
     let wishes: Vec<Health> = (1..=8).map(failing).collect();
     let sets = wishes.iter().map(|wish| store.set_health(&row.user_id, &row.id, &row.health, wish));
-    let made =
-        join_all(sets).await.into_iter().filter(|answer| matches!(answer, Ok(Written::Applied)));
+    let made = join_all(sets)
+        .await
+        .into_iter()
+        .filter(|answer| matches!(answer, Ok(SubscriptionWrite::Applied)));
     assert_eq!(made.count(), 1);
 }
 
@@ -337,9 +360,8 @@ async fn what_is_deleted_is_gone_and_cannot_be_changed(store: &dyn Subscriptions
     assert!(ok(store.delete(user, id).await));
     for forgotten in [false, true] {
         assert!(!ok(store.delete(user, id).await));
-        assert_eq!(ok(store.update(&row, 1).await), Written::ConditionFailed);
-        let health = store.set_health(user, id, &row.health, &failing(1)).await;
-        assert_eq!(ok(health), Written::ConditionFailed);
+        assert_missing(store.update(&row, 1).await);
+        assert_missing(store.set_health(user, id, &row.health, &failing(1)).await);
         assert!(get(store, user, id).await.is_none());
         assert_eq!(ok(store.list_by_user(user).await).len(), 1);
         if !forgotten {

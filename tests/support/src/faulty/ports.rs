@@ -6,8 +6,8 @@ use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
     Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due, Expect, Lease,
-    Outgoing, Page, QueueError, RejectedEvent, RowKey, StoreError, SubscriptionKey, Subscriptions,
-    TaskQueue, Written,
+    Outgoing, Page, QueueError, RejectedEvent, RowKey, StoreError, SubscriptionKey,
+    SubscriptionWrite, Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::Subscription;
@@ -47,7 +47,7 @@ impl<S: Subscriptions> Subscriptions for Faulty<S> {
         &self,
         subscription: &Subscription,
         expected_version: u64,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.call("update", self.inner.update(subscription, expected_version)).await
     }
 
@@ -57,7 +57,7 @@ impl<S: Subscriptions> Subscriptions for Faulty<S> {
         id: &SubscriptionId,
         expected: &Health,
         health: &Health,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         self.call("set_health", self.inner.set_health(user_id, id, expected, health)).await
     }
 

@@ -9,7 +9,7 @@ use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
-    Consistency, Creation, Page, StoreError, SubscriptionKey, Subscriptions, Written,
+    Consistency, Creation, Page, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions,
 };
 use webhooks_core::subscription::Subscription;
 
@@ -43,13 +43,14 @@ impl MemorySubscriptions {
         key: &Key,
         allowed: impl FnOnce(&Subscription) -> bool,
         change: impl FnOnce(&mut Subscription),
-    ) -> Written {
+    ) -> SubscriptionWrite {
         match lock(&self.0).get_mut(key) {
             Some(Some(row)) if allowed(row) => {
                 change(row);
-                Written::Applied
+                SubscriptionWrite::Applied
             }
-            _ => Written::ConditionFailed,
+            Some(Some(row)) => SubscriptionWrite::Conflict(Box::new(row.clone())),
+            _ => SubscriptionWrite::Missing,
         }
     }
 }
@@ -116,7 +117,7 @@ impl Subscriptions for MemorySubscriptions {
         &self,
         subscription: &Subscription,
         expected_version: u64,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         Ok(self.change(
             &(subscription.user_id.clone(), subscription.id.clone()),
             |row| row.version == expected_version,
@@ -130,7 +131,7 @@ impl Subscriptions for MemorySubscriptions {
         id: &SubscriptionId,
         expected: &Health,
         health: &Health,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<SubscriptionWrite, StoreError> {
         Ok(self.change(
             &(user_id.clone(), id.clone()),
             |row| row.health == *expected,
