@@ -1,10 +1,10 @@
-//! The same faults on the real thing, in short: the deployed bootstraps as processes, a storm of
-//! faults between them and the queues and tables, kills. The long run is `bench chaos`.
+//! A short fault run: the deployed bootstraps as processes, with faults between them and the queues
+//! and tables, and kills. The long run is `bench fault-run`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chaos::{Bootstraps, Ended, Fault, Settings, run};
+use chaos::{Bootstraps, Ended, Fault, FaultRun, run_faults};
 
 fn bootstraps() -> Bootstraps {
     Bootstraps {
@@ -17,21 +17,21 @@ fn bootstraps() -> Bootstraps {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_calls_fail_and_processes_are_killed() {
-    let report = run(&Settings::brief(bootstraps(), 1)).await.unwrap();
+    let report = run_faults(&FaultRun::brief(bootstraps(), 1)).await.unwrap();
     assert!(report.is_good(), "{report:#?}");
-    // The storm was one.
+    // There were faults.
     let killed = |function| report.invocations.contains_key(&(function, Ended::Killed));
     assert!(killed("deliver"), "{report:#?}");
     assert!(report.faults.len() >= 6, "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_queue_swallows_is_reported_as_lost() {
-    let mut settings = Settings::brief(bootstraps(), 2);
+async fn messages_lost_by_the_queue_are_reported_as_lost() {
+    let mut settings = FaultRun::brief(bootstraps(), 2);
     settings.events = 60;
-    settings.set.queues = vec![(Fault::Swallow, 200)];
+    settings.testbed.queues = vec![(Fault::Swallow, 200)];
     // What the retry function sends is swallowed too: such records wait for ever.
     settings.patience = Duration::from_secs(5);
-    let report = run(&settings).await.unwrap();
+    let report = run_faults(&settings).await.unwrap();
     assert!(!report.is_good() && !report.lost.is_empty(), "{report:#?}");
 }

@@ -28,11 +28,11 @@ async fn every_event_type_arrives_signed_and_is_recorded() {
     let deliveries = local.ended("u", &webhook, types.len()).await;
     assert!(deliveries.iter().all(|one| one["status"] == "success" && one["attempt_count"] == 1));
 
-    let judge = standardwebhooks::Webhook::new(&secret).unwrap();
+    let check = standardwebhooks::Webhook::new(&secret).unwrap();
     let requests = receiver.received();
     assert_eq!(requests.len(), types.len());
     for request in &requests {
-        judge.verify(&request.body, &headers(request)).unwrap();
+        check.verify(&request.body, &headers(request)).unwrap();
         let payload: Value = serde_json::from_slice(&request.body).unwrap();
         let header = |name: &str| request.header(name).unwrap().to_owned();
         assert_eq!(payload["event_type"], header("x-webhook-event"));
@@ -200,9 +200,9 @@ async fn a_test_and_a_redelivery_are_real_attempts() {
     assert_eq!(ended[0]["id"], accepted["id"]);
     assert_eq!(ended[0]["status"], "success");
 
-    let judge = standardwebhooks::Webhook::new(&secret).unwrap();
+    let check = standardwebhooks::Webhook::new(&secret).unwrap();
     for request in &receiver.received() {
-        judge.verify(&request.body, &headers(request)).unwrap();
+        check.verify(&request.body, &headers(request)).unwrap();
     }
     let detail = local.expect(200, "GET", &format!("{path}/deliveries/{first}"), "u", None).await;
     assert_eq!(detail["attempts"][0]["response_status"], 500);

@@ -56,7 +56,7 @@ async fn queued_events_survive_kills_in_the_middle_of_the_work() {
         .await;
     local.drained().await;
     let posts = receiver.received().len();
-    // Only what was in the hands of a function at a kill may have been sent twice.
+    // Only what was handled by a function at a kill may have been sent twice.
     assert!(posts <= deliveries.len() + 2 * IN_HANDS, "{posts}");
     let path = format!("/api/webhooks/{webhook}");
     let shown = local.expect(200, "GET", &path, "u", None).await;

@@ -8,8 +8,8 @@ use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
+use crate::harness::{Harness, event, text};
 use crate::report::{Check, conclude, number};
-use crate::world::{Harness, event, text};
 
 /// Users, with one endpoint each.
 const USERS: usize = 20;
@@ -17,10 +17,10 @@ const USERS: usize = 20;
 const PUBLISHERS: usize = 4;
 
 pub(crate) async fn run(events: usize) -> Outcome<bool> {
-    let world = Harness::start().await?;
+    let harness = Harness::start().await?;
     for user in 0..USERS {
-        let url = world.receiver.healthy(&format!("burst-{user}"));
-        world.subscribe(&format!("u{user}"), &url).await?;
+        let url = harness.receiver.healthy(&format!("burst-{user}"));
+        harness.subscribe(&format!("u{user}"), &url).await?;
     }
 
     let began = Instant::now();
@@ -28,17 +28,17 @@ pub(crate) async fn run(events: usize) -> Outcome<bool> {
     for first in 0..PUBLISHERS {
         let numbers = (first..events).step_by(PUBLISHERS);
         let share = numbers.map(|number| event(&format!("u{}", number % USERS), number)).collect();
-        let publisher = world.publisher.clone();
+        let publisher = harness.publisher.clone();
         publishers.spawn(async move { publisher.publish_all(share).await });
     }
     for published in publishers.join_all().await {
         published.map_err(text)?;
     }
     let queued = Instant::now();
-    world.drained().await?;
+    harness.drained().await?;
     let drained = Instant::now();
-    let arrivals = world.receiver.arrivals();
-    world.stop().await;
+    let arrivals = harness.receiver.arrivals();
+    harness.stop().await;
 
     say(format!("{events} events for {USERS} endpoints at once"));
     let row = |what: &str, end: Instant| {

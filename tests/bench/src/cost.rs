@@ -30,10 +30,10 @@ use webhooks_outbound::GuardedClient;
 use webhooks_publisher::{Event, Publisher};
 
 use crate::Outcome;
+use crate::harness::{EVENT_TYPE, text};
 use crate::proxy::{self, Bill, Meter, is_read};
-use crate::receiver::{Receiver, serve};
+use crate::receiver::Receiver;
 use crate::report::{Check, conclude, number};
-use crate::world::{EVENT_TYPE, text};
 
 /// Messages in one batch, as deployed.
 const BATCH: usize = 10;
@@ -195,7 +195,7 @@ impl Rig {
         Ok(Self { meter, sqs, functions, publisher })
     }
 
-    /// Hands the next batch of a queue to a handler, and deletes what it did not report as failed;
+    /// InFlight the next batch of a queue to a handler, and deletes what it did not report as failed;
     /// nothing when there is no message. Says how many were reported.
     pub(crate) async fn batch(&self, queue: &str, handler: &Handler) -> Outcome<Option<usize>> {
         let request = self.sqs.receive_message().queue_url(queue_url(queue));
@@ -267,7 +267,10 @@ fn queue_url(queue: &str) -> String {
 async fn serve_queues(clock: Arc<dyn local_sqs::Clock>) -> Outcome<SocketAddr> {
     let sqs = Arc::new(Sqs::new(clock, queues::REGION));
     queues::create(&sqs, &[EVENTS, DELIVERIES]).map_err(text)?;
-    serve(local_sqs::router(sqs)).await.map_err(text)
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(text)?;
+    let address = listener.local_addr().map_err(text)?;
+    tokio::spawn(async move { axum::serve(listener, local_sqs::router(sqs)).await });
+    Ok(address)
 }
 
 async fn serve_tables() -> Outcome<SocketAddr> {
@@ -280,14 +283,14 @@ async fn serve_tables() -> Outcome<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::judge;
+    use crate::report::check;
 
     #[tokio::test]
     async fn a_delivered_event_keeps_to_the_budget() {
         let one_user = measure(2 * BATCH, 1).await.unwrap();
-        let (table, met) = judge(&one_user.checks());
+        let (table, met) = check(&one_user.checks());
         assert!(met && one_user.batches == 2, "\n{}\n{table}", one_user.table());
         let many_users = measure(BATCH, BATCH).await.unwrap();
-        assert!(judge(&[many_users.reads()]).1, "\n{}", many_users.table());
+        assert!(check(&[many_users.reads()]).1, "\n{}", many_users.table());
     }
 }

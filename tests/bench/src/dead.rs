@@ -23,9 +23,9 @@ use webhooks_local::terminal::say;
 
 use crate::Outcome;
 use crate::cost::{Outside, Rig};
+use crate::harness::{event, text};
 use crate::proxy::is_read;
 use crate::report::number;
-use crate::world::{event, text};
 
 /// For how many days events are published: longer than it takes until the endpoint is disabled.
 const DAYS: u64 = 6;

@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use test_support::FakeReceiver;
-use test_support::receiver::Reply;
 use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
+use crate::harness::{Harness, LOOK_EVERY};
 use crate::latency::WARM_UP_SECONDS;
 use crate::report::{Check, Latencies, conclude, number};
-use crate::world::{Harness, LOOK_EVERY, text};
 
 const P99_RATIO: f64 = 1.2;
 const THROUGHPUT_RATIO: f64 = 0.9;
@@ -20,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// The load, the same in both phases.
 struct Load {
-    world: Harness,
+    harness: Harness,
     /// The owners of the endpoints that are made sick, then those of the others.
     users: Vec<String>,
     sick: usize,
@@ -38,25 +36,23 @@ struct Phase {
 }
 
 pub(crate) async fn run(endpoints: u32, seconds: u32, rate: u32) -> Outcome<bool> {
-    let world = Harness::start().await?;
-    let resetting = FakeReceiver::start().await.map_err(text)?;
+    let harness = Harness::start().await?;
     let (hang, reset) = (endpoints.div_ceil(5), endpoints.div_ceil(100));
     let users: Vec<_> = (0..endpoints).map(|number| format!("u{number}")).collect();
     for (number, user) in (0..).zip(&users) {
         let url = match number {
-            _ if number < hang => world.receiver.hanging(user),
-            _ if number < hang + reset => resetting.url("/"),
-            _ => world.receiver.healthy(user),
+            _ if number < hang => harness.receiver.hanging(user),
+            _ if number < hang + reset => harness.receiver.resetting(user),
+            _ => harness.receiver.healthy(user),
         };
-        world.subscribe(user, &url).await?;
+        harness.subscribe(user, &url).await?;
     }
-    world.publish_steadily("warm-up", &users, rate, WARM_UP_SECONDS).await?;
-    let load = Load { world, users, sick: (hang + reset) as usize, rate, seconds };
+    harness.publish_steadily("warm-up", &users, rate, WARM_UP_SECONDS).await?;
+    let load = Load { harness, users, sick: (hang + reset) as usize, rate, seconds };
     let before = load.phase("before").await?;
-    load.world.receiver.hang();
-    resetting.otherwise(Reply::reset());
+    load.harness.receiver.fail();
     let after = load.phase("after").await?;
-    load.world.stop().await;
+    load.harness.stop().await;
 
     say(format!(
         "{rate} events/s over {endpoints} endpoints: {seconds} s with all of them healthy, then \
@@ -76,17 +72,17 @@ pub(crate) async fn run(endpoints: u32, seconds: u32, rate: u32) -> Outcome<bool
 
 impl Load {
     async fn phase(&self, name: &str) -> Outcome<Phase> {
-        let Self { world, users, rate, seconds, .. } = self;
+        let Self { harness, users, rate, seconds, .. } = self;
         let began = Instant::now();
-        let mut sent = world.publish_steadily(name, users, *rate, *seconds).await?;
+        let mut sent = harness.publish_steadily(name, users, *rate, *seconds).await?;
         let published = Instant::now();
         sent.retain(|sent| sent.number % users.len() >= self.sick);
 
         let end = published + GRACE;
-        let mut arrivals = world.first_arrivals();
+        let mut arrivals = harness.first_arrivals();
         while Instant::now() < end && sent.iter().any(|one| !arrivals.contains_key(&one.event_id)) {
             tokio::time::sleep(LOOK_EVERY).await;
-            arrivals = world.first_arrivals();
+            arrivals = harness.first_arrivals();
         }
         let at: Vec<_> = sent.iter().map(|one| arrivals.get(&one.event_id).copied()).collect();
         let took = at.iter().zip(&sent).map(|(at, one)| at.unwrap_or(end).duration_since(one.at));

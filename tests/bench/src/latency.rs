@@ -4,8 +4,8 @@ use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
+use crate::harness::Harness;
 use crate::report::{Check, Latencies, conclude, number};
-use crate::world::Harness;
 
 const P50_MS: f64 = 15.0;
 const P99_MS: f64 = 60.0;
@@ -13,16 +13,16 @@ const P99_MS: f64 = 60.0;
 pub(crate) const WARM_UP_SECONDS: u32 = 2;
 
 pub(crate) async fn run(rate: u32, seconds: u32) -> Outcome<bool> {
-    let world = Harness::start().await?;
+    let harness = Harness::start().await?;
     let users = ["u".to_owned()];
-    world.subscribe(&users[0], &world.receiver.healthy("latency")).await?;
-    world.publish_steadily("warm-up", &users, rate, WARM_UP_SECONDS).await?;
-    let sent = world.publish_steadily("event", &users, rate, seconds).await?;
-    world.drained().await?;
+    harness.subscribe(&users[0], &harness.receiver.healthy("latency")).await?;
+    harness.publish_steadily("warm-up", &users, rate, WARM_UP_SECONDS).await?;
+    let sent = harness.publish_steadily("event", &users, rate, seconds).await?;
+    harness.drained().await?;
 
-    let arrivals = world.first_arrivals();
-    let doubled = world.receiver.arrivals().len() - arrivals.len();
-    world.stop().await;
+    let arrivals = harness.first_arrivals();
+    let doubled = harness.receiver.arrivals().len() - arrivals.len();
+    harness.stop().await;
     let took = |(id, at)| Some(arrivals.get(id)?.duration_since(at));
     let latencies =
         Latencies::new(sent.iter().map(|sent| (&sent.event_id, sent.at)).filter_map(took));

@@ -1,9 +1,9 @@
 //! Benchmarks of the whole system in one process: see `--help`.
 //!
-//! [`latency`], [`burst`] and [`isolation`] run a [`world`]: the local system with its pollers, and
+//! [`latency`], [`burst`] and [`isolation`] run a [`harness`]: the local system with its pollers, and
 //! a [`receiver`] that notes when each webhook came. [`cost`] drives the handlers by itself, behind
 //! a [`proxy`] that counts what AWS would bill, and so does [`dead`], on virtual time. [`start`] runs
-//! the `dev` program, and [`chaos`] the programs of the functions.
+//! the `dev` program, and [`faults`] the programs of the functions.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
@@ -11,16 +11,16 @@
 //! Deliberately absent: the latencies of AWS. What is measured is our own share.
 
 mod burst;
-mod chaos;
 mod cost;
 mod dead;
+mod faults;
+mod harness;
 mod isolation;
 mod latency;
 mod proxy;
 mod receiver;
 mod report;
 mod start;
-mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,7 +45,7 @@ enum Cli {
         #[arg(long, default_value_t = 30)]
         seconds: u32,
     },
-    /// Many events at once: none lost, none doubled, and how fast
+    /// Many events in one burst: none lost, none doubled, and how fast
     Burst {
         /// How many events
         #[arg(long, default_value_t = 10_000)]
@@ -75,10 +75,10 @@ enum Cli {
         #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
         rate: u32,
     },
-    /// Events in a storm: calls fail, function processes are killed; none may be lost
+    /// Events while calls fail and function processes are killed; none may be lost
     ///
     /// Runs the functions' programs, which a build of the whole workspace puts beside this one.
-    Chaos {
+    FaultRun {
         /// How many events
         #[arg(long, default_value_t = 10_000)]
         events: usize,
@@ -121,8 +121,8 @@ enum Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // In a storm failures are what was asked for; what came of them is in the report.
-    let expected = matches!(cli, Cli::Chaos { .. } | Cli::KillTest { .. });
+    // Failures are expected in these; the report shows their result.
+    let expected = matches!(cli, Cli::FaultRun { .. } | Cli::KillTest { .. });
     let level = if expected { LevelFilter::OFF } else { LevelFilter::ERROR };
     let logs = tracing_subscriber::fmt().with_max_level(level);
     logs.with_writer(std::io::stderr).init();
@@ -135,9 +135,11 @@ async fn main() -> ExitCode {
         Cli::Isolation { endpoints, seconds, rate } => {
             isolation::run(endpoints, seconds, rate).await
         }
-        Cli::Chaos { events, seed, kills, brief } => chaos::run(events, seed, kills, brief).await,
+        Cli::FaultRun { events, seed, kills, brief } => {
+            faults::run(events, seed, kills, brief).await
+        }
         Cli::KillTest { events, seed, seconds_between_kills } => {
-            chaos::lay(events, seed, seconds_between_kills).await
+            faults::run_kill_test(events, seed, seconds_between_kills).await
         }
         Cli::Start { dev, runs } => start::run(&dev, runs).await,
     };

@@ -1,40 +1,35 @@
-//! A receiver that is quick and notes when each webhook came in. The tests' `FakeReceiver` keeps
-//! whole requests and no times.
+//! The arrivals at a [`FakeReceiver`], and endpoints that can be made to hang or to reset.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use test_support::FakeReceiver;
+use test_support::receiver::{Received, Reply};
 
-/// What the paths of endpoints begin with that can be made to hang.
-const HANGING: &str = "/hanging/";
-/// Longer than any attempt may take.
-const FOR_EVER: Duration = Duration::from_hours(1);
-
-/// One webhook that came in.
+/// One webhook that was answered with 200.
 #[derive(Clone)]
 pub(crate) struct Arrival {
-    /// The event's id, of the body.
+    /// The event's id, from the body.
     pub(crate) event_id: String,
-    /// The delivery's id, of the header.
+    /// `webhook-id`.
     pub(crate) webhook_id: String,
     /// When all of it had been read.
     pub(crate) at: Instant,
 }
 
-/// The receiver. It runs as long as the process; a clone is the same receiver.
-#[derive(Clone, Default)]
+/// The receiver. It answers 200 on every path, until endpoints are made to fail.
 pub(crate) struct Receiver {
-    url: String,
-    arrivals: Arc<Mutex<Vec<Arrival>>>,
-    hangs: Arc<AtomicBool>,
+    receiver: FakeReceiver,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    fails: AtomicBool,
+    arrivals: Mutex<Vec<Arrival>>,
 }
 
 #[derive(Deserialize)]
@@ -43,62 +38,59 @@ struct Payload {
 }
 
 impl Receiver {
-    pub(crate) async fn start() -> std::io::Result<Self> {
-        let receiver = Self::default();
-        let router = Router::new().fallback(receive).with_state(receiver.clone());
-        Ok(Self { url: format!("http://{}", serve(router).await?), ..receiver })
+    pub(crate) async fn start() -> io::Result<Self> {
+        let (receiver, state) = (FakeReceiver::start().await?, Arc::new(State::default()));
+        let answering = Arc::clone(&state);
+        receiver.by_rule(move |request| answering.reply(request));
+        Ok(Self { receiver, state })
     }
 
     /// The URL of an endpoint that always answers 200.
     pub(crate) fn healthy(&self, name: &str) -> String {
-        format!("{}/healthy/{name}", self.url)
+        self.receiver.url(&format!("/healthy/{name}"))
     }
 
-    /// The URL of an endpoint that answers 200 until [`Receiver::hang`].
+    /// The URL of an endpoint that answers 200 until [`Receiver::fail`], and then never.
     pub(crate) fn hanging(&self, name: &str) -> String {
-        format!("{}{HANGING}{name}", self.url)
+        self.receiver.url(&format!("/hanging/{name}"))
     }
 
-    /// From now on the hanging endpoints do not answer.
-    pub(crate) fn hang(&self) {
-        self.hangs.store(true, Ordering::Relaxed);
+    /// The URL of an endpoint that answers 200 until [`Receiver::fail`], and then resets.
+    pub(crate) fn resetting(&self, name: &str) -> String {
+        self.receiver.url(&format!("/resetting/{name}"))
+    }
+
+    /// From now on the hanging endpoints do not answer, and the resetting ones reset.
+    pub(crate) fn fail(&self) {
+        self.state.fails.store(true, Ordering::Relaxed);
     }
 
     /// Everything that came in and was answered with 200, in order.
     pub(crate) fn arrivals(&self) -> Vec<Arrival> {
-        self.lock().clone()
+        self.state.arrivals().clone()
+    }
+}
+
+impl State {
+    fn reply(&self, request: &Received) -> Reply {
+        if self.fails.load(Ordering::Relaxed) {
+            match request.path.split('/').nth(1) {
+                Some("hanging") => return Reply::hang(),
+                Some("resetting") => return Reply::reset(),
+                _ => {}
+            }
+        }
+        let webhook_id = request.header("webhook-id").map(str::to_owned);
+        let (Some(webhook_id), Ok(Payload { event_id })) =
+            (webhook_id, serde_json::from_slice(&request.body))
+        else {
+            return Reply::status(400);
+        };
+        self.arrivals().push(Arrival { event_id, webhook_id, at: request.at });
+        Reply::status(200)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arrival>> {
+    fn arrivals(&self) -> MutexGuard<'_, Vec<Arrival>> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn receive(
-    State(receiver): State<Receiver>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> StatusCode {
-    let at = Instant::now();
-    if receiver.hangs.load(Ordering::Relaxed) && uri.path().starts_with(HANGING) {
-        // The sender gives up first, which drops this.
-        tokio::time::sleep(FOR_EVER).await;
-    }
-    let webhook_id = headers.get("webhook-id").and_then(|id| id.to_str().ok());
-    let (Some(webhook_id), Ok(Payload { event_id })) = (webhook_id, serde_json::from_slice(&body))
-    else {
-        return StatusCode::BAD_REQUEST;
-    };
-    let webhook_id = webhook_id.to_owned();
-    receiver.lock().push(Arrival { event_id, webhook_id, at });
-    StatusCode::OK
-}
-
-/// Serves on a free port as long as the process runs, and says where.
-pub(crate) async fn serve(router: Router) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(address)
 }

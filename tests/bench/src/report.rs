@@ -27,7 +27,7 @@ impl Check {
 }
 
 /// The targets as a table, and whether every one is met.
-pub(crate) fn judge(checks: &[Check]) -> (String, bool) {
+pub(crate) fn check(checks: &[Check]) -> (String, bool) {
     let row = |check: &Check| {
         let met = if check.is_met { "met" } else { "MISSED" };
         let measured = format!("{:.2}", check.measured);
@@ -40,7 +40,7 @@ pub(crate) fn judge(checks: &[Check]) -> (String, bool) {
 
 /// Shows the targets; answers whether every one is met.
 pub(crate) fn conclude(checks: &[Check]) -> bool {
-    let (table, met) = judge(checks);
+    let (table, met) = check(checks);
     say(table);
     met
 }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_target_is_met_on_its_edge_and_never_by_what_was_not_measured() {
-        let met = |check| judge(&[check]).1;
+        let met = |one| check(&[one]).1;
         assert!(met(Check::most(1.0, "", 1.0, "")) && met(Check::least(0.9, "", 0.9, "")));
         assert!(!met(Check::most(1.0, "", 1.1, "")) && !met(Check::least(0.9, "", 0.8, "")));
         assert!(!met(Check::most(60.0, "", Latencies::new([]).per_mille(990), "")));

@@ -11,7 +11,7 @@ use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
-use crate::world::text;
+use crate::harness::text;
 
 /// How long it is left alone before its memory is looked at.
 const IDLE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Why a POST came twice: from what the pools, the proxies and the logs of the functions have seen.
+//! Why a POST came twice: from the records of the pools, the proxies and the functions' logs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -18,7 +18,7 @@ pub enum Cause {
     TimedOut,
     /// The record could not be written.
     WriteFailed,
-    /// The message became visible again while a process still had it in its hands.
+    /// The message became visible again while a process was still handling it.
     VisibleAgain,
     /// The whole system was killed between the POST and the write of the record.
     SystemKilled,
@@ -37,7 +37,7 @@ impl Cause {
             Self::Killed => "killed between the POST and the write",
             Self::TimedOut => "timed out between the POST and the write",
             Self::WriteFailed => "the write of the record failed",
-            Self::VisibleAgain => "the message became visible again while in hand",
+            Self::VisibleAgain => "the message became visible again while it was handled",
             Self::SystemKilled => "the system was killed between the POST and the write",
             Self::PublishedTwice => "the event was published twice (answer lost)",
             Self::DispatchedTwice => "the event was dispatched twice (killed or failed)",
@@ -47,10 +47,10 @@ impl Cause {
 }
 
 /// When a function logged that its task failed, by the id of the delivery.
-pub(crate) type Complaints = HashMap<String, Vec<Instant>>;
+pub(crate) type ErrorLogs = HashMap<String, Vec<Instant>>;
 
-pub(crate) fn complaints(logs: &[(Instant, String)]) -> Complaints {
-    let mut all = Complaints::new();
+pub(crate) fn error_logs(logs: &[(Instant, String)]) -> ErrorLogs {
+    let mut all = ErrorLogs::new();
     for (at, line) in logs {
         for id in delivery_ids(line) {
             all.entry(id.to_owned()).or_default().push(*at);
@@ -59,12 +59,12 @@ pub(crate) fn complaints(logs: &[(Instant, String)]) -> Complaints {
     all
 }
 
-/// In which invocations of deliver a delivery was.
-pub(crate) struct Hands<'a>(HashMap<String, Vec<&'a Invocation>>);
+/// The invocations of deliver that handled each delivery.
+pub(crate) struct InFlight<'a>(HashMap<String, Vec<&'a Invocation>>);
 
-impl<'a> Hands<'a> {
+impl<'a> InFlight<'a> {
     pub(crate) fn new(invocations: &'a [Invocation]) -> Self {
-        let mut hands: HashMap<String, Vec<&Invocation>> = HashMap::new();
+        let mut in_flight: HashMap<String, Vec<&Invocation>> = HashMap::new();
         for invocation in invocations {
             let ids: BTreeSet<&str> = invocation
                 .messages
@@ -72,10 +72,10 @@ impl<'a> Hands<'a> {
                 .flat_map(|message| delivery_ids(&message.body))
                 .collect();
             for id in ids {
-                hands.entry(id.to_owned()).or_default().push(invocation);
+                in_flight.entry(id.to_owned()).or_default().push(invocation);
             }
         }
-        Self(hands)
+        Self(in_flight)
     }
 
     /// Why a POST came again.
@@ -84,7 +84,7 @@ impl<'a> Hands<'a> {
         first: &Post,
         second: &Post,
         origins: &Origins,
-        complaints: &Complaints,
+        error_logs: &ErrorLogs,
     ) -> Option<Cause> {
         let id = &*first.delivery_id;
         let before = self.at(id, first.at);
@@ -95,7 +95,7 @@ impl<'a> Hands<'a> {
                 Ended::Answered | Ended::Error | Ended::Crashed => {}
             }
         }
-        let complained = complaints.get(id).map_or(&[][..], Vec::as_slice);
+        let complained = error_logs.get(id).map_or(&[][..], Vec::as_slice);
         if complained.iter().any(|at| *at >= first.at && *at <= second.at) {
             return Some(Cause::WriteFailed);
         }
@@ -111,7 +111,7 @@ impl<'a> Hands<'a> {
                 Some(Cause::VisibleAgain)
             }
             Some(_) => origins.of(id, &first.event_id),
-            // Twins that came in one batch.
+            // Duplicates that came in one batch.
             None if before.iter().any(|one| messages(one, id).count() > 1) => {
                 origins.of(id, &first.event_id)
             }
@@ -198,7 +198,7 @@ mod tests {
 
     use std::time::Duration;
 
-    use crate::pool::Carried;
+    use crate::pool::BatchMessage;
 
     const ID: &str = "dlv_00000000000000000000000000";
 
@@ -224,7 +224,7 @@ mod tests {
 
         fn invocation(&self, message: &str, (began, ended): (u64, u64), how: Ended) -> Invocation {
             let body = format!(r#"{{"event_id":"event-1","delivery_id":"{ID}"}}"#);
-            let messages = vec![Carried { message_id: message.to_owned(), body }];
+            let messages = vec![BatchMessage { message_id: message.to_owned(), body }];
             Invocation { began: self.at(began), ended: self.at(ended), how, messages }
         }
     }
@@ -248,18 +248,18 @@ mod tests {
         let origins = Origins::new(&dispatched, HashMap::from([(ID.to_owned(), sends)]));
         let log = format!(r#"{{"message":"the task failed","delivery_id":"{ID}"}}"#);
         let logs: Vec<_> = complained.then(|| (times.at(3), log)).into_iter().collect();
-        let hands = Hands::new(&delivered);
-        hands.cause(&times.post(2), &times.post(6), &origins, &complaints(&logs))
+        let in_flight = InFlight::new(&delivered);
+        in_flight.cause(&times.post(2), &times.post(6), &origins, &error_logs(&logs))
     }
 
     #[test]
-    fn each_cause_is_told_from_its_evidence_and_none_from_none() {
+    fn evidence_determines_the_cause_of_a_duplicate() {
         let answered = ("m1", (1, 4), Ended::Answered);
         let again = ("m1", (5, 7), Ended::Answered);
         let killed = ("m1", (1, 3), Ended::Killed);
         let late = ("m1", (0, 1), Ended::Killed);
         let timed_out = ("m1", (1, 3), Ended::TimedOut);
-        let twins = [("m1", (1, 7), Ended::Answered), ("m2", (3, 8), Ended::Answered)];
+        let duplicates = [("m1", (1, 7), Ended::Answered), ("m2", (3, 8), Ended::Answered)];
         let same = [("m1", (1, 7), Ended::Answered), ("m1", (3, 8), Ended::Answered)];
         for (delivered, dispatched, sends, complained, expected) in [
             (&[killed, again][..], &["e1"][..], 1, false, Some(Cause::Killed)),
@@ -268,10 +268,10 @@ mod tests {
             (&[answered, again], &["e1"], 1, true, Some(Cause::WriteFailed)),
             (&[answered, again], &["e1"], 1, false, None),
             (&same, &["e1"], 1, false, Some(Cause::VisibleAgain)),
-            (&twins, &["e1", "e2"], 1, false, Some(Cause::PublishedTwice)),
-            (&twins, &["e1", "e1"], 1, false, Some(Cause::DispatchedTwice)),
-            (&twins, &["e1"], 2, false, Some(Cause::SentTwice)),
-            (&twins, &["e1"], 1, false, None),
+            (&duplicates, &["e1", "e2"], 1, false, Some(Cause::PublishedTwice)),
+            (&duplicates, &["e1", "e1"], 1, false, Some(Cause::DispatchedTwice)),
+            (&duplicates, &["e1"], 2, false, Some(Cause::SentTwice)),
+            (&duplicates, &["e1"], 1, false, None),
         ] {
             let found = cause(delivered, dispatched, sends, complained);
             assert_eq!(found, expected, "{delivered:?} {dispatched:?} {sends} {complained}");

@@ -68,7 +68,7 @@ struct Job {
 type Reply = oneshot::Sender<Result<Bytes, Failed>>;
 
 /// What processes have written to their logs, and when: nothing but errors.
-pub(crate) type Complaints = Arc<Mutex<Vec<(Instant, String)>>>;
+pub(crate) type ErrorLogs = Arc<Mutex<Vec<(Instant, String)>>>;
 
 /// A process. Dropping it kills it.
 pub(crate) struct Environment {
@@ -81,7 +81,7 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// Starts a process.
-    pub(crate) async fn start(program: &Program, complaints: &Complaints) -> io::Result<Self> {
+    pub(crate) async fn start(program: &Program, error_logs: &ErrorLogs) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let mut child = Command::new(&program.path)
             .env_clear()
@@ -102,7 +102,7 @@ impl Environment {
             .spawn()?;
         let pid = child.id().unwrap_or_default();
         if let Some(out) = child.stdout.take() {
-            tokio::spawn(listen(out, Arc::clone(complaints)));
+            tokio::spawn(collect_error_logs(out, Arc::clone(error_logs)));
         }
         let (jobs, inbox) = mpsc::unbounded_channel();
         let (kill, ended) = (CancellationToken::new(), CancellationToken::new());
@@ -115,7 +115,7 @@ impl Environment {
         let serving = tokio::spawn(async move { axum::serve(listener, router(api)).await });
         let (killed, gone) = (kill.clone(), ended.clone());
         tokio::spawn(async move {
-            outlive(&mut child, killed).await;
+            wait_for_exit(&mut child, killed).await;
             gone.cancel();
             // With the API goes the reply that it holds.
             serving.abort();
@@ -160,15 +160,15 @@ impl Drop for Environment {
     }
 }
 
-async fn listen(out: ChildStdout, complaints: Complaints) {
+async fn collect_error_logs(out: ChildStdout, error_logs: ErrorLogs) {
     let mut lines = BufReader::new(out).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        lock(&complaints).push((Instant::now(), line));
+        lock(&error_logs).push((Instant::now(), line));
     }
 }
 
 /// Returns when the process has ended, by itself or because it was killed (SIGKILL).
-async fn outlive(child: &mut Child, kill: CancellationToken) {
+async fn wait_for_exit(child: &mut Child, kill: CancellationToken) {
     tokio::select! {
         _ = child.wait() => {}
         () = kill.cancelled() => {

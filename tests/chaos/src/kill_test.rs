@@ -1,6 +1,6 @@
-//! The whole local system in one process, killed (SIGKILL) and started again, again and again, while
-//! its publishers have a bad connection. Its functions, tables and queues die together; what they
-//! had written must be enough to go on.
+//! The whole local system in one process is killed (SIGKILL) and started again repeatedly, while calls
+//! of its publishers fail. Its functions, tables and queues end together; what they had written must
+//! be enough to continue.
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,14 +16,14 @@ use webhooks_local::system::Addresses;
 
 use crate::causes::Cause;
 use crate::faults::{Fault, Rates};
+use crate::harness::{Harness, LOOK_EVERY};
 use crate::receivers::Post;
-use crate::verdict::{Evidence, Report, judge};
-use crate::world::{Harness, LOOK_EVERY};
+use crate::verdict::{Evidence, Report, check};
 use crate::{Outcome, text};
 
 /// How long the system may take to be ready.
 const START_PATIENCE: Duration = Duration::from_mins(1);
-/// From one run of the retry function to the next, in the calm.
+/// From one run of the retry function to the next, after the last kill.
 const SCHEDULES_EVERY: Duration = Duration::from_secs(5);
 
 /// What happens to the system.
@@ -71,10 +71,10 @@ impl KillTest {
 }
 
 /// Lays kill_test once.
-pub async fn lay(kill_test: &KillTest) -> Outcome<Report> {
+pub async fn run_kill_test(kill_test: &KillTest) -> Outcome<Report> {
     let mut system = Running::start(kill_test).await?;
     let addresses = system.addresses;
-    let mut world = Harness::open(
+    let mut harness = Harness::open(
         addresses,
         kill_test.users,
         kill_test.seed,
@@ -83,43 +83,45 @@ pub async fn lay(kill_test: &KillTest) -> Outcome<Report> {
     )
     .await?;
     let began = Instant::now();
-    let calm = CancellationToken::new();
-    let played = async {
-        let _calm = calm.clone().drop_guard();
-        let played = world.play(kill_test.events).await?;
-        while world.depth().await?.ready > 0 {
+    let last_kill = CancellationToken::new();
+    let workload = async {
+        let _guard = last_kill.clone().drop_guard();
+        let workload = harness.run_workload(kill_test.events).await?;
+        while harness.depth().await?.ready > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(played)
+        Ok(workload)
     };
-    let (played, kills) =
-        futures::future::try_join(played, keep_killing(&mut system, &world, kill_test, &calm))
-            .await?;
-    world.publishing.stop();
-    let stormed = Instant::now();
+    let (workload, kills) = futures::future::try_join(
+        workload,
+        keep_killing(&mut system, &harness, kill_test, &last_kill),
+    )
+    .await?;
+    harness.publishing.stop();
+    let kills_ended = Instant::now();
     let scheduled = Cell::new(Instant::now());
-    let left = world.drain(kill_test.patience, async |_| {
+    let left = harness.drain(kill_test.patience, async |_| {
         // What is parked would be looked at in five minutes, and not be due for an hour.
         if scheduled.get().elapsed() > SCHEDULES_EVERY {
             scheduled.set(Instant::now());
-            world.bring_forward().await?;
+            harness.bring_forward().await?;
             http::call(addresses.api, "POST", "/_local/run/retry", None, None).await?;
         }
         Ok(false)
     });
     let left = left.await?;
-    for webhook in &mut world.webhooks {
-        webhook.deleted = played.deleted.get(&webhook.id).copied();
+    for webhook in &mut harness.webhooks {
+        webhook.deleted = workload.deleted.get(&webhook.id).copied();
     }
     let evidence = Evidence {
         seed: kill_test.seed,
-        events: played.events,
-        storm: stormed.duration_since(began),
+        events: workload.events,
+        with_faults: kills_ended.duration_since(began),
         all: began.elapsed(),
         left,
     };
-    let sends = world.publishing.sends();
-    let mut report = judge(&world, evidence, |first, second| {
+    let sends = harness.publishing.sends();
+    let mut report = check(&harness, evidence, |first, second| {
         let published = sends.get(&first.event_id).copied().unwrap_or_default();
         cause(first, second, &kills, published).ok_or_else(|| "no kill before".to_owned())
     })
@@ -128,7 +130,7 @@ pub async fn lay(kill_test: &KillTest) -> Outcome<Report> {
     Ok(report)
 }
 
-/// Why a POST came again. What was in the functions' hands at a kill comes back after it; an event
+/// Why a POST came again. What the functions handled at a kill comes back after it; an event
 /// that was being dispatched may then have two tasks.
 fn cause(first: &Post, second: &Post, kills: &[Instant], published: usize) -> Option<Cause> {
     if kills.iter().any(|kill| (first.at..second.at).contains(kill)) {
@@ -140,12 +142,12 @@ fn cause(first: &Post, second: &Post, kills: &[Instant], published: usize) -> Op
     kills.iter().any(|kill| *kill < first.at).then_some(Cause::DispatchedTwice)
 }
 
-/// Kills the system and starts it again until it is to be calm; says when it killed.
+/// Kills the system and starts it again until the workload is handled; returns when it killed.
 async fn keep_killing(
     system: &mut Running,
-    world: &Harness,
+    harness: &Harness,
     kill_test: &KillTest,
-    calm: &CancellationToken,
+    stop: &CancellationToken,
 ) -> Outcome<Vec<Instant>> {
     let random = SeededRandom::new(kill_test.seed.wrapping_add(3));
     let twice = u64::try_from(kill_test.kill_every.as_millis()).unwrap_or(u64::MAX) * 2;
@@ -153,11 +155,11 @@ async fn keep_killing(
     loop {
         let wait = Duration::from_millis(random.below(twice));
         tokio::select! {
-            () = calm.cancelled() => return Ok(kills),
+            () = stop.cancelled() => return Ok(kills),
             () = tokio::time::sleep(wait) => {}
         }
-        // Whoever only looks waits until it is up again.
-        let _down = world.up.write().await;
+        // Readers wait until the system runs again.
+        let _down = harness.up.write().await;
         system.kill().await?;
         kills.push(Instant::now());
         system.start_again(kill_test).await?;
@@ -172,7 +174,7 @@ struct Running {
 
 impl Running {
     async fn start(kill_test: &KillTest) -> Outcome<Self> {
-        // All four at once, so that they differ.
+        // All four are bound at the same time, so that they differ.
         let free = (0..4).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let free: Vec<_> = free.collect::<Result<_, _>>().map_err(text)?;
         let ports: Vec<_> = free

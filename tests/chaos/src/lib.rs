@@ -1,15 +1,14 @@
-//! The same faults on the real thing: the deployed bootstraps as processes of their own, real
-//! queues and tables, and between them everything that goes wrong.
+//! Fault injection on the deployed programs: the bootstraps of the functions run as processes, with
+//! the local queues and tables, and with faulty proxies between them.
 //!
-//! * A [`relay`] stands between the functions and an endpoint of AWS; [`Faults`] is one that fails,
-//!   by rates and a seed, as the services and the network do.
+//! * A [`relay`] is a proxy between the functions and an endpoint of AWS; [`Faults`] is one that
+//!   fails, by rates and a seed, as the services and the network do.
 //! * A [`Pool`] stands in for Lambda: it runs the bootstraps of one function, hands them events
 //!   through the Runtime API, enforces the timeout, replaces what was killed.
-//! * A [`run`] publishes events, kills processes in the middle of their work, and then judges: every
-//!   event must have reached its webhooks, with the right number of attempts, and every POST that
-//!   came twice must have a cause that was seen.
-//!
-//! * [`lay`] does the same to the whole local system in one process, which it kills and starts again.
+//! * [`run_faults`] publishes events, kills processes while they work, and then checks the result:
+//!   every event must have reached its webhooks, with the right number of attempts, and every POST
+//!   that came twice must have a recorded cause.
+//! * [`run_kill_test`] kills and restarts the whole local system, which is one process.
 //!
 //! For tests and benches only. Deliberately absent: crashes of AWS itself; what it has accepted, it
 //! keeps.
@@ -17,30 +16,30 @@
 mod causes;
 mod clock;
 mod environment;
+mod fault_run;
 mod faults;
+mod harness;
 mod kill_test;
 mod plan;
 mod pool;
 mod receivers;
 pub mod relay;
 mod report;
-mod run;
-mod stage;
+mod testbed;
 mod verdict;
 mod wire;
-mod world;
 
 pub use causes::Cause;
 pub use environment::{Failed, Program};
+pub use fault_run::{FaultRun, run_faults};
 pub use faults::{Fault, Faults, Rates};
-pub use kill_test::{KillTest, lay};
+pub use harness::Webhook;
+pub use kill_test::{KillTest, run_kill_test};
 pub use plan::Endpoint;
-pub use pool::{Carried, Ended, Invocation, Kills, Pool};
+pub use pool::{BatchMessage, Ended, Invocation, Kills, Pool};
 pub use receivers::Post;
-pub use run::{Settings, run};
-pub use stage::{Bootstraps, Set};
+pub use testbed::{Bootstraps, TestbedOptions};
 pub use verdict::Report;
-pub use world::Webhook;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,5 @@
-//! Who subscribes, and how each endpoint treats each event: decided by the seed, so that what must
-//! have become of every delivery is known beforehand.
+//! Who subscribes, and how each endpoint answers each event. The seed decides both, so that the
+//! expected result of every delivery is known beforehand.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;

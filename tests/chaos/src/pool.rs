@@ -1,4 +1,4 @@
-//! The environments of one function: as many as are needed at once, up to a limit. One that was
+//! The environments of one function: as many as are needed concurrently, up to a limit. One that was
 //! killed is replaced at the next event, as Lambda does it. Every invocation is noted.
 
 use std::collections::BTreeMap;
@@ -13,15 +13,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use webhooks_local::poller::{Handler, Invoked};
 
-use crate::environment::{Complaints, Environment, Failed, Program};
+use crate::environment::{Environment, ErrorLogs, Failed, Program};
 use crate::lock;
 
 /// An invocation that is to be killed is killed within so many milliseconds.
 const KILLS_WITHIN_MS: u64 = 200;
 
-/// A message in a function's hands.
+/// A message that was handed to a function.
 #[derive(Clone, Debug)]
-pub struct Carried {
+pub struct BatchMessage {
     /// The message's id.
     pub message_id: String,
     /// What it says.
@@ -53,7 +53,7 @@ pub struct Invocation {
     /// How it ended.
     pub how: Ended,
     /// What it was given.
-    pub messages: Vec<Carried>,
+    pub messages: Vec<BatchMessage>,
 }
 
 /// Which invocations do not live to see their end: their processes are killed (SIGKILL).
@@ -66,7 +66,7 @@ pub struct Kills {
 
 impl Kills {
     /// Kills so many of a thousand invocations at a random moment, if they have not answered before,
-    /// and after so many of ten thousand POSTs the process that made it, at once.
+    /// and immediately after so many of ten thousand POSTs the process that made it.
     pub fn new(per_mille: u64, seed: u64) -> Arc<Self> {
         let random = SeededRandom::new(seed);
         Arc::new(Self { per_mille, random, on: AtomicBool::new(true) })
@@ -78,10 +78,10 @@ impl Kills {
     }
 
     /// Returns when an invocation that begins now is to be killed: never, mostly.
-    async fn strike(&self) {
-        let (strikes, after) =
+    async fn wait_for_kill(&self) {
+        let (kills, after) =
             (self.random.chance(self.per_mille), self.random.below(KILLS_WITHIN_MS));
-        if strikes && self.on.load(Ordering::Relaxed) {
+        if kills && self.on.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(after)).await;
         } else {
             std::future::pending::<()>().await;
@@ -89,7 +89,7 @@ impl Kills {
     }
 
     /// Whether the process is to be killed whose POST has just come in.
-    pub(crate) fn strikes_at_post(&self) -> bool {
+    pub(crate) fn kills_at_post(&self) -> bool {
         self.random.below(10_000) < self.per_mille && self.on.load(Ordering::Relaxed)
     }
 }
@@ -102,8 +102,8 @@ pub struct Pool {
 
 /// A process in the middle of an invocation.
 struct Busy {
-    messages: Vec<Carried>,
-    struck: CancellationToken,
+    messages: Vec<BatchMessage>,
+    kill_requested: CancellationToken,
 }
 
 struct Inner {
@@ -112,7 +112,7 @@ struct Inner {
     slots: Semaphore,
     idle: Mutex<Vec<Environment>>,
     busy: Mutex<BTreeMap<u32, Busy>>,
-    complaints: Complaints,
+    error_logs: ErrorLogs,
     invocations: Mutex<Vec<Invocation>>,
     started: Mutex<usize>,
 }
@@ -132,7 +132,7 @@ impl Pool {
             slots: Semaphore::new(processes),
             idle: Mutex::default(),
             busy: Mutex::default(),
-            complaints: Complaints::default(),
+            error_logs: ErrorLogs::default(),
             invocations: Mutex::default(),
             started: Mutex::default(),
         };
@@ -165,7 +165,7 @@ impl Pool {
 
     async fn handle(&self, batch: SqsEvent) -> Invoked {
         let event = serde_json::to_vec(&batch).map_err(|error| error.to_string())?;
-        let messages = batch.records.into_iter().map(|record| Carried {
+        let messages = batch.records.into_iter().map(|record| BatchMessage {
             message_id: record.message_id.unwrap_or_default(),
             body: record.body.unwrap_or_default(),
         });
@@ -175,7 +175,7 @@ impl Pool {
     }
 
     /// Has one of the processes handle an event, which carries these messages.
-    pub async fn invoke(&self, event: Bytes, messages: Vec<Carried>) -> Result<Bytes, Failed> {
+    pub async fn invoke(&self, event: Bytes, messages: Vec<BatchMessage>) -> Result<Bytes, Failed> {
         let inner = &*self.inner;
         let Ok(_slot) = inner.slots.acquire().await else { return Err(Failed::Ended) };
         let began = Instant::now();
@@ -187,14 +187,14 @@ impl Pool {
                 return Err(Failed::Ended);
             }
         };
-        let struck = CancellationToken::new();
-        let busy = Busy { messages: messages.clone(), struck: struck.clone() };
+        let kill_requested = CancellationToken::new();
+        let busy = Busy { messages: messages.clone(), kill_requested: kill_requested.clone() };
         lock(&inner.busy).insert(environment.pid, busy);
         let result = tokio::select! {
             biased;
             result = environment.invoke(event, inner.program.timeout) => result,
-            () = struck.cancelled() => environment.kill().await,
-            () = inner.kills.strike() => environment.kill().await,
+            () = kill_requested.cancelled() => environment.kill().await,
+            () = inner.kills.wait_for_kill() => environment.kill().await,
         };
         lock(&inner.busy).remove(&environment.pid);
         let how = match &result {
@@ -219,12 +219,12 @@ impl Pool {
             }
         }
         *lock(&self.inner.started) += 1;
-        Environment::start(&self.inner.program, &self.inner.complaints).await
+        Environment::start(&self.inner.program, &self.inner.error_logs).await
     }
 
     /// What the processes wrote to their logs, and when.
-    pub fn complaints(&self) -> Vec<(Instant, String)> {
-        lock(&self.inner.complaints).clone()
+    pub fn error_logs(&self) -> Vec<(Instant, String)> {
+        lock(&self.inner.error_logs).clone()
     }
 
     /// Whether no process has anything to do.
@@ -232,16 +232,16 @@ impl Pool {
         lock(&self.inner.busy).is_empty()
     }
 
-    /// Whether one of the processes has a message in its hands that names this.
+    /// Whether one of the processes handles a message that contains this text.
     pub(crate) fn holds(&self, name: &str) -> bool {
         let busy = lock(&self.inner.busy);
         busy.values().any(|one| one.holds(name))
     }
 
-    /// Kills (SIGKILL) the processes that have a message in their hands that names this.
+    /// Kills (SIGKILL) the processes that handle a message that contains this text.
     pub(crate) fn kill_holders(&self, name: &str) {
         for one in lock(&self.inner.busy).values().filter(|one| one.holds(name)) {
-            one.struck.cancel();
+            one.kill_requested.cancel();
         }
     }
 }

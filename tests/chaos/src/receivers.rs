@@ -80,7 +80,7 @@ impl Receivers {
 fn read(request: &Received) -> Option<Post> {
     let body: Value = serde_json::from_slice(&request.body).ok()?;
     Some(Post {
-        at: Instant::now(),
+        at: request.at,
         webhook: request.path.strip_prefix('/')?.parse().ok()?,
         delivery_id: request.header("webhook-id")?.to_owned(),
         attempt: request.header("x-webhook-attempt")?.parse().ok()?,

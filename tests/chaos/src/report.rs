@@ -12,11 +12,11 @@ const SAMPLE: usize = 10;
 impl Report {
     /// Everything, as tables.
     pub fn shown(&self) -> String {
-        let (storm, all) = self.times;
+        let (with_faults, all) = self.times;
         let mut text = format!(
-            "{} events in a storm of {:.0} s; {:.0} s until nothing was left\n\n",
+            "{} events; {:.0} s with faults, {:.0} s until nothing was left\n\n",
             self.events,
-            storm.as_secs_f64(),
+            with_faults.as_secs_f64(),
             all.as_secs_f64()
         );
         let mut section = |title: &str, rows: Vec<(String, usize)>| {

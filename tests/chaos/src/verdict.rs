@@ -8,17 +8,17 @@ use serde_json::Value;
 use webhooks_core::delivery::{Delivery, Status};
 
 use crate::Outcome;
-use crate::causes::{Cause, Hands};
+use crate::causes::{Cause, InFlight};
 use crate::faults::{Fault, Faults};
+use crate::harness::{Depth, Harness, Published, Webhook};
 use crate::pool::{Ended, Pool};
 use crate::receivers::Post;
-use crate::world::{Depth, Harness, Published, Webhook};
 
 /// What a run says of itself.
 pub(crate) struct Evidence {
     pub(crate) seed: u64,
     pub(crate) events: Vec<Published>,
-    pub(crate) storm: Duration,
+    pub(crate) with_faults: Duration,
     pub(crate) all: Duration,
     pub(crate) left: Depth,
 }
@@ -64,7 +64,7 @@ pub struct Report {
     pub calls: usize,
     /// What went wrong with them.
     pub faults: BTreeMap<Fault, usize>,
-    /// How long it stormed, and the whole run.
+    /// How long there were faults, and the whole run.
     pub times: (Duration, Duration),
 }
 
@@ -78,38 +78,38 @@ impl Report {
     }
 }
 
-/// Judges by what the receivers and the tables have seen. `cause` says why the second of two POSTs
+/// Checks what the receivers and the tables have recorded. `cause` says why the second of two POSTs
 /// with the same id and attempt came, or else what is known of them.
-pub(crate) async fn judge(
-    world: &Harness,
+pub(crate) async fn check(
+    harness: &Harness,
     evidence: Evidence,
     cause: impl Fn(&Post, &Post) -> Result<Cause, String>,
 ) -> Outcome<Report> {
-    let posts = world.receivers.posts();
+    let posts = harness.receivers.posts();
     let mut report = Report {
         events: evidence.events.len(),
         posts: posts.len(),
         left: evidence.left.ready + evidence.left.hidden,
-        waiting: world.waiting().await?.len(),
-        dead: world.dead().await?,
-        times: (evidence.storm, evidence.all),
+        waiting: harness.waiting().await?.len(),
+        dead: harness.dead().await?,
+        times: (evidence.with_faults, evidence.all),
         ..Report::default()
     };
-    report.count_faults(&[&world.publishing]);
-    report.judge_posts(&world.webhooks, &posts);
+    report.count_faults(&[&harness.publishing]);
+    report.check_posts(&harness.webhooks, &posts);
     report.explain(&posts, cause);
     let taken: BTreeSet<&str> =
         posts.iter().filter(|post| post.taken).map(|post| &*post.delivery_id).collect();
-    for webhook in &world.webhooks {
-        let records = world.records(webhook).await?;
-        report.judge_records(webhook, &records, &taken);
+    for webhook in &harness.webhooks {
+        let records = harness.records(webhook).await?;
+        report.check_records(webhook, &records, &taken);
         if webhook.endpoint.changes() {
             report.count_changed(webhook, &records);
         } else {
-            report.judge_events(webhook, &records, &evidence);
+            report.check_events(webhook, &records, &evidence);
         }
-        if let Some(shown) = world.statistics(webhook).await? {
-            report.judge_statistics(webhook, &records, &shown);
+        if let Some(shown) = harness.statistics(webhook).await? {
+            report.check_statistics(webhook, &records, &shown);
         }
     }
     Ok(report)
@@ -135,7 +135,7 @@ impl Report {
     }
 
     /// Nothing may come to anybody but the owner, and always under one id.
-    fn judge_posts(&mut self, webhooks: &[Webhook], posts: &[Post]) {
+    fn check_posts(&mut self, webhooks: &[Webhook], posts: &[Post]) {
         let mut ids: HashMap<(usize, &str), &str> = HashMap::new();
         for post in posts {
             let Some(webhook) = webhooks.get(post.webhook) else { continue };
@@ -150,14 +150,14 @@ impl Report {
         }
     }
 
-    /// Nothing may come after a deletion but what was in the hands of a process already.
-    pub(crate) fn judge_deletions(&mut self, world: &Harness, hands: &Hands) {
-        for post in world.receivers.posts() {
-            let Some(webhook) = world.webhooks.get(post.webhook) else { continue };
+    /// Nothing may come after a deletion but what a process handled already.
+    pub(crate) fn check_deletions(&mut self, harness: &Harness, in_flight: &InFlight) {
+        for post in harness.receivers.posts() {
+            let Some(webhook) = harness.webhooks.get(post.webhook) else { continue };
             let Some(deleted) = webhook.deleted.filter(|deleted| post.at > *deleted) else {
                 continue;
             };
-            if !hands.at(&post.delivery_id, post.at).iter().any(|one| one.began <= deleted) {
+            if !in_flight.at(&post.delivery_id, post.at).iter().any(|one| one.began <= deleted) {
                 let what = Shown(webhook, &post.event_id);
                 self.wrong.push(format!("{what}: came after the deletion"));
             }
@@ -165,7 +165,7 @@ impl Report {
     }
 
     /// Whatever the webhook, a record tells the truth.
-    fn judge_records(&mut self, webhook: &Webhook, records: &[Delivery], taken: &BTreeSet<&str>) {
+    fn check_records(&mut self, webhook: &Webhook, records: &[Delivery], taken: &BTreeSet<&str>) {
         for record in records {
             let what = Shown(webhook, record.event_id.as_str());
             if record.status == Status::Success && !taken.contains(record.id.as_str()) {
@@ -182,7 +182,7 @@ impl Report {
     }
 
     /// What must have become of the events of a webhook that stays as it is.
-    fn judge_events(&mut self, webhook: &Webhook, records: &[Delivery], evidence: &Evidence) {
+    fn check_events(&mut self, webhook: &Webhook, records: &[Delivery], evidence: &Evidence) {
         let mut by_event: HashMap<&str, Vec<&Delivery>> = HashMap::new();
         for record in records {
             by_event.entry(record.event_id.as_str()).or_default().push(record);
@@ -226,7 +226,7 @@ impl Report {
     }
 
     /// Counters may be too low, never too high.
-    fn judge_statistics(&mut self, webhook: &Webhook, records: &[Delivery], shown: &Value) {
+    fn check_statistics(&mut self, webhook: &Webhook, records: &[Delivery], shown: &Value) {
         let ended = |status| records.iter().filter(|one| one.status == status).count();
         for (name, known) in [
             ("total_deliveries", records.len()),

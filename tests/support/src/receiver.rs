@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +33,8 @@ pub struct Received {
     pub headers: Vec<(String, String)>,
     /// The bytes of the body.
     pub body: Vec<u8>,
+    /// When all of it had been read.
+    pub at: Instant,
 }
 
 impl Received {
@@ -305,8 +307,8 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Received>>
         let (name, value) = line.split_once(':').ok_or_else(no_http)?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut received =
-        Received { method: method.to_owned(), path: path.to_owned(), headers, body: Vec::new() };
+    let (method, path) = (method.to_owned(), path.to_owned());
+    let mut received = Received { method, path, headers, body: Vec::new(), at: Instant::now() };
     if received.header("transfer-encoding").is_some() {
         return Err(no_http());
     }
@@ -317,6 +319,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Received>>
         }
         received.body = vec![0; length];
         stream.read_exact(&mut received.body).await?;
+        received.at = Instant::now();
     }
     Ok(Some(received))
 }

@@ -1,5 +1,5 @@
-//! What a run plays on: the local system without its functions, the functions as processes, proxies
-//! between them, webhooks and their receivers.
+//! The parts of a fault run: the local system without its functions, the functions as processes,
+//! proxies between them, webhooks and their receivers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ use webhooks_local::system::{
 use crate::clock::SkippingClock;
 use crate::environment::Program;
 use crate::faults::{Faults, Rates};
+use crate::harness::Harness;
 use crate::pool::{Kills, Pool};
-use crate::world::Harness;
 use crate::{Outcome, relay, text};
 
 /// Longer than any function may take: the pools see to that.
@@ -42,9 +42,9 @@ pub struct Bootstraps {
     pub cleanup: PathBuf,
 }
 
-/// How the stage is set.
+/// The options of a test bed.
 #[derive(Clone, Debug)]
-pub struct Set {
+pub struct TestbedOptions {
     /// What runs.
     pub bootstraps: Bootstraps,
     /// What repeats the mixture of faults.
@@ -71,8 +71,8 @@ pub struct Set {
 }
 
 /// Everything, running.
-pub(crate) struct Stage {
-    pub(crate) world: Harness,
+pub(crate) struct Testbed {
+    pub(crate) harness: Harness,
     system: System,
     clock: Arc<SkippingClock>,
     pub(crate) tables: Arc<Faults>,
@@ -86,43 +86,46 @@ pub(crate) struct Stage {
     pollers: JoinSet<()>,
 }
 
-impl Stage {
-    pub(crate) async fn set(set: &Set) -> Outcome<Self> {
+impl Testbed {
+    pub(crate) async fn start(options: &TestbedOptions) -> Outcome<Self> {
         let shortened = |queue: Queue| Queue {
-            visibility_seconds: set.visibility_seconds,
-            function_timeout: set.timeout,
+            visibility_seconds: options.visibility_seconds,
+            function_timeout: options.timeout,
             ..queue
         };
         let queues = [EVENTS, DELIVERIES].map(shortened);
         let clock = Arc::new(SkippingClock::new());
-        let queue_clock = clock.clone();
-        let options =
-            Options { queues, queue_clock, runs_functions: false, ..Options::on_free_ports() };
-        let system = system::start(options).await.map_err(text)?;
+        let local = Options {
+            queues,
+            queue_clock: clock.clone(),
+            runs_functions: false,
+            ..Options::on_free_ports()
+        };
+        let system = system::start(local).await.map_err(text)?;
         let addresses = system.addresses();
 
-        let tables_faults = Faults::new(set.tables.clone(), set.seed);
-        let queues_faults = Faults::new(set.queues.clone(), set.seed.wrapping_add(1));
+        let tables_faults = Faults::new(options.tables.clone(), options.seed);
+        let queues_faults = Faults::new(options.queues.clone(), options.seed.wrapping_add(1));
         let proxy = |upstream, faults: &Arc<Faults>| relay::serve(upstream, Arc::clone(faults));
         let tables = proxy(addresses.dynamodb, &tables_faults).await.map_err(text)?;
         let tasks = proxy(addresses.sqs, &queues_faults).await.map_err(text)?;
 
-        let kills = Kills::new(set.kills, set.seed.wrapping_add(3));
+        let kills = Kills::new(options.kills, options.seed.wrapping_add(3));
         let pool = |name, path: &Path, processes| {
             let path = path.to_owned();
             let variables = variables(addresses, tables, tasks);
-            let program = Program { name, path, variables, timeout: set.timeout };
+            let program = Program { name, path, variables, timeout: options.timeout };
             Pool::new(program, processes, Arc::clone(&kills))
         };
-        let dispatch = pool("dispatch", &set.bootstraps.dispatch, set.dispatchers);
-        let deliver = pool("deliver", &set.bootstraps.deliver, set.deliverers);
-        let retry = pool("retry", &set.bootstraps.retry, 1);
-        let cleanup = pool("cleanup", &set.bootstraps.cleanup, 1);
+        let dispatch = pool("dispatch", &options.bootstraps.dispatch, options.dispatchers);
+        let deliver = pool("deliver", &options.bootstraps.deliver, options.deliverers);
+        let retry = pool("retry", &options.bootstraps.retry, 1);
+        let cleanup = pool("cleanup", &options.bootstraps.cleanup, 1);
 
         let stop = CancellationToken::new();
         let mut pollers = JoinSet::new();
         for (queue, pool, processes) in
-            [(queues[0], &dispatch, set.dispatchers), (queues[1], &deliver, set.deliverers)]
+            [(queues[0], &dispatch, options.dispatchers), (queues[1], &deliver, options.deliverers)]
         {
             let queue =
                 Queue { concurrency: processes, function_timeout: POLLER_PATIENCE, ..queue };
@@ -133,13 +136,19 @@ impl Stage {
 
         let (killing, holders) = (Arc::clone(&kills), deliver.clone());
         let on_post = move |delivery_id: &str| {
-            if killing.strikes_at_post() {
+            if killing.kills_at_post() {
                 holders.kill_holders(delivery_id);
             }
         };
-        let world = Harness::open(addresses, set.users, set.seed, set.publishing.clone(), on_post);
+        let harness = Harness::open(
+            addresses,
+            options.users,
+            options.seed,
+            options.publishing.clone(),
+            on_post,
+        );
         Ok(Self {
-            world: world.await?,
+            harness: harness.await?,
             tables: tables_faults,
             queues: queues_faults,
             dispatch,
@@ -161,22 +170,22 @@ impl Stage {
 
     /// Saves a run the wait for what a process left behind that was killed, or that could not do its
     /// work: the time of its leases runs out, and that of messages that were hidden by nothing but
-    /// the receive. What processes have in their hands is left alone.
-    pub(crate) async fn hurry(&self) -> Outcome<()> {
+    /// the receive. What processes are handling is left alone.
+    pub(crate) async fn expire_timeouts(&self) -> Outcome<()> {
         let much_later = SystemClock.now().plus(Duration::from_hours(1));
         let ended = Lease { holder: String::new(), now: much_later, until: Timestamp::EPOCH };
-        let waiting = self.world.waiting().await?;
-        if waiting.is_empty() && self.world.depth().await?.ready == 0 && self.is_idle() {
+        let waiting = self.harness.waiting().await?;
+        if waiting.is_empty() && self.harness.depth().await?.ready == 0 && self.is_idle() {
             // What is still hidden asks for deliveries that have ended.
             self.clock.skip(Duration::from_hours(1));
         }
         for due in waiting {
             let (subscription, id) = (&due.subscription_id, &due.delivery_id);
-            let record = self.world.deliveries.get(subscription, id, Consistency::Strong).await;
+            let record = self.harness.deliveries.get(subscription, id, Consistency::Strong).await;
             let Some(record) = record.map_err(text)? else { continue };
             if !self.deliver.holds(id.as_str()) {
                 let lease =
-                    self.world.deliveries.lease(subscription, id, record.attempt_count(), &ended);
+                    self.harness.deliveries.lease(subscription, id, record.attempt_count(), &ended);
                 lease.await.map_err(text)?;
             }
         }
@@ -196,9 +205,9 @@ impl Stage {
         let _ = self.cleanup.invoke(event(), Vec::new()).await;
     }
 
-    /// From now on nothing goes wrong any more.
-    pub(crate) fn calm(&self) {
-        for faults in [&self.tables, &self.queues, &self.world.publishing] {
+    /// From now on nothing fails.
+    pub(crate) fn stop_faults(&self) {
+        for faults in [&self.tables, &self.queues, &self.harness.publishing] {
             faults.stop();
         }
         self.kills.stop();
@@ -206,14 +215,14 @@ impl Stage {
 
     /// Calls that are still under way although nobody waits for them.
     pub(crate) fn late(&self) -> usize {
-        [&self.tables, &self.queues, &self.world.publishing]
+        [&self.tables, &self.queues, &self.harness.publishing]
             .iter()
             .map(|faults| faults.late())
             .sum()
     }
 
     /// Stops everything.
-    pub(crate) async fn strike(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         while self.pollers.join_next().await.is_some() {}
         self.system.stop().await;

@@ -1,15 +1,15 @@
-//! Events while everything goes wrong: see the crate `chaos`.
+//! Events while calls fail and processes are killed: see the crate `chaos`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::chaos::{Bootstraps, KillTest, Report, Settings};
+use ::chaos::{Bootstraps, FaultRun, KillTest, Report};
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
-use crate::world::text;
+use crate::harness::text;
 
-/// A storm.
+/// Runs events through failing calls and killed function processes.
 pub(crate) async fn run(events: usize, seed: u64, kills: u64, brief: bool) -> Outcome<bool> {
     let bootstraps = Bootstraps {
         dispatch: beside("dispatch")?,
@@ -18,19 +18,23 @@ pub(crate) async fn run(events: usize, seed: u64, kills: u64, brief: bool) -> Ou
         cleanup: beside("cleanup")?,
     };
     let settings = if brief {
-        Settings::brief(bootstraps, seed)
+        FaultRun::brief(bootstraps, seed)
     } else {
-        Settings::long(bootstraps, seed, events, kills)
+        FaultRun::long(bootstraps, seed, events, kills)
     };
-    Ok(conclude(&::chaos::run(&settings).await?))
+    Ok(conclude(&::chaos::run_faults(&settings).await?))
 }
 
-/// A kill_test.
-pub(crate) async fn lay(events: usize, seed: u64, seconds_between_kills: u64) -> Outcome<bool> {
+/// Kills and restarts the local system while events are published.
+pub(crate) async fn run_kill_test(
+    events: usize,
+    seed: u64,
+    seconds_between_kills: u64,
+) -> Outcome<bool> {
     let dir = tempfile::tempdir().map_err(text)?;
     let kill_every = Duration::from_secs(seconds_between_kills);
     let kill_test = KillTest::new(beside("dev")?, dir.path().to_owned(), seed, events, kill_every);
-    Ok(conclude(&::chaos::lay(&kill_test).await?))
+    Ok(conclude(&::chaos::run_kill_test(&kill_test).await?))
 }
 
 /// A program that a build of the whole workspace has put beside this one.

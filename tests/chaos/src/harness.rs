@@ -74,7 +74,7 @@ pub(crate) struct Published {
 }
 
 /// What was published, and which webhooks were deleted meanwhile.
-pub(crate) struct Played {
+pub(crate) struct Workload {
     pub(crate) events: Vec<Published>,
     pub(crate) deleted: HashMap<SubscriptionId, Instant>,
 }
@@ -109,7 +109,7 @@ impl Harness {
         let sqs = |address: SocketAddr| clients::sqs(&clients::local(&Addresses::url(address)));
         let tables = clients::dynamodb(&clients::local(&Addresses::url(addresses.dynamodb)));
         let table = DELIVERIES_TABLE.to_owned();
-        let mut world = Self {
+        let mut harness = Self {
             addresses,
             receivers,
             webhooks: Vec::new(),
@@ -121,10 +121,10 @@ impl Harness {
         };
         for (user, endpoints) in endpoints.into_iter().enumerate() {
             for endpoint in endpoints {
-                world.subscribe(&user_name(user), endpoint).await?;
+                harness.subscribe(&user_name(user), endpoint).await?;
             }
         }
-        Ok(world)
+        Ok(harness)
     }
 
     async fn subscribe(&mut self, user: &str, endpoint: Endpoint) -> Outcome<()> {
@@ -277,11 +277,11 @@ impl Harness {
 
     /// Publishes so many events, for each user in turn, while owners change their webhooks. Returns
     /// when all are accepted.
-    pub(crate) async fn play(&self, events: usize) -> Outcome<Played> {
+    pub(crate) async fn run_workload(&self, events: usize) -> Outcome<Workload> {
         let count = AtomicUsize::new(0);
         let (events, deleted) =
-            try_join(self.publish(events, &count), self.meddle(events, &count)).await?;
-        Ok(Played { events, deleted })
+            try_join(self.publish(events, &count), self.change_webhooks(events, &count)).await?;
+        Ok(Workload { events, deleted })
     }
 
     async fn publish(&self, events: usize, count: &AtomicUsize) -> Outcome<Vec<Published>> {
@@ -320,7 +320,7 @@ impl Harness {
     }
 
     /// What owners do while their events come in: some pause and resume, some delete.
-    async fn meddle(
+    async fn change_webhooks(
         &self,
         events: usize,
         count: &AtomicUsize,
