@@ -8,7 +8,7 @@
 set -euo pipefail
 . "$(dirname "$0")/guards.sh"
 cd "$root"
-how="${1:?how many seconds for each target, or minimize}"
+how="${1:?usage: fuzz.sh SECONDS|minimize [TARGET…]}"
 shift
 targets=("$@")
 if [ ${#targets[@]} = 0 ]; then

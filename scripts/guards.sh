@@ -1,5 +1,5 @@
-# For the scripts beside it: puts cargo-deny and cargo-fuzz on the PATH, from a throw-away
-# environment where they are not installed.
+# Sourced by supply_chain.sh and fuzz.sh. Puts cargo-deny and cargo-fuzz on the PATH; installs them into
+# an environment under target/ if they are missing.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if ! command -v cargo-deny > /dev/null || ! command -v cargo-fuzz > /dev/null; then
     guards="$root/target/guards"

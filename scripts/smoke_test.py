@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Ten checks of a deployment: URL, token and events queue in, ten answers out.
+"""Checks a deployment in ten steps.
 
     python3 scripts/smoke_test.py --url https://… --token TOKEN --queue-url https://sqs…
 
-It needs nothing but Python, and the AWS CLI or boto3 to send to the queue. The webhook it makes points at a host
-that does not exist (RFC 2606), and is deleted at the end.
+Needs Python, and the AWS CLI or boto3 to send to the queue. Creates a webhook for a host that does not exist
+(RFC 2606), and deletes it at the end.
 """
 
 import argparse
@@ -40,13 +40,13 @@ class Api:
 
 
 def user_of(token):
-    """The `sub` of a JWT: the user that the API takes its bearer for."""
+    """The `sub` of a JWT, which is the user."""
     payload = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"]
 
 
 def send(queue_url, body, endpoint_url):
-    """Sends a message with the AWS SDK for Python where there is one, else with the AWS CLI."""
+    """Sends a message with the AWS SDK for Python if it is installed, else with the AWS CLI."""
     try:
         import boto3
     except ImportError:
@@ -68,12 +68,12 @@ class Smoke:
             ("a request without a token is refused", self.no_token),
             ("a request with a bad token is refused", self.bad_token),
             ("the catalogue has 17 event types", self.catalogue),
-            ("a bad webhook is refused, and says why", self.bad_webhook),
+            ("an invalid webhook is refused and both fields are named", self.bad_webhook),
             ("a webhook is created, with a secret", self.create),
-            ("it is in the list and shows no secret", self.listed),
+            ("the list has the webhook, without its secret", self.listed),
             ("a test is attempted and recorded", self.test),
             ("an event on the queue becomes a delivery", self.deliver),
-            ("somebody else's webhook is not there", self.foreign),
+            ("another user's webhook returns 404", self.foreign),
             ("the webhook is deleted", self.delete),
         ]
 
@@ -92,8 +92,8 @@ class Smoke:
         return status == 422 and len(body["errors"]) == 2
 
     def create(self):
-        wish = {"url": TARGET, "event_types": ["email.received"], "retry_count": 0, "timeout_seconds": 5}
-        status, self.webhook = self.api.call("POST", "/api/webhooks", wish)
+        webhook = {"url": TARGET, "event_types": ["email.received"], "retry_count": 0, "timeout_seconds": 5}
+        status, self.webhook = self.api.call("POST", "/api/webhooks", webhook)
         return status == 201 and self.webhook["secret"].startswith("whsec_")
 
     def path(self, rest=""):
@@ -106,7 +106,7 @@ class Smoke:
 
     def test(self):
         status, body = self.api.call("POST", self.path("/test"))
-        # The host does not exist, so the attempt fails; that it was made is what counts.
+        # The attempt fails because the host does not exist. This checks that it was made.
         return status == 200 and body["success"] is False and bool(body["delivery_id"])
 
     def deliver(self):
@@ -134,16 +134,16 @@ class Smoke:
 
 
 def run(smoke):
-    """Makes all checks; gives back how many failed."""
+    """Runs all checks. Returns the number of failures."""
     failed = 0
     for number, (what, check) in enumerate(smoke.checks(), 1):
         try:
-            good = check()
-        except Exception as error:  # A check that cannot be made has failed; the next ones go on.
-            good, what = False, f"{what} ({error!r})"
-        failed += not good
-        print(f"{'ok  ' if good else 'FAIL'} {number:2} {what}", flush=True)
-    print(f"{10 - failed} of 10 good", flush=True)
+            passed = check()
+        except Exception as error:  # Counts as a failure; the other checks still run.
+            passed, what = False, f"{what} ({error!r})"
+        failed += not passed
+        print(f"{'ok  ' if passed else 'FAIL'} {number:2} {what}", flush=True)
+    print(f"{10 - failed} of 10 passed", flush=True)
     return failed
 
 
@@ -154,7 +154,7 @@ def main():
     parser.add_argument("--url", required=True, help="output ApiUrl")
     parser.add_argument("--token", required=True, help="a bearer token")
     parser.add_argument("--queue-url", required=True, help="output EventsQueueUrl")
-    parser.add_argument("--endpoint-url", help="another SQS than AWS's, such as that of cargo dev")
+    parser.add_argument("--endpoint-url", help="the SQS endpoint, for example that of cargo dev")
     options = parser.parse_args()
     user = user_of(options.token)
     smoke = Smoke(Api(options.url, options.token), user, options.queue_url, options.endpoint_url)

@@ -1,39 +1,44 @@
 #!/usr/bin/env python3
-"""Proves everything about the deployment that can be proven without an AWS account.
+"""Checks everything about the deployment that can be checked without an AWS account.
 
     python3 scripts/verify_deploy.py [--only STEP …] [--skip-arm64] [--work DIR]
 
-Needs Rust and Python alone. The tools come from PyPI into an environment under target/, which is made
-once and again when scripts/requirements.txt changes. Everything listens on loopback, on free ports, and
-is stopped at the end.
+Needs Rust and Python. Installs its tools from PyPI into an environment under target/, once and again
+when scripts/requirements.txt changes. Everything listens on loopback, on free ports, and is stopped at
+the end. A step that fails does not stop the steps that do not need its result. The summary at the end
+lists failures and warnings.
 
 The steps, in order:
   template   sam validate, its lint, and cfn-lint on what the SAM transform makes of the template
-  build      sam build for arm64, as it is deployed; and the functions for this machine, to run them
-  emulator   every function under AWS's runtime emulator against the local endpoints, with every file of
-             events/: answers, init times, memory and package sizes
-  ministack  the template with the real binaries on ministack: the main job, a retry, both schedules
   smoke      scripts/smoke_test.py against `cargo dev`
+  build      sam build for arm64, as it is deployed, and a build for this machine, to run the functions
+  emulator   every function under AWS's runtime emulator against the local endpoints, with every file of
+             events/: answers, init times, memory and package sizes (needs build)
+  ministack  the template with the real binaries on ministack: the main job, a retry, both schedules
+             (needs build)
 """
 
 import argparse
 import os
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = ["template", "build", "emulator", "ministack", "smoke"]
+STEPS = ["template", "smoke", "build", "emulator", "ministack"]
+# The steps that need the packages of `build`. Run with --only, they use those of an earlier run.
+NEED_BUILD = ["emulator", "ministack"]
 
 
 def environment(work: Path) -> Path:
-    """The Python of the throw-away environment, which is made where it is missing or stale."""
+    """The Python of the environment. Creates the environment if it is missing or outdated."""
     wanted = (ROOT / "scripts/requirements.txt").read_text()
     home, stamp = work / "venv", work / "venv/requirements.txt"
     python = home / "bin/python"
     if not stamp.exists() or stamp.read_text() != wanted:
-        print("installing the tools …", flush=True)
+        print("installing the tools", flush=True)
         venv.create(home, with_pip=True, clear=True)
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*install, "-r", ROOT / "scripts/requirements.txt"], check=True)
@@ -45,9 +50,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=STEPS, default=STEPS, help="just these steps")
-    parser.add_argument("--skip-arm64", action="store_true", help="build for this machine alone")
-    parser.add_argument("--work", type=Path, help="where to work; target/verify-deploy if not said")
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=STEPS, help="run only these steps")
+    parser.add_argument("--skip-arm64", action="store_true", help="build only for this machine")
+    parser.add_argument("--work", type=Path, help="the working folder, by default target/verify-deploy")
     return parser.parse_args()
 
 
@@ -62,25 +67,38 @@ def main() -> int:
 
     sys.path.insert(0, str(ROOT / "scripts"))
     from deploy import build, emulator, ministack_run, smoke, template
-    from deploy.tools import Failed, Workshop
+    from deploy.tools import Failed, Workspace
 
-    with Workshop(ROOT, work, target, arm64=not options.skip_arm64) as shop:
-        steps = {
-            "template": template.check,
-            "build": build.check,
-            "emulator": emulator.check,
-            "ministack": ministack_run.check,
-            "smoke": smoke.check,
-        }
+    steps = {
+        "template": template.check,
+        "smoke": smoke.check,
+        "build": build.check,
+        "emulator": emulator.check,
+        "ministack": ministack_run.check,
+    }
+    failures = {}
+    with Workspace(ROOT, work, target, arm64=not options.skip_arm64) as space:
         for name in options.only:
             print(f"\n== {name}", flush=True)
+            if name in NEED_BUILD and "build" in failures:
+                failures[name] = "not run, because the build failed"
+                print(failures[name], flush=True)
+                continue
+            began = time.monotonic()
             try:
-                steps[name](shop)
-            except Failed as failure:
+                steps[name](space)
+                print(f"{name}: passed in {time.monotonic() - began:.0f} s", flush=True)
+            except (Failed, OSError) as failure:
+                failures[name] = str(failure).partition("\n")[0]
                 print(f"FAILED: {failure}", flush=True)
-                return 1
-    print("\nverify-deploy: all good", flush=True)
-    return 0
+                space.stop_all()
+        for warning in space.warnings:
+            print(f"\nWARNING: {warning}", flush=True)
+    for name, failure in failures.items():
+        print(f"\nFAILED {name}: {failure}", flush=True)
+    if not failures:
+        print(f"\nverify-deploy: passed: {', '.join(options.only)}", flush=True)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

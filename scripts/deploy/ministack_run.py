@@ -1,7 +1,7 @@
-"""The real template with the real binaries on ministack, and the main job there.
+"""Deploys the template with the real binaries on ministack, and runs the main job there.
 
-docs/DEPLOYING.md lists what ministack cannot show. It makes no routes of the HTTP API, so requests
-reach the functions by invoking them with API Gateway's events.
+docs/DEPLOYING.md lists what ministack cannot show. It does not create the routes of the HTTP API, so
+this step invokes the API functions with API Gateway's events.
 """
 
 import base64
@@ -32,19 +32,19 @@ USER = "user-1"
 
 
 class Cloud:
-    """ministack, and clients of it."""
+    """ministack and its clients."""
 
-    def __init__(self, shop):
+    def __init__(self, space):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.process = shop.start(
-            *(shop.bin / "python", "-m", "ministack"),
+        self.process = space.start(
+            *(space.bin / "python", "-m", "ministack"),
             log="ministack.log",
             env={
                 "BIND_HOST": "127.0.0.1",
                 "GATEWAY_PORT": str(port),
                 "AWS_ENDPOINT_URL": self.url,
-                # These two would listen on every interface.
+                # These two listen on every interface.
                 "IOT_MTLS_ENABLED": "0",
                 "SFTP_ENABLED": "0",
             },
@@ -62,36 +62,36 @@ class Cloud:
         )
 
 
-def check(shop):
-    cloud = Cloud(shop)
-    deploy(shop, cloud)
+def check(space):
+    cloud = Cloud(space)
+    deploy(space, cloud)
     receiver = Receiver()
     resources = physical(cloud)
-    webhook = subscribe(shop, cloud, resources, receiver)
+    webhook = subscribe(space, cloud, resources, receiver)
     publish_and_receive(cloud, resources, receiver, webhook)
-    retry_by_visibility(shop, cloud, resources, receiver, webhook)
+    retry_by_visibility(space, cloud, resources, receiver, webhook)
     schedules(cloud, resources, receiver, webhook)
     bad_event(cloud, resources)
-    shop.stop(cloud.process)
+    space.stop(cloud.process)
 
 
-def packaged(shop, cloud):
+def packaged(space, cloud):
     """The template with the packages of this machine, as `sam package` would leave it."""
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     for function in FUNCTIONS:
-        s3.upload_file(str(shop.binary(function).parent / "function.zip"), BUCKET, f"{function}.zip")
-    template = parsed(shop)
+        s3.upload_file(str(space.binary(function).parent / "function.zip"), BUCKET, f"{function}.zip")
+    template = parsed(space)
     resources = template["Resources"]
     # ministack refuses alarms with metric math, and saved queries.
-    foreign = [
+    unsupported = [
         name
         for name, resource in resources.items()
         if "Metrics" in resource["Properties"] or resource["Type"] == "AWS::Logs::QueryDefinition"
     ]
-    for name in foreign:
+    for name in unsupported:
         del resources[name]
-    print(f"left out, as ministack cannot make them: {', '.join(foreign)}")
+    print(f"left out, because ministack cannot create them: {', '.join(unsupported)}")
     for resource in resources.values():
         if resource["Type"] == "AWS::Serverless::Function":
             function = resource["Properties"]["CodeUri"].removeprefix("functions/")
@@ -100,7 +100,7 @@ def packaged(shop, cloud):
     return json.dumps(template, default=str)
 
 
-def deploy(shop, cloud):
+def deploy(space, cloud):
     key = base64.b64encode(os.urandom(32)).decode()
     cloud.client("secretsmanager").create_secret(Name=SECRET, SecretString=f"k1:{key}")
     parameters = {
@@ -108,15 +108,15 @@ def deploy(shop, cloud):
         "JwtIssuer": "https://issuer.example.com/",
         "JwtAudience": "webhooks",
         "SecretsKeysName": SECRET,
-        "Architecture": shop.machine,
-        # The receiver is on this machine, where deployed functions may not send to.
+        "Architecture": space.machine,
+        # The receiver listens on loopback, which the strict policy blocks.
         "TargetPolicy": "development",
         "AlarmTopicArn": "arn:aws:sns:us-east-1:000000000000:alarms",
     }
     cloudformation = cloud.client("cloudformation")
     cloudformation.create_stack(
         StackName=STACK,
-        TemplateBody=packaged(shop, cloud),
+        TemplateBody=packaged(space, cloud),
         Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
@@ -148,14 +148,14 @@ def invoke(cloud, resources, resource, payload):
     return json.loads(text)
 
 
-def call(shop, cloud, resources, resource, function, name, webhook):
-    answer = invoke(cloud, resources, resource, event(shop, function, name, webhook["id"]))
+def call(space, cloud, resources, resource, function, name, webhook):
+    answer = invoke(cloud, resources, resource, event(space, function, name, webhook["id"]))
     expect(answer["statusCode"] == 200, f"{function}/{name}: {answer}")
     return json.loads(answer["body"])
 
 
-def subscribe(shop, cloud, resources, receiver):
-    creation = event(shop, "subscriptions", "create")
+def subscribe(space, cloud, resources, receiver):
+    creation = event(space, "subscriptions", "create")
     creation["body"] = json.dumps({"url": receiver.url, "event_types": ["email.received"]})
     created = invoke(cloud, resources, "SubscriptionsFunction", creation)
     expect(created["statusCode"] == 201, f"create: {created}")
@@ -183,7 +183,7 @@ def publish_and_receive(cloud, resources, receiver, webhook):
     print(f"an event through SQS became a signed POST after {took:.1f} s")
 
 
-def retry_by_visibility(shop, cloud, resources, receiver, webhook):
+def retry_by_visibility(space, cloud, resources, receiver, webhook):
     receiver.requests.clear()
     receiver.script = [(500, {})]
     publish(cloud, resources, email(2))
@@ -193,10 +193,10 @@ def retry_by_visibility(shop, cloud, resources, receiver, webhook):
     expect(waited >= 2, f"the retry came after {waited:.1f} s")
     ids = [{k.lower(): v for k, v in headers.items()}["webhook-id"] for headers in (one, two)]
     expect(ids[0] == ids[1], "the retry has another webhook-id")
-    print(f"an attempt that failed was made again after {waited:.1f} s, by visibility timeout")
+    print(f"a failed attempt was retried after {waited:.1f} s, by visibility timeout")
 
     def both():
-        page = call(shop, cloud, resources, "DeliveryHistoryFunction", "deliveries", "list", webhook)
+        page = call(space, cloud, resources, "DeliveryHistoryFunction", "delivery-history", "list", webhook)
         states = [(d["status"], d["attempt_count"]) for d in page["items"]]
         return states == [("success", 2), ("success", 1)]
 
@@ -205,7 +205,7 @@ def retry_by_visibility(shop, cloud, resources, receiver, webhook):
 
 
 def schedules(cloud, resources, receiver, webhook):
-    """Both schedules, by what they do: a parked retry is made, and an old delivery is removed."""
+    """Checks the effect of both schedules: a parked retry is made, and an old delivery is removed."""
     rows = cloud.client("dynamodb")
     table = resources["DeliveriesTable"]
 
@@ -220,7 +220,7 @@ def schedules(cloud, resources, receiver, webhook):
     _, headers, _ = receiver.requests[0]
     parked = {name.lower(): value for name, value in headers.items()}["webhook-id"]
     item = wait_for("the parked delivery", lambda: row(parked), 20, cloud.process)
-    # Half an hour is long, so its moment is made to come now: the row's `x` is when it is due.
+    # Moves the retry from half an hour ahead to 20 s ahead. The row's `x` is the due time.
     soon = {"N": str(int(time.time() * 1000) + 20_000)}
     old = f"dlv_{ulid_time(int(time.time() * 1000) - 40 * 86_400_000)}{parked[-16:]}"
     rows.put_item(TableName=table, Item={**item, "due_at": soon, "x": soon})
@@ -230,15 +230,14 @@ def schedules(cloud, resources, receiver, webhook):
     due = {"RetryFunction": "rate(5 minutes)", "CleanupFunction": "cron(0 2 * * ? *)"}
     fire(cloud, resources, due)
     wait_for("the parked retry", lambda: len(receiver.requests) == 2, 90, cloud.process)
-    print(f"the schedule {due['RetryFunction']} has a parked retry made")
+    print(f"the schedule {due['RetryFunction']} sends a parked retry")
     wait_for("the cleanup", lambda: row(old) is None, 60, cloud.process)
     expect(row(parked), "the cleanup has removed a delivery that is not old")
-    print(f"the schedule {due['CleanupFunction']} removes what is old")
+    print(f"the schedule {due['CleanupFunction']} removes old deliveries")
 
 
 def fire(cloud, resources, due):
-    """Has the targets of the schedules fire at once, by copies: they themselves are due in minutes, and
-    at two in the morning."""
+    """Invokes the targets of the schedules immediately, through copies of the schedules that are due now."""
     scheduler, lambdas = cloud.client("scheduler"), cloud.client("lambda")
     known = [scheduler.get_schedule(Name=s["Name"]) for s in scheduler.list_schedules()["Schedules"]]
     found = {schedule["Target"]["Arn"]: schedule for schedule in known}
@@ -259,12 +258,12 @@ def fire(cloud, resources, due):
 def bad_event(cloud, resources):
     publish(cloud, resources, {"event_type": "no.such.type", "user_id": USER, "data": {}})
 
-    def letter():
+    def rejected_event():
         got = cloud.client("sqs").receive_message(
             QueueUrl=resources["EventsDlq"], MessageAttributeNames=["All"], WaitTimeSeconds=1
         )
         return got.get("Messages")
 
-    found = wait_for("the dead letter", letter, 60, cloud.process)[0]
+    found = wait_for("the rejected event", rejected_event, 60, cloud.process)[0]
     reason = found["MessageAttributes"]["reason"]["StringValue"]
-    print(f"an event of no known type is in the dead-letter queue: {reason}")
+    print(f"an event of an unknown type is in the dead-letter queue: {reason}")

@@ -7,15 +7,15 @@ from .tools import expect, local_system
 USER = "smoke"
 
 
-def check(shop):
-    process, local = local_system(shop)
-    token = shop.run(shop.target / "debug/dev", "token", USER).strip()
-    command = [sys.executable, shop.root / "scripts/smoke_test.py", "--url", local["api"]]
+def check(space):
+    process, local = local_system(space)
+    token = space.run(space.target / "debug/dev", "token", USER).strip()
+    command = [sys.executable, space.root / "scripts/smoke_test.py", "--url", local["api"]]
     print(
-        shop.run(
+        space.run(
             *(*command, "--token", token),
             *("--queue-url", local["events_queue_url"], "--endpoint-url", local["sqs"]),
         ).rstrip()
     )
     expect(process.poll() is None, "cargo dev has ended")
-    shop.stop(process)
+    space.stop(process)

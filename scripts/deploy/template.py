@@ -1,4 +1,4 @@
-"""The three checks of the template; each finds mistakes that the others do not."""
+"""The three checks of the template. Each finds errors that the others do not find."""
 
 import json
 
@@ -9,33 +9,33 @@ from .tools import REGION, expect
 
 
 class NoManagedPolicies:
-    """The template names none, so the transform need not ask AWS for them."""
+    """The template uses none, so the transform does not need to load them from AWS."""
 
     def load(self):
         return {}
 
 
-def parsed(shop):
-    return yaml_parse((shop.root / "template.yaml").read_text())
+def parsed(space):
+    return yaml_parse((space.root / "template.yaml").read_text())
 
 
-def transformed(shop):
-    """What the SAM transform makes of the template."""
-    template = parsed(shop)
+def transformed(space):
+    """The template after the SAM transform."""
+    template = parsed(space)
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = "s3://bucket/key"
     return transform(template, {}, NoManagedPolicies())
 
 
-def check(shop):
-    shop.run("sam", "validate", "--region", REGION)
+def check(space):
+    space.run("sam", "validate", "--region", REGION)
     print("sam validate: good")
-    shop.run("sam", "validate", "--lint", "--region", REGION)
+    space.run("sam", "validate", "--lint", "--region", REGION)
     print("sam validate --lint: good")
-    resources = transformed(shop)
-    path = shop.work / "transformed.json"
+    resources = transformed(space)
+    path = space.work / "transformed.json"
     path.write_text(json.dumps(resources, indent=1, default=str))
-    shop.run("cfn-lint", "--regions", REGION, "--template", path)
+    space.run("cfn-lint", "--regions", REGION, "--template", path)
     expect("AWS::Serverless" not in path.read_text(), "the transform left SAM resources")
     print(f"cfn-lint after the transform: good, {len(resources['Resources'])} resources")

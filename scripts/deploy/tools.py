@@ -1,4 +1,4 @@
-"""What all steps share: running tools, starting and stopping processes, waiting, HTTP."""
+"""Shared by all steps: running tools, starting and stopping processes, waiting, HTTP."""
 
 import hashlib
 import hmac
@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -21,7 +22,7 @@ FUNCTIONS = [
     "event-types",
     "subscriptions",
     "test-webhook",
-    "deliveries",
+    "delivery-history",
     "dispatch",
     "deliver",
     "retry",
@@ -29,7 +30,7 @@ FUNCTIONS = [
 ]
 # Servers on this machine have no region; the clients need one.
 REGION = "us-east-1"
-# The ids in the files of events/, for which real ones are put in.
+# The ids in the files of events/. The steps replace them with real ones.
 SAMPLE_WEBHOOK = "wh_01KG9Z6QK00000000000000001"
 SAMPLE_DELIVERY = "dlv_01KG9Z6QK00000000000000002"
 SAMPLE_MILLIS = "1769851800000"
@@ -37,8 +38,12 @@ SAMPLE_TIME = "2026-01-31T09:30:00.000Z"
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
+# How often a tool that runs for long prints a line.
+PROGRESS_SECONDS = 60
+
+
 class Failed(Exception):
-    """Something is not as it must be."""
+    """A check did not pass."""
 
 
 def expect(condition, message):
@@ -46,16 +51,16 @@ def expect(condition, message):
         raise Failed(message)
 
 
-class Workshop:
-    """Where things lie, and the processes that were started."""
+class Workspace:
+    """The folders of a run, and the processes that it started."""
 
     def __init__(self, root, work, target, arm64):
         self.root, self.work, self.target, self.arm64 = root, work, target, arm64
         self.bin = Path(sys.prefix) / "bin"
         machine = platform.machine()
         self.machine = {"aarch64": "arm64", "arm64": "arm64"}.get(machine, "x86_64")
-        self.processes = []
-        # Whatever account this shell is signed in to, nothing here must reach it.
+        self.processes, self.warnings = [], []
+        # Overrides the credentials of the shell, so that no step reaches a real account.
         os.environ |= {
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
@@ -73,27 +78,52 @@ class Workshop:
         }
 
     def __enter__(self):
-        # So that a stop from outside stops what was started here, too.
+        # SIGTERM also stops the processes that this run started.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return self
 
     def __exit__(self, *_):
-        for process in reversed(self.processes):
+        self.stop_all()
+
+    def stop_all(self):
+        for process in list(reversed(self.processes)):
             self.stop(process)
 
-    def run(self, *command, **options):
-        """Runs a tool to its end and gives back its output; its failure is ours."""
-        ran = subprocess.run(
-            [str(part) for part in command],
-            cwd=options.get("cwd", self.root),
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        expect(ran.returncode == 0, f"{' '.join(map(str, command))}\n{ran.stdout}")
-        return ran.stdout
+    def run(self, *command):
+        """Runs a tool to its end and returns its output. Prints a line for each minute that it takes."""
+        command = [str(part) for part in command]
+        began = time.monotonic()
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            tool = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=self.env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self.processes.append(tool)
+            while True:
+                try:
+                    status = tool.wait(PROGRESS_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    # The tool shares the file's offset, so this reads without moving it.
+                    end = os.fstat(output.fileno()).st_size
+                    tail = os.pread(output.fileno(), 300, max(0, end - 300))
+                    last = tail.decode(errors="replace").strip().rpartition("\n")[2]
+                    took = time.monotonic() - began
+                    print(f"  {' '.join(command[:2])}: {took:.0f} s so far: {last}", flush=True)
+            self.processes.remove(tool)
+            output.seek(0)
+            text = output.read()
+        expect(status == 0, f"{' '.join(command)}\n{text}")
+        return text
+
+    def warn(self, message):
+        """A finding that does not fail the run. The summary repeats it."""
+        print(f"WARNING: {message}", flush=True)
+        self.warnings.append(message)
 
     def start(self, *command, log, env, clean_env=False):
         """Starts a process in a group of its own; its output goes to a file."""
@@ -114,7 +144,7 @@ class Workshop:
         """Ends a process and what it started."""
         for number, patience in [(signal.SIGTERM, 10), (signal.SIGKILL, 10)]:
             try:
-                # Its group, not itself: the emulator's function outlives the emulator otherwise.
+                # The whole group: otherwise the emulator's function outlives the emulator.
                 os.killpg(process.pid, number)
                 process.wait(patience)
             except (ProcessLookupError, PermissionError):
@@ -136,7 +166,7 @@ def free_port():
 
 
 def wait_for(what, check, seconds=30, process=None):
-    """Waits until `check` gives something, and gives that back."""
+    """Waits until `check` returns something, and returns it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         expect(process is None or process.poll() is None, f"{what}: its process has ended")
@@ -144,11 +174,11 @@ def wait_for(what, check, seconds=30, process=None):
         if found:
             return found
         time.sleep(0.05)
-    raise Failed(f"{what}: waited {seconds} s for nothing")
+    raise Failed(f"{what}: did not happen within {seconds} s")
 
 
 def http(method, url, body=None, headers=None, timeout=30):
-    """One request; gives back the status and the body, whatever the status."""
+    """Sends one request. Returns status and body, whatever the status."""
     data = body.encode() if isinstance(body, str) else body
     request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
     try:
@@ -166,7 +196,7 @@ def answers(url):
 
 
 def ulid_time(millis):
-    """The ten characters with which an id of this moment begins."""
+    """The first ten characters of an id of this moment."""
     text = ""
     for _ in range(10):
         text = CROCKFORD[millis % 32] + text
@@ -174,9 +204,9 @@ def ulid_time(millis):
     return text
 
 
-def event(shop, function, name, webhook=SAMPLE_WEBHOOK, millis=None):
-    """A file of events/ about this webhook and moment."""
-    text = (shop.root / "events" / function / f"{name}.json").read_text()
+def event(space, function, name, webhook=SAMPLE_WEBHOOK, millis=None):
+    """A file of events/ with this webhook and moment in place of the samples."""
+    text = (space.root / "events" / function / f"{name}.json").read_text()
     millis = millis or int(time.time() * 1000)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millis / 1000)) + ".000Z"
     delivery = f"dlv_{ulid_time(millis)}{SAMPLE_DELIVERY[-16:]}"
@@ -191,8 +221,8 @@ def event(shop, function, name, webhook=SAMPLE_WEBHOOK, millis=None):
 
 
 class Receiver:
-    """An endpoint for webhooks that keeps what it gets. It answers with the statuses and headers of
-    `script`, then with 200."""
+    """An endpoint that records the webhooks it receives. It answers with the statuses and headers of
+    `script` in turn, then with 200."""
 
     def __init__(self):
         self.requests, self.script = [], []
@@ -217,7 +247,7 @@ class Receiver:
 
 
 def check_signatures(headers, body, secret):
-    """Both signatures of a webhook, by the recipes of docs/WEBHOOKS.md."""
+    """Verifies both signatures of a webhook as docs/WEBHOOKS.md describes."""
     headers = {name.lower(): value for name, value in headers.items()}
     own = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     expect(headers["x-webhook-signature"] == f"sha256={own}", "X-Webhook-Signature is wrong")
@@ -227,13 +257,15 @@ def check_signatures(headers, body, secret):
     expect(f"v1,{standard}" in headers["webhook-signature"].split(), "webhook-signature is wrong")
 
 
-def local_system(shop, release=False):
-    """`cargo dev` on free ports; gives back what it says of itself at /_local/ready."""
-    shop.run("cargo", "build", "--bin", "dev", "--locked", *(["--release"] if release else []))
+def local_system(space, release=False):
+    """Starts `cargo dev` on free ports. Returns the process and the answer of /_local/ready."""
+    # The debug build is the one of `cargo test --workspace`.
+    selection = ["--release", "--bin", "dev"] if release else ["--bin", "dev"]
+    space.run("cargo", "build", "--locked", *selection)
     profile = "release" if release else "debug"
     ports = {name: free_port() for name in ["api", "sqs", "dynamodb", "receiver"]}
     flags = [part for name in ports for part in (f"--{name}-addr", f"127.0.0.1:{ports[name]}")]
-    process = shop.start(shop.target / profile / "dev", *flags, log="dev.log", env={})
+    process = space.start(space.target / profile / "dev", *flags, log="dev.log", env={})
     url = f"http://127.0.0.1:{ports['api']}/_local/ready"
     wait_for("cargo dev", lambda: answers(url), 60, process)
     return process, json.loads(http("GET", url)[1])
