@@ -7,7 +7,8 @@ const app = express();
 const secret = process.env.WEBHOOK_SECRET;
 const done = new Set(); // In production: a table with webhook-id as its key.
 
-app.post('/webhook', express.raw({ type: 'application/json', limit: '2mb' }), (req, res) => {
+// `type: () => true` keeps the raw bytes whatever the Content-Type of the request is.
+app.post('/webhook', express.raw({ type: () => true, limit: '2mb' }), (req, res) => {
   if (!verifyStandard(secret, req.headers, req.body)) {
     return res.status(401).send('invalid signature');
   }

@@ -14,7 +14,7 @@ def webhook():
     if not verify_standard(SECRET, request.headers, request.get_data()):
         return "invalid signature", 401
     if request.headers["webhook-id"] not in done:
-        event = request.get_json()
-        print(event["event_type"], event["data"])  # In production: put it on a queue.
+        event = request.get_json(force=True)
+        print(event["event_type"], event["data"], flush=True)  # In production: put it on a queue.
         done.add(request.headers["webhook-id"])
     return "", 204

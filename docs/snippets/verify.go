@@ -1,4 +1,4 @@
-// Package webhook verifies webhook signatures. It needs nothing but the standard library.
+// Package webhook verifies webhook signatures. It needs only the standard library.
 package webhook
 
 import (
@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,19 +15,33 @@ import (
 
 const toleranceSeconds = 300
 
-// VerifyStandard says whether webhook-signature fits. body is the raw bytes of the request.
+var decimal = regexp.MustCompile(`^[0-9]{1,11}$`)
+
+// secretKey returns the key of a whsec_ secret: 24 to 64 bytes. It returns nil for any other string.
+func secretKey(secret string) []byte {
+	if !strings.HasPrefix(secret, "whsec_") {
+		return nil
+	}
+	key, err := base64.StdEncoding.Strict().DecodeString(strings.TrimPrefix(secret, "whsec_"))
+	if err != nil || len(key) < 24 || len(key) > 64 {
+		return nil
+	}
+	return key
+}
+
+// VerifyStandard reports whether webhook-signature is valid. body is the raw bytes of the request.
 func VerifyStandard(secret string, header http.Header, body []byte, now time.Time) bool {
+	key := secretKey(secret)
 	timestamp := header.Get("webhook-timestamp")
+	if key == nil || !decimal.MatchString(timestamp) {
+		return false
+	}
 	sent, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
 		return false
 	}
 	age := now.Unix() - sent
 	if age > toleranceSeconds || age < -toleranceSeconds {
-		return false
-	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
-	if err != nil {
 		return false
 	}
 	mac := hmac.New(sha256.New, key)
@@ -41,8 +56,11 @@ func VerifyStandard(secret string, header http.Header, body []byte, now time.Tim
 	return false
 }
 
-// VerifyReference says whether X-Webhook-Signature fits.
+// VerifyReference reports whether X-Webhook-Signature is valid.
 func VerifyReference(secret string, header http.Header, body []byte) bool {
+	if secretKey(secret) == nil {
+		return false
+	}
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(body)
 	expected := "sha256=" + hex.EncodeToString(mac.Sum(nil))

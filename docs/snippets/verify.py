@@ -1,28 +1,37 @@
-"""Verifies webhook signatures. Needs nothing but the standard library."""
+"""Verifies webhook signatures. Needs only the standard library."""
 
 import base64
 import binascii
 import hashlib
 import hmac
+import re
 import time
 
 TOLERANCE_SECONDS = 300
 
 
-def verify_standard(secret, headers, body, now=None):
-    """Whether `webhook-signature` fits. `body` is the raw bytes of the request.
+def secret_key(secret):
+    """The key of a `whsec_` secret: 24 to 64 bytes. None for any other string."""
+    if not secret.startswith("whsec_"):
+        return None
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return key if 24 <= len(key) <= 64 else None
 
-    `headers` is a mapping that finds the names below: in lower case if it is a plain dict.
+
+def verify_standard(secret, headers, body, now=None):
+    """Whether `webhook-signature` is valid. `body` is the raw bytes of the request.
+
+    `headers` is a mapping from header names to values. A plain dict needs lower-case names.
     """
+    key = secret_key(secret)
     timestamp = headers.get("webhook-timestamp", "")
-    if not (timestamp.isascii() and timestamp.isdigit()):
+    if key is None or not re.fullmatch("[0-9]{1,11}", timestamp):
         return False
     now = time.time() if now is None else now
     if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
-        return False
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
         return False
     signed = f"{headers.get('webhook-id', '')}.{timestamp}.".encode() + body
     expected = b"v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256))
@@ -31,7 +40,9 @@ def verify_standard(secret, headers, body, now=None):
 
 
 def verify_reference(secret, headers, body):
-    """Whether `X-Webhook-Signature` fits. `body` is the raw bytes of the request."""
+    """Whether `X-Webhook-Signature` is valid. `body` is the raw bytes of the request."""
+    if secret_key(secret) is None:
+        return False
     digest = hmac.digest(secret.encode(), body, hashlib.sha256)
     given = headers.get("x-webhook-signature", "").encode()
     return hmac.compare_digest(b"sha256=" + digest.hex().encode(), given)

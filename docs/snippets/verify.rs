@@ -7,7 +7,14 @@ use sha2::Sha256;
 
 const TOLERANCE_SECONDS: u64 = 300;
 
-/// Whether `webhook-signature` fits. `body` is the raw bytes of the request, `now` is Unix seconds.
+/// The key of a `whsec_` secret: 24 to 64 bytes. `None` for any other string.
+fn secret_key(secret: &str) -> Option<Vec<u8>> {
+    let key = STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
+    (24..=64).contains(&key.len()).then_some(key)
+}
+
+/// Whether `webhook-signature` is valid. `body` is the raw bytes of the request, `now` is in Unix
+/// seconds.
 pub fn verify_standard(
     secret: &str,
     id: &str,
@@ -16,11 +23,10 @@ pub fn verify_standard(
     body: &[u8],
     now: i64,
 ) -> bool {
+    let Some(key) = secret_key(secret) else { return false };
+    let is_decimal = timestamp.bytes().all(|byte| byte.is_ascii_digit());
     let Ok(sent) = timestamp.parse::<i64>() else { return false };
-    let Ok(key) = STANDARD.decode(secret.strip_prefix("whsec_").unwrap_or(secret)) else {
-        return false;
-    };
-    if now.abs_diff(sent) > TOLERANCE_SECONDS {
+    if !is_decimal || timestamp.len() > 11 || now.abs_diff(sent) > TOLERANCE_SECONDS {
         return false;
     }
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else { return false };
@@ -33,8 +39,11 @@ pub fn verify_standard(
         .any(|digest| mac.clone().verify_slice(&digest).is_ok())
 }
 
-/// Whether `X-Webhook-Signature` fits.
+/// Whether `X-Webhook-Signature` is valid.
 pub fn verify_reference(secret: &str, signature: &str, body: &[u8]) -> bool {
+    if secret_key(secret).is_none() {
+        return false;
+    }
     let given = signature.strip_prefix("sha256=").and_then(|digest| hex::decode(digest).ok());
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return false };
     mac.update(body);

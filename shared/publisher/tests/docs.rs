@@ -125,7 +125,7 @@ fn every_snippet_stands_in_its_guide_as_it_runs() {
         assert_names(guide, &read(&format!("docs/snippets/{name}")));
         quoted += 1;
     }
-    assert_eq!(quoted, 8);
+    assert_eq!(quoted, 9);
     assert_names("docs/PUBLISHING.md", &read("shared/publisher/examples/publish.rs"));
 }
 
