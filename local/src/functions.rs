@@ -14,7 +14,7 @@ use test_webhook::TestWebhook;
 use webhooks_api::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, ROUTES};
 use webhooks_core::limits::RETENTION_DAYS_DEFAULT;
 use webhooks_core::ports::{
-    Clock, DeadLetterQueue, Deliveries, Random, Sender, Subscriptions, TaskQueue,
+    Clock, DeadLetterQueue, DeliveriesTable, Random, Sender, Subscriptions, TaskQueue,
 };
 use webhooks_core::target::TargetPolicy;
 
@@ -32,7 +32,7 @@ pub struct Ports {
     /// The Subscriptions table.
     pub subscriptions: Arc<dyn Subscriptions>,
     /// The Deliveries table.
-    pub deliveries: Arc<dyn Deliveries>,
+    pub deliveries: Arc<dyn DeliveriesTable>,
     /// The deliveries queue.
     pub queue: Arc<dyn TaskQueue>,
     /// The dead-letter queue of the events.
@@ -77,7 +77,7 @@ impl Functions {
         Self {
             subscriptions: Arc::new(SubscriptionsApi {
                 subscriptions: subscriptions.clone(),
-                deliveries: deliveries.clone(),
+                statistics: deliveries.clone(),
                 clock: clock.clone(),
                 random: random.clone(),
                 policy,
@@ -93,6 +93,7 @@ impl Functions {
             test_webhook: Arc::new(TestWebhook {
                 subscriptions: subscriptions.clone(),
                 deliveries: deliveries.clone(),
+                statistics: deliveries.clone(),
                 sender: sender.clone(),
                 clock: clock.clone(),
                 random: random.clone(),
@@ -107,6 +108,7 @@ impl Functions {
             deliver: Arc::new(Deliver {
                 subscriptions: subscriptions.clone(),
                 deliveries: deliveries.clone(),
+                statistics: deliveries.clone(),
                 queue: queue.clone(),
                 sender,
                 clock: clock.clone(),
@@ -114,10 +116,10 @@ impl Functions {
                 policy,
                 retention: RETENTION,
             }),
-            retry: Arc::new(Retry { deliveries: deliveries.clone(), queue, clock: clock.clone() }),
+            retry: Arc::new(Retry { due_index: deliveries.clone(), queue, clock: clock.clone() }),
             cleanup: Arc::new(Cleanup {
                 subscriptions,
-                deliveries,
+                cleanup_state: deliveries,
                 clock,
                 retention_days: RETENTION_DAYS_DEFAULT,
             }),

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use local_sqs::Sqs;
 use serde_json::json;
-use webhooks_core::ports::{Clock, Deliveries, Subscriptions};
+use webhooks_core::ports::{Clock, DeliveriesTable, Subscriptions};
 
 use crate::functions::{CLEANUP_SECONDS, Functions};
 use crate::stats;
@@ -22,7 +22,7 @@ pub(crate) struct LocalApi {
     pub(crate) addresses: Addresses,
     pub(crate) functions: Functions,
     pub(crate) subscriptions: Arc<dyn Subscriptions>,
-    pub(crate) deliveries: Arc<dyn Deliveries>,
+    pub(crate) deliveries: Arc<dyn DeliveriesTable>,
     pub(crate) sqs: Arc<Sqs>,
     pub(crate) clock: Arc<dyn Clock>,
 }

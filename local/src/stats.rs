@@ -9,8 +9,10 @@ use std::time::Duration;
 use local_sqs::Sqs;
 use serde::{Deserialize, Serialize};
 use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::ports::{Consistency, Deliveries, StoreError, SubscriptionKey, Subscriptions};
-use webhooks_core::statistics::{Counts, Statistics};
+use webhooks_core::ports::{
+    Consistency, DeliveriesTable, StoreError, SubscriptionKey, Subscriptions,
+};
+use webhooks_core::statistics::{self, Counts};
 use webhooks_core::time::Timestamp;
 
 use crate::queues::{DELIVERIES, EVENTS};
@@ -113,7 +115,7 @@ pub struct QueueDepth {
 /// Asks the tables and the queues.
 pub async fn gather(
     subscriptions: &dyn Subscriptions,
-    deliveries: &dyn Deliveries,
+    deliveries: &dyn DeliveriesTable,
     sqs: &Sqs,
     now: Timestamp,
 ) -> Result<Stats, StoreError> {
@@ -123,7 +125,7 @@ pub async fn gather(
     for row in all_subscriptions(subscriptions).await? {
         let hours = deliveries.counters(&row.subscription_id, week).await?;
         hours.iter().filter(|hour| hour.hour >= day).for_each(|hour| last_day.add(hour.counts));
-        let counts = Statistics::of(&hours).counts;
+        let counts = statistics::Totals::of(&hours).counts;
         if counts.failed > 0 {
             failing.push((counts, row));
         }
@@ -166,7 +168,7 @@ async fn all_subscriptions(
     }
 }
 
-async fn retries(deliveries: &dyn Deliveries, now: Timestamp) -> Result<Retries, StoreError> {
+async fn retries(deliveries: &dyn DeliveriesTable, now: Timestamp) -> Result<Retries, StoreError> {
     let ever = Timestamp::from_millis(i64::MAX);
     let mut retries = Retries::default();
     for shard in 0..DUE_SHARDS {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use webhooks_core::limits::RETENTION_DAYS_MAX;
-use webhooks_core::ports::{Clock, Deliveries, StoreError, SubscriptionKey, Subscriptions};
+use webhooks_core::ports::{CleanupState, Clock, StoreError, SubscriptionKey, Subscriptions};
 use webhooks_core::time::Timestamp;
 
 /// Subscriptions that are read at once.
@@ -26,8 +26,8 @@ const ROWS: usize = 100;
 pub struct Cleanup {
     /// Whose deliveries there are.
     pub subscriptions: Arc<dyn Subscriptions>,
-    /// The deliveries.
-    pub deliveries: Arc<dyn Deliveries>,
+    /// The rows of the Deliveries table, and the position of the cleanup.
+    pub cleanup_state: Arc<dyn CleanupState>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How long deliveries are kept when the event does not say, in days.
@@ -75,19 +75,19 @@ impl Cleanup {
         let before = self.clock.now().minus(retention);
 
         let mut report = Report::default();
-        let mut position = self.deliveries.cleanup_position().await?;
+        let mut position = self.cleanup_state.position().await?;
         loop {
             let page = self.subscriptions.scan_keys(SUBSCRIPTIONS, position.as_ref()).await?;
             for row in &page.items {
                 if !self.row(row, before, deadline, &mut report).await? {
-                    self.deliveries.set_cleanup_position(position.as_ref()).await?;
+                    self.cleanup_state.set_position(position.as_ref()).await?;
                     return Ok(told(report));
                 }
                 position = Some(row.clone());
             }
             position = page.next;
             if position.is_none() {
-                self.deliveries.set_cleanup_position(None).await?;
+                self.cleanup_state.set_position(None).await?;
                 report.finished = true;
                 return Ok(told(report));
             }
@@ -102,16 +102,20 @@ impl Cleanup {
         deadline: Timestamp,
         report: &mut Report,
     ) -> Result<bool, Error> {
-        let before = (!row.deleted).then_some(before);
         loop {
             if self.clock.now() >= deadline {
                 return Ok(false);
             }
-            let keys = self.deliveries.keys(&row.subscription_id, before, ROWS).await?;
+            let id = &row.subscription_id;
+            let keys = if row.deleted {
+                self.cleanup_state.all_keys(id, ROWS).await?
+            } else {
+                self.cleanup_state.expired_keys(id, before, ROWS).await?
+            };
             if keys.is_empty() {
                 break;
             }
-            let left = self.deliveries.delete(&row.subscription_id, &keys).await?;
+            let left = self.cleanup_state.delete(id, &keys).await?;
             report.deleted += keys.len() - left.len();
         }
         if row.deleted {

@@ -26,7 +26,7 @@ fn make() -> Result<Cleanup, Error> {
     let environment = Environment::read();
     Ok(Cleanup {
         subscriptions: environment.subscriptions_without_secrets()?,
-        deliveries: environment.deliveries()?,
+        cleanup_state: environment.deliveries()?,
         clock: environment.clock(),
         retention_days: environment.retention_days()?,
     })

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, sample};
 use webhooks_core::delivery::Status;
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
+use webhooks_core::ports::{
+    CleanupState as _, Deliveries as _, Expect, Statistics as _, Subscriptions as _,
+};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
 
@@ -28,7 +30,7 @@ impl Harness {
         let deliveries = MemoryDeliveries::new(Arc::new(start));
         let cleanup = Cleanup {
             subscriptions: Arc::new(subscriptions.clone()),
-            deliveries: Arc::new(deliveries.clone()),
+            cleanup_state: Arc::new(deliveries.clone()),
             clock: Arc::new(clock),
             retention_days: 30,
         };
@@ -56,7 +58,7 @@ impl Harness {
     }
 
     async fn rows(&self, id: &SubscriptionId) -> usize {
-        self.deliveries.keys(id, None, 10_000).await.unwrap().len()
+        self.deliveries.all_keys(id, 10_000).await.unwrap().len()
     }
 
     async fn run(&self, days: Option<u32>) -> Report {
@@ -114,9 +116,9 @@ async fn a_position_is_taken_up() {
         world.delivery(&id, 1, Status::Success).await;
     }
     let first = world.subscriptions.scan_keys(1, None).await.unwrap().items.remove(0);
-    world.deliveries.set_cleanup_position(Some(&first)).await.unwrap();
+    world.deliveries.set_position(Some(&first)).await.unwrap();
     assert_eq!(world.run(None).await.subscriptions, 2);
-    assert_eq!(world.deliveries.cleanup_position().await.unwrap(), None);
+    assert_eq!(world.deliveries.position().await.unwrap(), None);
     assert_eq!(world.run(None).await.subscriptions, 3, "the run after that starts anew");
 }
 

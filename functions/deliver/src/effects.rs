@@ -9,7 +9,7 @@ use futures::future::join_all;
 use webhooks_core::breaker::{Failures, Health};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{Consistency, Expect, StoreError, SubscriptionWrite};
+use webhooks_core::ports::{Chain, Consistency, Expect, StoreError, SubscriptionWrite};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -121,15 +121,15 @@ impl Effects {
             let last = sum.last_attempt_at.unwrap_or(hour);
             let expires = sum.expires_at.unwrap_or(hour);
             let counted =
-                deliver.deliveries.count(&subscription_id, hour, sum.counts, last, expires).await;
+                deliver.statistics.count(&subscription_id, hour, sum.counts, last, expires).await;
             if let Err(error) = counted {
-                tracing::warn!(%subscription_id, %error, "deliveries were not counted");
+                tracing::warn!(%subscription_id, error = %Chain(&error), "deliveries were not counted");
             }
         });
         let verdicts = self.verdicts.into_values().map(|verdicts| async move {
             let subscription_id = verdicts.subscription.id.clone();
             if let Err(error) = verdicts.write(deliver).await {
-                tracing::warn!(%subscription_id, %error, "the endpoint's health was not written");
+                tracing::warn!(%subscription_id, error = %Chain(&error), "the endpoint's health was not written");
             }
         });
         futures::future::join(join_all(counters), join_all(verdicts)).await;

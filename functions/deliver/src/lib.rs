@@ -24,7 +24,9 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::FutureExt as _;
 use futures::future::join_all;
-use webhooks_core::ports::{Clock, Deliveries, Random, Sender, Subscriptions, TaskQueue};
+use webhooks_core::ports::{
+    Chain, Clock, Deliveries, Random, Sender, Statistics, Subscriptions, TaskQueue,
+};
 use webhooks_core::target::TargetPolicy;
 
 use crate::effects::Effects;
@@ -36,6 +38,8 @@ pub struct Deliver {
     pub subscriptions: Arc<dyn Subscriptions>,
     /// The records.
     pub deliveries: Arc<dyn Deliveries>,
+    /// The counters.
+    pub statistics: Arc<dyn Statistics>,
     /// The queue the tasks come from.
     pub queue: Arc<dyn TaskQueue>,
     /// The way out.
@@ -73,19 +77,19 @@ impl Deliver {
             tracing::error!(message_id = message.message_id, "the task panicked");
             Disposition::Nack.into()
         });
-        if let Disposition::RetryAfter(seconds) = handled.disposition {
-            self.change_visibility(message, seconds).await;
+        if let Disposition::RetryAfter(wait) = handled.disposition {
+            self.change_visibility(message, wait).await;
         }
         handled
     }
 
-    /// Hides a message at once, while others of the batch may still wait for their endpoints: its
-    /// own wait does not depend on theirs.
-    async fn change_visibility(&self, message: &SqsMessage, seconds: u32) {
+    /// Sets the visibility timeout of a message immediately, while others of the batch may still wait
+    /// for their endpoints: its own wait does not depend on theirs.
+    async fn change_visibility(&self, message: &SqsMessage, timeout: Duration) {
         let receipt = message.receipt_handle.clone().unwrap_or_default();
         // Without this it comes back when its visibility runs out: late, not lost.
-        if let Err(error) = self.queue.change_visibility(&[(receipt, seconds)]).await {
-            tracing::warn!(message_id = message.message_id, %error, "a message was not hidden");
+        if let Err(error) = self.queue.change_visibility(&[(receipt, timeout)]).await {
+            tracing::warn!(message_id = message.message_id, error = %Chain(&error), "the visibility timeout was not changed");
         }
     }
 }

@@ -22,9 +22,11 @@ async fn make() -> Result<Deliver, Error> {
 
 async fn function(environment: &Environment) -> Result<Deliver, Error> {
     let policy = environment.target_policy()?;
+    let deliveries = environment.deliveries()?;
     Ok(Deliver {
         subscriptions: environment.subscriptions().await?,
-        deliveries: environment.deliveries()?,
+        deliveries: deliveries.clone(),
+        statistics: deliveries,
         queue: environment.deliveries_queue()?,
         sender: Arc::new(GuardedClient::new(policy)?),
         clock: environment.clock(),

@@ -9,7 +9,7 @@ use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, St
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, TIMEOUT_SECONDS_MAX};
 use webhooks_core::outbound::Outcome;
-use webhooks_core::ports::{Consistency, Expect, Lease, Outgoing, StoreError, Written};
+use webhooks_core::ports::{Chain, Consistency, Expect, Lease, Outgoing, StoreError, Written};
 use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::task_batch::send_tasks;
@@ -18,11 +18,11 @@ use webhooks_core::time::Timestamp;
 use crate::Deliver;
 use crate::effects::{Effect, Verdict};
 
-/// A message that arrives this little before its moment is handled at once: visibility timeouts
+/// A message that arrives this little before its moment is handled immediately: visibility timeouts
 /// count whole seconds.
-const EARLY_MS: u128 = 1_000;
-/// How long a lease lasts, in seconds: longer than any attempt, so that it never ends under one.
-pub(crate) const LEASE_SECONDS: u32 = TIMEOUT_SECONDS_MAX + 15;
+const EARLY: Duration = Duration::from_secs(1);
+/// How long a lease lasts: longer than any attempt, so that it never ends under one.
+pub(crate) const LEASE: Duration = Duration::from_secs(TIMEOUT_SECONDS_MAX as u64 + 15);
 /// A delivery that waits in the queue is looked at by the retry function this long after its moment:
 /// by then its message has been lost.
 const LOST_AFTER_SECONDS: u64 = 900;
@@ -35,8 +35,8 @@ const PARK_JITTER_MS: u64 = 30_000;
 pub(crate) enum Disposition {
     /// Nothing is left to do with it.
     Ack,
-    /// It comes back after so many seconds.
-    RetryAfter(u32),
+    /// It comes back after this time.
+    RetryAfter(Duration),
     /// It comes back when its visibility runs out.
     Nack,
 }
@@ -63,13 +63,13 @@ impl Deliver {
             Ok(task) => task,
             Err(error) => {
                 // Only our own functions write to this queue. It ends in the dead-letter queue.
-                tracing::error!(message_id = message.message_id, %error, "not a task");
+                tracing::error!(message_id = message.message_id, error = %Chain(&error), "the message is not a delivery task");
                 return Disposition::Nack.into();
             }
         };
         self.task(&task, message).await.unwrap_or_else(|error| {
             let (subscription_id, delivery_id) = task.key();
-            tracing::error!(%subscription_id, %delivery_id, %error, "the task failed");
+            tracing::error!(%subscription_id, %delivery_id, error = %Chain(&error), "the task failed");
             Disposition::Nack.into()
         })
     }
@@ -88,7 +88,7 @@ impl Deliver {
         let delivery_id = delivery.id.clone();
         match self.next_step(delivery, subscription, message, now).await {
             Err(error) if is_replaced => {
-                tracing::error!(%delivery_id, %error, "the task failed, and is left to the retry function");
+                tracing::error!(%delivery_id, error = %Chain(&error), "the task failed, and is left to the retry function");
                 Ok(Disposition::Ack.into())
             }
             handled => handled,
@@ -110,7 +110,7 @@ impl Deliver {
             return self.end_unsent(delivery, EndReason::EndpointDisabled, now).await;
         }
         if let Some(at) = delivery.next_retry_at
-            && now.until(at).as_millis() > EARLY_MS
+            && now.until(at) > EARLY
         {
             return Ok(not_yet(now, at).into());
         }
@@ -125,7 +125,7 @@ impl Deliver {
         }
         if !self.take_lease(&delivery, message, now).await? {
             // Another copy is at it. Should its function have died, this message takes over.
-            return Ok(Disposition::RetryAfter(LEASE_SECONDS).into());
+            return Ok(Disposition::RetryAfter(LEASE).into());
         }
         self.attempt(delivery, &subscription).await
     }
@@ -225,7 +225,7 @@ impl Deliver {
             // a request that is repeated because its answer was lost still can.
             holder: message.receipt_handle.clone().unwrap_or_default(),
             now,
-            until: now.plus_seconds(LEASE_SECONDS.into()),
+            until: now.plus(LEASE),
         };
         let taken = self
             .deliveries
@@ -289,7 +289,7 @@ impl Deliver {
             self.deliveries.get(&ours.subscription_id, &ours.id, Consistency::Strong).await?;
         Ok(match record.and_then(|theirs| theirs.next_retry_at) {
             // It is at it now, as the lease says.
-            Some(at) if at <= now => Disposition::RetryAfter(LEASE_SECONDS).into(),
+            Some(at) if at <= now => Disposition::RetryAfter(LEASE).into(),
             Some(at) => not_yet(now, at).into(),
             None => Disposition::Ack.into(),
         })
@@ -313,10 +313,10 @@ impl Deliver {
             delivery_id: delivery.id.clone(),
         };
         let handled = self.write_unsent(delivery, expect, now).await?;
-        let (Some(_), Disposition::RetryAfter(delay_seconds)) = (&handled.effect, waits) else {
+        let (Some(_), Disposition::RetryAfter(delay)) = (&handled.effect, waits) else {
             return Ok(handled);
         };
-        let delayed = [Outgoing { task: again, delay_seconds }];
+        let delayed = [Outgoing { task: again, delay }];
         if send_tasks(self.queue.as_ref(), &delayed).await.is_empty() {
             return Ok(handled);
         }
@@ -398,7 +398,7 @@ fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Disposition {
 fn not_yet(now: Timestamp, at: Timestamp) -> Disposition {
     match now.until(at).as_secs() {
         seconds @ 0..=QUEUE_WAIT_MAX_SECONDS => {
-            Disposition::RetryAfter(u32::try_from(seconds).unwrap_or(u32::MAX))
+            Disposition::RetryAfter(Duration::from_secs(seconds))
         }
         _ => Disposition::Ack,
     }

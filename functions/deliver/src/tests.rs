@@ -17,14 +17,16 @@ use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES,
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
-use webhooks_core::ports::{Consistency, Deliveries as _, Lease, Subscriptions as _};
-use webhooks_core::statistics::Statistics;
+use webhooks_core::ports::{
+    Consistency, Deliveries as _, DueIndex as _, Lease, Statistics as _, Subscriptions as _,
+};
+use webhooks_core::statistics::Totals;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
-use crate::record::LEASE_SECONDS;
+use crate::record::LEASE;
 
 const RETENTION: Duration = Duration::from_hours(30 * 24);
 
@@ -43,7 +45,7 @@ struct Harness {
 enum Came {
     Acknowledged,
     Back,
-    BackIn(u32),
+    BackIn(u64),
 }
 
 impl Harness {
@@ -56,6 +58,7 @@ impl Harness {
         let deliver = Deliver {
             subscriptions: Arc::new(subscriptions.clone()),
             deliveries: Arc::new(deliveries.clone()),
+            statistics: Arc::new(deliveries.clone()),
             queue: Arc::new(queue.clone()),
             sender: Arc::new(sender.clone()),
             clock: Arc::new(clock.clone()),
@@ -104,13 +107,13 @@ impl Harness {
         let response = self.deliver.handle(event).await;
         let failed: Vec<&str> =
             response.batch_item_failures.iter().map(|f| f.item_identifier.as_str()).collect();
-        let hidden = self.queue.take_hidden();
+        let hidden = self.queue.take_visibility_changes();
         (0..bodies.len())
             .map(|index| {
                 let receipt = format!("r{index}");
                 let hide = hidden.iter().find(|(handle, _)| *handle == receipt);
                 match (failed.contains(&format!("m{index}").as_str()), hide) {
-                    (true, Some((_, seconds))) => Came::BackIn(*seconds),
+                    (true, Some((_, timeout))) => Came::BackIn(timeout.as_secs()),
                     (true, None) => Came::Back,
                     (false, None) => Came::Acknowledged,
                     (false, Some(_)) => panic!("hidden and acknowledged"),
@@ -163,7 +166,7 @@ impl Harness {
     async fn statistics(&self) -> (u64, u64, u64) {
         let hours =
             self.deliveries.counters(&self.subscription.id, Timestamp::EPOCH).await.unwrap();
-        let counts = Statistics::of(&hours).counts;
+        let counts = Totals::of(&hours).counts;
         (counts.total, counts.success, counts.failed)
     }
 }
@@ -245,7 +248,7 @@ async fn it_ends_as_failed_when_the_retries_run_out() {
     for seconds in [2, 4, 8] {
         world.clock.set(now);
         assert_eq!(world.run(&world.task(1)).await, Came::BackIn(seconds));
-        now = now.plus_seconds(u64::from(seconds));
+        now = now.plus_seconds(seconds);
     }
     world.clock.set(now);
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
@@ -340,7 +343,7 @@ async fn a_blocked_address_is_not_tried_again() {
 async fn a_retry_leased_by_another_copy_is_left_to_it() {
     let world = Harness::new().await;
     world.another_retries_task_1().await;
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE.as_secs()));
     assert_eq!(world.sender.requests().len(), 1);
     // The holder crashed: when its lease has ended, the message is handled.
     world.clock.set(sample::at(178));
@@ -357,10 +360,10 @@ async fn what_is_being_attempted_is_neither_parked_nor_ended() {
     let before = world.record(1).await;
 
     world.fails(OPEN_AFTER_FAILURES, Some(500)).await;
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE.as_secs()));
     let Subscription { user_id, id, .. } = &world.subscription;
     world.subscriptions.delete(user_id, id).await.unwrap();
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE_SECONDS));
+    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE.as_secs()));
     assert_eq!(world.record(1).await, before);
 
     world.clock.set(sample::at(178));
@@ -405,7 +408,7 @@ async fn the_breaker_opens_probes_once_and_closes() {
     let delayed = world.queue.take();
     let back: Vec<_> = delayed.iter().map(|outgoing| outgoing.task.clone()).collect();
     assert_eq!(back, [world.again(1), world.again(2)]);
-    assert!(delayed.iter().all(|outgoing| (101..=132).contains(&outgoing.delay_seconds)));
+    assert!(delayed.iter().all(|outgoing| (101..=132).contains(&outgoing.delay.as_secs())));
     assert_eq!(parked.due_at.unwrap(), parked.next_retry_at.unwrap().plus_seconds(900));
 
     // Half open: of two that come at once, one probes and closes it, one stays parked.

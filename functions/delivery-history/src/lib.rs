@@ -7,6 +7,7 @@
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use webhooks_api::view::{DeliveryDetail, DeliverySummary, List};
 use webhooks_api::{
@@ -131,11 +132,11 @@ impl DeliveryHistory {
     }
 
     async fn send(&self, task: DeliveryTask) -> Result<(), Failure> {
-        let refused = self.queue.send(&[Outgoing { task, delay_seconds: 0 }]).await?;
+        let refused = self.queue.send(&[Outgoing { task, delay: Duration::ZERO }]).await?;
         if refused.is_empty() {
             return Ok(());
         }
-        Err(QueueError::Unavailable("it did not take the task".to_owned()).into())
+        Err(QueueError::Unavailable("it did not take the task".into()).into())
     }
 
     /// The webhook of the request, where it is the caller's. Strongly consistent: who has just made

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::join_all;
@@ -18,7 +19,7 @@ use webhooks_core::delivery::{DeliveryTask, NewDelivery};
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::ports::{
-    DeadLetterQueue, Outgoing, RejectedEvent, StoreError, Subscriptions, TaskQueue,
+    Chain, DeadLetterQueue, Outgoing, RejectedEvent, StoreError, Subscriptions, TaskQueue,
 };
 use webhooks_core::subscription::Subscription;
 use webhooks_core::task_batch::send_tasks;
@@ -103,7 +104,7 @@ impl Dispatch {
             detail: error.to_string(),
         };
         if let Err(error) = self.dead_letter_queue.send(&rejected).await {
-            tracing::error!(message_id, %error, "a bad event could not be dead-lettered");
+            tracing::error!(message_id, error = %Chain(&error), "a bad event could not be dead-lettered");
             return Err(ComesBack);
         }
         tracing::warn!(
@@ -122,7 +123,7 @@ impl Dispatch {
         let queries = names.into_iter().map(|owner| async move {
             let found = self.subscriptions.list_by_user(&owner).await;
             if let Err(error) = &found {
-                tracing::error!(%error, "the subscriptions of an owner could not be read");
+                tracing::error!(error = %Chain(error), "the subscriptions of an owner could not be read");
             }
             (owner, found)
         });
@@ -134,7 +135,10 @@ impl Dispatch {
         let (tasks, records): (Vec<Outgoing>, Vec<BTreeSet<usize>>) = wanted
             .into_iter()
             .map(|Wanted { task, records }| {
-                (Outgoing { task: DeliveryTask::FirstAttempt(task), delay_seconds: 0 }, records)
+                (
+                    Outgoing { task: DeliveryTask::FirstAttempt(task), delay: Duration::ZERO },
+                    records,
+                )
             })
             .unzip();
         let refused = send_tasks(self.queue.as_ref(), &tasks).await;

@@ -13,12 +13,13 @@
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde::Serialize;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::ports::{Clock, Deliveries, Due, Outgoing, StoreError, TaskQueue};
+use webhooks_core::ports::{Clock, Due, DueIndex, Outgoing, StoreError, TaskQueue};
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
@@ -36,7 +37,7 @@ const AT_ONCE: usize = 50;
 /// The function and what it may touch.
 pub struct Retry {
     /// The due index.
-    pub deliveries: Arc<dyn Deliveries>,
+    pub due_index: Arc<dyn DueIndex>,
     /// Where tasks go.
     pub queue: Arc<dyn TaskQueue>,
     /// The clock.
@@ -88,7 +89,7 @@ impl Retry {
         let mut after: Option<Due> = None;
         for _ in 0..PAGES_MAX {
             let until = now.plus_seconds(PERIOD_SECONDS);
-            let page = self.deliveries.due(shard, until, PAGE, after.as_ref()).await?;
+            let page = self.due_index.due(shard, until, PAGE, after.as_ref()).await?;
             self.send(&page.items, now, &mut report).await?;
             after = page.next;
             if after.is_none() {
@@ -105,7 +106,7 @@ impl Retry {
         report.refused += refused;
         report.sent += on_time.len() - refused;
         for late in late.chunks(AT_ONCE) {
-            let moved = join_all(late.iter().map(|due| self.deliveries.postpone(due, now))).await;
+            let moved = join_all(late.iter().map(|due| self.due_index.postpone(due, now))).await;
             // A conflict is no reason not to send: the row may have been moved by a request of ours
             // whose answer was lost, and if the record has moved on, the task does no harm.
             let answered = late.iter().zip(&moved).filter(|(_, moved)| moved.is_ok());
@@ -131,12 +132,13 @@ fn wants_task(due: &Due, now: Timestamp) -> bool {
 
 fn task(due: &Due, now: Timestamp) -> Outgoing {
     let left = now.until(due.due_at).as_millis().div_ceil(1000);
+    let left = u64::try_from(left).expect("a wait within the period is a small number");
     Outgoing {
         task: DeliveryTask::Retry {
             subscription_id: due.subscription_id.clone(),
             delivery_id: due.delivery_id.clone(),
         },
         // At most the period, so it fits the queue's limit.
-        delay_seconds: u32::try_from(left).unwrap_or(0),
+        delay: Duration::from_secs(left),
     }
 }

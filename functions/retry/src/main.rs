@@ -19,7 +19,7 @@ async fn main() -> ExitCode {
 fn make() -> Result<Retry, Error> {
     let environment = Environment::read();
     Ok(Retry {
-        deliveries: environment.deliveries()?,
+        due_index: environment.deliveries()?,
         queue: environment.deliveries_queue()?,
         clock: environment.clock(),
     })

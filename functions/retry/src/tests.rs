@@ -25,7 +25,7 @@ impl Harness {
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let queue = MemoryTaskQueue::default();
         let retry = Retry {
-            deliveries: Arc::new(deliveries.clone()),
+            due_index: Arc::new(deliveries.clone()),
             queue: Arc::new(queue.clone()),
             clock: Arc::new(clock.clone()),
         };
@@ -39,13 +39,13 @@ impl Harness {
         delivery
     }
 
-    async fn run(&self) -> (Report, Vec<(DeliveryId, u32)>) {
+    async fn run(&self) -> (Report, Vec<(DeliveryId, u64)>) {
         let report = self.retry.handle().await.unwrap();
         let mut sent: Vec<_> = self
             .queue
             .take()
             .into_iter()
-            .map(|outgoing| (outgoing.task.key().1.clone(), outgoing.delay_seconds))
+            .map(|outgoing| (outgoing.task.key().1.clone(), outgoing.delay.as_secs()))
             .collect();
         sent.sort_by_key(|(_, delay)| *delay);
         (report, sent)
@@ -107,7 +107,7 @@ async fn while_rows_cannot_be_moved_no_run_adds_to_the_backlog() {
     let soon = world.waits(1, NOW + 1).await;
     let lost = world.waits(2, NOW - GRACE_SECONDS).await;
     let plan = Plan::of("postpone", Fault::Before);
-    world.retry.deliveries = Arc::new(Faulty::new(world.deliveries.clone(), &plan));
+    world.retry.due_index = Arc::new(Faulty::new(world.deliveries.clone(), &plan));
     assert!(world.retry.handle().await.is_err());
     let sent: Vec<_> = world.queue.take().iter().map(|one| one.task.key().1.clone()).collect();
     assert!(!sent.contains(&lost.id), "{sent:?}");

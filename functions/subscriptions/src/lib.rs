@@ -19,11 +19,11 @@ use webhooks_api::{
 use webhooks_core::cursor;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Clock, Consistency, Creation, Deliveries, Random, SubscriptionWrite, Subscriptions,
+    Clock, Consistency, Creation, Random, Statistics, SubscriptionWrite, Subscriptions,
 };
 use webhooks_core::problem::{FieldError, Problem};
 use webhooks_core::secret::Secret;
-use webhooks_core::statistics::Statistics;
+use webhooks_core::statistics::Totals;
 use webhooks_core::subscription::{NewSubscription, Patch, Subscription};
 use webhooks_core::target::TargetPolicy;
 
@@ -41,7 +41,7 @@ pub struct SubscriptionsApi {
     /// The webhooks.
     pub subscriptions: Arc<dyn Subscriptions>,
     /// Read for the statistics.
-    pub deliveries: Arc<dyn Deliveries>,
+    pub statistics: Arc<dyn Statistics>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// For ids and secrets.
@@ -110,8 +110,8 @@ impl SubscriptionsApi {
         request.no_query()?;
         let subscription = self.read(request.caller(), &request.id("id")?).await?;
         let since = self.clock.now().minus(self.retention);
-        let hours = self.deliveries.counters(&subscription.id, since).await?;
-        json(200, &WebhookWithStatistics::new(&subscription, &Statistics::of(&hours)))
+        let hours = self.statistics.counters(&subscription.id, since).await?;
+        json(200, &WebhookWithStatistics::new(&subscription, &Totals::of(&hours)))
     }
 
     async fn patch(&self, request: &Request<'_>) -> Answer {

@@ -20,7 +20,7 @@ async fn make() -> Result<SubscriptionsApi, Error> {
 async fn function(environment: &Environment) -> Result<SubscriptionsApi, Error> {
     Ok(SubscriptionsApi {
         subscriptions: environment.subscriptions().await?,
-        deliveries: environment.deliveries()?,
+        statistics: environment.deliveries()?,
         clock: environment.clock(),
         random: environment.random(),
         policy: environment.target_policy()?,

@@ -24,7 +24,8 @@ use webhooks_core::json::Data;
 use webhooks_core::limits::TEST_TIMEOUT_SECONDS;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{
-    Clock, Consistency, Deliveries, Expect, Random, Sender, StoreError, Subscriptions,
+    Chain, Clock, Consistency, Deliveries, Expect, Random, Sender, Statistics, StoreError,
+    Subscriptions,
 };
 use webhooks_core::problem::Problem;
 use webhooks_core::statistics::Counts;
@@ -38,6 +39,8 @@ pub struct TestWebhook {
     pub subscriptions: Arc<dyn Subscriptions>,
     /// The history.
     pub deliveries: Arc<dyn Deliveries>,
+    /// The counters.
+    pub statistics: Arc<dyn Statistics>,
     /// The way out.
     pub sender: Arc<dyn Sender>,
     /// The clock.
@@ -134,18 +137,18 @@ impl TestWebhook {
         let counts = Counts { total: 1, success: success.into(), failed: (!success).into() };
         let hour = delivery.created_at().hour();
         let counted = self
-            .deliveries
+            .statistics
             .count(&delivery.subscription_id, hour, counts, now, delivery.expires_at)
             .await;
         if let Err(error) = counted {
-            tracing::warn!(delivery_id = %delivery.id, %error, "the test was not counted");
+            tracing::warn!(delivery_id = %delivery.id, error = %Chain(&error), "the test was not counted");
         }
         if success && subscription.health != Health::default() {
             let Subscription { user_id, id, health, .. } = subscription;
             let healthy = Health::default();
             let closed = self.subscriptions.set_health(user_id, id, health, &healthy).await;
             if let Err(error) = closed {
-                tracing::warn!(subscription_id = %id, %error, "the circuit breaker stays open");
+                tracing::warn!(subscription_id = %id, error = %Chain(&error), "the circuit breaker stays open");
             }
         }
         Ok(())

@@ -21,9 +21,11 @@ async fn make() -> Result<TestWebhook, Error> {
 
 async fn function(environment: &Environment) -> Result<TestWebhook, Error> {
     let policy = environment.target_policy()?;
+    let deliveries = environment.deliveries()?;
     Ok(TestWebhook {
         subscriptions: environment.subscriptions().await?,
-        deliveries: environment.deliveries()?,
+        deliveries: deliveries.clone(),
+        statistics: deliveries,
         sender: Arc::new(GuardedClient::new(policy)?),
         clock: environment.clock(),
         random: environment.random(),

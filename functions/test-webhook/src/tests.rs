@@ -10,8 +10,8 @@ use test_support::{
 };
 use webhooks_core::delivery::{Status, Trigger};
 use webhooks_core::outbound::Failure;
-use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Subscriptions as _};
-use webhooks_core::statistics::Statistics;
+use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Statistics as _, Subscriptions as _};
+use webhooks_core::statistics::Totals;
 use webhooks_core::target::TargetPolicy;
 
 use crate::TestWebhook;
@@ -33,6 +33,7 @@ impl Harness {
         let function = TestWebhook {
             subscriptions: Arc::new(subscriptions.clone()),
             deliveries: Arc::new(deliveries.clone()),
+            statistics: Arc::new(deliveries.clone()),
             sender: Arc::new(sender.clone()),
             clock: Arc::new(clock),
             random: Arc::new(SeededRandom::new(1)),
@@ -81,7 +82,7 @@ async fn a_success_is_answered_recorded_and_counted() {
     );
     assert_eq!((delivery.trigger, delivery.status), (Trigger::Test, Status::Success));
     let hours = world.deliveries.counters(&delivery.subscription_id, sample::start()).await;
-    assert_eq!(Statistics::of(&hours.unwrap()).counts.success, 1);
+    assert_eq!(Totals::of(&hours.unwrap()).counts.success, 1);
     // The gateway cuts off at 30 s, so the wait is shorter than the webhook's own.
     let request = world.sender.take().remove(0);
     assert_eq!(request.timeout, Duration::from_secs(25));

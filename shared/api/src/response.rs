@@ -5,7 +5,7 @@ use aws_lambda_events::encodings::Body;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, InvalidHeaderValue, LOCATION, WWW_AUTHENTICATE};
 use serde::Serialize;
-use webhooks_core::ports::{QueueError, StoreError};
+use webhooks_core::ports::{Chain, QueueError, StoreError};
 use webhooks_core::problem::{self, FieldError, Problem};
 
 use crate::request::route_key;
@@ -53,7 +53,7 @@ pub fn respond(
         Err(Failure::Problem(told)) => return problem(&told),
         Err(failure) => failure,
     };
-    tracing::error!(error = %failure, http.route = route_key(request), "the request failed");
+    tracing::error!(error = %Chain(&failure), http.route = route_key(request), "the request failed");
     match failure {
         Failure::Store(StoreError::Unavailable(_)) | Failure::Queue(QueueError::Unavailable(_)) => {
             problem(&Problem::Unavailable)
@@ -176,13 +176,13 @@ mod tests {
 
     #[test]
     fn our_own_failures_are_told_only_by_kind() {
-        let detail = || "user-1 at 10.0.0.1".to_owned();
+        let detail = || String::from("user-1 at 10.0.0.1");
         let undecodable = StoreError::Undecodable { key: detail(), reason: detail() };
         for (failure, status) in [
-            (Failure::from(StoreError::Unavailable(detail())), 503),
-            (QueueError::Unavailable(detail()).into(), 503),
-            (StoreError::Rejected(detail()).into(), 500),
-            (QueueError::Rejected(detail()).into(), 500),
+            (Failure::from(StoreError::Unavailable(detail().into())), 503),
+            (QueueError::Unavailable(detail().into()).into(), 503),
+            (StoreError::Rejected(detail().into()).into(), 500),
+            (QueueError::Rejected(detail().into()).into(), 500),
             (undecodable.into(), 500),
         ] {
             let response = failed(failure);

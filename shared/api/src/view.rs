@@ -90,7 +90,7 @@ struct Statistics {
 
 impl<'a> WebhookWithStatistics<'a> {
     /// Puts both together.
-    pub fn new(subscription: &'a Subscription, statistics: &statistics::Statistics) -> Self {
+    pub fn new(subscription: &'a Subscription, statistics: &statistics::Totals) -> Self {
         let counts = statistics.counts;
         Self {
             webhook: subscription.into(),

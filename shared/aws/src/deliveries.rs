@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Clock, Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
-    SubscriptionKey, Written,
+    CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, Due, DueIndex, Expect, Lease,
+    Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
@@ -85,26 +85,15 @@ impl DynamoDeliveries {
             .expression_attribute_values(":high", text(high))
     }
 
-    /// At most `limit` keys from `low` to `high`; `settled` leaves out deliveries that wait.
-    async fn keys_between(
+    /// The keys of the rows of a subscription from `low` to `high`, both included.
+    fn keys_between(
         &self,
         subscription_id: &SubscriptionId,
-        (low, high): (String, String),
-        settled: bool,
-        limit: usize,
-    ) -> Result<Vec<RowKey>, StoreError> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let mut query = self
-            .between(subscription_id, low, high)
-            .projection_expression("subscription_id, delivery_id");
-        if settled {
-            query = query.filter_expression("attribute_not_exists(due_shard)");
-        }
-        let mut items = read(query, limit, usize::MAX).await?.items;
-        items.truncate(limit);
-        items.iter().map(row_key).collect()
+        low: &str,
+        high: String,
+    ) -> QueryFluentBuilder {
+        self.between(subscription_id, low, high)
+            .projection_expression("subscription_id, delivery_id")
     }
 
     async fn delete_batch(
@@ -120,14 +109,14 @@ impl DynamoDeliveries {
                 Ok(WriteRequest::builder().delete_request(delete).build())
             })
             .collect::<Result<Vec<_>, BuildError>>()
-            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+            .map_err(|error| StoreError::Rejected(error.into()))?;
         let answer = self
             .client
             .batch_write_item()
             .request_items(&self.table, requests)
             .send()
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(fault)?;
         let unprocessed = answer.unprocessed_items().and_then(|tables| tables.get(&self.table));
         unprocessed
             .into_iter()
@@ -154,7 +143,7 @@ impl Deliveries for DynamoDeliveries {
             .consistent_read(consistency == Consistency::Strong)
             .send()
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(fault)?;
         let delivery = answer.item.map(row::decode).transpose()?;
         let now = self.clock.now();
         Ok(delivery.filter(|delivery| now < delivery.expires_at))
@@ -236,7 +225,10 @@ impl Deliveries for DynamoDeliveries {
         let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
         page(rows, limit, row::decode, |delivery| delivery.id.clone(), delivery_id)
     }
+}
 
+#[async_trait]
+impl DueIndex for DynamoDeliveries {
     async fn due(
         &self,
         shard: u8,
@@ -275,7 +267,10 @@ impl Deliveries for DynamoDeliveries {
             .await;
         written(result)
     }
+}
 
+#[async_trait]
+impl Statistics for DynamoDeliveries {
     async fn count(
         &self,
         subscription_id: &SubscriptionId,
@@ -299,26 +294,39 @@ impl Deliveries for DynamoDeliveries {
         let hours = items.into_iter().map(stats::decode);
         hours.collect()
     }
+}
 
-    async fn keys(
+#[async_trait]
+impl CleanupState for DynamoDeliveries {
+    async fn expired_keys(
         &self,
         subscription_id: &SubscriptionId,
-        before: Option<Timestamp>,
+        before: Timestamp,
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError> {
-        let (delivery_end, stats_end) = match before {
-            Some(moment) => (
-                just_below(DeliveryId::first_of(moment).as_str()),
-                just_below(&stats::first_from(moment)),
-            ),
-            None => (above_all(), stats::above_all()),
-        };
-        let deliveries = (DeliveryId::PREFIX.to_owned(), delivery_end);
-        let mut keys =
-            self.keys_between(subscription_id, deliveries, before.is_some(), limit).await?;
-        let hours = (stats::PREFIX.to_owned(), stats_end);
-        keys.extend(self.keys_between(subscription_id, hours, false, limit - keys.len()).await?);
-        Ok(keys)
+        let deliveries = self
+            .keys_between(
+                subscription_id,
+                DeliveryId::PREFIX,
+                just_below(DeliveryId::first_of(before).as_str()),
+            )
+            .filter_expression("attribute_not_exists(due_shard)");
+        let hours = self.keys_between(
+            subscription_id,
+            stats::PREFIX,
+            just_below(&stats::first_from(before)),
+        );
+        first_keys([deliveries, hours], limit).await
+    }
+
+    async fn all_keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let deliveries = self.keys_between(subscription_id, DeliveryId::PREFIX, above_all());
+        let hours = self.keys_between(subscription_id, stats::PREFIX, stats::above_all());
+        first_keys([deliveries, hours], limit).await
     }
 
     async fn delete(
@@ -333,7 +341,7 @@ impl Deliveries for DynamoDeliveries {
         Ok(left)
     }
 
-    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
+    async fn position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
         let answer = self
             .client
             .get_item()
@@ -342,7 +350,7 @@ impl Deliveries for DynamoDeliveries {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(fault)?;
         let Some(item) = answer.item else {
             return Ok(None);
         };
@@ -355,14 +363,11 @@ impl Deliveries for DynamoDeliveries {
         }))
     }
 
-    async fn set_cleanup_position(
-        &self,
-        position: Option<&SubscriptionKey>,
-    ) -> Result<(), StoreError> {
+    async fn set_position(&self, position: Option<&SubscriptionKey>) -> Result<(), StoreError> {
         let Some(position) = position else {
             let delete =
                 self.client.delete_item().table_name(&self.table).set_key(Some(cleanup_key()));
-            return delete.send().await.map(drop).map_err(|error| fault(&error).into());
+            return delete.send().await.map(drop).map_err(|error| fault(error).into());
         };
         let row = to_item(&CleanupRow {
             subscription_id: CLEANUP.to_owned(),
@@ -373,7 +378,7 @@ impl Deliveries for DynamoDeliveries {
             deleted: position.deleted,
         })?;
         let put = self.client.put_item().table_name(&self.table).set_item(Some(row));
-        put.send().await.map(drop).map_err(|error| fault(&error).into())
+        put.send().await.map(drop).map_err(|error| fault(error).into())
     }
 }
 
@@ -386,6 +391,23 @@ struct CleanupRow {
     position_user: UserId,
     position_subscription: SubscriptionId,
     deleted: bool,
+}
+
+/// The first `limit` keys of these queries.
+async fn first_keys(
+    queries: [QueryFluentBuilder; 2],
+    limit: usize,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut keys = Vec::new();
+    for query in queries {
+        let left = limit - keys.len();
+        if left > 0 {
+            let items = read(query, left, usize::MAX).await?.items;
+            let found = items.iter().take(left).map(row_key);
+            keys.extend(found.collect::<Result<Vec<_>, _>>()?);
+        }
+    }
+    Ok(keys)
 }
 
 fn item_key(subscription_id: &SubscriptionId, sort: &str) -> Item {

@@ -64,7 +64,7 @@ pub(crate) async fn read(
     let mut limit = wanted.clamp(1, REQUEST_ROWS);
     for _ in 0..requests {
         let request = query.clone().limit(i32::try_from(limit).unwrap_or(i32::MAX));
-        let answer = request.send().await.map_err(|error| fault(&error))?;
+        let answer = request.send().await.map_err(fault)?;
         rows.items.extend(answer.items.unwrap_or_default());
         rows.stopped_at = answer.last_evaluated_key;
         if rows.items.len() >= wanted || rows.stopped_at.is_none() {
@@ -142,7 +142,7 @@ fn is_known(value: &AttributeValue) -> bool {
 
 /// Writes a row.
 pub(crate) fn to_item(row: &impl Serialize) -> Result<Item, StoreError> {
-    serde_dynamo::to_item(row).map_err(|error| StoreError::Rejected(error.to_string()))
+    serde_dynamo::to_item(row).map_err(|error| StoreError::Rejected(error.into()))
 }
 
 /// The size of a row as DynamoDB counts it, in bytes: attribute names and values

@@ -11,12 +11,11 @@ use std::time::Duration;
 use aws_types::SdkConfig;
 use futures::FutureExt as _;
 use futures::future::{join_all, try_join};
-use webhooks_core::ports::{Clock, Random};
+use webhooks_core::ports::{Chain, Clock, Random};
 use webhooks_core::target::TargetPolicy;
 
 use crate::clients::{Connections, DYNAMODB, SECRETS_MANAGER, SQS};
 use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
-use crate::error::{Fault, fault};
 use crate::seal::Sealer;
 use crate::{
     DynamoDeliveries, DynamoSubscriptions, SqsClient, SqsDeadLetterQueue, SqsTaskQueue,
@@ -170,9 +169,7 @@ impl Environment {
     async fn secret(&self, name: String) -> Result<String, EnvironmentError> {
         let client = aws_sdk_secretsmanager::Client::new(&self.service(SECRETS_MANAGER));
         let answer = client.get_secret_value().secret_id(&name).send().await;
-        let found = answer.map_err(|error| match fault(&error) {
-            Fault::Unavailable(reason) | Fault::Rejected(reason) => reason,
-        });
+        let found = answer.map_err(|error| Chain(&error).to_string());
         match found.map(|found| found.secret_string) {
             Ok(Some(keys)) => Ok(keys),
             Ok(None) => {

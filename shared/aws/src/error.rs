@@ -2,22 +2,22 @@
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use webhooks_core::ports::{QueueError, StoreError, Written};
+use webhooks_core::ports::{QueueError, Source, StoreError, Written};
 
-/// What went wrong with a request, in words for the log.
-#[derive(Debug, PartialEq, Eq)]
+/// Why a request failed.
+#[derive(Debug)]
 pub(crate) enum Fault {
     /// Trying again later may help.
-    Unavailable(String),
+    Unavailable(Source),
     /// Trying again does not help.
-    Rejected(String),
+    Rejected(Source),
 }
 
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Unavailable(text) => Self::Unavailable(text),
-            Fault::Rejected(text) => Self::Rejected(text),
+            Fault::Unavailable(source) => Self::Unavailable(source),
+            Fault::Rejected(source) => Self::Rejected(source),
         }
     }
 }
@@ -25,36 +25,31 @@ impl From<Fault> for StoreError {
 impl From<Fault> for QueueError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Unavailable(text) => Self::Unavailable(text),
-            Fault::Rejected(text) => Self::Rejected(text),
+            Fault::Unavailable(source) => Self::Unavailable(source),
+            Fault::Rejected(source) => Self::Rejected(source),
         }
     }
 }
 
 /// Sorts an error of the SDK.
-pub(crate) fn fault<E>(error: &SdkError<E, HttpResponse>) -> Fault
+pub(crate) fn fault<E>(error: SdkError<E, HttpResponse>) -> Fault
 where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    match error {
+    let is_transient = match &error {
         SdkError::ServiceError(answer) => {
-            let code = answer.err().code().unwrap_or("no error code");
-            let message = answer.err().message().unwrap_or("no message");
-            let text = format!("{code}: {message}");
-            if answer.raw().status().is_server_error() || passes_by_itself(code) {
-                Fault::Unavailable(text)
-            } else {
-                Fault::Rejected(text)
-            }
+            let code = answer.err().code().unwrap_or_default();
+            answer.raw().status().is_server_error() || is_transient(code)
         }
-        SdkError::ConstructionFailure(_) => Fault::Rejected(chain(error)),
-        _ => Fault::Unavailable(chain(error)),
-    }
+        SdkError::ConstructionFailure(_) => false,
+        _ => true,
+    };
+    if is_transient { Fault::Unavailable(error.into()) } else { Fault::Rejected(error.into()) }
 }
 
-/// Whether a fault that is answered with status 4xx passes by itself: throttles of every name,
-/// and other requests in the way.
-pub(crate) fn passes_by_itself(code: &str) -> bool {
+/// Whether a fault that is answered with status 4xx is transient: throttling under any of its names,
+/// or a conflict with another request.
+pub(crate) fn is_transient(code: &str) -> bool {
     code.contains("Throttl")
         || matches!(
             code,
@@ -74,27 +69,15 @@ pub(crate) fn written<O, E>(
     result: Result<O, SdkError<E, HttpResponse>>,
 ) -> Result<Written, StoreError>
 where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match result {
         Ok(_) => Ok(Written::Applied),
         Err(error) if error.code() == Some("ConditionalCheckFailedException") => {
             Ok(Written::ConditionFailed)
         }
-        Err(error) => Err(fault(&error).into()),
+        Err(error) => Err(fault(error).into()),
     }
-}
-
-/// An error and its causes: the SDK's own text only says at which stage a request failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -102,6 +85,7 @@ mod tests {
     use super::*;
     use aws_sdk_dynamodb::error::ErrorMetadata;
     use aws_sdk_dynamodb::operation::put_item::PutItemError;
+    use webhooks_core::ports::Chain;
 
     fn answer(status: u16, code: &str) -> SdkError<PutItemError, HttpResponse> {
         let meta = ErrorMetadata::builder().code(code).message("why").build();
@@ -110,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_no_fault_of_ours() {
+    fn only_transient_faults_are_unavailable() {
         for (status, code) in [
             (400, "ThrottlingException"),
             (400, "ProvisionedThroughputExceededException"),
@@ -119,19 +103,20 @@ mod tests {
             (500, "InternalServerError"),
             (503, "ServiceUnavailable"),
         ] {
-            let text = format!("{code}: why");
-            assert_eq!(fault(&answer(status, code)), Fault::Unavailable(text));
+            let Fault::Unavailable(source) = fault(answer(status, code)) else { panic!("{code}") };
+            let shown = Chain(&*source).to_string();
+            assert!(shown.contains(code) && shown.contains("why"), "{shown}");
         }
         let timeout = SdkError::<PutItemError, HttpResponse>::timeout_error("3 s");
-        assert!(matches!(fault(&timeout), Fault::Unavailable(text) if text.contains("3 s")));
+        let Fault::Unavailable(source) = fault(timeout) else { panic!("a timeout is transient") };
+        assert!(Chain(&*source).to_string().contains("3 s"));
         for code in ["ValidationException", "ResourceNotFoundException", "AccessDeniedException"] {
-            let text = format!("{code}: why");
-            assert_eq!(fault(&answer(400, code)), Fault::Rejected(text));
+            assert!(matches!(fault(answer(400, code)), Fault::Rejected(_)), "{code}");
         }
     }
 
     #[test]
-    fn a_condition_that_does_not_hold_is_a_conflict() {
+    fn a_condition_that_does_not_hold_is_no_error() {
         let conflict = Err::<(), _>(answer(400, "ConditionalCheckFailedException"));
         assert_eq!(written(conflict).unwrap(), Written::ConditionFailed);
         assert!(written(Err::<(), _>(answer(400, "ValidationException"))).is_err());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
@@ -71,15 +72,18 @@ impl SqsTaskQueue {
         Self { client: client.into(), url: queue_url }
     }
 
-    async fn hide_batch(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+    async fn change_visibility_batch(
+        &self,
+        messages: &[(String, Duration)],
+    ) -> Result<(), QueueError> {
         let entries = messages
             .iter()
             .enumerate()
-            .map(|(index, (handle, seconds))| {
+            .map(|(index, (handle, timeout))| {
                 ChangeMessageVisibilityBatchRequestEntry::builder()
                     .id(index.to_string())
                     .receipt_handle(handle)
-                    .visibility_timeout(whole(*seconds))
+                    .visibility_timeout(whole_seconds(*timeout))
                     .build()
                     .map_err(ours)
             })
@@ -91,9 +95,9 @@ impl SqsTaskQueue {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| fault(&error))?;
-        // A message that is not hidden comes back by the queue's own timeout, which is soon enough.
-        report(answer.failed(), "a message was not hidden");
+            .map_err(fault)?;
+        // The message comes back by the visibility timeout that it has, which is soon enough.
+        report(answer.failed(), "a visibility timeout was not changed");
         Ok(())
     }
 }
@@ -112,14 +116,14 @@ impl TaskQueue for SqsTaskQueue {
             .set_entries(Some(entries.collect::<Result<_, _>>()?))
             .send()
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(fault)?;
         report(answer.failed(), "a task was not sent");
         Ok(answer.failed().iter().filter_map(|failed| failed.id().parse().ok()).collect())
     }
 
-    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+    async fn change_visibility(&self, messages: &[(String, Duration)]) -> Result<(), QueueError> {
         for batch in messages.chunks(QUEUE_BATCH_ENTRIES) {
-            self.hide_batch(batch).await?;
+            self.change_visibility_batch(batch).await?;
         }
         Ok(())
     }
@@ -131,7 +135,7 @@ fn entry(index: usize, outgoing: &Outgoing) -> Result<SendMessageBatchRequestEnt
         .id(index.to_string())
         .message_body(outgoing.task.to_json()?)
         .message_group_id(subscription_id.as_str())
-        .delay_seconds(whole(outgoing.delay_seconds))
+        .delay_seconds(whole_seconds(outgoing.delay))
         .build()
         .map_err(ours)
 }
@@ -152,18 +156,18 @@ impl SqsDeadLetterQueue {
 
 #[async_trait]
 impl DeadLetterQueue for SqsDeadLetterQueue {
-    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
+    async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError> {
         self.client
             .send_message()
             .queue_url(&self.url)
-            .message_body(&letter.body)
-            .message_attributes("reason", attribute(letter.reason)?)
-            .message_attributes("detail", attribute(&letter.detail)?)
-            .message_attributes("message_id", attribute(&letter.message_id)?)
+            .message_body(&event.body)
+            .message_attributes("reason", attribute(event.reason)?)
+            .message_attributes("detail", attribute(&event.detail)?)
+            .message_attributes("message_id", attribute(&event.message_id)?)
             .send()
             .await
             .map(drop)
-            .map_err(|error| fault(&error).into())
+            .map_err(|error| fault(error).into())
     }
 }
 
@@ -182,11 +186,10 @@ fn report(failed: &[BatchResultErrorEntry], what: &str) {
     }
 }
 
-fn whole(seconds: u32) -> i32 {
-    i32::try_from(seconds).unwrap_or(i32::MAX)
+fn whole_seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is the function `map_err` wants")]
 fn ours(error: BuildError) -> QueueError {
-    QueueError::Rejected(error.to_string())
+    QueueError::Rejected(error.into())
 }

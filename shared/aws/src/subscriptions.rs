@@ -39,7 +39,7 @@ use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{Item, Rows, just_below, key, number, page, read, shown_key, text};
-use crate::error::{fault, passes_by_itself};
+use crate::error::{fault, is_transient};
 use crate::seal::Sealer;
 
 const USER_ID: &str = "user_id";
@@ -129,7 +129,7 @@ impl DynamoSubscriptions {
             Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
                 Ok(refused.item.clone().map_or(Update::Missing, Update::Refused))
             }
-            _ => Err(fault(&error).into()),
+            _ => Err(fault(error).into()),
         }
     }
 
@@ -200,7 +200,7 @@ impl DynamoSubscriptions {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(fault)?;
         let item = answer.item.unwrap_or_default();
         Ok(Counter {
             subscriptions: whole(&item, "subscriptions").unwrap_or(0),
@@ -232,7 +232,7 @@ impl DynamoSubscriptions {
         let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
             error.as_service_error()
         else {
-            return Err(fault(&error).into());
+            return Err(fault(error).into());
         };
         let reasons = canceled.cancellation_reasons().iter();
         let codes: Vec<&str> = reasons.map(|reason| reason.code().unwrap_or("None")).collect();
@@ -240,10 +240,10 @@ impl DynamoSubscriptions {
             return Ok(Transacted::Refused { action });
         }
         let text = format!("the transaction was canceled: {}", codes.join(", "));
-        if codes.iter().any(|code| passes_by_itself(code)) {
+        if codes.iter().any(|code| is_transient(code)) {
             return Ok(Transacted::NotNow(text));
         }
-        Err(StoreError::Rejected(text))
+        Err(StoreError::Rejected(text.into()))
     }
 }
 
@@ -258,10 +258,10 @@ impl Subscriptions for DynamoSubscriptions {
                 Transacted::Yes => return Ok(Creation::Created),
                 Transacted::Refused { action: 0 } => {
                     let text = format!("{} exists already", subscription.id);
-                    return Err(StoreError::Rejected(text));
+                    return Err(StoreError::Rejected(text.into()));
                 }
                 Transacted::Refused { .. } => {}
-                Transacted::NotNow(reason) => return Err(StoreError::Unavailable(reason)),
+                Transacted::NotNow(reason) => return Err(StoreError::Unavailable(reason.into())),
             }
             // A limit was reached, it is a new day, or another one was made at the same time.
             let counter = self.read_counter(user_id).await?;
@@ -278,7 +278,7 @@ impl Subscriptions for DynamoSubscriptions {
                 self.count_on(user_id, day)
             };
         }
-        Err(StoreError::Unavailable("the user's counter changes all the time".to_owned()))
+        Err(StoreError::Unavailable("the user's counter changes all the time".into()))
     }
 
     async fn get(
@@ -295,7 +295,7 @@ impl Subscriptions for DynamoSubscriptions {
             .consistent_read(consistency == Consistency::Strong)
             .send()
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(fault)?;
         answer.item.map(|item| row::decode(item, &self.sealer)).transpose()
     }
 
@@ -396,7 +396,7 @@ impl Subscriptions for DynamoSubscriptions {
         match self.transact(actions).await? {
             Transacted::Yes => Ok(true),
             Transacted::Refused { .. } => Ok(false),
-            Transacted::NotNow(reason) => Err(StoreError::Unavailable(reason)),
+            Transacted::NotNow(reason) => Err(StoreError::Unavailable(reason.into())),
         }
     }
 
@@ -414,7 +414,7 @@ impl Subscriptions for DynamoSubscriptions {
             .set_exclusive_start_key(after.map(swept_key))
             .send()
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(fault)?;
         let rows = answer.items().iter().filter(|item| !is_counter(item));
         Ok(Page {
             items: rows.map(position).collect::<Result<_, _>>()?,
@@ -434,7 +434,7 @@ impl Subscriptions for DynamoSubscriptions {
             .send()
             .await
             .map(drop)
-            .map_err(|error| fault(&error).into())
+            .map_err(|error| fault(error).into())
     }
 }
 
@@ -490,9 +490,8 @@ fn position(item: &Item) -> Result<SubscriptionKey, StoreError> {
     Ok(SubscriptionKey { user_id, subscription_id, deleted })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is the function `map_err` wants")]
 fn ours(error: BuildError) -> StoreError {
-    StoreError::Rejected(error.to_string())
+    StoreError::Rejected(error.into())
 }
 
 #[cfg(test)]

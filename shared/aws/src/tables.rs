@@ -87,7 +87,7 @@ async fn create_one(
 ) -> Result<(), StoreError> {
     match table.send().await {
         Err(error) if error.code() != Some("ResourceInUseException") => {
-            return Err(fault(&error).into());
+            return Err(fault(error).into());
         }
         _ => {}
     }
@@ -97,13 +97,13 @@ async fn create_one(
         .wait(READY)
         .await
         .map(drop)
-        .map_err(|error| StoreError::Unavailable(error.to_string()))
+        .map_err(|error| StoreError::Unavailable(error.into()))
 }
 
 /// Switches the time to live on; switching it on twice would be an error.
 async fn expire_rows(client: &Client, name: &str) -> Result<(), StoreError> {
     let answer = client.describe_time_to_live().table_name(name).send().await;
-    let answer = answer.map_err(|error| fault(&error))?;
+    let answer = answer.map_err(fault)?;
     let status =
         answer.time_to_live_description().and_then(|description| description.time_to_live_status());
     if matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
@@ -121,10 +121,9 @@ async fn expire_rows(client: &Client, name: &str) -> Result<(), StoreError> {
         .send()
         .await
         .map(drop)
-        .map_err(|error| fault(&error).into())
+        .map_err(|error| fault(error).into())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is the function `map_err` wants")]
 fn ours(error: BuildError) -> StoreError {
-    StoreError::Rejected(error.to_string())
+    StoreError::Rejected(error.into())
 }

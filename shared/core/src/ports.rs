@@ -3,6 +3,10 @@
 //! The stores have one method per access pattern, each one atomic request. Every implementation
 //! passes the same conformance suite.
 
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::breaker::Health;
@@ -14,13 +18,16 @@ use crate::statistics::{Counts, HourCounts};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 
+/// What a port reports as the cause of its error: usually an error of the AWS SDK.
+pub type Source = Box<dyn Error + Send + Sync>;
+
 /// Why a table could not do what was asked. A row that is missing is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The table is throttled, not reachable or answers with a passing fault.
-    #[error("the table is not available: {0}")]
-    Unavailable(String),
-    /// A row stands in the table that this version cannot read.
+    /// The table is throttled, not reachable or answers with a transient fault.
+    #[error("the table is not available")]
+    Unavailable(#[source] Source),
+    /// This version cannot read a row of the table.
     #[error("the row {key} cannot be read: {reason}")]
     Undecodable {
         /// Both parts of the row's key.
@@ -29,22 +36,38 @@ pub enum StoreError {
         reason: String,
     },
     /// The table refuses the request itself: the fault is ours.
-    #[error("the table refuses the request: {0}")]
-    Rejected(String),
+    #[error("the table refuses the request")]
+    Rejected(#[source] Source),
 }
 
 /// Why a queue could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The queue is throttled, not reachable or answers with a passing fault.
-    #[error("the queue is not available: {0}")]
-    Unavailable(String),
+    /// The queue is throttled, not reachable or answers with a transient fault.
+    #[error("the queue is not available")]
+    Unavailable(#[source] Source),
     /// The queue refuses the request itself: the fault is ours.
-    #[error("the queue refuses the request: {0}")]
-    Rejected(String),
+    #[error("the queue refuses the request")]
+    Rejected(#[source] Source),
     /// A task cannot be written as a message.
     #[error(transparent)]
     Task(#[from] TaskError),
+}
+
+/// Shows an error with all its sources, each after a colon: the message of an error alone leaves its
+/// source out.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// How fresh a read must be.
@@ -240,7 +263,7 @@ pub enum RowKey {
     Stats(Timestamp),
 }
 
-/// The Deliveries table.
+/// The records of the Deliveries table.
 #[async_trait]
 pub trait Deliveries: Send + Sync {
     /// One record; an expired one does not exist.
@@ -275,7 +298,11 @@ pub trait Deliveries: Send + Sync {
         before: Option<&DeliveryId>,
         now: Timestamp,
     ) -> Result<Page<Delivery, DeliveryId>, StoreError>;
+}
 
+/// The sparse index of the deliveries that wait for an attempt.
+#[async_trait]
+pub trait DueIndex: Send + Sync {
     /// At most `limit` rows of one shard of the due index, earliest first, with `due_at` up to
     /// and including `until`, those after `after`.
     async fn due(
@@ -288,7 +315,11 @@ pub trait Deliveries: Send + Sync {
 
     /// Moves a row of the due index to `due_at`, if it still stands where `due` says.
     async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError>;
+}
 
+/// The counters of each subscription and hour.
+#[async_trait]
+pub trait Statistics: Send + Sync {
     /// Adds to the counters of one hour.
     async fn count(
         &self,
@@ -305,13 +336,24 @@ pub trait Deliveries: Send + Sync {
         subscription_id: &SubscriptionId,
         since: Timestamp,
     ) -> Result<Vec<HourCounts>, StoreError>;
+}
 
-    /// At most `limit` keys of rows that belong to a time before `before`, but for deliveries that
-    /// are still `retrying`; or of all rows.
-    async fn keys(
+/// What the cleanup needs of the Deliveries table.
+#[async_trait]
+pub trait CleanupState: Send + Sync {
+    /// At most `limit` keys of rows that belong to a time before `before`. Deliveries that are
+    /// still `retrying` are left out.
+    async fn expired_keys(
         &self,
         subscription_id: &SubscriptionId,
-        before: Option<Timestamp>,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError>;
+
+    /// At most `limit` keys of all rows of a subscription.
+    async fn all_keys(
+        &self,
+        subscription_id: &SubscriptionId,
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError>;
 
@@ -323,22 +365,24 @@ pub trait Deliveries: Send + Sync {
     ) -> Result<Vec<RowKey>, StoreError>;
 
     /// Where the last cleanup stopped, if it was not done.
-    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError>;
+    async fn position(&self) -> Result<Option<SubscriptionKey>, StoreError>;
 
     /// Remembers where a cleanup stopped; `None` when it was done.
-    async fn set_cleanup_position(
-        &self,
-        position: Option<&SubscriptionKey>,
-    ) -> Result<(), StoreError>;
+    async fn set_position(&self, position: Option<&SubscriptionKey>) -> Result<(), StoreError>;
 }
+
+/// The whole Deliveries table.
+pub trait DeliveriesTable: Deliveries + DueIndex + Statistics + CleanupState {}
+
+impl<T: Deliveries + DueIndex + Statistics + CleanupState> DeliveriesTable for T {}
 
 /// A task and how long the queue is to hold it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// The task.
     pub task: DeliveryTask,
-    /// Seconds until it can be received, 0–900 (AWS quota).
-    pub delay_seconds: u32,
+    /// The time until it can be received, in whole seconds, at most 900 (AWS quota).
+    pub delay: Duration,
 }
 
 /// The deliveries queue.
@@ -348,8 +392,8 @@ pub trait TaskQueue: Send + Sync {
     /// the indexes of those that the queue did not take.
     async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError>;
 
-    /// Hides received messages, each by its receipt handle, for so many seconds from now.
-    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError>;
+    /// Sets the visibility timeout of received messages, each named by its receipt handle.
+    async fn change_visibility(&self, messages: &[(String, Duration)]) -> Result<(), QueueError>;
 }
 
 /// A message that can never be handled, and why.
@@ -368,11 +412,11 @@ pub struct RejectedEvent {
 /// The dead-letter queue of the events.
 #[async_trait]
 pub trait DeadLetterQueue: Send + Sync {
-    /// Puts a message there.
-    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError>;
+    /// Sends an event there.
+    async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError>;
 }
 
-/// The way out: the guarded HTTP client.
+/// The guarded HTTP client.
 #[async_trait]
 pub trait Sender: Send + Sync {
     /// Makes one POST. A receiver that fails is an ordinary answer.

@@ -52,16 +52,16 @@ pub struct HourCounts {
     pub last_attempt_at: Timestamp,
 }
 
-/// The statistics of one subscription over the retention time.
+/// The counters of one subscription over the retention time, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Statistics {
-    /// The counters, added up.
+pub struct Totals {
+    /// The sums.
     pub counts: Counts,
     /// The last attempt.
     pub last_delivery_at: Option<Timestamp>,
 }
 
-impl Statistics {
+impl Totals {
     /// Adds the hours up.
     pub fn of(hours: &[HourCounts]) -> Self {
         let mut all = Self::default();
@@ -84,11 +84,11 @@ mod tests {
             counts: Counts { total: 4, success, failed },
             last_attempt_at: Timestamp::from_seconds(n * 3600 + 5),
         };
-        let all = Statistics::of(&[hour(2, 3, 0), hour(1, 1, 2)]);
+        let all = Totals::of(&[hour(2, 3, 0), hour(1, 1, 2)]);
         assert_eq!(all.counts, Counts { total: 8, success: 4, failed: 2 });
         assert_eq!(all.counts.retrying(), 2);
         assert_eq!(all.counts.success_rate(), Some(66.67));
         assert_eq!(all.last_delivery_at, Some(Timestamp::from_seconds(7205)));
-        assert_eq!(Statistics::of(&[]).counts.success_rate(), None);
+        assert_eq!(Totals::of(&[]).counts.success_rate(), None);
     }
 }

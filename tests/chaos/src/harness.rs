@@ -14,7 +14,7 @@ use webhooks_aws::{DynamoDeliveries, SystemClock, clients};
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{DUE_SHARDS, PAGE_MAX};
-use webhooks_core::ports::{Clock as _, Consistency, Deliveries, DeliveryFilter, Due, Expect};
+use webhooks_core::ports::{Clock as _, Consistency, DeliveriesTable, DeliveryFilter, Due, Expect};
 use webhooks_core::time::Timestamp;
 use webhooks_local::queues::{DELIVERIES, EVENTS};
 use webhooks_local::system::{Addresses, DELIVERIES_TABLE};
@@ -85,7 +85,7 @@ pub(crate) struct Harness {
     pub(crate) receivers: Receivers,
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) publishing: Arc<Faults>,
-    pub(crate) deliveries: Arc<dyn Deliveries>,
+    pub(crate) deliveries: Arc<dyn DeliveriesTable>,
     /// Held for writing while the system is down, and for reading by all but publishers.
     pub(crate) up: RwLock<()>,
     publisher: Publisher,

@@ -53,6 +53,7 @@ pub(crate) fn deliver(world: &Arc<Harness>, batch: Vec<Received>) {
             let handler = Deliver {
                 subscriptions: ports.clone(),
                 deliveries: ports.clone(),
+                statistics: ports.clone(),
                 queue: ports.clone(),
                 sender: ports,
                 clock: Arc::new(world.clock.clone()),
@@ -139,7 +140,7 @@ pub(crate) fn retry(world: &Arc<Harness>) {
         Box::pin(async move {
             let ports = Ports::new(&world, &invocation);
             let handler = Retry {
-                deliveries: ports.clone(),
+                due_index: ports.clone(),
                 queue: ports,
                 clock: Arc::new(world.clock.clone()),
             };
@@ -168,7 +169,7 @@ pub(crate) async fn clean_as(
     let ports = Ports::new(world, invocation);
     let handler = Cleanup {
         subscriptions: ports.clone(),
-        deliveries: ports,
+        cleanup_state: ports,
         clock: Arc::new(world.clock.clone()),
         retention_days: RETENTION_DAYS,
     };
@@ -187,6 +188,7 @@ pub(crate) async fn ask(world: &Arc<Harness>, invocation: &Arc<Invocation>, call
         let function = TestWebhook {
             subscriptions: ports.clone(),
             deliveries: ports.clone(),
+            statistics: ports.clone(),
             sender: ports,
             clock,
             random,
@@ -206,7 +208,7 @@ pub(crate) async fn ask(world: &Arc<Harness>, invocation: &Arc<Invocation>, call
     } else {
         let function = SubscriptionsApi {
             subscriptions: ports.clone(),
-            deliveries: ports,
+            statistics: ports,
             clock,
             random,
             policy: POLICY,

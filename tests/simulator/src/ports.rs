@@ -4,6 +4,7 @@
 //! out, be carried out twice, or lose its answer; and the invocation may die before and after it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
@@ -12,9 +13,9 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
-    Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due, Expect, Lease,
-    Outgoing, Page, QueueError, RejectedEvent, RowKey, Sender, StoreError, SubscriptionKey,
-    SubscriptionWrite, Subscriptions, TaskQueue, Written,
+    CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due,
+    DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey, Sender, Statistics,
+    StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -42,7 +43,7 @@ const ATTEMPT_HEADER: &str = "x-webhook-attempt";
 fn at_once<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     answer
         .now_or_never()
-        .unwrap_or_else(|| Err(StoreError::Rejected("a memory port waited".to_owned())))
+        .unwrap_or_else(|| Err(StoreError::Rejected("a memory port waited".into())))
 }
 
 impl Ports {
@@ -86,7 +87,7 @@ impl Ports {
         let now = self.world.now();
         if self.world.random.chance(self.world.faults().stale) {
             let millis = self.world.random.below(crate::model::LAG_MS);
-            return now.minus(std::time::Duration::from_millis(millis));
+            return now.minus(Duration::from_millis(millis));
         }
         now
     }
@@ -336,7 +337,7 @@ impl Subscriptions for Ports {
                 return Ok(self.world.subscriptions.snapshot());
             }
             if self.is(Mutation::StaleDispatch) {
-                let moment = self.world.now().minus(std::time::Duration::from_secs(1));
+                let moment = self.world.now().minus(Duration::from_secs(1));
                 return Ok(lock(&self.world.model).subscriptions_at(user_id, moment));
             }
             let mut all = at_once(self.world.subscriptions.list_by_user(user_id))?;
@@ -546,7 +547,10 @@ impl Deliveries for Ports {
         })
         .await
     }
+}
 
+#[async_trait]
+impl DueIndex for Ports {
     async fn due(
         &self,
         shard: u8,
@@ -578,7 +582,10 @@ impl Deliveries for Ports {
         })
         .await
     }
+}
 
+#[async_trait]
+impl Statistics for Ports {
     async fn count(
         &self,
         subscription_id: &SubscriptionId,
@@ -624,28 +631,43 @@ impl Deliveries for Ports {
         })
         .await
     }
+}
 
-    async fn keys(
+#[async_trait]
+impl CleanupState for Ports {
+    async fn expired_keys(
         &self,
         subscription_id: &SubscriptionId,
-        before: Option<Timestamp>,
+        before: Timestamp,
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError> {
-        let before = before.filter(|_| !self.is(Mutation::CleanTooMuch));
-        self.request("deliveries.keys", || {
+        if self.is(Mutation::CleanTooMuch) {
+            return self.all_keys(subscription_id, limit).await;
+        }
+        self.request("deliveries.expired_keys", || {
             if self.is(Mutation::CleanWaiting) {
                 let rows = self.world.deliveries.snapshot().into_iter().map(|row| row.delivery);
-                let old = |id: &DeliveryId| before.is_none_or(|before| id.moment() < before);
                 let waiting = rows
                     .filter(|row| row.subscription_id == *subscription_id && !row.has_ended())
-                    .filter(|row| old(&row.id))
+                    .filter(|row| row.id.moment() < before)
                     .map(|row| RowKey::Delivery(row.id));
                 let waiting: Vec<RowKey> = waiting.take(limit).collect();
                 if !waiting.is_empty() {
                     return Ok(waiting);
                 }
             }
-            at_once(self.world.deliveries.keys(subscription_id, before, limit))
+            at_once(self.world.deliveries.expired_keys(subscription_id, before, limit))
+        })
+        .await
+    }
+
+    async fn all_keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        self.request("deliveries.all_keys", || {
+            at_once(self.world.deliveries.all_keys(subscription_id, limit))
         })
         .await
     }
@@ -670,19 +692,13 @@ impl Deliveries for Ports {
         .await
     }
 
-    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
-        self.request("deliveries.cleanup_position", || {
-            at_once(self.world.deliveries.cleanup_position())
-        })
-        .await
+    async fn position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
+        self.request("deliveries.position", || at_once(self.world.deliveries.position())).await
     }
 
-    async fn set_cleanup_position(
-        &self,
-        position: Option<&SubscriptionKey>,
-    ) -> Result<(), StoreError> {
-        self.request("deliveries.set_cleanup_position", || {
-            at_once(self.world.deliveries.set_cleanup_position(position))
+    async fn set_position(&self, position: Option<&SubscriptionKey>) -> Result<(), StoreError> {
+        self.request("deliveries.set_position", || {
+            at_once(self.world.deliveries.set_position(position))
         })
         .await
     }
@@ -706,7 +722,7 @@ impl TaskQueue for Ports {
                 let last = tasks.len() > 1 && index + 1 == tasks.len();
                 let again = self.invocation.function == Function::Retry;
                 let drops = (self.is(Mutation::LoseEntry) && last)
-                    || (self.is(Mutation::NeverSendAgain) && again && outgoing.delay_seconds == 0)
+                    || (self.is(Mutation::NeverSendAgain) && again && outgoing.delay.is_zero())
                     || (self.is(Mutation::DropRedelivery)
                         && self.invocation.function == Function::Api);
                 if drops {
@@ -716,7 +732,7 @@ impl TaskQueue for Ports {
                     let (now, number) = (world.now(), self.invocation.number);
                     lock(&world.model).sent_by_retry(now, number, outgoing.task.key().1);
                 }
-                let (body, delay) = (outgoing.task.to_json()?, outgoing.delay_seconds.into());
+                let (body, delay) = (outgoing.task.to_json()?, outgoing.delay.as_secs());
                 let (whims, now) = (faults.queue(), world.now());
                 let id = lock(&world.tasks).send(body, delay, now, whims, &world.random);
                 world.note(invocation, || {
@@ -731,14 +747,14 @@ impl TaskQueue for Ports {
         Ok(refused)
     }
 
-    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+    async fn change_visibility(&self, messages: &[(String, Duration)]) -> Result<(), QueueError> {
         const WHAT: &str = "queue.change_visibility";
         let (world, invocation) = (&self.world, &self.invocation);
         let fate = world.enter(invocation, WHAT).await?;
         let refuse = world.faults().refuse;
         let mut failed = false;
-        for (receipt, seconds) in messages {
-            let seconds = if self.is(Mutation::RetryAtOnce) { 0 } else { u64::from(*seconds) };
+        for (receipt, timeout) in messages {
+            let seconds = if self.is(Mutation::RetryAtOnce) { 0 } else { timeout.as_secs() };
             if world.random.chance(refuse) {
                 failed = true;
             } else if !self.is(Mutation::SwallowHide) {
@@ -747,7 +763,7 @@ impl TaskQueue for Ports {
         }
         world.leave(invocation, WHAT, fate).await?;
         if failed {
-            return Err(QueueError::Unavailable("some were not hidden".to_owned()));
+            return Err(QueueError::Unavailable("some timeouts were not changed".into()));
         }
         Ok(())
     }
@@ -755,12 +771,12 @@ impl TaskQueue for Ports {
 
 #[async_trait]
 impl DeadLetterQueue for Ports {
-    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
+    async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError> {
         const WHAT: &str = "queue.bury";
         let (world, invocation) = (&self.world, &self.invocation);
         let fate = world.enter(invocation, WHAT).await?;
         if !self.is(Mutation::DropBadEvent) {
-            world.dead_letter_queue.send(letter).await?;
+            world.dead_letter_queue.send(event).await?;
             lock(&world.model).reach(Milestone::Buried);
         }
         world.leave(invocation, WHAT, fate).await?;

@@ -213,7 +213,7 @@ fn is_of(body: &str, message: &str, name: &str) -> bool {
 }
 
 fn bad_events_are_kept(model: &mut Model, world: &Harness) {
-    let letters = world.dead_letter_queue.letters();
+    let letters = world.dead_letter_queue.events();
     for body in model.bad.clone() {
         let buried = letters.iter().any(|letter| letter.body == body);
         let kept = buried || lock(&world.events).dead().iter().any(|m| m.body == body);

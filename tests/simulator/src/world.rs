@@ -108,13 +108,13 @@ pub(crate) struct Unavailable;
 
 impl From<Unavailable> for StoreError {
     fn from(_: Unavailable) -> Self {
-        Self::Unavailable("simulated".to_owned())
+        Self::Unavailable("simulated".into())
     }
 }
 
 impl From<Unavailable> for QueueError {
     fn from(_: Unavailable) -> Self {
-        Self::Unavailable("simulated".to_owned())
+        Self::Unavailable("simulated".into())
     }
 }
 

@@ -91,7 +91,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
         data: old.data.clone(),
         trigger: Trigger::Redelivery,
     });
-    assert_eq!(world.queue.take(), [Outgoing { task: task.clone(), delay_seconds: 0 }]);
+    assert_eq!(world.queue.take(), [Outgoing { task: task.clone(), delay: Duration::ZERO }]);
     let DeliveryTask::FirstAttempt(new) = task else { unreachable!() };
     let again = Delivery::new(&new, world.clock.now(), old.expires_at);
     assert_eq!(

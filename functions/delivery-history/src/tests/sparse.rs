@@ -5,10 +5,8 @@ use test_support::MemoryDeliveries;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
-    Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
-    SubscriptionKey, Written,
+    Consistency, Deliveries, DeliveryFilter, Expect, Lease, Page, StoreError, Written,
 };
-use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
 /// Looks at two records in one read, and filters afterwards.
@@ -56,62 +54,8 @@ impl Deliveries for Sparse {
     ) -> Result<Written, StoreError> {
         unused()
     }
-
-    async fn due(
-        &self,
-        _: u8,
-        _: Timestamp,
-        _: usize,
-        _: Option<&Due>,
-    ) -> Result<Page<Due, Due>, StoreError> {
-        unused()
-    }
-
-    async fn postpone(&self, _: &Due, _: Timestamp) -> Result<Written, StoreError> {
-        unused()
-    }
-
-    async fn count(
-        &self,
-        _: &SubscriptionId,
-        _: Timestamp,
-        _: Counts,
-        _: Timestamp,
-        _: Timestamp,
-    ) -> Result<(), StoreError> {
-        unused()
-    }
-
-    async fn counters(
-        &self,
-        _: &SubscriptionId,
-        _: Timestamp,
-    ) -> Result<Vec<HourCounts>, StoreError> {
-        unused()
-    }
-
-    async fn keys(
-        &self,
-        _: &SubscriptionId,
-        _: Option<Timestamp>,
-        _: usize,
-    ) -> Result<Vec<RowKey>, StoreError> {
-        unused()
-    }
-
-    async fn delete(&self, _: &SubscriptionId, _: &[RowKey]) -> Result<Vec<RowKey>, StoreError> {
-        unused()
-    }
-
-    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
-        unused()
-    }
-
-    async fn set_cleanup_position(&self, _: Option<&SubscriptionKey>) -> Result<(), StoreError> {
-        unused()
-    }
 }
 
 fn unused<T>() -> Result<T, StoreError> {
-    Err(StoreError::Rejected("only pages are read here".to_owned()))
+    Err(StoreError::Rejected("only pages are read here".into()))
 }

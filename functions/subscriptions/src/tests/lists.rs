@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use webhooks_api::testing::Call;
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::limits::WEBHOOKS_PER_USER;
-use webhooks_core::ports::{Clock as _, Deliveries as _};
+use webhooks_core::ports::{Clock as _, Statistics as _};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 

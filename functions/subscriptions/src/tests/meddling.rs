@@ -68,7 +68,7 @@ impl Overlaid for Meddling {
         consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError> {
         match self.meddler {
-            Meddler::Unplugs => Err(StoreError::Unavailable("throttled at 10.0.0.1".to_owned())),
+            Meddler::Unplugs => Err(StoreError::Unavailable("throttled at 10.0.0.1".into())),
             Meddler::Garbles => Err(StoreError::Undecodable {
                 key: format!("{user_id}/{id}"),
                 reason: "at 10.0.0.1".to_owned(),

@@ -56,7 +56,7 @@ impl Harness {
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let api = SubscriptionsApi {
             subscriptions: port,
-            deliveries: Arc::new(deliveries.clone()),
+            statistics: Arc::new(deliveries.clone()),
             clock: Arc::new(clock.clone()),
             random: Arc::new(SeededRandom::new(1)),
             policy: TargetPolicy::Strict,

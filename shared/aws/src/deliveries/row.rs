@@ -113,8 +113,8 @@ fn deflate_attempts(row: &mut Row) {
 
 fn plain(of: &Delivery) -> Result<Row, StoreError> {
     let attempts: Vec<StoredAttempt> = of.attempts.iter().map(stored).collect();
-    let attempts = serde_json::to_string(&attempts)
-        .map_err(|error| StoreError::Rejected(error.to_string()))?;
+    let attempts =
+        serde_json::to_string(&attempts).map_err(|error| StoreError::Rejected(error.into()))?;
     Ok(Row {
         subscription_id: of.subscription_id.clone(),
         delivery_id: of.id.clone(),

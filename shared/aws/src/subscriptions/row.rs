@@ -111,8 +111,7 @@ pub(super) fn encode(of: &Subscription, sealer: &Sealer) -> Result<Item, StoreEr
         disabled_reason: of.disabled_reason,
         retry_count: of.retry_count,
         timeout_seconds: of.timeout_seconds,
-        secrets: secrets
-            .ok_or_else(|| StoreError::Rejected("a secret cannot be sealed".to_owned()))?,
+        secrets: secrets.ok_or_else(|| StoreError::Rejected("a secret cannot be sealed".into()))?,
         created_at: of.created_at,
         updated_at: of.updated_at,
         version: of.version,
@@ -124,7 +123,7 @@ pub(super) fn encode(of: &Subscription, sealer: &Sealer) -> Result<Item, StoreEr
 /// The health as an attribute.
 pub(super) fn encode_health(health: &Health) -> Result<AttributeValue, StoreError> {
     serde_dynamo::to_attribute_value(HealthRow::from(health))
-        .map_err(|error| StoreError::Rejected(error.to_string()))
+        .map_err(|error| StoreError::Rejected(error.into()))
 }
 
 /// Turns a row into an update of everything in it but its key. An update leaves alone what this

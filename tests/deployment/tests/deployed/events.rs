@@ -96,7 +96,7 @@ impl Harness {
     fn subscriptions_api(&self) -> SubscriptionsApi {
         SubscriptionsApi {
             subscriptions: Arc::new(self.subscriptions.clone()),
-            deliveries: Arc::new(self.deliveries.clone()),
+            statistics: Arc::new(self.deliveries.clone()),
             clock: self.clock.clone(),
             random: self.random.clone(),
             policy: TargetPolicy::Strict,
@@ -118,6 +118,7 @@ impl Harness {
         TestWebhook {
             subscriptions: Arc::new(self.subscriptions.clone()),
             deliveries: Arc::new(self.deliveries.clone()),
+            statistics: Arc::new(self.deliveries.clone()),
             sender: Arc::new(self.sender.clone()),
             clock: self.clock.clone(),
             random: self.random.clone(),
@@ -138,6 +139,7 @@ impl Harness {
         Deliver {
             subscriptions: Arc::new(self.subscriptions.clone()),
             deliveries: Arc::new(self.deliveries.clone()),
+            statistics: Arc::new(self.deliveries.clone()),
             queue: Arc::new(self.queue.clone()),
             sender: Arc::new(self.sender.clone()),
             clock: self.clock.clone(),
@@ -149,7 +151,7 @@ impl Harness {
 
     fn retry(&self) -> Retry {
         Retry {
-            deliveries: Arc::new(self.deliveries.clone()),
+            due_index: Arc::new(self.deliveries.clone()),
             queue: Arc::new(self.queue.clone()),
             clock: self.clock.clone(),
         }
@@ -158,7 +160,7 @@ impl Harness {
     fn cleanup(&self) -> Cleanup {
         Cleanup {
             subscriptions: Arc::new(self.subscriptions.clone()),
-            deliveries: Arc::new(self.deliveries.clone()),
+            cleanup_state: Arc::new(self.deliveries.clone()),
             clock: self.clock.clone(),
             retention_days: 30,
         }

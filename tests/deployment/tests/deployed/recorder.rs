@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -16,8 +17,9 @@ use webhooks_aws::{
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ports::{
-    Consistency, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Due, Expect, Lease,
-    Outgoing, RejectedEvent, SubscriptionKey, Subscriptions as _, TaskQueue as _,
+    CleanupState as _, Consistency, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Due,
+    DueIndex as _, Expect, Lease, Outgoing, RejectedEvent, Statistics as _, SubscriptionKey,
+    Subscriptions as _, TaskQueue as _,
 };
 use webhooks_core::statistics::Counts;
 
@@ -89,17 +91,19 @@ impl Recorder {
         self.requests.lock().unwrap().clear();
         match port {
             "subscriptions" => self.subscriptions(method).await,
-            "deliveries" => self.deliveries(method).await,
+            "deliveries" | "due_index" | "statistics" | "cleanup_state" => {
+                self.deliveries(method).await;
+            }
             "queue" => self.queue(method).await,
             "dead_letter_queue" => {
                 assert_eq!(method, "send");
-                let letter = RejectedEvent {
+                let rejected = RejectedEvent {
                     body: "{}".to_owned(),
                     message_id: "m".to_owned(),
                     reason: "r",
                     detail: "d".to_owned(),
                 };
-                let _ = self.dead_letter_queue.send(&letter).await;
+                let _ = self.dead_letter_queue.send(&rejected).await;
             }
             _ => panic!("no such port: {port}"),
         }
@@ -170,15 +174,16 @@ impl Recorder {
                 drop(store.count(subscription, now.hour(), Counts::default(), now, now).await);
             }
             "counters" => drop(store.counters(subscription, now).await),
-            "keys" => drop(store.keys(subscription, None, 1).await),
+            "expired_keys" => drop(store.expired_keys(subscription, now, 1).await),
+            "all_keys" => drop(store.all_keys(subscription, 1).await),
             "delete" => {
                 let keys = [webhooks_core::ports::RowKey::Delivery(id.clone())];
                 drop(store.delete(subscription, &keys).await);
             }
-            "cleanup_position" => drop(store.cleanup_position().await),
-            "set_cleanup_position" => {
-                drop(store.set_cleanup_position(Some(&swept)).await);
-                drop(store.set_cleanup_position(None).await);
+            "position" => drop(store.position().await),
+            "set_position" => {
+                drop(store.set_position(Some(&swept)).await);
+                drop(store.set_position(None).await);
             }
             _ => panic!("deliveries.{method} is not known here"),
         }
@@ -189,8 +194,10 @@ impl Recorder {
         let task =
             DeliveryTask::Retry { subscription_id: one.subscription_id, delivery_id: one.id };
         match method {
-            "send" => drop(self.queue.send(&[Outgoing { task, delay_seconds: 0 }]).await),
-            "change_visibility" => drop(self.queue.change_visibility(&[("h".to_owned(), 1)]).await),
+            "send" => drop(self.queue.send(&[Outgoing { task, delay: Duration::ZERO }]).await),
+            "change_visibility" => {
+                drop(self.queue.change_visibility(&[("h".to_owned(), Duration::ZERO)]).await)
+            }
             _ => panic!("queue.{method} is not known here"),
         }
     }

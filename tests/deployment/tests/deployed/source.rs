@@ -7,7 +7,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The fields that hold ports behind which AWS is.
-pub(crate) const PORTS: [&str; 4] = ["subscriptions", "deliveries", "queue", "dead_letter_queue"];
+pub(crate) const PORTS: [&str; 7] = [
+    "subscriptions",
+    "deliveries",
+    "due_index",
+    "statistics",
+    "cleanup_state",
+    "queue",
+    "dead_letter_queue",
+];
 
 /// A port and a method of it.
 pub(crate) type Call = (&'static str, String);

@@ -118,7 +118,7 @@ impl Harness {
         let random = Arc::new(SeededRandom::new(1));
         let webhooks = SubscriptionsApi {
             subscriptions: Arc::new(subscriptions.clone()),
-            deliveries: Arc::new(rows.clone()),
+            statistics: Arc::new(rows.clone()),
             clock: Arc::new(clock.clone()),
             random: random.clone(),
             policy: TargetPolicy::Strict,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{Deliveries, RowKey, SubscriptionKey};
+use webhooks_core::ports::{DeliveriesTable, RowKey, StoreError, SubscriptionKey};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -13,7 +13,7 @@ use super::subscription_rows::odd_users;
 use super::{Rule, ok, rules};
 use crate::sample;
 
-pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         keys_are_those_of_all_rows_of_a_subscription,
         keys_before_a_time_are_those_of_older_rows,
@@ -28,13 +28,26 @@ pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
 /// More than any rule has rows of one subscription.
 const MANY: usize = 1_000;
 
+/// The keys of all rows, or of those that belong to a time before `before`.
+async fn read_keys(
+    store: &dyn DeliveriesTable,
+    subscription: &SubscriptionId,
+    before: Option<Timestamp>,
+    limit: usize,
+) -> Result<Vec<RowKey>, StoreError> {
+    match before {
+        Some(before) => store.expired_keys(subscription, before, limit).await,
+        None => store.all_keys(subscription, limit).await,
+    }
+}
+
 /// The keys of rows, each once.
 async fn keys(
-    store: &dyn Deliveries,
+    store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,
     before: Option<Timestamp>,
 ) -> HashSet<RowKey> {
-    let found = ok(store.keys(subscription, before, MANY).await);
+    let found = ok(read_keys(store, subscription, before, MANY).await);
     let distinct: HashSet<RowKey> = found.iter().cloned().collect();
     assert_eq!(distinct.len(), found.len(), "a key is met twice");
     distinct
@@ -42,7 +55,7 @@ async fn keys(
 
 /// Writes one delivery each hour, and its counters, and gives their keys.
 async fn fill(
-    store: &dyn Deliveries,
+    store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,
     hours: u64,
 ) -> Vec<(u64, RowKey)> {
@@ -64,7 +77,7 @@ async fn fill(
     keys
 }
 
-async fn keys_are_those_of_all_rows_of_a_subscription(store: &dyn Deliveries) {
+async fn keys_are_those_of_all_rows_of_a_subscription(store: &dyn DeliveriesTable) {
     let (own, other) = (subscription("keys-own"), subscription("keys-other"));
     fill(store, &other, 3).await;
     assert_eq!(keys(store, &own, None).await, HashSet::new());
@@ -72,7 +85,7 @@ async fn keys_are_those_of_all_rows_of_a_subscription(store: &dyn Deliveries) {
     assert_eq!(keys(store, &own, None).await, written.into_iter().map(|(_, key)| key).collect());
 }
 
-async fn keys_before_a_time_are_those_of_older_rows(store: &dyn Deliveries) {
+async fn keys_before_a_time_are_those_of_older_rows(store: &dyn DeliveriesTable) {
     let subscription = subscription("keys-before");
     let written = fill(store, &subscription, 10).await;
     for end in [0, 1, 6, 10] {
@@ -88,37 +101,37 @@ async fn keys_before_a_time_are_those_of_older_rows(store: &dyn Deliveries) {
     assert_eq!(keys(store, &subscription, last).await.len(), 17);
 }
 
-async fn keys_are_at_most_as_many_as_asked_for(store: &dyn Deliveries) {
+async fn keys_are_at_most_as_many_as_asked_for(store: &dyn DeliveriesTable) {
     let subscription = subscription("keys-limit");
     let written = fill(store, &subscription, 20).await;
     for (before, mut left) in [(Some(sample::at(10 * 3_600)), 17), (None, written.len() - 17)] {
         // Asked and deleted again and again, every row comes up once.
         while left > 0 {
-            let found = ok(store.keys(&subscription, before, 3).await);
+            let found = ok(read_keys(store, &subscription, before, 3).await);
             assert!((1..=3).contains(&found.len()), "{} keys, {left} rows left", found.len());
             assert_eq!(ok(store.delete(&subscription, &found).await), []);
             left -= found.len();
         }
-        assert_eq!(ok(store.keys(&subscription, before, 3).await), []);
+        assert_eq!(ok(read_keys(store, &subscription, before, 3).await), []);
     }
 }
 
-async fn large_rows_are_found_and_deleted(store: &dyn Deliveries) {
+async fn large_rows_are_found_and_deleted(store: &dyn DeliveriesTable) {
     let subscription = subscription("keys-large");
     for n in 1..=4 {
         put(store, &largest(&subscription, n)).await;
     }
     let mut left = 4;
     while left > 0 {
-        let found = ok(store.keys(&subscription, None, 100).await);
+        let found = ok(store.all_keys(&subscription, 100).await);
         assert!((1..=left).contains(&found.len()));
         assert_eq!(ok(store.delete(&subscription, &found).await), []);
         left -= found.len();
     }
-    assert_eq!(ok(store.keys(&subscription, None, 100).await), []);
+    assert_eq!(ok(store.all_keys(&subscription, 100).await), []);
 }
 
-async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn Deliveries) {
+async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn DeliveriesTable) {
     let (own, other) = (subscription("delete-own"), subscription("delete-other"));
     // More than one `BatchWriteItem` takes (25).
     let written: Vec<RowKey> =
@@ -146,7 +159,7 @@ async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn Deliveries) 
     assert_eq!(keys(store, &other, None).await.len(), 3);
 }
 
-async fn a_delete_of_nothing_is_no_error(store: &dyn Deliveries) {
+async fn a_delete_of_nothing_is_no_error(store: &dyn DeliveriesTable) {
     let subscription = subscription("delete-nothing");
     assert_eq!(ok(store.delete(&subscription, &[]).await), []);
     let missing =
@@ -155,19 +168,19 @@ async fn a_delete_of_nothing_is_no_error(store: &dyn Deliveries) {
     assert_eq!(keys(store, &subscription, None).await, HashSet::new());
 }
 
-async fn the_cleanup_position_is_kept(store: &dyn Deliveries) {
-    assert_eq!(ok(store.cleanup_position().await), None);
-    ok(store.set_cleanup_position(None).await);
-    assert_eq!(ok(store.cleanup_position().await), None);
+async fn the_cleanup_position_is_kept(store: &dyn DeliveriesTable) {
+    assert_eq!(ok(store.position().await), None);
+    ok(store.set_position(None).await);
+    assert_eq!(ok(store.position().await), None);
     for (n, user) in (0..).zip(odd_users()) {
         let position = SubscriptionKey {
             user_id: sample::user(&user),
             subscription_id: sample::subscription_id(&user, n),
             deleted: n % 2 == 0,
         };
-        ok(store.set_cleanup_position(Some(&position)).await);
-        assert_eq!(ok(store.cleanup_position().await), Some(position));
+        ok(store.set_position(Some(&position)).await);
+        assert_eq!(ok(store.position().await), Some(position));
     }
-    ok(store.set_cleanup_position(None).await);
-    assert_eq!(ok(store.cleanup_position().await), None);
+    ok(store.set_position(None).await);
+    assert_eq!(ok(store.position().await), None);
 }

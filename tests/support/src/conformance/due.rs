@@ -6,14 +6,14 @@ use std::time::Duration;
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::ports::{Deliveries, Due, Expect, Page, RowKey, Written};
+use webhooks_core::ports::{DeliveriesTable, Due, Expect, Page, RowKey, Written};
 use webhooks_core::time::Timestamp;
 
 use super::records::{assert_stands, ended, get, put, subscription, waiting};
 use super::{Rule, all_pages, ok, rules};
 use crate::sample;
 
-pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         the_index_holds_exactly_what_is_due,
         every_row_stands_in_one_shard_and_the_shards_are_used,
@@ -31,7 +31,7 @@ fn end() -> Timestamp {
 
 /// The rows of one subscription, by shard, each shard in the order it gave.
 async fn by_shard(
-    store: &dyn Deliveries,
+    store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,
     until: Timestamp,
     limit: usize,
@@ -48,7 +48,11 @@ async fn by_shard(
 }
 
 /// The rows of one subscription over all shards, in order; one that is met twice stands twice.
-async fn due(store: &dyn Deliveries, subscription: &SubscriptionId, until: Timestamp) -> Vec<Due> {
+async fn due(
+    store: &dyn DeliveriesTable,
+    subscription: &SubscriptionId,
+    until: Timestamp,
+) -> Vec<Due> {
     let mut rows = by_shard(store, subscription, until, 100).await.concat();
     rows.sort();
     rows
@@ -68,7 +72,7 @@ fn sorted(mut rows: Vec<Due>) -> Vec<Due> {
     rows
 }
 
-async fn the_index_holds_exactly_what_is_due(store: &dyn Deliveries) {
+async fn the_index_holds_exactly_what_is_due(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-exactly");
     let plain = |n| sample::delivery(&subscription, n);
     let first = waiting(plain(1), 1, sample::at(100));
@@ -98,7 +102,7 @@ async fn the_index_holds_exactly_what_is_due(store: &dyn Deliveries) {
     assert_eq!(due(store, &subscription, end()).await, []);
 }
 
-async fn every_row_stands_in_one_shard_and_the_shards_are_used(store: &dyn Deliveries) {
+async fn every_row_stands_in_one_shard_and_the_shards_are_used(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-shards");
     let mut expected = Vec::new();
     for n in 1..=60 {
@@ -130,7 +134,7 @@ async fn every_row_stands_in_one_shard_and_the_shards_are_used(store: &dyn Deliv
     }
 }
 
-async fn due_pages_are_earliest_first_and_complete(store: &dyn Deliveries) {
+async fn due_pages_are_earliest_first_and_complete(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-pages");
     let mut expected = Vec::new();
     for n in 1..=50 {
@@ -150,7 +154,7 @@ async fn due_pages_are_earliest_first_and_complete(store: &dyn Deliveries) {
     }
 }
 
-async fn due_is_included_up_to_the_millisecond(store: &dyn Deliveries) {
+async fn due_is_included_up_to_the_millisecond(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-until");
     let due_at = sample::start().plus(Duration::from_millis(100_500));
     let delivery = waiting(sample::delivery(&subscription, 1), 1, due_at);
@@ -164,7 +168,7 @@ async fn due_is_included_up_to_the_millisecond(store: &dyn Deliveries) {
     assert_eq!(due(store, &subscription, last).await, [row(&delivery)]);
 }
 
-async fn due_pages_go_on_where_their_last_row_has_moved(store: &dyn Deliveries) {
+async fn due_pages_go_on_where_their_last_row_has_moved(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-moving");
     let mut left = BTreeSet::new();
     for n in 1..=40 {
@@ -194,7 +198,7 @@ async fn due_pages_go_on_where_their_last_row_has_moved(store: &dyn Deliveries) 
     assert_eq!(due(store, &subscription, sample::at(5_000)).await.len(), 40);
 }
 
-async fn a_row_is_postponed_only_from_where_it_stands(store: &dyn Deliveries) {
+async fn a_row_is_postponed_only_from_where_it_stands(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-postpone");
     let plain = |n| sample::delivery(&subscription, n);
     let mut delivery = waiting(plain(1), 2, sample::at(100));

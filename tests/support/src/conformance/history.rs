@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
-use webhooks_core::ports::{Deliveries, DeliveryFilter, Page, RowKey};
+use webhooks_core::ports::{DeliveriesTable, DeliveryFilter, Page, RowKey};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -12,7 +12,7 @@ use super::records::{ended, largest, put, subscription, waiting};
 use super::{Rule, all_pages, ok, rules};
 use crate::sample;
 
-pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         without_a_filter_pages_end_exactly_at_the_last_record,
         a_history_position_stays_right_while_records_come_and_go,
@@ -30,7 +30,7 @@ const ALL: DeliveryFilter =
 
 /// The ids on all pages, as of [`sample::start`].
 async fn shown(
-    store: &dyn Deliveries,
+    store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,
     filter: &DeliveryFilter,
     limit: usize,
@@ -46,14 +46,18 @@ fn ids(rows: &[Delivery]) -> Vec<DeliveryId> {
 }
 
 /// Writes the first `n` deliveries, and gives their ids, newest first.
-async fn fill(store: &dyn Deliveries, subscription: &SubscriptionId, n: u64) -> Vec<DeliveryId> {
+async fn fill(
+    store: &dyn DeliveriesTable,
+    subscription: &SubscriptionId,
+    n: u64,
+) -> Vec<DeliveryId> {
     for n in 1..=n {
         put(store, &ended(sample::delivery(subscription, n), 1, Status::Success)).await;
     }
     (1..=n).rev().map(|n| sample::delivery_id(subscription, n)).collect()
 }
 
-async fn without_a_filter_pages_end_exactly_at_the_last_record(store: &dyn Deliveries) {
+async fn without_a_filter_pages_end_exactly_at_the_last_record(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-end");
     let page = ok(store.page(&subscription, &ALL, 5, None, sample::start()).await);
     assert!(page.items.is_empty() && page.next.is_none());
@@ -77,7 +81,7 @@ async fn without_a_filter_pages_end_exactly_at_the_last_record(store: &dyn Deliv
     }
 }
 
-async fn a_history_position_stays_right_while_records_come_and_go(store: &dyn Deliveries) {
+async fn a_history_position_stays_right_while_records_come_and_go(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-moving");
     let newest_first = fill(store, &subscription, 6).await;
     let page = async |before: Option<&DeliveryId>| {
@@ -100,7 +104,7 @@ async fn a_history_position_stays_right_while_records_come_and_go(store: &dyn De
     assert!(oldest.items.is_empty() && oldest.next.is_none());
 }
 
-async fn filters_show_all_that_pass_and_nothing_else(store: &dyn Deliveries) {
+async fn filters_show_all_that_pass_and_nothing_else(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-filters");
     let types = ["task.created", "email.sent"].map(sample::event_type);
     let mut rows = Vec::new();
@@ -147,7 +151,7 @@ fn passes(filter: &DeliveryFilter, row: &Delivery) -> bool {
         && (filter.until.is_none() || Some(row.created_at()) < filter.until)
 }
 
-async fn since_is_included_and_until_is_not(store: &dyn Deliveries) {
+async fn since_is_included_and_until_is_not(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-span");
     let moment = |millis| sample::at(50).plus(Duration::from_millis(millis));
     let mut rows = Vec::new();
@@ -177,7 +181,7 @@ async fn since_is_included_and_until_is_not(store: &dyn Deliveries) {
     }
 }
 
-async fn a_time_without_records_is_empty_and_no_error(store: &dyn Deliveries) {
+async fn a_time_without_records_is_empty_and_no_error(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-empty");
     let newest_first = fill(store, &subscription, 5).await;
     let spans = [(Some(4), Some(2)), (Some(3), Some(3)), (Some(6), None), (None, Some(1))];
@@ -198,7 +202,7 @@ async fn a_time_without_records_is_empty_and_no_error(store: &dyn Deliveries) {
     assert_eq!(ids(&page(oldest).await.items), []);
 }
 
-async fn expired_records_are_not_shown(store: &dyn Deliveries) {
+async fn expired_records_are_not_shown(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-expired");
     let mut left = Vec::new();
     for n in 1..=12 {
@@ -221,7 +225,7 @@ async fn expired_records_are_not_shown(store: &dyn Deliveries) {
     }
 }
 
-async fn counters_are_not_shown(store: &dyn Deliveries) {
+async fn counters_are_not_shown(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-counters");
     let counts = Counts { total: 1, success: 1, failed: 0 };
     for hour in 0..5 {
@@ -238,7 +242,7 @@ async fn counters_are_not_shown(store: &dyn Deliveries) {
     assert_eq!((page.items.len(), page.next), (3, None));
 }
 
-async fn large_records_are_all_shown(store: &dyn Deliveries) {
+async fn large_records_are_all_shown(store: &dyn DeliveriesTable) {
     // Together more than one answer of DynamoDB holds (1 MB).
     let subscription = subscription("history-large");
     for n in 1..=5 {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ports::{Deliveries, Due, Expect, Lease, Written};
+use webhooks_core::ports::{DeliveriesTable, Due, Expect, Lease, Written};
 use webhooks_core::time::Timestamp;
 
 use super::records::{assert_stands, ended, get, put, subscription, waiting};
 use super::{Rule, ok, rules};
 use crate::sample;
 
-pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         a_lease_keeps_others_away_until_it_ends,
         the_holder_may_take_its_lease_again,
@@ -28,17 +28,22 @@ fn lease(holder: &str, now: Timestamp, until: Timestamp) -> Lease {
 }
 
 /// A record with one attempt, in the table.
-async fn record(store: &dyn Deliveries, rule: &str) -> Delivery {
+async fn record(store: &dyn DeliveriesTable, rule: &str) -> Delivery {
     let delivery = waiting(sample::delivery(&subscription(rule), 1), 1, sample::at(60));
     put(store, &delivery).await;
     delivery
 }
 
-async fn take(store: &dyn Deliveries, delivery: &Delivery, attempts: u32, lease: Lease) -> Written {
+async fn take(
+    store: &dyn DeliveriesTable,
+    delivery: &Delivery,
+    attempts: u32,
+    lease: Lease,
+) -> Written {
     ok(store.lease(&delivery.subscription_id, &delivery.id, attempts, &lease).await)
 }
 
-async fn a_lease_keeps_others_away_until_it_ends(store: &dyn Deliveries) {
+async fn a_lease_keeps_others_away_until_it_ends(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-others").await;
     let millisecond = Duration::from_millis(1);
     let (end, later) = (sample::at(90), sample::at(120));
@@ -57,7 +62,7 @@ async fn a_lease_keeps_others_away_until_it_ends(store: &dyn Deliveries) {
     );
 }
 
-async fn the_holder_may_take_its_lease_again(store: &dyn Deliveries) {
+async fn the_holder_may_take_its_lease_again(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-again").await;
     for (now, until) in [(60, 90), (60, 90), (80, 110), (105, 108)] {
         let again = lease("a", sample::at(now), sample::at(until));
@@ -71,7 +76,7 @@ async fn the_holder_may_take_its_lease_again(store: &dyn Deliveries) {
     assert_eq!(take(store, &row, 1, again).await, Written::ConditionFailed, "it is b's now");
 }
 
-async fn a_lease_needs_a_retrying_record_with_its_attempts(store: &dyn Deliveries) {
+async fn a_lease_needs_a_retrying_record_with_its_attempts(store: &dyn DeliveriesTable) {
     let wish = || lease("a", sample::at(60), sample::at(90));
     let subscription = subscription("lease-needs");
     let missing = sample::delivery(&subscription, 9);
@@ -94,14 +99,14 @@ async fn a_lease_needs_a_retrying_record_with_its_attempts(store: &dyn Deliverie
     }
 }
 
-async fn a_lease_changes_nothing_of_the_record(store: &dyn Deliveries) {
+async fn a_lease_changes_nothing_of_the_record(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-record").await;
     let wish = lease("a#|\"é", sample::at(60), sample::at(90));
     assert_eq!(take(store, &row, 1, wish).await, Written::Applied);
     assert_stands(store, &row).await;
 }
 
-async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn Deliveries) {
+async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-end").await;
     let hold = |holder| lease(holder, sample::at(60), sample::at(900));
     assert_eq!(take(store, &row, 1, hold("a")).await, Written::Applied);
@@ -135,7 +140,7 @@ async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn Deliveries) {
     assert_eq!(take(store, &row, 2, hold("a")).await, Written::ConditionFailed);
 }
 
-async fn a_write_may_ask_for_a_record_without_a_lease(store: &dyn Deliveries) {
+async fn a_write_may_ask_for_a_record_without_a_lease(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-free").await;
     let end = sample::at(90);
     assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Applied);
@@ -152,7 +157,7 @@ async fn a_write_may_ask_for_a_record_without_a_lease(store: &dyn Deliveries) {
     assert_eq!(put(1, sample::at(92)).await, Written::ConditionFailed, "it has ended");
 }
 
-async fn of_leases_at_once_one_is_given(store: &dyn Deliveries) {
+async fn of_leases_at_once_one_is_given(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-race").await;
     let holders: Vec<String> = (0..8).map(|n| format!("holder-{n}")).collect();
     let takes = holders

@@ -24,7 +24,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use webhooks_core::ports::{Deliveries, Page, StoreError, Subscriptions};
+use webhooks_core::ports::{DeliveriesTable, Page, StoreError, Subscriptions};
 
 use crate::ManualClock;
 
@@ -50,7 +50,7 @@ pub fn subscription_rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
 ///
 /// `clock` must be the one that `store` asks for the time; [`crate::sample::start`] is its time
 /// whenever a rule begins.
-pub fn delivery_rules<'a>(store: &'a dyn Deliveries, clock: &'a ManualClock) -> Vec<Rule<'a>> {
+pub fn delivery_rules<'a>(store: &'a dyn DeliveriesTable, clock: &'a ManualClock) -> Vec<Rule<'a>> {
     let mut rules = records::rules(store);
     rules.push(("an_expired_record_does_not_exist", records::expiry(store, clock).boxed_local()));
     rules.extend(leases::rules(store));
@@ -76,7 +76,7 @@ pub async fn subscriptions(store: &dyn Subscriptions) {
 
 /// Tests every rule of the Deliveries table on an empty store, whose clock is `clock`, and panics
 /// with the names of those that are broken.
-pub async fn deliveries(store: &dyn Deliveries, clock: &ManualClock) {
+pub async fn deliveries(store: &dyn DeliveriesTable, clock: &ManualClock) {
     check(delivery_rules(store, clock)).await;
 }
 

@@ -8,14 +8,16 @@ use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::limits::{
     ERROR_KEEP_BYTES, EVENT_DATA_BYTES, RESPONSE_KEEP_BYTES, RETRY_COUNT_MAX,
 };
-use webhooks_core::ports::{Consistency, Deliveries, DeliveryFilter, Expect, Random as _, Written};
+use webhooks_core::ports::{
+    Consistency, DeliveriesTable, DeliveryFilter, Expect, Random as _, Written,
+};
 use webhooks_core::time::Timestamp;
 
 use super::subscription_rows::odd_users;
 use super::{Rule, ok, rules};
 use crate::{ManualClock, SeededRandom, sample};
 
-pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         a_record_is_read_as_it_was_written,
         texts_may_be_anything,
@@ -51,26 +53,26 @@ pub(super) fn ended(delivery: Delivery, attempts: u64, status: Status) -> Delive
     delivery
 }
 
-pub(super) async fn put(store: &dyn Deliveries, delivery: &Delivery) {
+pub(super) async fn put(store: &dyn DeliveriesTable, delivery: &Delivery) {
     assert_eq!(ok(store.put(delivery, Expect::Absent).await), Written::Applied);
 }
 
 pub(super) async fn get(
-    store: &dyn Deliveries,
+    store: &dyn DeliveriesTable,
     subscription_id: &SubscriptionId,
     id: &DeliveryId,
 ) -> Option<Delivery> {
     ok(store.get(subscription_id, id, Consistency::Strong).await)
 }
 
-pub(super) async fn assert_stands(store: &dyn Deliveries, expected: &Delivery) {
+pub(super) async fn assert_stands(store: &dyn DeliveriesTable, expected: &Delivery) {
     let (subscription, id) = (&expected.subscription_id, &expected.id);
     assert_eq!(get(store, subscription, id).await.as_ref(), Some(expected));
     let weaker = ok(store.get(subscription, id, Consistency::Eventual).await);
     assert_eq!(weaker.as_ref(), Some(expected));
 }
 
-async fn a_record_is_read_as_it_was_written(store: &dyn Deliveries) {
+async fn a_record_is_read_as_it_was_written(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-read");
     let plain = |n| sample::delivery(&subscription, n);
     let soon = sample::start().plus(Duration::from_millis(90_123));
@@ -109,7 +111,7 @@ async fn a_record_is_read_as_it_was_written(store: &dyn Deliveries) {
 }
 
 /// A list shows the records as they were written, too.
-async fn assert_listed(store: &dyn Deliveries, written: &[Delivery]) {
+async fn assert_listed(store: &dyn DeliveriesTable, written: &[Delivery]) {
     let filter = DeliveryFilter::default();
     for delivery in written {
         let (subscription, id) = (&delivery.subscription_id, &delivery.id);
@@ -120,7 +122,7 @@ async fn assert_listed(store: &dyn Deliveries, written: &[Delivery]) {
     }
 }
 
-async fn texts_may_be_anything(store: &dyn Deliveries) {
+async fn texts_may_be_anything(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-texts");
     let texts = [
         "{}",
@@ -171,7 +173,7 @@ pub(super) fn largest(subscription: &SubscriptionId, n: u64) -> Delivery {
     }
 }
 
-async fn the_largest_record_there_can_be_is_kept_byte_for_byte(store: &dyn Deliveries) {
+async fn the_largest_record_there_can_be_is_kept_byte_for_byte(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-large");
     let mut delivery = largest(&subscription, 1);
     let last = delivery.attempts.pop().unwrap_or_else(|| sample::attempt(0));
@@ -198,7 +200,7 @@ fn waiting_as_is(mut delivery: Delivery) -> Delivery {
     delivery
 }
 
-async fn a_record_is_found_only_under_its_own_subscription(store: &dyn Deliveries) {
+async fn a_record_is_found_only_under_its_own_subscription(store: &dyn DeliveriesTable) {
     let (own, other) = (subscription("record-own"), subscription("record-other"));
     let delivery = waiting(sample::delivery(&own, 1), 1, sample::at(60));
     put(store, &delivery).await;
@@ -213,7 +215,7 @@ async fn a_record_is_found_only_under_its_own_subscription(store: &dyn Deliverie
     assert_stands(store, &delivery).await;
 }
 
-async fn a_first_write_needs_that_there_is_none(store: &dyn Deliveries) {
+async fn a_first_write_needs_that_there_is_none(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-first");
     let plain = |n| sample::delivery(&subscription, n);
     let first = [
@@ -233,7 +235,7 @@ async fn a_first_write_needs_that_there_is_none(store: &dyn Deliveries) {
     }
 }
 
-async fn a_later_write_needs_its_number_of_attempts(store: &dyn Deliveries) {
+async fn a_later_write_needs_its_number_of_attempts(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-later");
     let plain = || sample::delivery(&subscription, 1);
     let write = async |delivery: &Delivery, attempts: u32| {
@@ -266,7 +268,7 @@ async fn a_later_write_needs_its_number_of_attempts(store: &dyn Deliveries) {
     assert_stands(store, &end).await;
 }
 
-async fn what_has_ended_never_changes(store: &dyn Deliveries) {
+async fn what_has_ended_never_changes(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-ended");
     for (n, status) in (1..).zip([Status::Success, Status::Failed]) {
         let plain = || sample::delivery(&subscription, n);
@@ -288,7 +290,7 @@ async fn what_has_ended_never_changes(store: &dyn Deliveries) {
 }
 
 /// Writes different records of one name at once, and checks that exactly one stands.
-async fn race(store: &dyn Deliveries, rivals: &[Delivery], expect: Expect) {
+async fn race(store: &dyn DeliveriesTable, rivals: &[Delivery], expect: Expect) {
     let answers = join_all(rivals.iter().map(|rival| store.put(rival, expect))).await;
     let made: Vec<&Delivery> = rivals
         .iter()
@@ -299,13 +301,13 @@ async fn race(store: &dyn Deliveries, rivals: &[Delivery], expect: Expect) {
     assert_stands(store, made[0]).await;
 }
 
-async fn of_first_writes_at_once_one_is_made(store: &dyn Deliveries) {
+async fn of_first_writes_at_once_one_is_made(store: &dyn DeliveriesTable) {
     let plain = sample::delivery(&subscription("record-race"), 1);
     let rivals: Vec<_> = (1..=8).map(|n| waiting(plain.clone(), n, sample::at(60))).collect();
     race(store, &rivals, Expect::Absent).await;
 }
 
-async fn of_later_writes_at_once_one_is_made(store: &dyn Deliveries) {
+async fn of_later_writes_at_once_one_is_made(store: &dyn DeliveriesTable) {
     let plain = sample::delivery(&subscription("record-race"), 2);
     put(store, &waiting(plain.clone(), 1, sample::at(60))).await;
     let rivals: Vec<_> = (2..=9).map(|n| waiting(plain.clone(), n, sample::at(60))).collect();
@@ -313,7 +315,7 @@ async fn of_later_writes_at_once_one_is_made(store: &dyn Deliveries) {
 }
 
 /// A record is there until it expires, by the store's clock, and then is not.
-pub(super) async fn expiry(store: &dyn Deliveries, clock: &ManualClock) {
+pub(super) async fn expiry(store: &dyn DeliveriesTable, clock: &ManualClock) {
     let subscription = subscription("record-expiry");
     let end = sample::at(86_400);
     let short = Delivery { expires_at: end, ..sample::delivery(&subscription, 1) };

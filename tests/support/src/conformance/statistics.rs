@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::Deliveries;
+use webhooks_core::ports::DeliveriesTable;
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
@@ -10,7 +10,7 @@ use super::records::subscription;
 use super::{Rule, ok, rules};
 use crate::sample;
 
-pub(super) fn rules(store: &dyn Deliveries) -> Vec<Rule<'_>> {
+pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         counts_add_up_by_subscription_and_hour,
         counts_at_once_all_count,
@@ -30,7 +30,7 @@ fn counts(total: u64, success: u64, failed: u64) -> Counts {
 
 /// Counts in the `n`th hour, for an attempt at that moment.
 async fn count(
-    store: &dyn Deliveries,
+    store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,
     n: u64,
     counts: Counts,
@@ -42,7 +42,7 @@ async fn count(
 
 /// The counters from an hour on, by hour.
 async fn counters(
-    store: &dyn Deliveries,
+    store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,
     since: Timestamp,
 ) -> Vec<HourCounts> {
@@ -51,7 +51,7 @@ async fn counters(
     hours
 }
 
-async fn counts_add_up_by_subscription_and_hour(store: &dyn Deliveries) {
+async fn counts_add_up_by_subscription_and_hour(store: &dyn DeliveriesTable) {
     let (own, other) = (subscription("counts-own"), subscription("counts-other"));
     assert_eq!(counters(store, &own, Timestamp::EPOCH).await, []);
     count(store, &own, 1, counts(3, 2, 0), 3_700).await;
@@ -67,7 +67,7 @@ async fn counts_add_up_by_subscription_and_hour(store: &dyn Deliveries) {
     assert_eq!(counters(store, &other, Timestamp::EPOCH).await, [at(1, counts(7, 7, 0), 3_600)]);
 }
 
-async fn counts_at_once_all_count(store: &dyn Deliveries) {
+async fn counts_at_once_all_count(store: &dyn DeliveriesTable) {
     let subscription = subscription("counts-race");
     join_all((0..50).map(|n| count(store, &subscription, n % 2, counts(3, 2, 1), 100))).await;
     let found: Vec<Counts> =
@@ -75,7 +75,7 @@ async fn counts_at_once_all_count(store: &dyn Deliveries) {
     assert_eq!(found, [counts(75, 50, 25), counts(75, 50, 25)]);
 }
 
-async fn the_last_attempt_of_an_hour_is_the_latest(store: &dyn Deliveries) {
+async fn the_last_attempt_of_an_hour_is_the_latest(store: &dyn DeliveriesTable) {
     let subscription = subscription("counts-latest");
     for (at, latest) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)] {
         count(store, &subscription, 0, counts(1, 1, 0), at).await;
@@ -86,7 +86,7 @@ async fn the_last_attempt_of_an_hour_is_the_latest(store: &dyn Deliveries) {
     assert_eq!(found[0].counts, counts(5, 5, 0), "late ones count, too");
 }
 
-async fn counters_begin_with_the_hour_asked_for(store: &dyn Deliveries) {
+async fn counters_begin_with_the_hour_asked_for(store: &dyn DeliveriesTable) {
     let subscription = subscription("counts-since");
     // As many as stand there in 30 days.
     let all = 30 * 24;

@@ -159,13 +159,13 @@ trait Unavailable {
 
 impl Unavailable for StoreError {
     fn unavailable(method: &str) -> Self {
-        Self::Unavailable(format!("the plan lets `{method}` fail"))
+        Self::Unavailable(format!("the plan lets `{method}` fail").into())
     }
 }
 
 impl Unavailable for QueueError {
     fn unavailable(method: &str) -> Self {
-        Self::Unavailable(format!("the plan lets `{method}` fail"))
+        Self::Unavailable(format!("the plan lets `{method}` fail").into())
     }
 }
 

@@ -1,13 +1,15 @@
 //! The ports, passed through the plan one by one.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due, Expect, Lease,
-    Outgoing, Page, QueueError, RejectedEvent, RowKey, StoreError, SubscriptionKey,
-    SubscriptionWrite, Subscriptions, TaskQueue, Written,
+    CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due,
+    DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey, Statistics,
+    StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::Subscription;
@@ -117,7 +119,10 @@ impl<S: Deliveries> Deliveries for Faulty<S> {
     ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
         self.call("page", self.inner.page(subscription_id, filter, limit, before, now)).await
     }
+}
 
+#[async_trait]
+impl<S: DueIndex> DueIndex for Faulty<S> {
     async fn due(
         &self,
         shard: u8,
@@ -131,7 +136,10 @@ impl<S: Deliveries> Deliveries for Faulty<S> {
     async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
         self.call("postpone", self.inner.postpone(due, due_at)).await
     }
+}
 
+#[async_trait]
+impl<S: Statistics> Statistics for Faulty<S> {
     async fn count(
         &self,
         subscription_id: &SubscriptionId,
@@ -151,14 +159,26 @@ impl<S: Deliveries> Deliveries for Faulty<S> {
     ) -> Result<Vec<HourCounts>, StoreError> {
         self.call("counters", self.inner.counters(subscription_id, since)).await
     }
+}
 
-    async fn keys(
+#[async_trait]
+impl<S: CleanupState> CleanupState for Faulty<S> {
+    async fn expired_keys(
         &self,
         subscription_id: &SubscriptionId,
-        before: Option<Timestamp>,
+        before: Timestamp,
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError> {
-        self.call("keys", self.inner.keys(subscription_id, before, limit)).await
+        let keys = self.inner.expired_keys(subscription_id, before, limit);
+        self.call("expired_keys", keys).await
+    }
+
+    async fn all_keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        self.call("all_keys", self.inner.all_keys(subscription_id, limit)).await
     }
 
     async fn delete(
@@ -169,15 +189,12 @@ impl<S: Deliveries> Deliveries for Faulty<S> {
         self.call("delete", self.inner.delete(subscription_id, keys)).await
     }
 
-    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
-        self.call("cleanup_position", self.inner.cleanup_position()).await
+    async fn position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
+        self.call("position", self.inner.position()).await
     }
 
-    async fn set_cleanup_position(
-        &self,
-        position: Option<&SubscriptionKey>,
-    ) -> Result<(), StoreError> {
-        self.call("set_cleanup_position", self.inner.set_cleanup_position(position)).await
+    async fn set_position(&self, position: Option<&SubscriptionKey>) -> Result<(), StoreError> {
+        self.call("set_position", self.inner.set_position(position)).await
     }
 }
 
@@ -187,14 +204,14 @@ impl<S: TaskQueue> TaskQueue for Faulty<S> {
         self.call("send", self.inner.send(tasks)).await
     }
 
-    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
+    async fn change_visibility(&self, messages: &[(String, Duration)]) -> Result<(), QueueError> {
         self.call("change_visibility", self.inner.change_visibility(messages)).await
     }
 }
 
 #[async_trait]
 impl<S: DeadLetterQueue> DeadLetterQueue for Faulty<S> {
-    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
-        self.call("dead_letter_queue.send", self.inner.send(letter)).await
+    async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError> {
+        self.call("dead_letter_queue.send", self.inner.send(event)).await
     }
 }

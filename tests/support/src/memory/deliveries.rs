@@ -8,8 +8,8 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{
-    Clock, Consistency, Deliveries, DeliveryFilter, Due, Expect, Lease, Page, RowKey, StoreError,
-    SubscriptionKey, Written,
+    CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, Due, DueIndex, Expect, Lease,
+    Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
@@ -30,6 +30,17 @@ struct Tables {
     deliveries: BTreeMap<(SubscriptionId, DeliveryId), StoredDelivery>,
     hours: BTreeMap<(SubscriptionId, Timestamp), HourCounts>,
     cleanup: Option<SubscriptionKey>,
+}
+
+impl Tables {
+    /// The keys of all rows of a subscription: deliveries first, then counters.
+    fn keys(&self, subscription_id: &SubscriptionId) -> impl Iterator<Item = RowKey> {
+        let deliveries = self.deliveries.keys().filter(move |(owner, _)| owner == subscription_id);
+        let hours = self.hours.keys().filter(move |(owner, _)| owner == subscription_id);
+        deliveries
+            .map(|(_, id)| RowKey::Delivery(id.clone()))
+            .chain(hours.map(|(_, hour)| RowKey::Stats(*hour)))
+    }
 }
 
 /// A record and the lease on it.
@@ -171,7 +182,10 @@ impl Deliveries for MemoryDeliveries {
             .filter(|delivery| now < delivery.expires_at && passes(filter, delivery));
         Ok(paged(shown.cloned(), limit, |delivery| delivery.id.clone()))
     }
+}
 
+#[async_trait]
+impl DueIndex for MemoryDeliveries {
     async fn due(
         &self,
         shard: u8,
@@ -207,7 +221,10 @@ impl Deliveries for MemoryDeliveries {
             |row| row.delivery.due_at = Some(due_at),
         ))
     }
+}
 
+#[async_trait]
+impl Statistics for MemoryDeliveries {
     async fn count(
         &self,
         subscription_id: &SubscriptionId,
@@ -237,27 +254,33 @@ impl Deliveries for MemoryDeliveries {
             tables.hours.iter().filter(|((id, hour), _)| id == subscription_id && *hour >= since);
         Ok(hours.map(|(_, counts)| *counts).collect())
     }
+}
 
-    async fn keys(
+#[async_trait]
+impl CleanupState for MemoryDeliveries {
+    async fn expired_keys(
         &self,
         subscription_id: &SubscriptionId,
-        before: Option<Timestamp>,
+        before: Timestamp,
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError> {
-        let old = |moment: Timestamp| before.is_none_or(|before| moment < before);
         let tables = lock(&self.tables);
-        let deliveries = tables
-            .deliveries
-            .iter()
-            .filter(|((owner, id), _)| owner == subscription_id && old(id.moment()))
-            .filter(|(_, stored)| before.is_none() || stored.delivery.due_at.is_none())
-            .map(|((_, id), _)| RowKey::Delivery(id.clone()));
-        let hours = tables
-            .hours
-            .keys()
-            .filter(|(owner, hour)| owner == subscription_id && old(*hour))
-            .map(|(_, hour)| RowKey::Stats(*hour));
-        Ok(deliveries.chain(hours).take(limit).collect())
+        let expired = |key: &RowKey| match key {
+            RowKey::Delivery(id) => {
+                let stored = &tables.deliveries[&(subscription_id.clone(), id.clone())];
+                id.moment() < before && stored.delivery.due_at.is_none()
+            }
+            RowKey::Stats(hour) => *hour < before,
+        };
+        Ok(tables.keys(subscription_id).filter(expired).take(limit).collect())
+    }
+
+    async fn all_keys(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        Ok(lock(&self.tables).keys(subscription_id).take(limit).collect())
     }
 
     async fn delete(
@@ -279,14 +302,11 @@ impl Deliveries for MemoryDeliveries {
         Ok(Vec::new())
     }
 
-    async fn cleanup_position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
+    async fn position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
         Ok(lock(&self.tables).cleanup.clone())
     }
 
-    async fn set_cleanup_position(
-        &self,
-        position: Option<&SubscriptionKey>,
-    ) -> Result<(), StoreError> {
+    async fn set_position(&self, position: Option<&SubscriptionKey>) -> Result<(), StoreError> {
         lock(&self.tables).cleanup = position.cloned();
         Ok(())
     }

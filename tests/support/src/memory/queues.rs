@@ -1,6 +1,7 @@
 //! The queues in memory. They only record: a test or a simulator decides what is received.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use webhooks_core::delivery::DeliveryTask;
@@ -9,10 +10,10 @@ use webhooks_core::ports::{DeadLetterQueue, Outgoing, QueueError, RejectedEvent,
 
 use crate::lock;
 
-/// The longest delay of a message, in seconds (AWS quota).
-const DELAY_MAX: u32 = 900;
-/// The time from which on a visibility timeout is refused, in seconds (AWS quota).
-const HIDE_END: u32 = 43_200;
+/// The longest delay of a message (AWS quota).
+const DELAY_MAX: Duration = Duration::from_mins(15);
+/// A visibility timeout must be shorter (AWS quota).
+const VISIBILITY_TIMEOUT_END: Duration = Duration::from_hours(12);
 
 /// The deliveries queue in memory; a clone sees the same messages. It keeps to the limits of the
 /// real one.
@@ -23,7 +24,7 @@ pub struct MemoryTaskQueue(Arc<Mutex<State>>);
 struct State {
     sent: Vec<Outgoing>,
     batches: usize,
-    hidden: Vec<(String, u32)>,
+    visibility_changes: Vec<(String, Duration)>,
     refuse_next: Vec<usize>,
     refuse_all: bool,
 }
@@ -49,14 +50,9 @@ impl MemoryTaskQueue {
         lock(&self.0).batches
     }
 
-    /// Receipt handles that were hidden and not taken yet, each with its seconds, in order.
-    pub fn hidden(&self) -> Vec<(String, u32)> {
-        lock(&self.0).hidden.clone()
-    }
-
-    /// Takes everything that was hidden, in order.
-    pub fn take_hidden(&self) -> Vec<(String, u32)> {
-        std::mem::take(&mut lock(&self.0).hidden)
+    /// Takes the visibility timeouts that were set, each with its receipt handle, in order.
+    pub fn take_visibility_changes(&self) -> Vec<(String, Duration)> {
+        std::mem::take(&mut lock(&self.0).visibility_changes)
     }
 
     /// Takes nothing from now on.
@@ -86,44 +82,47 @@ impl TaskQueue for MemoryTaskQueue {
         Ok(refused)
     }
 
-    async fn change_visibility(&self, messages: &[(String, u32)]) -> Result<(), QueueError> {
-        if let Some((_, seconds)) = messages.iter().find(|(_, seconds)| *seconds >= HIDE_END) {
-            return Err(QueueError::Rejected(format!("{seconds} s is too long to hide")));
+    async fn change_visibility(&self, messages: &[(String, Duration)]) -> Result<(), QueueError> {
+        let too_long = messages.iter().find(|(_, timeout)| *timeout >= VISIBILITY_TIMEOUT_END);
+        if let Some((_, timeout)) = too_long {
+            let error = format!("{timeout:?} is too long a visibility timeout");
+            return Err(QueueError::Rejected(error.into()));
         }
-        lock(&self.0).hidden.extend_from_slice(messages);
+        lock(&self.0).visibility_changes.extend_from_slice(messages);
         Ok(())
     }
 }
 
 fn check(tasks: &[Outgoing]) -> Result<(), QueueError> {
     if tasks.len() > QUEUE_BATCH_ENTRIES {
-        return Err(QueueError::Rejected(format!("{} entries are too many", tasks.len())));
+        let error = format!("{} entries are too many", tasks.len());
+        return Err(QueueError::Rejected(error.into()));
     }
     let mut bytes = 0;
     for outgoing in tasks {
-        if outgoing.delay_seconds > DELAY_MAX {
-            let delay = outgoing.delay_seconds;
-            return Err(QueueError::Rejected(format!("{delay} s is too long a delay")));
+        if outgoing.delay > DELAY_MAX {
+            let error = format!("{:?} is too long a delay", outgoing.delay);
+            return Err(QueueError::Rejected(error.into()));
         }
         bytes += outgoing.task.to_json()?.len();
     }
     if bytes > QUEUE_BATCH_BYTES {
-        return Err(QueueError::Rejected(format!("{bytes} bytes are too many")));
+        return Err(QueueError::Rejected(format!("{bytes} bytes are too many").into()));
     }
     Ok(())
 }
 
-/// The dead-letter queue in memory; a clone sees the same letters.
+/// The dead-letter queue in memory; a clone sees the same events.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDeadLetterQueue(Arc<Mutex<Vec<RejectedEvent>>>);
 
 impl MemoryDeadLetterQueue {
-    /// What lies there and was not taken yet, in order.
-    pub fn letters(&self) -> Vec<RejectedEvent> {
+    /// What was sent and not taken yet, in order.
+    pub fn events(&self) -> Vec<RejectedEvent> {
         lock(&self.0).clone()
     }
 
-    /// Takes everything that lies there, in order.
+    /// Takes everything that was sent, in order.
     pub fn take(&self) -> Vec<RejectedEvent> {
         std::mem::take(&mut lock(&self.0))
     }
@@ -131,8 +130,8 @@ impl MemoryDeadLetterQueue {
 
 #[async_trait]
 impl DeadLetterQueue for MemoryDeadLetterQueue {
-    async fn send(&self, letter: &RejectedEvent) -> Result<(), QueueError> {
-        lock(&self.0).push(letter.clone());
+    async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError> {
+        lock(&self.0).push(event.clone());
         Ok(())
     }
 }
@@ -142,10 +141,10 @@ mod tests {
     use super::*;
     use crate::sample;
 
-    fn outgoing(n: u64, delay_seconds: u32) -> Outgoing {
+    fn outgoing(n: u64, delay: u64) -> Outgoing {
         let subscription = sample::subscription("u", 1);
         let task = DeliveryTask::FirstAttempt(sample::new_delivery(&subscription, n));
-        Outgoing { task, delay_seconds }
+        Outgoing { task, delay: Duration::from_secs(delay) }
     }
 
     #[tokio::test]
@@ -173,9 +172,12 @@ mod tests {
         assert!(queue.send(&[outgoing(1, 901)]).await.is_err());
         assert!(queue.send(&vec![large; 5]).await.is_err());
         assert!(queue.send(&[outgoing(1, 900)]).await.is_ok());
-        assert!(queue.change_visibility(&[("r1".to_owned(), 43_200)]).await.is_err());
-        assert!(queue.change_visibility(&[("r1".to_owned(), 43_199)]).await.is_ok());
-        assert_eq!(queue.take_hidden(), [("r1".to_owned(), 43_199)]);
+        let longest = VISIBILITY_TIMEOUT_END.saturating_sub(Duration::from_secs(1));
+        assert!(
+            queue.change_visibility(&[("r1".to_owned(), VISIBILITY_TIMEOUT_END)]).await.is_err()
+        );
+        assert!(queue.change_visibility(&[("r1".to_owned(), longest)]).await.is_ok());
+        assert_eq!(queue.take_visibility_changes(), [("r1".to_owned(), longest)]);
         assert_eq!(queue.take_tasks().len(), 1);
     }
 }

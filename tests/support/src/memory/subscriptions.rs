@@ -69,7 +69,8 @@ impl Subscriptions for MemorySubscriptions {
         let mut rows = lock(&self.0);
         let key = (subscription.user_id.clone(), subscription.id.clone());
         if rows.contains_key(&key) {
-            return Err(StoreError::Rejected(format!("{} is taken already", subscription.id)));
+            let error = format!("{} exists already", subscription.id);
+            return Err(StoreError::Rejected(error.into()));
         }
         if of_user(&rows, &subscription.user_id).count() >= WEBHOOKS_PER_USER {
             return Ok(Creation::LimitReached);
