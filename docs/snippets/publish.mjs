@@ -3,7 +3,7 @@ import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 
 const sqs = new SQSClient({});
 
-// Publishes one event and returns its id. The SDK sends a lost request again as it was.
+// Publishes one event and returns its id.
 export async function publish(queueUrl, eventType, userId, data) {
   const event = {
     event_type: eventType,

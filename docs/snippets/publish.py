@@ -8,7 +8,7 @@ sqs = boto3.client("sqs")
 
 
 def publish(queue_url, event_type, user_id, data):
-    """Publishes one event and returns its id. boto3 sends a lost request again as it was."""
+    """Publishes one event and returns its id."""
     event = {
         "event_type": event_type,
         "user_id": user_id,
