@@ -12,10 +12,9 @@ use webhooks_core::time::Timestamp;
 
 use crate::executor::lock;
 use crate::functions::{ask, clean};
-use crate::mutations::Mutation;
+use crate::harness::{Function, Harness, Invocation};
 use crate::plan::{Action, TYPES};
 use crate::rules::Rule;
-use crate::world::{Function, Harness, Invocation};
 
 /// The user of this number.
 pub(crate) fn user(number: usize) -> String {
@@ -27,54 +26,58 @@ fn event_name(number: usize) -> &'static str {
 }
 
 /// Does what somebody outside does.
-pub(crate) fn act(world: &Arc<Harness>, number: usize, action: &Action) {
-    world.log(|| format!("{action:?}"));
+pub(crate) fn act(harness: &Arc<Harness>, number: usize, action: &Action) {
+    harness.log(|| format!("{action:?}"));
     match *action {
         Action::Publish { user, event_type, named, twice } => {
-            publish(world, number, (user, event_name(event_type)), named);
+            publish(harness, number, (user, event_name(event_type)), named);
             if twice {
-                publish(world, number, (user, event_name(event_type)), named);
+                publish(harness, number, (user, event_name(event_type)), named);
             }
         }
-        Action::PublishBad(kind) => publish_bad(world, kind),
-        Action::Create { user, then_published } => create(world, user, number, (3, then_published)),
-        Action::Cleanup { days } => {
-            clean(world, days, Duration::from_millis(10 + world.random.below(2_000)));
+        Action::PublishBad(kind) => publish_bad(harness, kind),
+        Action::Create { user, then_published } => {
+            create(harness, user, number, (3, then_published))
         }
-        Action::Test { user } => with_webhook(world, Function::Test, user, test),
-        Action::Redeliver { user } => redeliver(world, user),
-        Action::Delete { user } => with_webhook(world, Function::Api, user, delete),
-        Action::Rotate { user, overlap } => rotate(world, user, overlap),
-        Action::Pause { user } => patch(world, user, json!({"is_active": false})),
-        Action::Resume { user, then_published } => resume(world, number, user, then_published),
+        Action::Cleanup { days } => {
+            clean(harness, days, Duration::from_millis(10 + harness.random.below(2_000)));
+        }
+        Action::Test { user } => with_webhook(harness, Function::Test, user, test),
+        Action::Redeliver { user } => redeliver(harness, user),
+        Action::Delete { user } => with_webhook(harness, Function::Api, user, delete),
+        Action::Rotate { user, overlap } => rotate(harness, user, overlap),
+        Action::Pause { user } => patch(harness, user, json!({"is_active": false})),
+        Action::Resume { user, then_published } => resume(harness, number, user, then_published),
         Action::ChangeUrl { user } => {
-            patch(world, user, json!({"url": format!("https://r{number}.example/moved")}));
+            patch(harness, user, json!({"url": format!("https://r{number}.example/moved")}));
         }
         Action::ChangeRetries { user, retries } => {
-            patch(world, user, json!({"retry_count": retries}));
+            patch(harness, user, json!({"retry_count": retries}));
         }
         Action::ChangeTypes { user, event_type } => {
-            patch(world, user, json!({"event_types": [event_name(event_type)]}));
+            patch(harness, user, json!({"event_types": [event_name(event_type)]}));
         }
     }
 }
 
-fn publish(world: &Harness, number: usize, (who, event_type): (usize, &'static str), named: bool) {
-    let (now, user) = (world.now(), user(who));
+fn publish(
+    harness: &Harness,
+    number: usize,
+    (who, event_type): (usize, &'static str),
+    named: bool,
+) {
+    let (now, user) = (harness.now(), user(who));
     let data = json!({ "n": number }).to_string();
     let mut body = json!({ "event_type": event_type, "user_id": user, "data": {"n": number} });
     if named {
         body["event_id"] = format!("event-{number}").into();
         body["occurred_at"] = now.to_string().into();
     }
-    let whims = world.faults().queue();
-    let mut message = "lost".to_owned();
-    if !world.is(Mutation::LoseEvents) {
-        message = lock(&world.events).send(body.to_string(), 0, now, whims, &world.random);
-    }
+    let whims = harness.faults().queue();
+    let message = lock(&harness.events).send(body.to_string(), 0, now, whims, &harness.random);
     let id = if named { format!("event-{number}") } else { message };
     if let Ok(owner) = user.parse::<UserId>() {
-        lock(&world.model).published(id, owner, event_type, data, now);
+        lock(&harness.model).published(id, owner, event_type, data, now);
     }
 }
 
@@ -86,25 +89,25 @@ pub(crate) const BAD: [&str; 4] = [
     r#"{"event_type":"task.created","user_id":"user-0"}"#,
 ];
 
-fn publish_bad(world: &Harness, kind: usize) {
+fn publish_bad(harness: &Harness, kind: usize) {
     let body = BAD.get(kind).copied().unwrap_or(BAD[0]).to_owned();
-    let whims = world.faults().queue();
-    lock(&world.events).send(body.clone(), 0, world.now(), whims, &world.random);
-    lock(&world.model).bad.push(body);
+    let whims = harness.faults().queue();
+    lock(&harness.events).send(body.clone(), 0, harness.now(), whims, &harness.random);
+    lock(&harness.model).bad.push(body);
 }
 
 /// A user makes a webhook.
-fn create(world: &Arc<Harness>, who: usize, number: usize, how: (u64, bool)) {
-    let shared = Arc::clone(world);
-    world.invoke(Function::Api, |invocation| {
+fn create(harness: &Arc<Harness>, who: usize, number: usize, how: (u64, bool)) {
+    let shared = Arc::clone(harness);
+    harness.invoke(Function::Api, |invocation| {
         Box::pin(async move { create_as(&shared, &invocation, who, number, how).await })
     });
 }
 
-/// Makes a webhook with so many retries; an event that it wants follows at once if it is
+/// Makes a webhook with so many retries; an event that it wants follows immediately if it is
 /// `then_published`.
 pub(crate) async fn create_as(
-    world: &Arc<Harness>,
+    harness: &Arc<Harness>,
     invocation: &Arc<Invocation>,
     who: usize,
     number: usize,
@@ -113,7 +116,7 @@ pub(crate) async fn create_as(
     let wanted = if number.is_multiple_of(3) { &TYPES[..] } else { &TYPES[number % 3..][..1] };
     let timeout = [1, 10, 60][number % 3];
     // Some webhooks share an endpoint, which tells them apart by their secrets.
-    let host = if world.random.chance(200) { 999 } else { number };
+    let host = if harness.random.chance(200) { 999 } else { number };
     let body = json!({
         "url": format!("https://r{host}.example/hook"),
         "event_types": wanted,
@@ -121,20 +124,21 @@ pub(crate) async fn create_as(
         "timeout_seconds": timeout,
     });
     let user = user(who);
-    let reply = ask(world, invocation, &Call::to("POST /api/webhooks").by(&user).body(&body)).await;
+    let reply =
+        ask(harness, invocation, &Call::to("POST /api/webhooks").by(&user).body(&body)).await;
     if reply.status() == 201 {
-        check_secret(world, &reply.json(), world.now());
+        check_secret(harness, &reply.json(), harness.now());
         if then_published {
-            publish(world, number, (who, wanted[0]), true);
+            publish(harness, number, (who, wanted[0]), true);
         }
     }
 }
 
 /// The webhook that a user was shown stands in the table, with the secret that came with it.
-fn check_secret(world: &Harness, shown: &Value, began: Timestamp) {
+fn check_secret(harness: &Harness, shown: &Value, began: Timestamp) {
     let id = shown["id"].as_str().and_then(|id| id.parse::<SubscriptionId>().ok());
-    let now = world.now();
-    let mut model = lock(&world.model);
+    let now = harness.now();
+    let mut model = lock(&harness.model);
     let stands = id.as_ref().is_some_and(|id| {
         model.was(id, began, now, |webhook| {
             let newest = webhook.and_then(|webhook| webhook.secrets.first());
@@ -146,82 +150,82 @@ fn check_secret(world: &Harness, shown: &Value, began: Timestamp) {
     }
 }
 
-fn rotate(world: &Arc<Harness>, who: usize, overlap: Option<u64>) {
-    with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
-        let began = world.now();
+fn rotate(harness: &Arc<Harness>, who: usize, overlap: Option<u64>) {
+    with_webhook(harness, Function::Api, who, |harness, invocation, (user, id)| async move {
+        let began = harness.now();
         let route = "POST /api/webhooks/{id}/rotate-secret";
         let mut call = Call::to(route).by(&user).with("id", id.as_str());
         if let Some(seconds) = overlap {
             call = call.body(&json!({"overlap_seconds": seconds}));
         }
-        let reply = ask(&world, &invocation, &call).await;
+        let reply = ask(&harness, &invocation, &call).await;
         if reply.status() == 200 {
-            check_secret(&world, &reply.json(), began);
+            check_secret(&harness, &reply.json(), began);
         }
     });
 }
 
 /// A webhook that the user has now, if any; rather one that is `preferred`.
 fn webhook_of(
-    world: &Harness,
+    harness: &Harness,
     who: usize,
     preferred: fn(&Subscription) -> bool,
 ) -> Option<(String, SubscriptionId)> {
     let user = user(who);
     let owner: UserId = user.parse().ok()?;
-    let now = world.now();
-    let mut webhooks = lock(&world.model).subscriptions_at(&owner, now);
+    let now = harness.now();
+    let mut webhooks = lock(&harness.model).subscriptions_at(&owner, now);
     if webhooks.iter().any(preferred) {
         webhooks.retain(preferred);
     }
-    let at = usize::try_from(world.random.below(webhooks.len() as u64)).ok()?;
+    let at = usize::try_from(harness.random.below(webhooks.len() as u64)).ok()?;
     (at < webhooks.len()).then(|| (user, webhooks.swap_remove(at).id))
 }
 
 /// Calls the API for one of the user's webhooks.
 fn with_webhook<F>(
-    world: &Arc<Harness>,
+    harness: &Arc<Harness>,
     function: Function,
     who: usize,
     job: impl FnOnce(Arc<Harness>, Arc<Invocation>, (String, SubscriptionId)) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let Some(webhook) = webhook_of(world, who, |_| true) else { return };
-    let shared = Arc::clone(world);
-    world.invoke(function, |invocation| Box::pin(job(shared, invocation, webhook)));
+    let Some(webhook) = webhook_of(harness, who, |_| true) else { return };
+    let shared = Arc::clone(harness);
+    harness.invoke(function, |invocation| Box::pin(job(shared, invocation, webhook)));
 }
 
 async fn delete(
-    world: Arc<Harness>,
+    harness: Arc<Harness>,
     invocation: Arc<Invocation>,
     (user, id): (String, SubscriptionId),
 ) {
     let call = Call::to("DELETE /api/webhooks/{id}").by(&user).with("id", id.as_str());
-    let reply = ask(&world, &invocation, &call).await;
-    let now = world.now();
-    let mut model = lock(&world.model);
+    let reply = ask(&harness, &invocation, &call).await;
+    let now = harness.now();
+    let mut model = lock(&harness.model);
     if reply.status() == 204 && !model.was(&id, now, now, |webhook| webhook.is_none()) {
         model.violate(Rule::Done, || format!("{id} was deleted"));
     }
 }
 
-fn patch(world: &Arc<Harness>, who: usize, body: Value) {
-    with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
-        let began = world.now();
+fn patch(harness: &Arc<Harness>, who: usize, body: Value) {
+    with_webhook(harness, Function::Api, who, |harness, invocation, (user, id)| async move {
+        let began = harness.now();
         let call = Call::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
-        let reply = ask(&world, &invocation, &call.body(&body)).await;
+        let reply = ask(&harness, &invocation, &call.body(&body)).await;
         if reply.status() == 200 {
-            check_patch(&world, &id, &body, began);
+            check_patch(&harness, &id, &body, began);
         }
     });
 }
 
 /// Activates a webhook, rather one that is not active.
-fn resume(world: &Arc<Harness>, number: usize, who: usize, then_published: bool) {
-    let Some((user, id)) = webhook_of(world, who, |webhook| !webhook.is_active) else { return };
-    let shared = Arc::clone(world);
-    world.invoke(Function::Api, |invocation| {
+fn resume(harness: &Arc<Harness>, number: usize, who: usize, then_published: bool) {
+    let Some((user, id)) = webhook_of(harness, who, |webhook| !webhook.is_active) else { return };
+    let shared = Arc::clone(harness);
+    harness.invoke(Function::Api, |invocation| {
         Box::pin(async move {
             let began = shared.now();
             let body = json!({"is_active": true});
@@ -239,9 +243,9 @@ fn resume(world: &Arc<Harness>, number: usize, who: usize, then_published: bool)
     });
 }
 
-fn check_patch(world: &Harness, id: &SubscriptionId, body: &Value, began: Timestamp) {
-    let now = world.now();
-    let mut model = lock(&world.model);
+fn check_patch(harness: &Harness, id: &SubscriptionId, body: &Value, began: Timestamp) {
+    let now = harness.now();
+    let mut model = lock(&harness.model);
     let stands = model.was(id, began, now, |webhook| {
         webhook.is_some_and(|webhook| {
             let types: Vec<&str> = webhook.event_types.iter().map(|known| known.name()).collect();
@@ -258,21 +262,21 @@ fn check_patch(world: &Harness, id: &SubscriptionId, body: &Value, began: Timest
 }
 
 async fn test(
-    world: Arc<Harness>,
+    harness: Arc<Harness>,
     invocation: Arc<Invocation>,
     (user, id): (String, SubscriptionId),
 ) {
     let call = Call::to("POST /api/webhooks/{id}/test").by(&user).with("id", id.as_str());
-    let reply = ask(&world, &invocation, &call).await;
+    let reply = ask(&harness, &invocation, &call).await;
     if reply.status() != 200 {
         return;
     }
     let json = reply.json();
-    let (now, success) = (world.now(), json["success"] == true);
+    let (now, success) = (harness.now(), json["success"] == true);
     let name = json["delivery_id"].as_str().and_then(|id| id.parse().ok());
-    let mut model = lock(&world.model);
+    let mut model = lock(&harness.model);
     let record = name.and_then(|name| model.delivery_at(&name, now));
-    let deleted = model.was(&id, world.plan.start, now, |webhook| webhook.is_none());
+    let deleted = model.was(&id, harness.plan.start, now, |webhook| webhook.is_none());
     if !deleted && record.is_none_or(|record| success != succeeded(&record)) {
         model.violate(Rule::TestStands, || json.to_string());
     }
@@ -283,30 +287,30 @@ fn succeeded(record: &Delivery) -> bool {
 }
 
 /// A user asks for one of the newest deliveries of a webhook again.
-fn redeliver(world: &Arc<Harness>, who: usize) {
-    with_webhook(world, Function::Api, who, |world, invocation, (user, id)| async move {
+fn redeliver(harness: &Arc<Harness>, who: usize) {
+    with_webhook(harness, Function::Api, who, |harness, invocation, (user, id)| async move {
         let list = Call::to("GET /api/webhooks/{id}/deliveries").by(&user).with("id", id.as_str());
-        let reply = ask(&world, &invocation, &list.query("limit=5")).await;
+        let reply = ask(&harness, &invocation, &list.query("limit=5")).await;
         if reply.status() != 200 {
             return;
         }
         let json = reply.json();
         let items = json["items"].as_array().map_or(0, Vec::len);
-        let one = usize::try_from(world.random.below(items as u64)).unwrap_or(0);
+        let one = usize::try_from(harness.random.below(items as u64)).unwrap_or(0);
         let one = &json["items"][one];
         let (Some(name), Some(event)) = (one["id"].as_str(), one["event_id"].as_str()) else {
             return;
         };
-        *lock(&world.model).repeats.entry((event.to_owned(), id.clone())).or_default() += 1;
-        let asked = world.now();
+        *lock(&harness.model).repeats.entry((event.to_owned(), id.clone())).or_default() += 1;
+        let asked = harness.now();
         let route = "POST /api/webhooks/{id}/deliveries/{delivery_id}/redeliver";
         let call = Call::to(route).by(&user).with("id", id.as_str()).with("delivery_id", name);
-        let reply = ask(&world, &invocation, &call).await;
+        let reply = ask(&harness, &invocation, &call).await;
         if reply.status() == 202 {
             let json = reply.json();
             let again = json["id"].as_str().and_then(|id| id.parse().ok());
             if let Some(again) = again {
-                lock(&world.model).promised.push((again, id, asked));
+                lock(&harness.model).promised.push((again, id, asked));
             }
         }
     });

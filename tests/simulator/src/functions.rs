@@ -17,51 +17,51 @@ use webhooks_api::testing::{Call, Reply};
 use webhooks_core::target::TargetPolicy;
 
 use crate::executor::lock;
+use crate::harness::{Function, Harness, Invocation, Moment};
 use crate::mutations::Mutation;
 use crate::ports::Ports;
 use crate::queue::{Received, event};
 use crate::rules::Rule;
-use crate::world::{Function, Harness, Invocation, Moment};
 
 const RETENTION_DAYS: u32 = 30;
 const RETENTION: Duration = Duration::from_secs(RETENTION_DAYS as u64 * 24 * 3600);
 const POLICY: TargetPolicy = TargetPolicy::Strict;
 
 /// Hands a batch of events to dispatch.
-pub(crate) fn dispatch(world: &Arc<Harness>, batch: Vec<Received>) {
-    world.invoke(Function::Dispatch, |invocation| {
-        let world = Arc::clone(world);
+pub(crate) fn dispatch(harness: &Arc<Harness>, batch: Vec<Received>) {
+    harness.invoke(Function::Dispatch, |invocation| {
+        let harness = Arc::clone(harness);
         Box::pin(async move {
-            let ports = Ports::new(&world, &invocation);
+            let ports = Ports::new(&harness, &invocation, "dispatch");
             let handler = Dispatch {
                 subscriptions: ports.clone(),
                 queue: ports.clone(),
                 dead_letter_queue: ports,
             };
-            handle_batch(&world, &invocation, batch, async |event| handler.handle(event).await)
+            handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })
     });
 }
 
 /// Hands a batch of tasks to deliver.
-pub(crate) fn deliver(world: &Arc<Harness>, batch: Vec<Received>) {
-    world.invoke(Function::Deliver, |invocation| {
-        let world = Arc::clone(world);
+pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
+    harness.invoke(Function::Deliver, |invocation| {
+        let harness = Arc::clone(harness);
         Box::pin(async move {
-            let ports = Ports::new(&world, &invocation);
+            let ports = Ports::new(&harness, &invocation, "deliver");
             let handler = Deliver {
                 subscriptions: ports.clone(),
                 deliveries: ports.clone(),
                 statistics: ports.clone(),
                 queue: ports.clone(),
                 sender: ports,
-                clock: Arc::new(world.clock.clone()),
-                random: Arc::new(world.secrets.clone()),
+                clock: Arc::new(harness.clock.clone()),
+                random: Arc::new(harness.secrets.clone()),
                 policy: POLICY,
                 retention: RETENTION,
             };
-            handle_batch(&world, &invocation, batch, async |event| handler.handle(event).await)
+            handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })
     });
@@ -70,57 +70,54 @@ pub(crate) fn deliver(world: &Arc<Harness>, batch: Vec<Received>) {
 /// What Lambda does around a handler of a queue: it makes the event, and deletes what the handler
 /// does not report as failed. A handler that dies has its batch come back.
 async fn handle_batch(
-    world: &Arc<Harness>,
+    harness: &Arc<Harness>,
     invocation: &Arc<Invocation>,
     batch: Vec<Received>,
     handler: impl AsyncFnOnce(SqsEvent) -> SqsBatchResponse,
 ) {
-    world.note(invocation, || {
+    harness.note(invocation, || {
         let ids: Vec<String> = batch.iter().map(|m| format!("{}/{}", m.id, m.receipt)).collect();
         format!("batch {}", ids.join(" "))
     });
     // An event that cannot be read is an invocation that fails.
     let Ok(event) = serde_json::from_value(event(&batch)) else { return };
-    if world.is(Mutation::AcknowledgeFirst) {
-        acknowledge(world, invocation, &batch, &BTreeSet::new());
+    if harness.is(Mutation::AcknowledgeFirst) {
+        acknowledge(harness, invocation, &batch, &BTreeSet::new());
         handler(event).await;
         return;
     }
     let response = handler(event).await;
     let mut failed: BTreeSet<String> =
         response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
-    if world.is(Mutation::IgnoreFailures) {
+    if harness.is(Mutation::IgnoreFailures) {
         failed.clear();
     }
-    if world.is(Mutation::ReportOthers) {
-        failed.insert("other".to_owned());
-    }
     // Lambda may die as well before it deletes anything.
-    world.may_die(invocation, "acknowledge", Moment::Before).await;
-    acknowledge(world, invocation, &batch, &failed);
+    harness.may_die(invocation, "acknowledge", Moment::Before).await;
+    acknowledge(harness, invocation, &batch, &failed);
 }
 
 fn acknowledge(
-    world: &Harness,
+    harness: &Harness,
     invocation: &Invocation,
     batch: &[Received],
     failed: &BTreeSet<String>,
 ) {
-    world.note(invocation, || format!("failed: {failed:?}"));
+    harness.note(invocation, || format!("failed: {failed:?}"));
     if !failed.iter().all(|id| batch.iter().any(|message| message.id == *id)) {
         let unknown = || format!("{failed:?}");
-        lock(&world.model).violate(Rule::OwnMessages, unknown);
+        lock(&harness.model).violate(Rule::OwnMessages, unknown);
         return;
     }
     let events = invocation.function == Function::Dispatch;
-    let queue = if events { &world.events } else { &world.tasks };
+    let queue = if events { &harness.events } else { &harness.tasks };
     for message in batch.iter().filter(|message| !failed.contains(&message.id)) {
         if events {
             let name = event_name(message);
-            lock(&world.model).dispatched(&name, world.now());
+            lock(&harness.model).dispatched(&name, harness.now());
         }
         // SQS may keep a message that it was told to delete.
-        if !world.random.chance(world.faults().queue().not_deleted) {
+        if !harness.random.chance(harness.faults().queue().not_deleted) {
             lock(queue).delete(&message.receipt);
         }
     }
@@ -134,57 +131,62 @@ fn event_name(message: &Received) -> String {
 }
 
 /// Does one run of the retry function.
-pub(crate) fn retry(world: &Arc<Harness>) {
-    world.invoke(Function::Retry, |invocation| {
-        let world = Arc::clone(world);
+pub(crate) fn retry(harness: &Arc<Harness>) {
+    harness.invoke(Function::Retry, |invocation| {
+        let harness = Arc::clone(harness);
         Box::pin(async move {
-            let ports = Ports::new(&world, &invocation);
+            let ports = Ports::new(&harness, &invocation, "retry");
             let handler = Retry {
                 due_index: ports.clone(),
                 queue: ports,
-                clock: Arc::new(world.clock.clone()),
+                clock: Arc::new(harness.clock.clone()),
             };
             let report = handler.handle().await;
-            world.note(&invocation, || format!("{report:?}"));
+            harness.note(&invocation, || format!("{report:?}"));
         })
     });
 }
 
 /// Does one run of the cleanup, with so much time. Without `days` it keeps what is configured.
-pub(crate) fn clean(world: &Arc<Harness>, days: Option<u32>, time: Duration) {
-    world.invoke(Function::Cleanup, |invocation| {
-        let world = Arc::clone(world);
-        Box::pin(async move { clean_as(&world, &invocation, days, time).await })
+pub(crate) fn clean(harness: &Arc<Harness>, days: Option<u32>, time: Duration) {
+    harness.invoke(Function::Cleanup, |invocation| {
+        let harness = Arc::clone(harness);
+        Box::pin(async move { clean_as(&harness, &invocation, days, time).await })
     });
 }
 
 pub(crate) async fn clean_as(
-    world: &Arc<Harness>,
+    harness: &Arc<Harness>,
     invocation: &Arc<Invocation>,
     days: Option<u32>,
     time: Duration,
 ) {
     let keeps = Duration::from_hours(u64::from(days.unwrap_or(RETENTION_DAYS)) * 24);
-    lock(&world.model).cleans(invocation.number, keeps);
-    let ports = Ports::new(world, invocation);
+    lock(&harness.model).cleans(invocation.number, keeps);
+    let ports = Ports::new(harness, invocation, "cleanup");
     let handler = Cleanup {
         subscriptions: ports.clone(),
         cleanup_state: ports,
-        clock: Arc::new(world.clock.clone()),
+        clock: Arc::new(harness.clock.clone()),
         retention_days: RETENTION_DAYS,
     };
-    let deadline = world.now().plus(time);
+    let deadline = harness.now().plus(time);
     let report = handler.handle(cleanup::Request { days }, deadline).await;
-    world.note(invocation, || format!("{report:?}"));
+    harness.note(invocation, || format!("{report:?}"));
 }
 
 /// Asks the function of the API that has this route.
-pub(crate) async fn ask(world: &Arc<Harness>, invocation: &Arc<Invocation>, call: &Call) -> Reply {
+pub(crate) async fn ask(
+    harness: &Arc<Harness>,
+    invocation: &Arc<Invocation>,
+    call: &Call,
+) -> Reply {
     let request: ApiGatewayV2httpRequest = call.request();
-    let ports = Ports::new(world, invocation);
-    let (clock, random) = (Arc::new(world.clock.clone()), Arc::new(world.secrets.clone()));
+    let ports = |folder| Ports::new(harness, invocation, folder);
+    let (clock, random) = (Arc::new(harness.clock.clone()), Arc::new(harness.secrets.clone()));
     let route = request.route_key.clone().unwrap_or_default();
     let response = if route.ends_with("/test") {
+        let ports = ports("test-webhook");
         let function = TestWebhook {
             subscriptions: ports.clone(),
             deliveries: ports.clone(),
@@ -197,6 +199,7 @@ pub(crate) async fn ask(world: &Arc<Harness>, invocation: &Arc<Invocation>, call
         };
         function.handle(request).await
     } else if route.contains("deliveries") {
+        let ports = ports("delivery-history");
         let function = DeliveryHistory {
             subscriptions: ports.clone(),
             deliveries: ports.clone(),
@@ -206,6 +209,7 @@ pub(crate) async fn ask(world: &Arc<Harness>, invocation: &Arc<Invocation>, call
         };
         function.handle(request).await
     } else {
+        let ports = ports("subscriptions");
         let function = SubscriptionsApi {
             subscriptions: ports.clone(),
             statistics: ports,
@@ -217,6 +221,6 @@ pub(crate) async fn ask(world: &Arc<Harness>, invocation: &Arc<Invocation>, call
         function.handle(request).await
     };
     let reply = Reply::of(&response);
-    world.note(invocation, || format!("{route}: {} {}", reply.status(), reply.text()));
+    harness.note(invocation, || format!("{route}: {} {}", reply.status(), reply.text()));
     reply
 }

@@ -1,6 +1,6 @@
 //! A deterministic simulator: the real handlers over memory ports, in virtual time, from one seed.
 //!
-//! * A **seed** stands for a world (`plan`): its users and webhooks, what is published and changed
+//! * A **seed** stands for a run (`plan`): its users and webhooks, what is published and changed
 //!   when, what fails how often, and how every receiver behaves.
 //! * A **turn** ([`run()`]) is whatever comes next: an alarm rings, a batch is received, a schedule
 //!   fires, somebody outside acts. The clock jumps from turn to turn, so that days take milliseconds;
@@ -12,7 +12,7 @@
 //! * The **queue** hands messages out twice, again and in any order, hides them, counts receives and
 //!   gives them up (`queue`). What stands for Lambda makes batches of them and deletes what the
 //!   handler did not report (`functions`).
-//! * After a while the faults end, and the world must come to rest: queues and due index empty. The
+//! * After a while the faults end, and the run must come to rest: queues and due index empty. The
 //!   schedule goes on, but runs of the retry function that would find nothing are left out.
 //!
 //! The **checker** (`model`, `verdict`) sees what the outside sees: every POST, every answer to a
@@ -37,12 +37,12 @@
 //! a second behind. So a rule is broken when no version that stood there from that second on allows
 //! what was done.
 //!
-//! A quarter of the worlds are calm: nothing fails on our side, and every message comes once. There
+//! A quarter of the runs are calm: nothing fails on our side, and every message comes once. There
 //! everything must happen exactly once and on time.
 //!
 //! That it bites is shown by [`Mutation`]s, each of which must be noticed by the rule that it violates,
 //! and by [`Milestone`]s, each of which must have happened. [`Options`] let a process die at any
-//! single moment of a world, or any single fault meet any kind of request.
+//! single moment of a run, or any single fault meet any kind of request.
 //!
 //! Deliberately absent: threads, the wall clock, the network, and the marshalling of the real tables
 //! and queues, which the conformance suites cover.
@@ -50,6 +50,7 @@
 mod actors;
 mod executor;
 mod functions;
+mod harness;
 mod milestones;
 mod model;
 mod mutations;
@@ -61,11 +62,10 @@ mod rules;
 mod run;
 mod search;
 mod verdict;
-mod world;
 
+pub use harness::{Calls, Fault, Function, Kind, Met, Moment};
 pub use milestones::{Milestone, Milestones};
 pub use mutations::Mutation;
 pub use rules::{Rule, Violation};
 pub use run::{Options, Outcome, run};
 pub use search::search;
-pub use world::{Fault, Function, Kind, Met, Moment};

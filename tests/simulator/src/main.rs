@@ -13,7 +13,7 @@ use simulator::{Met, Milestone, Milestones, Mutation, Options, Outcome, run, sea
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// Runs the handlers in simulated worlds and checks what they promise.
+/// Simulates the handlers from seeds and checks their promises.
 #[derive(Parser)]
 struct Arguments {
     /// How many seeds to run.
@@ -28,24 +28,24 @@ struct Arguments {
     /// Shows every step of the seed.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Breaks the system in every way there is, and tells the first of the seeds in which each is
-    /// noticed by the rule that it violates.
-    #[arg(long, conflicts_with_all = ["seed", "broken"])]
-    breaks: bool,
+    /// Applies each mutation in turn, and prints the first seed in which the rule that it violates
+    /// detects it.
+    #[arg(long, conflicts_with_all = ["seed", "mutation"])]
+    mutations: bool,
     /// How many threads share the seeds; one for each processor when not given.
     #[arg(long)]
     threads: Option<usize>,
     /// Lets a process die at this of the moments of the seed at which one could.
     #[arg(long, requires = "seed")]
     crash_at: Option<u64>,
-    /// Breaks the system in this way (the name of a `Mutation`).
-    #[arg(long = "break", value_parser = parse_break)]
-    broken: Option<Mutation>,
+    /// Applies this mutation (the name of a `Mutation`).
+    #[arg(long, value_parser = parse_mutation)]
+    mutation: Option<Mutation>,
 }
 
-fn parse_break(name: &str) -> Result<Mutation, String> {
-    let known = || Mutation::ALL.iter().map(|broken| format!("{broken:?}"));
-    let found = Mutation::ALL.iter().find(|broken| format!("{broken:?}") == name);
+fn parse_mutation(name: &str) -> Result<Mutation, String> {
+    let known = || Mutation::ALL.iter().map(|mutation| format!("{mutation:?}"));
+    let found = Mutation::ALL.iter().find(|mutation| format!("{mutation:?}") == name);
     found.copied().ok_or_else(|| known().collect::<Vec<_>>().join(", "))
 }
 
@@ -58,11 +58,11 @@ fn main() -> ExitCode {
     let threads = arguments.threads.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
-    if arguments.breaks {
-        return break_all(&seeds, threads);
+    if arguments.mutations {
+        return try_mutations(&seeds, threads);
     }
     let tally = Mutex::new(Tally::new());
-    let options = Options { broken: arguments.broken, ..Options::default() };
+    let options = Options { mutation: arguments.mutation, ..Options::default() };
     let found = search(seeds, options, threads, |outcome| {
         if let Ok(mut tally) = tally.lock() {
             tally.add(outcome);
@@ -136,26 +136,26 @@ impl Tally {
     }
 }
 
-/// Prints a row of a table for each break.
-fn break_all(seeds: &Range<u64>, threads: usize) -> ExitCode {
-    let mut all_noticed = true;
-    for broken in Mutation::ALL.iter().copied() {
-        let options = Options { broken: Some(broken), ..Options::default() };
+/// Prints a row of a table for each mutation.
+fn try_mutations(seeds: &Range<u64>, threads: usize) -> ExitCode {
+    let mut all_detected = true;
+    for mutation in Mutation::ALL.iter().copied() {
+        let options = Options { mutation: Some(mutation), ..Options::default() };
         let by = |outcome: &Outcome| {
             let rule = outcome.violation.as_ref().map(|violation| violation.rule);
-            rule == Some(broken.rule())
+            rule == Some(mutation.rule())
         };
         let seed = search(seeds.clone(), options, threads, by).map(|outcome| outcome.seed);
-        all_noticed &= seed.is_some();
+        all_detected &= seed.is_some();
         let seed = seed.map_or("never".to_owned(), |seed| seed.to_string());
-        println!("| `{broken:?}` | {} | {seed} |", broken.rule());
+        println!("| `{mutation:?}` | {} | {seed} |", mutation.rule());
     }
-    if all_noticed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all_detected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
     let options = Options {
-        broken: arguments.broken,
+        mutation: arguments.mutation,
         trace: arguments.trace,
         crash_at: arguments.crash_at,
         inject: None,
@@ -173,7 +173,7 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
 fn tell(outcome: &Outcome) -> ExitCode {
     let Some(violation) = &outcome.violation else { return ExitCode::SUCCESS };
     let seed = outcome.seed;
-    println!("seed {seed}: BROKEN: {}: {}", violation.rule, violation.detail);
+    println!("seed {seed}: VIOLATION: {}: {}", violation.rule, violation.detail);
     println!("replay with: cargo run --release -p simulator -- --seed {seed} --trace");
     ExitCode::FAILURE
 }

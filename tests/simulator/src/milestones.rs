@@ -1,8 +1,8 @@
-//! What must have happened in some world, so that the rules were put to the test.
+//! What must have happened in some run, so that the rules were put to the test.
 
 use std::collections::BTreeSet;
 
-/// Something that happens in some worlds only.
+/// Something that happens in some runs only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Milestone {
     /// A circuit breaker opened.
@@ -47,8 +47,8 @@ pub enum Milestone {
     Redelivered,
     /// A test was made.
     Tested,
-    /// A bad event was buried.
-    Buried,
+    /// A bad event was sent to the dead-letter queue.
+    DeadLettered,
     /// The cleanup took old rows away.
     CleanedOld,
     /// The cleanup took the rows of a deleted webhook away.
@@ -81,7 +81,7 @@ impl Milestone {
         Self::SignedTwice,
         Self::Redelivered,
         Self::Tested,
-        Self::Buried,
+        Self::DeadLettered,
         Self::CleanedOld,
         Self::CleanedDeleted,
         Self::GivenUp,

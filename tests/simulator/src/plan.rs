@@ -1,4 +1,4 @@
-//! What a seed stands for: how large the world is, what fails in it, and what its users do.
+//! What a seed stands for: how large the run is, what fails in it, and what its users do.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Faults {
         Self { crash: 0, fail: 0, lost: 0, repeat: 0, slow: 0, stale: 0, refuse: 0, whims: 0 };
 
     fn draw(random: &SeededRandom) -> Self {
-        // Most faults are absent from a world or common in it: both find more than an even mix.
+        // Most faults are absent from a run or common in it: both find more than an even mix.
         let rate = |most: u64| if random.chance(400) { 0 } else { 1 + random.below(most) };
         Self {
             crash: rate(30),
@@ -84,7 +84,7 @@ pub(crate) enum Action {
         twice: bool,
     },
     PublishBad(usize),
-    /// An event follows at once if it is `then_published`: a replica may not know the webhook yet.
+    /// An event follows immediately if it is `then_published`: a replica may not know the webhook yet.
     Create {
         user: usize,
         then_published: bool,
@@ -125,7 +125,7 @@ pub(crate) enum Action {
     },
 }
 
-/// How much happens in a world, and for how long.
+/// How much happens in a run, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
     /// A few events, from a burst to an afternoon.
@@ -139,7 +139,7 @@ enum Size {
 /// What a seed stands for.
 pub(crate) struct Plan {
     pub(crate) start: Timestamp,
-    /// Nothing fails on our side and every receiver answers at once, so that everything must happen
+    /// Nothing fails on our side and every receiver answers immediately, so that everything must happen
     /// exactly once and on time.
     pub(crate) is_calm: bool,
     pub(crate) subscriptions: Vec<(usize, u64)>,
@@ -151,7 +151,7 @@ pub(crate) struct Plan {
     pub(crate) temper: Temper,
     /// What the daily cleanup keeps, in days.
     pub(crate) keeps_days: Option<u32>,
-    /// Batches in the hands of deliver at once.
+    /// Batches in the hands of deliver immediately.
     pub(crate) concurrency: usize,
     pub(crate) batch: usize,
     /// How long a queue gathers messages for a batch.

@@ -31,7 +31,7 @@ pub(crate) struct Received {
 pub(crate) struct Whims {
     /// A message is there twice.
     pub(crate) twice: u64,
-    /// A message that was received can be received again at once.
+    /// A message that was received can be received again immediately.
     pub(crate) still_visible: u64,
     /// A message that was deleted comes again.
     pub(crate) not_deleted: u64,

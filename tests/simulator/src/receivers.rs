@@ -36,18 +36,18 @@ struct Endpoint {
 #[derive(Default)]
 pub(crate) struct Receivers(BTreeMap<String, Endpoint>);
 
-/// What the endpoint of a world may do.
+/// What the endpoint of a run may do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Temper {
     /// The seed.
     pub(crate) seed: u64,
-    /// When the world begins.
+    /// When the run begins.
     pub(crate) start: Timestamp,
     /// Endpoints that are well all along, in a thousand.
     pub(crate) well: u64,
     /// Endpoints that never recover, in a thousand.
     pub(crate) lost: u64,
-    /// Whether every answer comes at once.
+    /// Whether every answer comes immediately.
     pub(crate) quick: bool,
     /// Whether they change from day to day rather than from minute to minute.
     pub(crate) lasting: bool,

@@ -40,7 +40,7 @@ rules! {
     BreakerHolds = "no attempt is made while the breaker is open",
     OneProbe = "a breaker that is half open lets one probe through",
     NotEnded = "nothing is sent after the end of a delivery",
-    OneAtOnce = "a retry is made once at a time",
+    OneAtATime = "a retry is made once at a time",
     Numbered = "attempts are numbered one by one",
     NotEarly = "no retry comes early",
     OnTime = "retries are on time when nothing fails",
@@ -73,7 +73,7 @@ rules! {
     FailingDisabled = "an endpoint that fails for five days is disabled",
 
     // The end.
-    ComesToRest = "the world comes to rest",
+    ComesToRest = "the system comes to rest",
     Dispatched = "every event is dispatched",
     NothingLost = "nothing is lost",
     Ends = "every delivery ends",

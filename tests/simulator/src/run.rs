@@ -1,4 +1,4 @@
-//! One run: from event to event until the world has come to rest.
+//! One run: from event to event until the run has come to rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use webhooks_core::time::Timestamp;
 
 use crate::actors::{act, create_as};
 use crate::executor::{Executor, lock};
+use crate::harness::{Calls, Function, Harness, Kind, Met};
 use crate::milestones::{Milestone, Milestones};
 use crate::mutations::Mutation;
 use crate::rules::{Rule, Violation};
-use crate::world::{Function, Harness, Kind, Met};
 use crate::{functions, verdict};
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// How the system is broken.
-    pub broken: Option<Mutation>,
+    /// The mutation of the system.
+    pub mutation: Option<Mutation>,
     /// Whether every step is kept to be read.
     pub trace: bool,
     /// At which of the moments of a run at which a process could die one does, besides those that
@@ -28,15 +28,15 @@ pub struct Options {
     pub inject: Option<Kind>,
 }
 
-/// How long a world may take to come to rest: the breaker's five days, and as much again.
+/// How long a run may take to come to rest: the breaker's five days, and as much again.
 const DAYS_MAX: u64 = 12;
-/// How many requests a world may make.
+/// How many requests a run may make.
 const STEPS_MAX: u64 = 20_000;
-/// Batches in the hands of dispatch at once.
+/// Batches in the hands of dispatch immediately.
 const DISPATCHES: usize = 2;
 /// How often the retry function runs, in milliseconds.
 const RETRY_PERIOD_MS: i64 = 300_000;
-/// From the start of a world to the first daily cleanup at 02:00 UTC, and between two.
+/// From the start of a run to the first daily cleanup at 02:00 UTC, and between two.
 const FIRST_CLEANUP_SECONDS: u64 = 18 * 3600;
 const CLEANUP_PERIOD_SECONDS: u64 = 24 * 3600;
 
@@ -53,12 +53,14 @@ pub struct Outcome {
     pub digest: u64,
     /// Messages that ended in a dead-letter queue because they were received too often.
     pub given_up: usize,
-    /// Whether nothing fails in this world but receivers.
+    /// Whether nothing fails in this run but receivers.
     pub is_calm: bool,
     /// Moments at which a process could have died.
     pub points: u64,
     /// Which faults met which requests.
     pub met: Met,
+    /// Which functions called which ports.
+    pub calls: Calls,
     /// What was reached.
     pub milestones: Milestones,
     /// How long it took, in virtual time.
@@ -67,45 +69,46 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
-/// Runs the world of a seed.
+/// Runs the run of a seed.
 pub fn run(seed: u64, options: Options) -> Outcome {
-    let world = Harness::new(seed, options);
+    let harness = Harness::new(seed, options);
     let mut run = Run {
         executor: Executor::default(),
         actions: 0,
-        next_retry: world.plan.start.plus(Duration::from_millis(world.random.below(300_000))),
-        next_cleanup: world.plan.start.plus_seconds(FIRST_CLEANUP_SECONDS),
+        next_retry: harness.plan.start.plus(Duration::from_millis(harness.random.below(300_000))),
+        next_cleanup: harness.plan.start.plus_seconds(FIRST_CLEANUP_SECONDS),
         settled: false,
-        world,
+        harness,
     };
     run.set_up();
     while run.turn() {}
-    let world = run.world;
-    if lock(&world.model).violation.is_none() {
-        verdict::check(&world);
+    let harness = run.harness;
+    if lock(&harness.model).violation.is_none() {
+        verdict::check(&harness);
     }
-    let given_up = lock(&world.events).dead().len() + lock(&world.tasks).dead().len();
-    let mut model = lock(&world.model);
+    let given_up = lock(&harness.events).dead().len() + lock(&harness.tasks).dead().len();
+    let mut model = lock(&harness.model);
     if given_up > 0 {
         model.reach(Milestone::GivenUp);
     }
     Outcome {
         seed,
         violation: model.violation.take(),
-        is_calm: world.plan.is_calm,
-        points: world.points(),
-        met: world.take_met(),
+        is_calm: harness.plan.is_calm,
+        points: harness.points(),
+        met: harness.take_met(),
+        calls: harness.take_calls(),
         milestones: std::mem::take(&mut model.milestones),
-        steps: world.steps(),
-        digest: world.digest(),
+        steps: harness.steps(),
+        digest: harness.digest(),
         given_up,
-        lasted: world.plan.start.until(world.now()),
-        trace: world.take_trace(),
+        lasted: harness.plan.start.until(harness.now()),
+        trace: harness.take_trace(),
     }
 }
 
 struct Run {
-    world: Arc<Harness>,
+    harness: Arc<Harness>,
     executor: Executor,
     /// How many actions of the plan have been done.
     actions: usize,
@@ -129,31 +132,31 @@ enum Turn {
 impl Run {
     /// The webhooks that are there from the beginning.
     fn set_up(&mut self) {
-        let world = &self.world;
-        for (number, (who, retries)) in world.plan.subscriptions.iter().enumerate() {
-            let call = world.sheltered(Function::Api);
+        let harness = &self.harness;
+        for (number, (who, retries)) in harness.plan.subscriptions.iter().enumerate() {
+            let call = harness.sheltered(Function::Api);
             // The number is that of no action, because it also names the URL.
-            let made = create_as(world, &call, *who, 1_000 + number, (*retries, false));
+            let made = create_as(harness, &call, *who, 1_000 + number, (*retries, false));
             let _ = made.now_or_never();
-            lock(&world.model).finished(call.number, world.now());
+            lock(&harness.model).finished(call.number, harness.now());
         }
     }
 
     /// Does what comes next; `false` when there is nothing left, or a rule was broken.
     fn turn(&mut self) -> bool {
         self.run_ready();
-        if lock(&self.world.model).violation.is_some() || self.is_at_rest() {
+        if lock(&self.harness.model).violation.is_some() || self.is_at_rest() {
             return false;
         }
         let Some((at, _, turn)) = self.candidates().into_iter().flatten().min() else {
-            lock(&self.world.model).violate(Rule::ComesToRest, || "it stands".to_owned());
+            lock(&self.harness.model).violate(Rule::ComesToRest, || "it stands".to_owned());
             return false;
         };
-        let now = self.world.now().max(at);
-        self.world.clock.set(now);
-        let latest = self.world.plan.settles.plus_seconds(DAYS_MAX * 24 * 3600);
-        if now > latest || self.world.steps() > STEPS_MAX {
-            lock(&self.world.model).violate(Rule::ComesToRest, || now.to_string());
+        let now = self.harness.now().max(at);
+        self.harness.clock.set(now);
+        let latest = self.harness.plan.settles.plus_seconds(DAYS_MAX * 24 * 3600);
+        if now > latest || self.harness.steps() > STEPS_MAX {
+            lock(&self.harness.model).violate(Rule::ComesToRest, || now.to_string());
             return false;
         }
         self.take(turn, now);
@@ -162,7 +165,7 @@ impl Run {
 
     fn run_ready(&mut self) {
         loop {
-            for task in lock(&self.world.spawned).drain(..) {
+            for task in lock(&self.harness.spawned).drain(..) {
                 self.executor.spawn(task);
             }
             if !self.executor.run_one() {
@@ -173,26 +176,26 @@ impl Run {
 
     fn is_at_rest(&self) -> bool {
         self.settled
-            && self.actions == self.world.plan.actions.len()
+            && self.actions == self.harness.plan.actions.len()
             && self.executor.is_idle()
-            && lock(&self.world.events).is_empty()
-            && lock(&self.world.tasks).is_empty()
-            && lock(&self.world.model).due.is_empty()
+            && lock(&self.harness.events).is_empty()
+            && lock(&self.harness.tasks).is_empty()
+            && lock(&self.harness.model).due.is_empty()
     }
 
     /// What may happen next, each with its moment; the seed decides among equals.
     fn candidates(&self) -> [Option<(Timestamp, u64, Turn)>; 7] {
-        let world = &self.world;
-        let action = world.plan.actions.get(self.actions).map(|(at, _)| *at);
-        let events = lock(&world.events).next_visible();
-        let tasks = lock(&world.tasks).next_visible();
-        let model = lock(&world.model);
+        let harness = &self.harness;
+        let action = harness.plan.actions.get(self.actions).map(|(at, _)| *at);
+        let events = lock(&harness.events).next_visible();
+        let tasks = lock(&harness.tasks).next_visible();
+        let model = lock(&harness.model);
         let events = events.filter(|_| model.under_way(Function::Dispatch) < DISPATCHES);
-        let tasks = tasks.filter(|_| model.under_way(Function::Deliver) < world.plan.concurrency);
-        let settles = (!self.settled).then_some(world.plan.settles);
-        let tie = |turn| (turn, world.random.bits());
+        let tasks = tasks.filter(|_| model.under_way(Function::Deliver) < harness.plan.concurrency);
+        let settles = (!self.settled).then_some(harness.plan.settles);
+        let tie = |turn| (turn, harness.random.bits());
         [
-            (lock(&world.timers).next_at(), tie(Turn::Alarm)),
+            (lock(&harness.timers).next_at(), tie(Turn::Alarm)),
             (action, tie(Turn::Act)),
             (events.map(|at| self.gathered(at)), tie(Turn::Events)),
             (tasks.map(|at| self.gathered(at)), tie(Turn::Tasks)),
@@ -200,70 +203,70 @@ impl Run {
             (Some(self.next_cleanup), tie(Turn::Cleanup)),
             (settles, tie(Turn::Settle)),
         ]
-        .map(|(at, (turn, tie))| at.map(|at| (at.max(world.now()), tie, turn)))
+        .map(|(at, (turn, tie))| at.map(|at| (at.max(harness.now()), tie, turn)))
     }
 
     /// When a batch is received that has a message at this moment: at the end of the window.
     fn gathered(&self, at: Timestamp) -> Timestamp {
-        let window = i64::try_from(self.world.plan.window.as_millis()).unwrap_or(1).max(1);
-        let at = at.max(self.world.now()).millis();
+        let window = i64::try_from(self.harness.plan.window.as_millis()).unwrap_or(1).max(1);
+        let at = at.max(self.harness.now()).millis();
         Timestamp::from_millis(at + (window - at % window) % window)
     }
 
     /// The next run of the retry function that finds something in the due index. Those before it
     /// would do nothing, so they are left out.
     fn retry_at(&self, first_due: Option<Timestamp>) -> Option<Timestamp> {
-        let first_due = first_due.filter(|_| !self.world.is(Mutation::NoRetryRuns))?;
+        let first_due = first_due?;
         let wait = first_due.millis() - RETRY_PERIOD_MS - self.next_retry.millis();
         let left_out = (wait.max(0) + RETRY_PERIOD_MS - 1) / RETRY_PERIOD_MS;
         Some(Timestamp::from_millis(self.next_retry.millis() + left_out * RETRY_PERIOD_MS))
     }
 
     fn take(&mut self, turn: Turn, now: Timestamp) {
-        let world = &self.world;
+        let harness = &self.harness;
         match turn {
             Turn::Alarm => {
-                let alarm = lock(&world.timers).pop();
+                let alarm = lock(&harness.timers).pop();
                 if let Some(alarm) = alarm {
                     alarm.ring();
                 }
             }
             Turn::Act => {
-                act(world, self.actions, &world.plan.actions[self.actions].1);
+                act(harness, self.actions, &harness.plan.actions[self.actions].1);
                 self.actions += 1;
             }
             Turn::Events | Turn::Tasks => self.receive(turn, now),
             Turn::Retry => {
                 // A schedule fires twice or not at all, now and then.
-                let whims = world.faults().whims;
+                let whims = harness.faults().whims;
                 let fires = match () {
-                    () if world.random.chance(whims) => 2,
-                    () if world.random.chance(2 * whims) => 0,
+                    () if harness.random.chance(whims) => 2,
+                    () if harness.random.chance(2 * whims) => 0,
                     () => 1,
                 };
-                (0..fires).for_each(|_| functions::retry(world));
+                (0..fires).for_each(|_| functions::retry(harness));
                 self.next_retry = now.plus(Duration::from_millis(RETRY_PERIOD_MS.unsigned_abs()));
             }
             Turn::Cleanup => {
-                functions::clean(world, world.plan.keeps_days, Duration::from_mins(10));
+                functions::clean(harness, harness.plan.keeps_days, Duration::from_mins(10));
                 self.next_cleanup = self.next_cleanup.plus_seconds(CLEANUP_PERIOD_SECONDS);
             }
             Turn::Settle => {
-                world.log(|| "faults end".to_owned());
-                world.end_faults();
+                harness.log(|| "faults end".to_owned());
+                harness.end_faults();
                 self.settled = true;
             }
         }
     }
 
     fn receive(&self, turn: Turn, now: Timestamp) {
-        let world = &self.world;
+        let harness = &self.harness;
         let is_events = turn == Turn::Events;
-        let queue = if is_events { &world.events } else { &world.tasks };
-        let whims = world.faults().queue();
-        let batch = lock(queue).receive(world.plan.batch, now, whims, &world.random);
+        let queue = if is_events { &harness.events } else { &harness.tasks };
+        let whims = harness.faults().queue();
+        let batch = lock(queue).receive(harness.plan.batch, now, whims, &harness.random);
         if let Some(message) = lock(queue).dead().first() {
-            let mut model = lock(&world.model);
+            let mut model = lock(&harness.model);
             if model.is_calm {
                 model.violate(Rule::NoneGivenUp, || message.body.clone());
             }
@@ -272,9 +275,9 @@ impl Run {
             return;
         }
         if is_events {
-            functions::dispatch(world, batch);
+            functions::dispatch(harness, batch);
         } else {
-            functions::deliver(world, batch);
+            functions::deliver(harness, batch);
         }
     }
 }

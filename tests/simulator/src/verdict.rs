@@ -1,4 +1,4 @@
-//! What must hold when the world has come to rest.
+//! What must hold when the run has come to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use webhooks_core::time::Timestamp;
 
 use crate::executor::lock;
 use crate::functions::{ask, clean_as};
+use crate::harness::{Function, Harness};
 use crate::model::{Model, Published};
 use crate::rules::Rule;
-use crate::world::{Function, Harness};
 
 /// Checks the end of a run.
-pub(crate) fn check(world: &Arc<Harness>) {
-    let records: BTreeMap<DeliveryId, Delivery> = world
+pub(crate) fn check(harness: &Arc<Harness>) {
+    let records: BTreeMap<DeliveryId, Delivery> = harness
         .deliveries
         .snapshot()
         .into_iter()
         .map(|row| (row.delivery.id.clone(), row.delivery))
         .collect();
-    let tasks: Vec<DeliveryTask> = lock(&world.tasks)
+    let tasks: Vec<DeliveryTask> = lock(&harness.tasks)
         .dead()
         .iter()
         .filter_map(|message| DeliveryTask::from_json(&message.body).ok())
@@ -41,18 +41,18 @@ pub(crate) fn check(world: &Arc<Harness>) {
             DeliveryTask::Retry { .. } => None,
         })
         .collect();
-    let counters = counters(world);
-    let end = End { records, given_up, unbegun, counters, now: world.now() };
+    let counters = counters(harness);
+    let end = End { records, given_up, unbegun, counters, now: harness.now() };
     {
-        let mut model = lock(&world.model);
+        let mut model = lock(&harness.model);
         end.nothing_waits(&mut model);
-        end.nothing_is_lost(&mut model, world);
+        end.nothing_is_lost(&mut model, harness);
         end.attempts_add_up(&mut model);
         end.statistics_add_up(&mut model);
-        bad_events_are_kept(&mut model, world);
+        bad_events_are_kept(&mut model, harness);
     }
-    check_api(world, &end);
-    check_cleanup(world);
+    check_api(harness, &end);
+    check_cleanup(harness);
 }
 
 struct End {
@@ -65,9 +65,9 @@ struct End {
     now: Timestamp,
 }
 
-fn counters(world: &Harness) -> BTreeMap<SubscriptionId, Counts> {
+fn counters(harness: &Harness) -> BTreeMap<SubscriptionId, Counts> {
     let mut sums: BTreeMap<SubscriptionId, Counts> = BTreeMap::new();
-    for (id, hour) in world.deliveries.all_counters() {
+    for (id, hour) in harness.deliveries.all_counters() {
         sums.entry(id).or_default().add(hour.counts);
     }
     sums
@@ -81,7 +81,7 @@ impl End {
     }
 
     /// Every accepted event × subscription that matched all along has its delivery.
-    fn nothing_is_lost(&self, model: &mut Model, world: &Harness) {
+    fn nothing_is_lost(&self, model: &mut Model, harness: &Harness) {
         let of: BTreeMap<(&str, &SubscriptionId), &Delivery> = self
             .records
             .values()
@@ -91,7 +91,7 @@ impl End {
         let mut broken = Vec::new();
         for (name, event) in &model.events {
             let Some(dispatched) = event.dispatched else {
-                let kept = lock(&world.events).dead().iter().any(|m| is_of(&m.body, &m.id, name));
+                let kept = lock(&harness.events).dead().iter().any(|m| is_of(&m.body, &m.id, name));
                 if !kept {
                     broken.push((Rule::Dispatched, name.clone()));
                 }
@@ -212,11 +212,11 @@ fn is_of(body: &str, message: &str, name: &str) -> bool {
     message == name || body.contains(&format!(r#""event_id":"{name}""#))
 }
 
-fn bad_events_are_kept(model: &mut Model, world: &Harness) {
-    let letters = world.dead_letter_queue.events();
+fn bad_events_are_kept(model: &mut Model, harness: &Harness) {
+    let letters = harness.dead_letter_queue.events();
     for body in model.bad.clone() {
         let buried = letters.iter().any(|letter| letter.body == body);
-        let kept = buried || lock(&world.events).dead().iter().any(|m| m.body == body);
+        let kept = buried || lock(&harness.events).dead().iter().any(|m| m.body == body);
         if !kept {
             model.violate(Rule::BadKept, || body);
         }
@@ -228,20 +228,20 @@ fn bad_events_are_kept(model: &mut Model, world: &Harness) {
 }
 
 /// What users are shown is what stands in the tables, and nobody else is shown it.
-fn check_api(world: &Arc<Harness>, end: &End) {
-    let call = world.sheltered(Function::Api);
-    // One webhook of each world is enough: there are many worlds.
-    let mut webhooks = world.subscriptions.snapshot();
-    let chosen = world.random.below(webhooks.len() as u64);
+fn check_api(harness: &Arc<Harness>, end: &End) {
+    let call = harness.sheltered(Function::Api);
+    // One webhook of each run is enough: there are many runs.
+    let mut webhooks = harness.subscriptions.snapshot();
+    let chosen = harness.random.below(webhooks.len() as u64);
     let chosen = usize::try_from(chosen).ok().filter(|at| *at < webhooks.len());
     if let Some(webhook) = chosen.map(|at| webhooks.swap_remove(at)) {
         let (owner, id) = (webhook.user_id.as_str(), webhook.id.as_str());
         let get = Call::to("GET /api/webhooks/{id}").with("id", id);
         let list = Call::to("GET /api/webhooks/{id}/deliveries").with("id", id);
         let answers = async {
-            let shown = ask(world, &call, &get.clone().by(owner)).await;
-            let listed = ask(world, &call, &list.by(owner).query("limit=100")).await;
-            let stranger = ask(world, &call, &get.by("stranger")).await;
+            let shown = ask(harness, &call, &get.clone().by(owner)).await;
+            let listed = ask(harness, &call, &list.by(owner).query("limit=100")).await;
+            let stranger = ask(harness, &call, &get.by("stranger")).await;
             (shown.json(), listed.json(), stranger.status())
         };
         let Some((shown, listed, stranger)) = answers.now_or_never() else { return };
@@ -253,7 +253,7 @@ fn check_api(world: &Arc<Harness>, end: &End) {
             statistics["failed_deliveries"].as_u64(),
         );
         let rows = end.records.values().filter(|r| r.subscription_id == webhook.id).count();
-        let mut model = lock(&world.model);
+        let mut model = lock(&harness.model);
         if told != (Some(counts.total), Some(counts.success), Some(counts.failed)) {
             model.violate(Rule::Shown, || shown.to_string());
         }
@@ -267,19 +267,19 @@ fn check_api(world: &Arc<Harness>, end: &End) {
 }
 
 /// After one undisturbed cleanup nothing is left of deleted webhooks.
-fn check_cleanup(world: &Arc<Harness>) {
-    let call = world.sheltered(Function::Cleanup);
+fn check_cleanup(harness: &Arc<Harness>) {
+    let call = harness.sheltered(Function::Cleanup);
     // The first may only finish the round that an earlier one began.
     for _ in 0..2 {
-        let _ = clean_as(world, &call, None, Duration::from_mins(10)).now_or_never();
+        let _ = clean_as(harness, &call, None, Duration::from_mins(10)).now_or_never();
     }
-    let (left, now) = (world.subscriptions.tombstones(), world.now());
-    let mut model = lock(&world.model);
+    let (left, now) = (harness.subscriptions.tombstones(), harness.now());
+    let mut model = lock(&harness.model);
     if left > 0 {
         model.violate(Rule::CleanupFinishes, || format!("{left} tombstones"));
     }
     // What was written after the deletion may be there, until it expires.
-    let rows = world.deliveries.snapshot().into_iter().map(|row| row.delivery);
+    let rows = harness.deliveries.snapshot().into_iter().map(|row| row.delivery);
     for row in rows {
         let written = model.written_at(&row.id).unwrap_or(now);
         let deleted = |until| model.was_deleted(&row.subscription_id, until);

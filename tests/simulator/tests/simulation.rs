@@ -1,4 +1,4 @@
-//! The promises hold in every simulated world, and the simulator notices when they do not.
+//! The rules hold in every simulated run, and each mutation of the system violates its rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -7,22 +7,18 @@ use simulator::{Fault, Milestone, Moment, Mutation, Options, Outcome, Rule, run,
 
 /// Seeds of an ordinary test run. `cargo run --release -p simulator -- --seeds 1000000` runs more.
 const SEEDS: u64 = 2_000;
-/// Seeds within which every break must be noticed.
-const NOTICED_WITHIN: u64 = 2_000;
+/// Seeds within which every mutation must be detected.
+const DETECTED_WITHIN: u64 = 2_000;
 /// Seeds that found a fault in the system once, and the rule that noticed it.
-const FOUND: [(u64, Rule); 2] = [(507_204, Rule::OneAtOnce), (1_009_157, Rule::HealthKept)];
-/// Rules that no break aims at, because what breaks them breaks another rule before: a lost test is
-/// counted, the due index must be empty at the end, and every write is compared with what was sent.
-const NOT_AIMED_AT: [Rule; 4] =
-    [Rule::TestStands, Rule::Ends, Rule::PostsAddUp, Rule::SuccessIs2xx];
-/// Calm worlds in which a process dies at every moment there is, each in a run of its own.
-const CRASHED_WORLDS: usize = 3;
+const FOUND: [(u64, Rule); 2] = [(507_204, Rule::OneAtATime), (1_009_157, Rule::HealthKept)];
+/// Calm runs in which a process dies at every moment there is, each in a run of its own.
+const CRASHED_RUNS: usize = 3;
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-fn is_broken(outcome: &Outcome) -> bool {
+fn is_violation(outcome: &Outcome) -> bool {
     outcome.violation.is_some()
 }
 
@@ -43,8 +39,8 @@ const FAULTS: [Fault; 6] = [
 ];
 
 #[test]
-fn every_promise_holds_in_every_world() {
-    // The worlds in which things were first seen to happen.
+fn every_rule_holds_in_every_run() {
+    // The runs in which things were first seen to happen.
     let milestones = Mutex::new(BTreeSet::new());
     let requests = Mutex::new(BTreeMap::new());
     let found = search(0..SEEDS, Options::default(), threads(), |outcome| {
@@ -55,7 +51,7 @@ fn every_promise_holds_in_every_world() {
                 requests.entry((*function, *what)).or_insert(outcome.seed);
             }
         }
-        is_broken(outcome)
+        is_violation(outcome)
     });
     if let Some(outcome) = found {
         fail(&outcome, Options::default());
@@ -76,7 +72,7 @@ fn every_promise_holds_in_every_world() {
             let options = Options { inject: Some((function, what, fault)), ..Options::default() };
             let outcome = run(seed, options);
             assert!(outcome.met.contains(&(function, what, fault)), "{options:?} in {seed}");
-            if is_broken(&outcome) {
+            if is_violation(&outcome) {
                 fail(&outcome, options);
             }
         }
@@ -84,13 +80,13 @@ fn every_promise_holds_in_every_world() {
 }
 
 #[test]
-fn a_crash_at_any_moment_loses_nothing() {
+fn crash_at_any_moment_loses_nothing() {
     let calm = (0..).map(|seed| run(seed, Options::default())).filter(|outcome| outcome.is_calm);
-    for outcome in calm.take(CRASHED_WORLDS) {
+    for outcome in calm.take(CRASHED_RUNS) {
         for point in 0..outcome.points {
             let options = Options { crash_at: Some(point), ..Options::default() };
             let crashed = run(outcome.seed, options);
-            if is_broken(&crashed) {
+            if is_violation(&crashed) {
                 fail(&crashed, options);
             }
         }
@@ -98,7 +94,7 @@ fn a_crash_at_any_moment_loses_nothing() {
 }
 
 #[test]
-fn what_was_found_once_stays_mended() {
+fn seeds_that_found_a_defect_pass() {
     for (seed, rule) in FOUND {
         let outcome = run(seed, Options::default());
         assert_eq!(outcome.violation, None, "seed {seed} broke {rule:?} once");
@@ -106,14 +102,7 @@ fn what_was_found_once_stays_mended() {
 }
 
 #[test]
-fn every_rule_has_a_break_that_it_must_notice() {
-    let aimed_at: BTreeSet<Rule> = Mutation::ALL.iter().map(|broken| broken.rule()).collect();
-    let rest = Rule::ALL.iter().filter(|rule| !aimed_at.contains(rule));
-    assert!(rest.eq(NOT_AIMED_AT.iter()));
-}
-
-#[test]
-fn a_seed_replays_exactly() {
+fn same_seed_replays_exactly() {
     let traced = Options { trace: true, ..Options::default() };
     for seed in 0..20 {
         let (once, again) = (run(seed, traced), run(seed, traced));
@@ -124,24 +113,24 @@ fn a_seed_replays_exactly() {
     assert_ne!(run(1, traced).digest, run(2, traced).digest);
 
     // So does one that breaks a rule, and its trace says where.
-    let options = Options { broken: Some(Mutation::AcknowledgeFirst), ..Options::default() };
-    let found = search(0..NOTICED_WITHIN, options, threads(), is_broken).unwrap();
+    let options = Options { mutation: Some(Mutation::AcknowledgeFirst), ..Options::default() };
+    let found = search(0..DETECTED_WITHIN, options, threads(), is_violation).unwrap();
     let again = run(found.seed, options);
     assert_eq!((found.violation, found.digest), (again.violation, again.digest));
 }
 
 #[test]
-fn every_break_is_noticed_by_the_rule_it_violates() {
+fn every_mutation_violates_its_rule() {
     let mut missed = Vec::new();
-    for broken in Mutation::ALL.iter().copied() {
-        let options = Options { broken: Some(broken), ..Options::default() };
+    for mutation in Mutation::ALL.iter().copied() {
+        let options = Options { mutation: Some(mutation), ..Options::default() };
         let of_rule = |outcome: &Outcome| {
-            outcome.violation.as_ref().is_some_and(|violation| violation.rule == broken.rule())
+            outcome.violation.as_ref().is_some_and(|violation| violation.rule == mutation.rule())
         };
-        match search(0..NOTICED_WITHIN, options, threads(), of_rule) {
-            Some(outcome) => println!("{broken:?} | {} | {}", broken.rule(), outcome.seed),
-            None => missed.push(broken),
+        match search(0..DETECTED_WITHIN, options, threads(), of_rule) {
+            Some(outcome) => println!("{mutation:?} | {} | {}", mutation.rule(), outcome.seed),
+            None => missed.push(mutation),
         }
     }
-    assert!(missed.is_empty(), "nobody noticed {missed:?}");
+    assert!(missed.is_empty(), "not detected: {missed:?}");
 }

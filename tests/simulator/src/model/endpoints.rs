@@ -2,7 +2,7 @@
 //!
 //! A missed count of failures is no fault by itself, because concurrent writes of an endpoint's
 //! health overwrite each other's by design. So the rules that ask for something to happen hold in
-//! calm worlds only, and leave room.
+//! calm runs only, and leave room.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
+use crate::harness::Function;
 use crate::milestones::Milestone;
 use crate::model::{Model, Said, Versions, lagging};
 use crate::rules::Rule;
-use crate::world::Function;
 
 /// So many attempts may fail, after the breaker could have opened first, before it must be open:
 /// what four batches of ten have in hand.

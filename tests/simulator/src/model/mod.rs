@@ -18,12 +18,12 @@ use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
+use crate::harness::Function;
 use crate::milestones::{Milestone, Milestones};
 use crate::model::endpoints::Endpoint;
 pub(crate) use crate::model::posts::Posted;
 pub(crate) use crate::model::records::Put;
 use crate::rules::{Rule, Violation};
-use crate::world::Function;
 
 /// An eventually consistent read misses at most the writes of so many milliseconds.
 pub(crate) const LAG_MS: u64 = 1_000;

@@ -11,14 +11,14 @@ use webhooks_core::signature::{SIGNATURE_HEADER, reference_signature, standard_s
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
+use crate::harness::Function;
 use crate::milestones::Milestone;
 use crate::model::{Model, Said, Sent, Track, lagging};
 use crate::rules::Rule;
-use crate::world::Function;
 
 /// How early an attempt may be: visibility timeouts count whole seconds.
 const EARLY_MS: i64 = 1_000;
-/// How late a retry may be when nothing fails and every answer comes at once.
+/// How late a retry may be when nothing fails and every answer comes immediately.
 const LATE_SECONDS: u64 = 10;
 /// How long before a POST arrives its signature may have been made, in milliseconds: requests that
 /// are slow take four seconds.
@@ -272,7 +272,7 @@ impl Model {
             !none && seen.iter().all(|(_, delivery)| delivery.next_retry_at.is_some_and(early));
         let rules = [
             (track.ended.is_some_and(|ended| ended < from), Rule::NotEnded),
-            (*number > 1 && track.flying.iter().any(|(_, other)| *other > 1), Rule::OneAtOnce),
+            (*number > 1 && track.flying.iter().any(|(_, other)| *other > 1), Rule::OneAtATime),
             (!numbered && track.ended.is_none(), Rule::Numbered),
             (all_wait, Rule::NotEarly),
             (

@@ -71,6 +71,8 @@ pub enum Fault {
 pub type Kind = (Function, &'static str, Fault);
 /// Which faults met which requests.
 pub type Met = BTreeSet<Kind>;
+/// The calls of ports that a function made: its folder, and the table or queue with the method.
+pub type Calls = BTreeSet<(&'static str, &'static str)>;
 
 impl Function {
     /// After how many seconds it is killed.
@@ -144,19 +146,16 @@ pub(crate) struct Harness {
     points: AtomicU64,
     injected: AtomicBool,
     met: Mutex<Met>,
+    calls: Mutex<Calls>,
     trace: Option<Mutex<Vec<String>>>,
 }
 
 impl Harness {
     pub(crate) fn new(seed: u64, options: Options) -> Arc<Self> {
-        let Options { broken, trace, crash_at, inject } = options;
+        let Options { trace, crash_at, inject, .. } = options;
         let random = SeededRandom::new(seed);
         let plan = Plan::draw(seed, &random);
         let clock = ManualClock::at(plan.start);
-        let short = broken == Some(Mutation::NoVisibility);
-        let early = broken == Some(Mutation::EarlyDeadLetter);
-        let visibility = |seconds| if short { 0 } else { seconds };
-        let receives = |most| if early { 2 } else { most };
         Arc::new(Self {
             options,
             secrets: SeededRandom::new(!seed),
@@ -165,8 +164,8 @@ impl Harness {
             subscriptions: MemorySubscriptions::default(),
             deliveries: MemoryDeliveries::new(Arc::new(clock.clone())),
             dead_letter_queue: MemoryDeadLetterQueue::default(),
-            events: Mutex::new(Queue::new("e", visibility(EVENTS.0), receives(EVENTS.1))),
-            tasks: Mutex::new(Queue::new("t", visibility(TASKS.0), receives(TASKS.1))),
+            events: Mutex::new(Queue::new("e", EVENTS.0, EVENTS.1)),
+            tasks: Mutex::new(Queue::new("t", TASKS.0, TASKS.1)),
             receivers: Mutex::default(),
             model: Mutex::new(Model::new(plan.is_calm && crash_at.is_none() && inject.is_none())),
             faults_end: AtomicBool::new(false),
@@ -176,6 +175,7 @@ impl Harness {
             points: AtomicU64::new(0),
             injected: AtomicBool::new(false),
             met: Mutex::default(),
+            calls: Mutex::default(),
             trace: trace.then(Mutex::default),
             plan,
             clock,
@@ -187,8 +187,8 @@ impl Harness {
         self.clock.now()
     }
 
-    pub(crate) fn is(&self, broken: Mutation) -> bool {
-        self.options.broken == Some(broken)
+    pub(crate) fn is(&self, mutation: Mutation) -> bool {
+        self.options.mutation == Some(mutation)
     }
 
     /// The faults of this moment.
@@ -209,15 +209,15 @@ impl Harness {
     ) {
         let invocation = self.invocation(function, false);
         lock(&self.model).began(invocation.number, function, self.now());
-        let (world, dead) = (Arc::clone(self), Arc::clone(&invocation.dead));
+        let (harness, dead) = (Arc::clone(self), Arc::clone(&invocation.dead));
         let work = job(Arc::clone(&invocation));
         let supervised: Job = Box::pin(async move {
-            let limit = Box::pin(world.sleep(Duration::from_secs(function.timeout_seconds())));
+            let limit = Box::pin(harness.sleep(Duration::from_secs(function.timeout_seconds())));
             match futures::future::select(work, limit).await {
                 futures::future::Either::Left(_) => {
-                    lock(&world.model).finished(invocation.number, world.now());
+                    lock(&harness.model).finished(invocation.number, harness.now());
                 }
-                futures::future::Either::Right(_) => world.kill(&invocation, "timed out"),
+                futures::future::Either::Right(_) => harness.kill(&invocation, "timed out"),
             }
         });
         lock(&self.spawned).push(Task { job: supervised, dead });
@@ -264,6 +264,11 @@ impl Harness {
     fn injects(&self, invocation: &Invocation, what: &'static str, fault: Fault) -> bool {
         self.options.inject == Some((invocation.function, what, fault))
             && !self.injected.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes a call of a port.
+    pub(crate) fn called(&self, folder: &'static str, what: &'static str) {
+        lock(&self.calls).insert((folder, what));
     }
 
     fn meet(&self, invocation: &Invocation, what: &'static str, fault: Fault) {
@@ -374,6 +379,10 @@ impl Harness {
 
     pub(crate) fn points(&self) -> u64 {
         self.points.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_calls(&self) -> Calls {
+        std::mem::take(&mut *lock(&self.calls))
     }
 
     pub(crate) fn take_met(&self) -> Met {
