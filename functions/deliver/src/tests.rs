@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use serde_json::json;
-use test_support::faulty::{Fault, Faulty, Plan};
 use test_support::sender::{self, Reply};
 use test_support::{
-    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, ScriptedSender,
-    SeededRandom, sample,
+    Failing, Intercepted, ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue,
+    ScriptedSender, SeededRandom, sample,
 };
 use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES, PROBE_SECONDS};
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
@@ -218,16 +217,16 @@ async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
 async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
     let mut world = Harness::new().await;
     world.sender.statuses(&world.subscription.url, &[500; 9]);
-    let plan = Plan::of("put", Fault::Before);
+    let failing = Failing::call("deliveries.put");
     let table = world.deliveries.clone();
-    world.deliver.deliveries = Arc::new(Faulty::new(table.clone(), &plan));
+    world.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
     // Without a record the message is all there is.
     assert_eq!(world.run(&world.task(1)).await, Came::Back);
 
     world.deliver.deliveries = Arc::new(table.clone());
     assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
     let due = world.record(1).await.unwrap().due_at.unwrap();
-    world.deliver.deliveries = Arc::new(Faulty::new(table.clone(), &plan));
+    world.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
     // Until the record is overdue, nobody else brings the delivery back.
     world.clock.set(due.minus(Duration::from_mins(1)));
     assert_eq!(world.run(&world.task(1)).await, Came::Back);
@@ -235,8 +234,8 @@ async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     assert_eq!((world.record(1).await.unwrap().due_at, world.waiting().await), (Some(due), 1));
     // While the record cannot be read, it is not known.
-    let unread = Plan::of("get", Fault::Before);
-    world.deliver.deliveries = Arc::new(Faulty::new(table, &unread));
+    let failing = Failing::call("deliveries.get");
+    world.deliver.deliveries = Arc::new(Intercepted::new(table, failing));
     assert_eq!(world.run(&world.again(1)).await, Came::Back);
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use aws_lambda_events::sqs::SqsEvent;
 use serde_json::json;
-use test_support::faulty::{Fault, Faulty, Plan};
-use test_support::{MemoryDeadLetterQueue, MemorySubscriptions, MemoryTaskQueue, sample};
+use test_support::{
+    Failing, Intercepted, MemoryDeadLetterQueue, MemorySubscriptions, MemoryTaskQueue, sample,
+};
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::EVENT_DATA_BYTES;
@@ -140,7 +141,8 @@ async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
 #[tokio::test]
 async fn what_the_dead_letter_queue_does_not_take_comes_back() {
     let letters = MemoryDeadLetterQueue::default();
-    let faulty = Faulty::new(letters.clone(), &Plan::of("dead_letter_queue.send", Fault::Before));
+    let failing = Failing::call("dead_letter_queue.send");
+    let faulty = Intercepted::new(letters.clone(), failing);
     let world = Harness::with(letters, Arc::new(faulty));
     assert_eq!(world.run(&["{".to_owned()]).await, ["m0"]);
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use test_support::faulty::{Fault, Faulty, Plan};
-use test_support::{ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
+use test_support::{Failing, Intercepted, ManualClock, MemoryDeliveries, MemoryTaskQueue, sample};
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::ports::{Consistency, Deliveries as _, Expect};
@@ -106,12 +105,12 @@ async fn while_rows_cannot_be_moved_no_run_adds_to_the_backlog() {
     let mut world = Harness::new();
     let soon = world.waits(1, NOW + 1).await;
     let lost = world.waits(2, NOW - GRACE_SECONDS).await;
-    let plan = Plan::of("postpone", Fault::Before);
-    world.retry.due_index = Arc::new(Faulty::new(world.deliveries.clone(), &plan));
+    let failing = Failing::call("due_index.postpone");
+    world.retry.due_index = Arc::new(Intercepted::new(world.deliveries.clone(), failing.clone()));
     assert!(world.retry.handle().await.is_err());
     let sent: Vec<_> = world.queue.take().iter().map(|one| one.task.key().1.clone()).collect();
     assert!(!sent.contains(&lost.id), "{sent:?}");
-    plan.change(|_| None);
+    failing.stop();
     let (report, sent) = world.run().await;
     assert_eq!(report, Report { sent: 1, sent_again: 1, refused: 0 });
     assert_eq!(sent, [(lost.id, 0), (soon.id, 1)]);

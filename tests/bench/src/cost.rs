@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
 use local_sqs::Sqs;
 use serde_json::{Map, Value, json};
-use test_support::sample;
+use test_support::{Intercepted, sample};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use webhooks_aws::tables::{self, TableNames};
@@ -30,6 +30,7 @@ use webhooks_outbound::GuardedClient;
 use webhooks_publisher::{Event, Publisher};
 
 use crate::Outcome;
+use crate::dead::NoBreaker;
 use crate::harness::{EVENT_TYPE, text};
 use crate::proxy::{self, Bill, Meter, is_read};
 use crate::receiver::Receiver;
@@ -116,7 +117,7 @@ async fn measure(events: usize, users: usize) -> Outcome<Measured> {
         clock: Arc::new(SystemClock),
         queue_clock: Arc::new(local_sqs::SystemClock),
         sender: Arc::new(GuardedClient::new(TargetPolicy::Development).map_err(text)?),
-        before_subscriptions: |table| table,
+        has_breaker: true,
     };
     let rig = Rig::start(users, &receiver.healthy("cost"), outside).await?;
     rig.publisher.publish_all((0..events).map(of_user).collect()).await.map_err(text)?;
@@ -135,8 +136,8 @@ pub(crate) struct Outside {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) queue_clock: Arc<dyn local_sqs::Clock>,
     pub(crate) sender: Arc<dyn Sender>,
-    /// What stands between the handlers and the Subscriptions table.
-    pub(crate) before_subscriptions: fn(Arc<dyn Subscriptions>) -> Arc<dyn Subscriptions>,
+    /// Whether the circuit breaker remembers failures.
+    pub(crate) has_breaker: bool,
 }
 
 /// The handlers, on metered clients, and a publisher, on one that is not.
@@ -150,7 +151,7 @@ pub(crate) struct Rig {
 impl Rig {
     /// With so many users, who have one subscription each, to this URL.
     pub(crate) async fn start(users: usize, url: &str, outside: Outside) -> Outcome<Self> {
-        let Outside { clock, queue_clock, sender, before_subscriptions } = outside;
+        let Outside { clock, queue_clock, sender, has_breaker } = outside;
         let sqs_address = serve_queues(queue_clock).await?;
         let tables_address = serve_tables().await?;
         let meter = Meter::default();
@@ -178,8 +179,13 @@ impl Rig {
         let queue = SqsTaskQueue::new(sqs.clone(), queue_url(DELIVERIES.name));
         let dead_letter_queue =
             SqsDeadLetterQueue::new(sqs.clone(), queue_url(EVENTS.dead_letter_queue));
+        let subscriptions: Arc<dyn Subscriptions> = if has_breaker {
+            Arc::new(store(tables.clone()))
+        } else {
+            Arc::new(Intercepted::new(store(tables.clone()), NoBreaker))
+        };
         let functions = Functions::new(&Ports {
-            subscriptions: before_subscriptions(Arc::new(store(tables.clone()))),
+            subscriptions,
             deliveries: Arc::new(DynamoDeliveries::new(tables, names.deliveries, clock.clone())),
             queue: Arc::new(queue),
             dead_letter_queue: Arc::new(dead_letter_queue),

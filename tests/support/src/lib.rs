@@ -9,26 +9,24 @@
 //!   `conformance::subscriptions(&store).await` and
 //!   `conformance::deliveries(&store, &clock).await`, each on an empty store. They panic with the
 //!   names of the rules that were broken.
-//! * [`Faulty`] makes any of the stores and queues fail by a plan; [`Overlay`] answers in place of a
-//!   Subscriptions table where a test wants something else.
+//! * [`Intercepted`] asks an [`Interceptor`] before each call of a port: to let it fail, to skip it, or
+//!   to change the table first. [`Failing`] lets one kind of call fail.
 //! * [`FakeReceiver`] is a real HTTP server on loopback, for tests of the whole system.
 //!
 //! Deliberately absent: AWS, wall-clock time and threads of its own.
 
 pub mod clock;
 pub mod conformance;
-pub mod faulty;
+pub mod intercept;
 pub mod memory;
-pub mod overlay;
 pub mod random;
 pub mod receiver;
 pub mod sample;
 pub mod sender;
 
 pub use clock::ManualClock;
-pub use faulty::Faulty;
+pub use intercept::{Effect, Failing, Intercepted, Interceptor};
 pub use memory::{MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
-pub use overlay::{Overlaid, Overlay};
 pub use random::SeededRandom;
 pub use receiver::FakeReceiver;
 pub use sender::ScriptedSender;

@@ -1,7 +1,7 @@
 //! The routes of this function, over the tables in memory, in the JSON of API Gateway.
 
+mod concurrent;
 mod lists;
-mod meddling;
 mod routes;
 mod writes;
 

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{MemorySubscriptions, Overlay, sample};
+use test_support::{Intercepted, MemorySubscriptions, sample};
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Clock as _, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 
-use super::meddling::{Meddler, Meddling};
+use super::concurrent::{Concurrent, Event};
 use super::{CREATE, DELETE, FIELDS, GET, Harness, PATCH, ROTATE, text, wish};
 use crate::CHANGE_TRIES;
 
@@ -206,16 +206,16 @@ async fn a_bad_patch_names_every_field_and_changes_nothing() {
     assert_eq!(world.get(&id).await, before);
 }
 
-fn meddled(meddler: Meddler) -> (Harness, Arc<Overlay<Meddling>>) {
-    let inner = MemorySubscriptions::default();
-    let updates = AtomicUsize::new(0);
-    let port = Arc::new(Overlay(Meddling { inner: inner.clone(), meddler, updates }));
-    (Harness::over(inner, port.clone()), port)
+fn during(event: Event) -> (Harness, Arc<Intercepted<MemorySubscriptions, Concurrent>>) {
+    let table = MemorySubscriptions::default();
+    let concurrent = Concurrent { table: table.clone(), event, updates: AtomicUsize::new(0) };
+    let port = Arc::new(Intercepted::new(table.clone(), concurrent));
+    (Harness::over(table, port.clone()), port)
 }
 
 #[tokio::test]
 async fn a_change_that_is_overtaken_is_made_on_what_stands_there_then() {
-    let (world, _) = meddled(Meddler::Changes(CHANGE_TRIES - 1));
+    let (world, _) = during(Event::Changes(CHANGE_TRIES - 1));
     let id = world.create("alice").await;
     let reply = patch(&world, &id, &json!({"retry_count": 7})).await;
     assert_eq!((reply.status(), &reply.json()["retry_count"]), (200, &json!(7)));
@@ -228,7 +228,7 @@ async fn a_change_that_is_overtaken_is_made_on_what_stands_there_then() {
 /// Found by the simulator, seed 1009157: the change wrote back the health that it had read.
 #[tokio::test]
 async fn a_change_keeps_what_is_learnt_of_the_endpoint_meanwhile() {
-    let (world, _) = meddled(Meddler::Fails);
+    let (world, _) = during(Event::EndpointFails);
     let id = world.create("alice").await;
     assert_eq!(patch(&world, &id, &json!({"retry_count": 7})).await.status(), 200);
     assert_eq!((stored(&world).retry_count, stored(&world).health.consecutive_failures), (7, 7));
@@ -236,7 +236,7 @@ async fn a_change_keeps_what_is_learnt_of_the_endpoint_meanwhile() {
 
 #[tokio::test]
 async fn a_rotation_that_is_overtaken_shows_the_secret_that_is_stored() {
-    let (world, _) = meddled(Meddler::Changes(2));
+    let (world, _) = during(Event::Changes(2));
     let id = world.create("alice").await;
     let reply = rotate(&world, &id, &json!({})).await;
     let row = stored(&world);
@@ -246,30 +246,30 @@ async fn a_rotation_that_is_overtaken_shows_the_secret_that_is_stored() {
 
 #[tokio::test]
 async fn a_change_that_is_always_overtaken_is_a_conflict() {
-    let (world, port) = meddled(Meddler::Changes(usize::MAX));
+    let (world, port) = during(Event::Changes(usize::MAX));
     let id = world.create("alice").await;
     for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
-        port.0.updates.store(0, Ordering::SeqCst);
+        port.interceptor().updates.store(0, Ordering::SeqCst);
         let reply = world.send(Call::to(route).with("id", &id).body(&body)).await;
         assert_eq!((reply.status(), reply.problem().as_str()), (409, "edit-conflict"));
-        assert_eq!(port.0.updates.load(Ordering::SeqCst), CHANGE_TRIES);
+        assert_eq!(port.interceptor().updates.load(Ordering::SeqCst), CHANGE_TRIES);
     }
     assert_eq!(stored(&world).secrets.len(), 1);
 }
 
 #[tokio::test]
 async fn a_change_of_what_is_deleted_meanwhile_finds_nothing() {
-    let (world, _) = meddled(Meddler::Deletes);
+    let (world, _) = during(Event::Deletes);
     let id = world.create("alice").await;
     assert_eq!(patch(&world, &id, &json!({})).await.problem(), "not-found");
 }
 
 #[tokio::test]
 async fn a_table_that_fails_is_told_only_by_kind() {
-    for (meddler, status, kind) in
-        [(Meddler::Unplugs, 503, "unavailable"), (Meddler::Garbles, 500, "internal")]
+    for (event, status, kind) in
+        [(Event::Unavailable, 503, "unavailable"), (Event::Undecodable, 500, "internal")]
     {
-        let (world, _) = meddled(meddler);
+        let (world, _) = during(event);
         let id = world.create("alice").await;
         let reply = world.send(Call::to(GET).with("id", &id)).await;
         assert_eq!((reply.status(), reply.problem().as_str()), (status, kind));

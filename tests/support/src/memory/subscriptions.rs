@@ -24,9 +24,15 @@ type Made = BTreeMap<UserId, (i64, usize)>;
 
 /// The Subscriptions table in memory; a clone sees the same rows.
 #[derive(Clone, Debug, Default)]
-pub struct MemorySubscriptions(Arc<Mutex<Rows>>, Arc<Mutex<Made>>);
+pub struct MemorySubscriptions(Arc<Mutex<Rows>>, Arc<Mutex<Made>>, Option<Arc<Mutex<Rows>>>);
 
 impl MemorySubscriptions {
+    /// The same table, whose eventually consistent reads of one row see another table.
+    #[must_use]
+    pub fn with_replica(&self, replica: &Self) -> Self {
+        Self(Arc::clone(&self.0), Arc::clone(&self.1), Some(Arc::clone(&replica.0)))
+    }
+
     /// Every subscription there is, of all users, without tombstones.
     pub fn snapshot(&self) -> Vec<Subscription> {
         lock(&self.0).values().flatten().cloned().collect()
@@ -93,9 +99,10 @@ impl Subscriptions for MemorySubscriptions {
         &self,
         user_id: &UserId,
         id: &SubscriptionId,
-        _consistency: Consistency,
+        consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError> {
-        Ok(lock(&self.0).get(&(user_id.clone(), id.clone())).cloned().flatten())
+        let replica = self.2.as_ref().filter(|_| consistency == Consistency::Eventual);
+        Ok(lock(replica.unwrap_or(&self.0)).get(&(user_id.clone(), id.clone())).cloned().flatten())
     }
 
     async fn page(
