@@ -213,17 +213,17 @@ fn is_of(body: &str, message: &str, name: &str) -> bool {
 }
 
 fn bad_events_are_kept(model: &mut Model, harness: &Harness) {
-    let letters = harness.dead_letter_queue.events();
+    let rejected = harness.dead_letter_queue.events();
     for body in model.bad.clone() {
-        let buried = letters.iter().any(|letter| letter.body == body);
-        let kept = buried || lock(&harness.events).dead().iter().any(|m| m.body == body);
+        let sent = rejected.iter().any(|event| event.body == body);
+        let kept = sent || lock(&harness.events).dead().iter().any(|m| m.body == body);
         if !kept {
             model.violate(Rule::BadKept, || body);
         }
     }
     let bad = |body: &String| model.bad.contains(body);
-    if let Some(letter) = letters.iter().find(|letter| !bad(&letter.body)) {
-        model.violate(Rule::BadKept, || letter.body.clone());
+    if let Some(event) = rejected.iter().find(|event| !bad(&event.body)) {
+        model.violate(Rule::BadKept, || event.body.clone());
     }
 }
 
@@ -236,15 +236,19 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
     let chosen = usize::try_from(chosen).ok().filter(|at| *at < webhooks.len());
     if let Some(webhook) = chosen.map(|at| webhooks.swap_remove(at)) {
         let (owner, id) = (webhook.user_id.as_str(), webhook.id.as_str());
+        let owned = harness.subscriptions.snapshot();
+        let owned = owned.iter().filter(|other| other.user_id == webhook.user_id).count();
         let get = Call::to("GET /api/webhooks/{id}").with("id", id);
+        let all = Call::to("GET /api/webhooks").by(owner).query("limit=100");
         let list = Call::to("GET /api/webhooks/{id}/deliveries").with("id", id);
         let answers = async {
             let shown = ask(harness, &call, &get.clone().by(owner)).await;
             let listed = ask(harness, &call, &list.by(owner).query("limit=100")).await;
             let stranger = ask(harness, &call, &get.by("stranger")).await;
-            (shown.json(), listed.json(), stranger.status())
+            let all = ask(harness, &call, &all).await;
+            (shown.json(), listed.json(), all.json(), stranger.status())
         };
-        let Some((shown, listed, stranger)) = answers.now_or_never() else { return };
+        let Some((shown, listed, all, stranger)) = answers.now_or_never() else { return };
         let counts = end.counters.get(&webhook.id).copied().unwrap_or_default();
         let statistics = &shown["statistics"];
         let told = (
@@ -259,6 +263,9 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
         }
         if listed["items"].as_array().map(Vec::len) != Some(rows.min(PAGE_MAX)) {
             model.violate(Rule::Shown, || listed.to_string());
+        }
+        if all["items"].as_array().map(Vec::len) != Some(owned.min(PAGE_MAX)) {
+            model.violate(Rule::Shown, || all.to_string());
         }
         if stranger != 404 {
             model.violate(Rule::Stranger, || format!("{id}: {stranger}"));

@@ -1,5 +1,5 @@
-//! What a call of a port asks of AWS, found by calling it: against a server on this machine that
-//! writes down each request and answers next to nothing.
+//! The AWS requests of each call of a port: the real clients send them to a server on loopback, which
+//! records them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ type Requests = Arc<Mutex<Vec<(String, Value)>>>;
 /// The ports, wired to the recording server.
 pub(crate) struct Recorder {
     requests: Requests,
-    known: Mutex<BTreeMap<(String, String), BTreeSet<Grant>>>,
+    known: Mutex<BTreeMap<&'static str, BTreeSet<Grant>>>,
     dynamodb: aws_sdk_dynamodb::Client,
     subscriptions: DynamoSubscriptions,
     deliveries: DynamoDeliveries,
@@ -82,33 +82,21 @@ impl Recorder {
         }
     }
 
-    /// What a method of a port needs to be allowed. Its answer does not matter.
-    pub(crate) async fn grants(&self, port: &str, method: &str) -> BTreeSet<Grant> {
-        let call = (port.to_owned(), method.to_owned());
-        if let Some(known) = self.known.lock().unwrap().get(&call) {
+    /// What a call needs to be allowed, such as `subscriptions.get`: the name of the table or queue
+    /// with the method of its port. The answer does not matter.
+    pub(crate) async fn grants(&self, call: &'static str) -> BTreeSet<Grant> {
+        if let Some(known) = self.known.lock().unwrap().get(call) {
             return known.clone();
         }
         self.requests.lock().unwrap().clear();
-        match port {
-            "subscriptions" => self.subscriptions(method).await,
-            "deliveries" | "due_index" | "statistics" | "cleanup_state" => {
-                self.deliveries(method).await;
-            }
-            "queue" => self.queue(method).await,
-            "dead_letter_queue" => {
-                assert_eq!(method, "send");
-                let rejected = RejectedEvent {
-                    body: "{}".to_owned(),
-                    message_id: "m".to_owned(),
-                    reason: "r",
-                    detail: "d".to_owned(),
-                };
-                let _ = self.dead_letter_queue.send(&rejected).await;
-            }
-            _ => panic!("no such port: {port}"),
+        match call.split_once('.').unwrap() {
+            ("subscriptions", method) => self.subscriptions(method).await,
+            ("deliveries", method) => self.deliveries(method).await,
+            ("queue", method) => self.queue(method).await,
+            _ => panic!("{call} is not known here"),
         }
         let requests = self.requests.lock().unwrap();
-        assert!(!requests.is_empty(), "{port}.{method} asks nothing");
+        assert!(!requests.is_empty(), "{call} sends no request");
         let grants: BTreeSet<Grant> =
             requests.iter().flat_map(|(operation, body)| grants_of(operation, body)).collect();
         self.known.lock().unwrap().insert(call, grants.clone());
@@ -197,6 +185,15 @@ impl Recorder {
             "send" => drop(self.queue.send(&[Outgoing { task, delay: Duration::ZERO }]).await),
             "change_visibility" => {
                 drop(self.queue.change_visibility(&[("h".to_owned(), Duration::ZERO)]).await)
+            }
+            "dead_letter" => {
+                let rejected = RejectedEvent {
+                    body: "{}".to_owned(),
+                    message_id: "m".to_owned(),
+                    reason: "r",
+                    detail: "d".to_owned(),
+                };
+                drop(self.dead_letter_queue.send(&rejected).await);
             }
             _ => panic!("queue.{method} is not known here"),
         }
