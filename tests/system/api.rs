@@ -42,7 +42,7 @@ async fn every_route_wants_a_valid_token() {
 }
 
 #[tokio::test]
-async fn somebody_elses_webhook_is_a_missing_one_on_every_route() {
+async fn other_users_webhook_returns_404_on_every_route() {
     let local = Local::start().await;
     let (id, _) = local.subscribe("owner", webhook(&local.receiver)).await;
     let test = local.expect(200, "POST", &format!("/api/webhooks/{id}/test"), "owner", None).await;

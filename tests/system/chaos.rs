@@ -16,7 +16,7 @@ fn bootstraps() -> Bootstraps {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_while_calls_fail_and_processes_are_killed() {
+async fn faults_and_kills_lose_nothing() {
     let report = run_faults(&FaultRun::brief(bootstraps(), 1)).await.unwrap();
     assert!(report.is_good(), "{report:#?}");
     // There were faults.

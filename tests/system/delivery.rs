@@ -64,7 +64,7 @@ async fn the_payload_is_what_was_published() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_fails_twice_is_tried_again_after_two_and_four_seconds() {
+async fn failing_endpoint_is_retried_after_two_and_four_seconds() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     receiver.statuses("/", &[500, 503, 200]);
@@ -161,7 +161,7 @@ async fn deleting_a_webhook_stops_what_is_still_queued() {
 }
 
 #[tokio::test]
-async fn a_bad_event_lies_in_the_dead_letter_queue_with_its_reason() {
+async fn bad_event_goes_to_the_dead_letter_queue_with_its_reason() {
     let local = Local::start().await;
     for (body, reason) in [
         ("{", "invalid_json"),

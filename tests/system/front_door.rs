@@ -81,12 +81,12 @@ async fn one(local: &Local, bytes: &[u8]) -> Answer {
 const WEBHOOKS: &str = "/api/webhooks";
 
 #[tokio::test]
-async fn a_request_that_two_servers_would_read_differently_is_not_obeyed() {
+async fn ambiguous_request_is_rejected() {
     let local = Local::start().await;
     let token = token("u");
     let post = || Head::of("POST", WEBHOOKS, &token);
-    let wish = json!({"url": local.receiver, "event_types": ["task.created"]}).to_string();
-    let hidden = format!("0\r\n\r\n{}", String::from_utf8(post().body(&wish)).unwrap());
+    let request = json!({"url": local.receiver, "event_types": ["task.created"]}).to_string();
+    let hidden = format!("0\r\n\r\n{}", String::from_utf8(post().body(&request)).unwrap());
     for bytes in [
         post().with("content-length: 2").with("content-length: 3").and("{}x"),
         post().with("content-length: +2").and("{}"),
@@ -95,7 +95,7 @@ async fn a_request_that_two_servers_would_read_differently_is_not_obeyed() {
         post().with("content-length: -1").and("{}"),
         post().with("content-length: 99999999999999999999999").and("{}"),
         post().with("transfer-encoding: xchunked").and(&hidden),
-        post().with("transfer-encoding: identity").and(&wish),
+        post().with("transfer-encoding: identity").and(&request),
         post().with("transfer-encoding: chunked").and("fffffffffffffffff\r\n"),
         post().with("transfer-encoding: chunked").and("-1\r\n{}\r\n0\r\n\r\n"),
         post().with("x: y\r\n folded: z").and("{}"),
@@ -115,7 +115,7 @@ async fn a_request_that_two_servers_would_read_differently_is_not_obeyed() {
 }
 
 #[tokio::test]
-async fn a_body_is_bounded_however_it_comes() {
+async fn oversized_body_is_rejected_in_every_framing() {
     let local = Local::start().await;
     let token = token("u");
     let post = || Head::of("POST", WEBHOOKS, &token);
@@ -154,7 +154,7 @@ async fn cut_off(local: &Local, bytes: &[u8]) -> Vec<Answer> {
 async fn every_refusal_of_a_body_names_its_fields() {
     let local = Local::start().await;
     let token = token("u");
-    let wish = |more: &str| {
+    let request = |more: &str| {
         format!("{{\"url\":\"{}\",\"event_types\":[\"task.created\"]{more}}}", local.receiver)
     };
     let deep = format!("{}1{}", "{\"a\":".repeat(101), "}".repeat(101));
@@ -179,13 +179,13 @@ async fn every_refusal_of_a_body_names_its_fields() {
     let types = ["\"task.created\""; 51].join(",");
     let fields: &[(String, &[&str])] = &[
         ("{}".to_owned(), &["url", "event_types"]),
-        (wish(",\"url\":\"http://127.0.0.1\""), &["url"]),
-        (wish(",\"retry_count\":11"), &["retry_count"]),
-        (wish(",\"retry_count\":1.5"), &["retry_count"]),
-        (wish(",\"retry_count\":18446744073709551616"), &["retry_count"]),
-        (wish(",\"timeout_seconds\":0"), &["timeout_seconds"]),
-        (wish(&format!(",\"description\":\"{long}\"")), &["description"]),
-        (wish(",\"secret\":\"x\",\"__proto__\":{}"), &["__proto__", "secret"]),
+        (request(",\"url\":\"http://127.0.0.1\""), &["url"]),
+        (request(",\"retry_count\":11"), &["retry_count"]),
+        (request(",\"retry_count\":1.5"), &["retry_count"]),
+        (request(",\"retry_count\":18446744073709551616"), &["retry_count"]),
+        (request(",\"timeout_seconds\":0"), &["timeout_seconds"]),
+        (request(&format!(",\"description\":\"{long}\"")), &["description"]),
+        (request(",\"secret\":\"x\",\"__proto__\":{}"), &["__proto__", "secret"]),
         (format!("{{\"url\":\"http://127.0.0.1\",\"event_types\":[{types}]}}"), &["event_types"]),
         (
             "{\"url\":\"http://127.0.0.1/\\u0000\",\"event_types\":[]}".to_owned(),

@@ -32,9 +32,9 @@ async fn a_hidden_retry_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn queued_events_survive_kills_in_the_middle_of_the_work() {
+async fn queued_events_survive_kills() {
     const EVENTS: usize = 200;
-    /// Messages that the functions can hold at once.
+    /// Messages that the functions can handle concurrently.
     const IN_HANDS: usize = 100;
     let dir = tempfile::tempdir().unwrap();
     let receiver = FakeReceiver::start().await.unwrap();

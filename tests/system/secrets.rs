@@ -106,7 +106,7 @@ impl Caller<'_> {
 }
 
 #[tokio::test]
-async fn a_secret_is_shown_when_it_is_new_and_never_again() {
+async fn secret_is_shown_only_when_created() {
     let dir = tempfile::tempdir().unwrap();
     let local = Local::start_recorded(dir.path()).await;
     let mut caller = Caller {
@@ -120,8 +120,8 @@ async fn a_secret_is_shown_when_it_is_new_and_never_again() {
     for (n, path) in paths.into_iter().enumerate() {
         let user = if n == 0 { "bob" } else { "alice" };
         let url = format!("{}{path}", local.receiver);
-        let wish = json!({"url": url, "event_types": ["task.created"], "retry_count": 0});
-        webhooks.push((user, caller.shown("/api/webhooks", user, wish).await));
+        let request = json!({"url": url, "event_types": ["task.created"], "retry_count": 0});
+        webhooks.push((user, caller.shown("/api/webhooks", user, request).await));
     }
     // One whose old secrets still sign, and one whose old secret does not.
     for (webhook, overlap) in [(1, 3600), (1, 7200), (2, 0)] {
@@ -200,7 +200,7 @@ async fn look_from_behind(local: &Local, emitted: &mut Emitted) {
     });
     let dead = local.sqs("ReceiveMessage", &body).await;
     assert_eq!(dead["Messages"].as_array().unwrap().len(), 2);
-    emitted.keep("the dead letters", dead.to_string());
+    emitted.keep("the dead-letter queues", dead.to_string());
 }
 
 /// That there was something to find: a search that looks at nothing finds nothing.

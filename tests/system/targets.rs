@@ -42,7 +42,7 @@ fn webhook(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_api_refuses_what_the_table_refuses_and_names_the_field() {
+async fn private_url_is_rejected_with_its_field() {
     let local = Local::start_with(&["--strict-targets"]).await;
     let token = token("u");
     let (id, _) = local.subscribe("u", webhook("https://example.com/")).await;
@@ -69,7 +69,7 @@ async fn the_api_refuses_what_the_table_refuses_and_names_the_field() {
 }
 
 #[tokio::test]
-async fn what_was_stored_under_a_laxer_rule_is_blocked_when_it_is_delivered_or_tested() {
+async fn stored_private_url_is_blocked_at_delivery_and_test() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = FakeReceiver::start().await.unwrap();
     let port = receiver.address().port();
@@ -108,7 +108,7 @@ async fn what_was_stored_under_a_laxer_rule_is_blocked_when_it_is_delivered_or_t
 }
 
 #[tokio::test]
-async fn no_answer_of_a_name_server_leads_inside() {
+async fn private_dns_answers_are_blocked() {
     let names = NameServer::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     let server = names.address.to_string();

@@ -1,4 +1,4 @@
-//! Many events at once: none may be lost, none doubled.
+//! Many events in one burst: none may be lost, none doubled.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -40,7 +40,7 @@ pub(crate) async fn run(events: usize) -> Outcome<bool> {
     let arrivals = harness.receiver.arrivals();
     harness.stop().await;
 
-    say(format!("{events} events for {USERS} endpoints at once"));
+    say(format!("{events} events for {USERS} endpoints in one burst"));
     let row = |what: &str, end: Instant| {
         let seconds = end.duration_since(began).as_secs_f64();
         let rate = number(events) / seconds;

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_of_indexes_are_told_apart_and_what_tells_no_units_is_unknown() {
+    fn index_units_are_separate_and_missing_units_are_unknown() {
         let mut bill = Bill::default();
         let consumed = json!({"TableName": "t", "CapacityUnits": 3.0,
             "GlobalSecondaryIndexes": {"due": {"CapacityUnits": 2.0}}});

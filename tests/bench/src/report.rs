@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_met_on_its_edge_and_never_by_what_was_not_measured() {
+    fn target_is_met_at_its_limit_and_not_by_nan() {
         let met = |one| check(&[one]).1;
         assert!(met(Check::most(1.0, "", 1.0, "")) && met(Check::least(0.9, "", 0.9, "")));
         assert!(!met(Check::most(1.0, "", 1.1, "")) && !met(Check::least(0.9, "", 0.8, "")));

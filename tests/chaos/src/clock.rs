@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn putting_it_forward_wakes_those_who_wait() {
+    async fn skipping_time_wakes_waiters() {
         let clock = SkippingClock::new();
         let end = clock.now_ms() + 3_600_000;
         let skip = async { clock.skip(Duration::from_hours(2)) };

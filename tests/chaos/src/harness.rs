@@ -38,7 +38,7 @@ const TRIES: usize = 1_000;
 /// function does not take it for sent. (What falls due within its next five minutes it sends with
 /// a delay, for which a run would have to wait.)
 const OVERDUE_MS: i64 = 11 * 60 * 1000;
-/// Rows of the due index that are read at once.
+/// Rows of the due index in one read.
 const PAGE: usize = 500;
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often it is looked whether anything is left.

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_come_whole_or_in_half_or_never() {
+    async fn responses_are_complete_truncated_or_missing() {
         let receiver = FakeReceiver::start().await.unwrap();
         receiver.otherwise(Reply::response(200, &[], "12345678"));
         let script: Vec<React> = vec![Reaction::Answer, Reaction::Half, |_| Reaction::Reset];

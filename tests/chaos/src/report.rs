@@ -76,8 +76,8 @@ impl Report {
             ("promises that were broken".to_owned(), self.wrong.len()),
             ("messages left in the queues".to_owned(), self.left),
             ("records that still wait".to_owned(), self.waiting),
-            ("dead letters: events".to_owned(), self.dead.0),
-            ("dead letters: tasks".to_owned(), self.dead.1),
+            ("dead-lettered events".to_owned(), self.dead.0),
+            ("dead-lettered tasks".to_owned(), self.dead.1),
             ("deliveries that the statistics miss".to_owned(), self.uncounted),
         ]);
         rows

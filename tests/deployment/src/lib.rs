@@ -5,7 +5,7 @@
 //! written out (`!Ref X` is `{"Ref": "X"}`, `!GetAtt A.B` is `{"Fn::GetAtt": "A.B"}`). It asks
 //! nothing of AWS and resolves nothing but parameters' defaults.
 //!
-//! Deliberately absent: judging the template. `scripts/verify_deploy.py` has three tools for that.
+//! Deliberately absent: checks of the template. `scripts/verify_deploy.py` has three tools for that.
 
 use saphyr::{LoadableYamlNode as _, YamlOwned};
 use serde_json::{Map, Number, Value, json};
@@ -26,7 +26,7 @@ pub struct Trigger {
     pub queue: String,
     /// Messages in one batch, at most.
     pub batch_size: u64,
-    /// Batches in the function's hands at once, at most.
+    /// Batches that the function handles concurrently, at most.
     pub concurrency: u64,
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use simulator::{Met, Milestone, Milestones, Mutation, Options, Outcome, run, search};
 
-/// How often progress is told.
+/// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Simulates the handlers from seeds and checks their promises.
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 /// What all seeds came to.
 struct Tally {
     started: Instant,
-    told: Instant,
+    reported: Instant,
     seeds: u32,
     steps: u64,
     given_up: usize,
@@ -93,7 +93,7 @@ impl Tally {
         let now = Instant::now();
         Self {
             started: now,
-            told: now,
+            reported: now,
             seeds: 0,
             steps: 0,
             given_up: 0,
@@ -110,8 +110,8 @@ impl Tally {
         self.lasted += outcome.lasted;
         self.milestones.extend(&outcome.milestones);
         self.met.extend(&outcome.met);
-        if self.told.elapsed() >= PROGRESS {
-            self.told = Instant::now();
+        if self.reported.elapsed() >= PROGRESS {
+            self.reported = Instant::now();
             self.tell();
         }
     }

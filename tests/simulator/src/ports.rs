@@ -217,7 +217,7 @@ impl Ports {
         if self.is(Mutation::ForgetAttempts) && delivery.attempts.len() > 2 {
             delivery.attempts.drain(..delivery.attempts.len() - 1);
         }
-        let told = expect;
+        let requested = expect;
         let mut expect = expect;
         if let (true, Expect::Free { attempts, .. }) = (self.is(Mutation::BreakLease), expect) {
             expect = Expect::Retrying { attempts };
@@ -236,7 +236,7 @@ impl Ports {
             Written::Applied => Put::Written,
             Written::ConditionFailed => Put::Conflict,
         };
-        let after = (&delivery, told);
+        let after = (&delivery, requested);
         lock(&self.harness.model).put(now, self.invocation.number, before.as_ref(), after, put);
         Ok(written)
     }
@@ -711,7 +711,7 @@ impl Sender for Ports {
     async fn post(&self, mut request: OutboundRequest) -> HttpResult {
         const WHAT: &str = "sender.post";
         let (harness, invocation) = (&self.harness, &self.invocation);
-        // The way out has no faults of its own: whatever happens there is an answer. But the
+        // The sender has no faults of its own: each result is an answer. But the
         // caller may die before, meanwhile and after.
         harness.arrive(invocation, WHAT).await;
         self.mutate_request(&mut request);

@@ -180,7 +180,7 @@ mod tests {
     use test_support::sample::at;
 
     #[test]
-    fn a_message_comes_back_until_it_is_deleted_or_worn_out() {
+    fn message_is_redelivered_until_deleted_or_dead_lettered() {
         let random = SeededRandom::new(1);
         let calm = Whims::default();
         let mut queue = Queue::new("m", 60, 2);

@@ -65,7 +65,7 @@ rules! {
     CleanedRightly = "only what is old or deleted is cleaned up",
 
     // Each answer and each message.
-    Done = "what a user was told is done is done",
+    Done = "what the API confirmed is done",
     TestStands = "the answer to a test stands in the history",
     OwnMessages = "a handler reports messages that it was given",
     Grace = "what was sent again has its grace",

@@ -251,14 +251,14 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
         let Some((shown, listed, all, stranger)) = answers.now_or_never() else { return };
         let counts = end.counters.get(&webhook.id).copied().unwrap_or_default();
         let statistics = &shown["statistics"];
-        let told = (
+        let reported = (
             statistics["total_deliveries"].as_u64(),
             statistics["successful_deliveries"].as_u64(),
             statistics["failed_deliveries"].as_u64(),
         );
         let rows = end.records.values().filter(|r| r.subscription_id == webhook.id).count();
         let mut model = lock(&harness.model);
-        if told != (Some(counts.total), Some(counts.success), Some(counts.failed)) {
+        if reported != (Some(counts.total), Some(counts.success), Some(counts.failed)) {
             model.violate(Rule::Shown, || shown.to_string());
         }
         if listed["items"].as_array().map(Vec::len) != Some(rows.min(PAGE_MAX)) {

@@ -9,7 +9,7 @@ use simulator::{Fault, Milestone, Moment, Mutation, Options, Outcome, Rule, run,
 const SEEDS: u64 = 2_000;
 /// Seeds within which every mutation must be detected.
 const DETECTED_WITHIN: u64 = 2_000;
-/// Seeds that found a fault in the system once, and the rule that noticed it.
+/// Seeds that once found a defect in the system, and the rule that detected it.
 const FOUND: [(u64, Rule); 2] = [(507_204, Rule::OneAtATime), (1_009_157, Rule::HealthKept)];
 /// Calm runs in which a process dies at every moment there is, each in a run of its own.
 const CRASHED_RUNS: usize = 3;

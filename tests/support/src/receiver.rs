@@ -361,7 +361,7 @@ mod tests {
         b"POST /h?a=b HTTP/1.1\r\nHost: x\r\nX-A:  1 \r\nContent-Length: 4\r\n\r\n\0\xff\r\n";
 
     #[tokio::test]
-    async fn it_records_bytes_and_answers_by_script_on_one_connection() {
+    async fn requests_are_recorded_and_answered_by_script() {
         let receiver = FakeReceiver::start().await.unwrap();
         receiver.statuses("/h?a=b", &[503, 204]);
         let mut stream = connect(&receiver).await;
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_hangs_resets_and_talks_nonsense_when_told_to() {
+    async fn scripted_hangs_resets_and_raw_bytes_are_sent() {
         let receiver = FakeReceiver::start().await.unwrap();
         receiver
             .script("/h?a=b", [Reply::reset(), Reply::raw("nonsense"), Reply::hang_after("HT")]);

@@ -1,4 +1,4 @@
-//! A way out that leads nowhere: it answers as scripted and remembers what was sent.
+//! A sender without a network: it answers as scripted and records what was sent.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::lock;
 /// What becomes of one POST.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// It is answered at once.
+    /// It is answered immediately.
     Now(HttpResult),
     /// It is answered after this time on tokio's clock, which a test may pause.
     After(Duration, HttpResult),

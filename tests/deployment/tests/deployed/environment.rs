@@ -122,7 +122,7 @@ async fn each_function_is_given_the_variables_it_reads_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_variable_that_stands_in_one_place_alone_is_found() {
+async fn variable_missing_on_one_side_is_found() {
     let reader = Reader::new();
     let changes: [Change; 4] = [
         ("retry is not given DELIVERIES_QUEUE_URL", |t| {

@@ -239,8 +239,8 @@ async fn every_event_of_the_api_is_answered() {
         let event = read(&function, &name);
         let Some(route) = event["routeKey"].as_str().map(str::to_owned) else { continue };
         assert!(template.routes().contains(&(route, function.clone())), "{function} {name}");
-        let world = Harness::new().await.with_delivery().await;
-        let answer = world.run(&function, event).await;
+        let harness = Harness::new().await.with_delivery().await;
+        let answer = harness.run(&function, event).await;
         let expected = match name.as_str() {
             "create" => 201,
             "delete" => 204,
@@ -255,26 +255,27 @@ async fn every_event_of_the_api_is_answered() {
 
 #[tokio::test]
 async fn the_events_of_the_queues_are_handled() {
-    let world = Harness::new().await;
-    let answer = world.run("dispatch", read("dispatch", "events")).await;
+    let harness = Harness::new().await;
+    let answer = harness.run("dispatch", read("dispatch", "events")).await;
     assert_eq!(answer["batchItemFailures"], json([(); 0]));
-    assert_eq!(world.queue.take().len(), 1);
-    assert_eq!(world.dead_letter_queue.take().len(), 1, "one of the events is bad");
+    assert_eq!(harness.queue.take().len(), 1);
+    assert_eq!(harness.dead_letter_queue.take().len(), 1, "one of the events is bad");
 
-    let answer = world.run("deliver", read("deliver", "tasks")).await;
+    let answer = harness.run("deliver", read("deliver", "tasks")).await;
     assert_eq!(answer["batchItemFailures"], json([(); 0]));
-    assert_eq!(world.sender.requests().len(), 1);
+    assert_eq!(harness.sender.requests().len(), 1);
     let user = USER.parse().unwrap();
     let webhook = WEBHOOK.parse().unwrap();
-    let still_there = world.subscriptions.get(&user, &webhook, Consistency::Strong).await.unwrap();
+    let still_there =
+        harness.subscriptions.get(&user, &webhook, Consistency::Strong).await.unwrap();
     assert!(still_there.is_some());
 }
 
 #[tokio::test]
 async fn the_events_of_the_schedules_are_handled() {
-    let world = Harness::new().await.with_delivery().await;
-    let report = world.run("retry", read("retry", "every-five-minutes")).await;
+    let harness = Harness::new().await.with_delivery().await;
+    let report = harness.run("retry", read("retry", "every-five-minutes")).await;
     assert_eq!(report["refused"], 0);
-    let report = world.run("cleanup", read("cleanup", "daily")).await;
+    let report = harness.run("cleanup", read("cleanup", "daily")).await;
     assert_eq!(report["finished"], true);
 }

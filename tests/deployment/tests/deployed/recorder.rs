@@ -140,7 +140,7 @@ impl Recorder {
         let (subscription, id, now) = (&one.subscription_id, &one.id, sample::at(1));
         let due =
             Due { due_at: now, subscription_id: subscription.clone(), delivery_id: id.clone() };
-        let swept = SubscriptionKey {
+        let scanned = SubscriptionKey {
             user_id: sample::user("u"),
             subscription_id: subscription.clone(),
             deleted: false,
@@ -170,7 +170,7 @@ impl Recorder {
             }
             "position" => drop(store.position().await),
             "set_position" => {
-                drop(store.set_position(Some(&swept)).await);
+                drop(store.set_position(Some(&scanned)).await);
                 drop(store.set_position(None).await);
             }
             _ => panic!("deliveries.{method} is not known here"),

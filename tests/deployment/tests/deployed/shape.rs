@@ -85,7 +85,7 @@ fn dead_letter_queue(template: &Template, queue: &str) -> Option<String> {
     let source = allow["sourceQueueArns"][0]["Fn::Sub"].as_str().unwrap_or_default();
     let knows = source.ends_with(&format!(":{}", name.as_str()?));
     let is_good = knows && allow["redrivePermission"] == "byQueue";
-    (!is_good).then(|| format!("{dlq} does not take letters from {queue} alone"))
+    (!is_good).then(|| format!("{dlq} does not accept messages from {queue} alone"))
 }
 
 async fn tables(template: &Template, recorder: &Recorder) -> Vec<String> {
@@ -184,7 +184,7 @@ async fn routes_queues_tables_and_queries_are_those_of_the_code() {
 }
 
 #[tokio::test]
-async fn what_is_not_as_in_the_code_is_found() {
+async fn difference_from_the_code_is_found() {
     let recorder = Recorder::start().await;
     let changes: [Change; 20] = [
         ("GET /api/webhooks/{id} of subscriptions is not in both", |t| {
@@ -213,7 +213,7 @@ async fn what_is_not_as_in_the_code_is_found() {
             let path = "DispatchFunction/Properties/Events/Events/Properties";
             remove(t, path, "FunctionResponseTypes");
         }),
-        ("EventsDlq does not take letters from EventsQueue alone", |t| {
+        ("EventsDlq does not accept messages from EventsQueue alone", |t| {
             at(t, "EventsQueue/Properties")["QueueName"] = json!({"Fn::Sub": "another"});
         }),
         ("EventsDlq keeps messages for less than 14 days", |t| {

@@ -124,7 +124,7 @@ fn metrics_are_watched_and_alarms_explained() {
 }
 
 #[test]
-fn what_is_not_watched_or_explained_is_found() {
+fn unwatched_metric_or_unexplained_alarm_is_found() {
     let changes: [Change; 5] = [
         ("DeliverFunction does not measure latency", |t| {
             at(t, "FirstAttemptLatencyAlarm/Properties")["MetricName"] = "latency".into();

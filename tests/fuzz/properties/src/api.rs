@@ -44,18 +44,18 @@ const ANSWER_BYTES: usize = 128 * 1024;
 /// A digit that chooses a route of `WITH_BODY`, then the body.
 pub fn api_body(input: &[u8]) {
     let Some((route, body)) = choose(&WITH_BODY, input) else { return };
-    let world = Harness::new();
-    let call = world.to(route);
+    let harness = Harness::new();
+    let call = harness.to(route);
     let reply = match text(body) {
-        Some(body) => world.send(&call.text(body)),
-        None => world.send(&call.bytes(body)),
+        Some(body) => harness.send(&call.text(body)),
+        None => harness.send(&call.bytes(body)),
     };
     let too_large = reply.status() == 413;
     assert_eq!(too_large, body.len() > API_BODY_BYTES, "{} bytes: {reply:?}", body.len());
     if route == CREATE && reply.status() == 201 {
-        world.check_created(&reply.json());
+        harness.check_created(&reply.json());
     }
-    world.check_bystanders(route == ROTATE || route == CREATE, &reply);
+    harness.check_bystanders(route == ROTATE || route == CREATE, &reply);
 }
 
 /// A digit that chooses a route of `WITH_QUERY`; then, a line each, the webhook's id, the
@@ -66,12 +66,12 @@ pub fn api_query(input: &[u8]) {
     let mut lines = rest.splitn(3, '\n');
     let mut line = || lines.next().unwrap_or_default();
     let (id, delivery_id, query) = (line(), line(), line());
-    let world = Harness::new();
-    let call = world.to(route);
+    let harness = Harness::new();
+    let call = harness.to(route);
     let call = if id == "@" { call } else { call.with("id", id) };
     let call = if delivery_id == "@" { call } else { call.with("delivery_id", delivery_id) };
-    let reply = world.send(&call.clone().query(query));
-    world.check_bystanders(route == ROTATE || route == CREATE, &reply);
+    let reply = harness.send(&call.clone().query(query));
+    harness.check_bystanders(route == ROTATE || route == CREATE, &reply);
 
     // Without the query, only ids that are hers are found.
     let plain = Harness::new().send(&call);
@@ -79,7 +79,7 @@ pub fn api_query(input: &[u8]) {
         || route == CREATE
         || id == "@"
         // The fuzzer has found it out.
-        || id == world.alice.id.as_str();
+        || id == harness.alice.id.as_str();
     assert!(hers || plain.status() == 404 || plain.status() == 400, "{id:?}: {plain:?}");
 
     if reply.status() == 200 && (route == LIST || route == HISTORY) {

@@ -97,7 +97,7 @@ fn router(handled: &Arc<AtomicUsize>) -> Router {
 }
 
 /// Sends all and reads until the server has had enough. Time is not waited for: where the server
-/// waits for more, its timeout comes at once.
+/// waits for more, its timeout comes immediately.
 async fn exchange(router: Router, sent: Vec<u8>) -> Vec<u8> {
     let (mut client, server) = duplex(64 * 1024);
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));

@@ -19,7 +19,7 @@ pub fn event(input: &[u8]) {
     let event = match Event::parse(body, "message-1", sent) {
         Ok(event) => event,
         Err(error) => {
-            // It becomes an attribute of the dead letter, which SQS takes only when it is not empty.
+            // It becomes an attribute of the dead-lettered message, which SQS takes only when it is not empty.
             assert!(!error.reason().is_empty() && !error.to_string().is_empty());
             return;
         }

@@ -58,7 +58,7 @@ impl Client {
         else {
             return;
         };
-        // What does not answer at once is a long poll; whoever asked hangs up.
+        // A call without an immediate answer is a long poll; the client disconnects.
         let Some(answer) = local_sqs::router(self.sqs.clone()).call(request).now_or_never() else {
             assert_eq!(operation, "ReceiveMessage", "it hangs");
             return;

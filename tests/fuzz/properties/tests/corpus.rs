@@ -19,7 +19,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_kept_input_has_its_property() {
+fn every_corpus_input_satisfies_its_property() {
     for (name, property) in PROPERTIES {
         let mut inputs = 0;
         for entry in fs::read_dir(fuzz("corpus").join(name)).unwrap() {

@@ -20,7 +20,7 @@ use crate::model::{Model, Said, Versions, lagging};
 use crate::rules::Rule;
 
 /// So many attempts may fail, after the breaker could have opened first, before it must be open:
-/// what four batches of ten have in hand.
+/// what four batches of ten have being handled.
 const FAILURES_MOST: u32 = 40;
 /// How late an endpoint may be disabled.
 const DISABLED_LATE: Duration = Duration::from_hours(1);
@@ -168,7 +168,7 @@ impl Model {
     }
 
     /// A call has ended in which these attempts had failed: what it knows stands in the table now.
-    pub(super) fn judge_endpoints(
+    pub(super) fn check_endpoints(
         &mut self,
         failed: &[(SubscriptionId, Timestamp)],
         began: Timestamp,
@@ -188,8 +188,8 @@ impl Model {
                 endpoint.failures += 1;
             }
             let failures = endpoint.failures;
-            let hopeless = Duration::from_secs(DISABLE_AFTER_SECONDS) + DISABLED_LATE;
-            let days = since.until(*at) > hopeless;
+            let disabled_after = Duration::from_secs(DISABLE_AFTER_SECONDS) + DISABLED_LATE;
+            let days = since.until(*at) > disabled_after;
             let from = lagging(began);
             let active = |s: Option<&Subscription>| s.is_none_or(|s| !s.is_active);
             if failures > FAILURES_MOST {

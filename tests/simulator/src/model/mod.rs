@@ -211,7 +211,7 @@ impl Model {
         if let Some((id, counts)) = call.uncounted.iter().find(|(_, c)| **c != Counts::default()) {
             self.violate(Rule::AllCounted, || format!("{counts:?} of {id}"));
         }
-        self.judge_endpoints(&call.failed, call.began, now);
+        self.check_endpoints(&call.failed, call.began, now);
     }
 
     /// An invocation died: what it did not write is lost to the records.

@@ -110,7 +110,7 @@ impl Signed<'_> {
 }
 
 impl Model {
-    /// A POST left the house.
+    /// A POST was sent.
     pub(crate) fn posted(&mut self, now: Timestamp, posted: &Posted<'_>) -> Option<DeliveryId> {
         let Posted { invocation, request, answer, took } = *posted;
         let Some(post) = Post::read(request) else {

@@ -138,9 +138,9 @@ async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn DeliveriesTa
         fill(store, &own, 33).await.into_iter().map(|(_, key)| key).collect();
     let kept = waiting(sample::delivery(&other, 0), 1, sample::at(60));
     // A record of the same name, which in life belongs to one subscription only.
-    let twin = Delivery { id: sample::delivery_id(&own, 0), ..kept.clone() };
+    let duplicate = Delivery { id: sample::delivery_id(&own, 0), ..kept.clone() };
     put(store, &kept).await;
-    put(store, &twin).await;
+    put(store, &duplicate).await;
     let counts = Counts { total: 1, success: 0, failed: 0 };
     let start = sample::start();
     ok(store.count(&other, start, counts, start, sample::at(1_000_000)).await);
@@ -155,7 +155,7 @@ async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn DeliveriesTa
     }
     assert_eq!(ok(store.counters(&own, start).await).len(), 3);
     assert_stands(store, &kept).await;
-    assert_stands(store, &twin).await;
+    assert_stands(store, &duplicate).await;
     assert_eq!(keys(store, &other, None).await.len(), 3);
 }
 

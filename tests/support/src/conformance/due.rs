@@ -16,11 +16,11 @@ use crate::sample;
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         the_index_holds_exactly_what_is_due,
-        every_row_stands_in_one_shard_and_the_shards_are_used,
+        each_row_is_in_one_shard,
         due_pages_are_earliest_first_and_complete,
         due_is_included_up_to_the_millisecond,
-        due_pages_go_on_where_their_last_row_has_moved,
-        a_row_is_postponed_only_from_where_it_stands,
+        due_pages_continue_after_their_last_row_moved,
+        postpone_requires_the_expected_due_time,
     ]
 }
 
@@ -102,7 +102,7 @@ async fn the_index_holds_exactly_what_is_due(store: &dyn DeliveriesTable) {
     assert_eq!(due(store, &subscription, end()).await, []);
 }
 
-async fn every_row_stands_in_one_shard_and_the_shards_are_used(store: &dyn DeliveriesTable) {
+async fn each_row_is_in_one_shard(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-shards");
     let mut expected = Vec::new();
     for n in 1..=60 {
@@ -168,7 +168,7 @@ async fn due_is_included_up_to_the_millisecond(store: &dyn DeliveriesTable) {
     assert_eq!(due(store, &subscription, last).await, [row(&delivery)]);
 }
 
-async fn due_pages_go_on_where_their_last_row_has_moved(store: &dyn DeliveriesTable) {
+async fn due_pages_continue_after_their_last_row_moved(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-moving");
     let mut left = BTreeSet::new();
     for n in 1..=40 {
@@ -198,7 +198,7 @@ async fn due_pages_go_on_where_their_last_row_has_moved(store: &dyn DeliveriesTa
     assert_eq!(due(store, &subscription, sample::at(5_000)).await.len(), 40);
 }
 
-async fn a_row_is_postponed_only_from_where_it_stands(store: &dyn DeliveriesTable) {
+async fn postpone_requires_the_expected_due_time(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-postpone");
     let plain = |n| sample::delivery(&subscription, n);
     let mut delivery = waiting(plain(1), 2, sample::at(100));

@@ -15,10 +15,10 @@ use crate::sample;
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         without_a_filter_pages_end_exactly_at_the_last_record,
-        a_history_position_stays_right_while_records_come_and_go,
+        history_page_continues_while_records_change,
         filters_show_all_that_pass_and_nothing_else,
         since_is_included_and_until_is_not,
-        a_time_without_records_is_empty_and_no_error,
+        period_without_records_is_empty,
         expired_records_are_not_shown,
         counters_are_not_shown,
         large_records_are_all_shown,
@@ -81,7 +81,7 @@ async fn without_a_filter_pages_end_exactly_at_the_last_record(store: &dyn Deliv
     }
 }
 
-async fn a_history_position_stays_right_while_records_come_and_go(store: &dyn DeliveriesTable) {
+async fn history_page_continues_while_records_change(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-moving");
     let newest_first = fill(store, &subscription, 6).await;
     let page = async |before: Option<&DeliveryId>| {
@@ -181,7 +181,7 @@ async fn since_is_included_and_until_is_not(store: &dyn DeliveriesTable) {
     }
 }
 
-async fn a_time_without_records_is_empty_and_no_error(store: &dyn DeliveriesTable) {
+async fn period_without_records_is_empty(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-empty");
     let newest_first = fill(store, &subscription, 5).await;
     let spans = [(Some(4), Some(2)), (Some(3), Some(3)), (Some(6), None), (None, Some(1))];

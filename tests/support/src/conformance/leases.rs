@@ -13,9 +13,9 @@ use crate::sample;
 
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
-        a_lease_keeps_others_away_until_it_ends,
+        lease_excludes_others_until_it_ends,
         the_holder_may_take_its_lease_again,
-        a_lease_needs_a_retrying_record_with_its_attempts,
+        lease_requires_a_retrying_record_with_its_attempts,
         a_lease_changes_nothing_of_the_record,
         a_write_ends_the_lease_and_does_not_need_it,
         a_write_may_ask_for_a_record_without_a_lease,
@@ -43,7 +43,7 @@ async fn take(
     ok(store.lease(&delivery.subscription_id, &delivery.id, attempts, &lease).await)
 }
 
-async fn a_lease_keeps_others_away_until_it_ends(store: &dyn DeliveriesTable) {
+async fn lease_excludes_others_until_it_ends(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-others").await;
     let millisecond = Duration::from_millis(1);
     let (end, later) = (sample::at(90), sample::at(120));
@@ -52,7 +52,7 @@ async fn a_lease_keeps_others_away_until_it_ends(store: &dyn DeliveriesTable) {
         assert_eq!(take(store, &row, 1, lease("b", now, later)).await, Written::ConditionFailed);
     }
     assert_eq!(take(store, &row, 1, lease("b", end, later)).await, Written::Applied);
-    // What was b's wish before it was granted did not count.
+    // What was b's request before it was granted did not count.
     let still_b = later.minus(millisecond);
     assert_eq!(take(store, &row, 1, lease("a", still_b, later)).await, Written::ConditionFailed);
     let long_after = later.plus_seconds(9);
@@ -76,16 +76,16 @@ async fn the_holder_may_take_its_lease_again(store: &dyn DeliveriesTable) {
     assert_eq!(take(store, &row, 1, again).await, Written::ConditionFailed, "it is b's now");
 }
 
-async fn a_lease_needs_a_retrying_record_with_its_attempts(store: &dyn DeliveriesTable) {
-    let wish = || lease("a", sample::at(60), sample::at(90));
+async fn lease_requires_a_retrying_record_with_its_attempts(store: &dyn DeliveriesTable) {
+    let request = || lease("a", sample::at(60), sample::at(90));
     let subscription = subscription("lease-needs");
     let missing = sample::delivery(&subscription, 9);
-    assert_eq!(take(store, &missing, 0, wish()).await, Written::ConditionFailed);
+    assert_eq!(take(store, &missing, 0, request()).await, Written::ConditionFailed);
     assert_eq!(get(store, &subscription, &missing.id).await, None, "a lease makes no record");
 
     let row = record(store, "lease-needs").await;
     for wrong in [0, 2, 3] {
-        assert_eq!(take(store, &row, wrong, wish()).await, Written::ConditionFailed);
+        assert_eq!(take(store, &row, wrong, request()).await, Written::ConditionFailed);
     }
     // Nothing was taken: somebody else can have it.
     let other = lease("b", sample::at(60), sample::at(90));
@@ -94,15 +94,15 @@ async fn a_lease_needs_a_retrying_record_with_its_attempts(store: &dyn Deliverie
     for (n, status) in (2..).zip([Status::Success, Status::Failed]) {
         let end = ended(sample::delivery(&subscription, n), 1, status);
         put(store, &end).await;
-        assert_eq!(take(store, &end, 1, wish()).await, Written::ConditionFailed);
+        assert_eq!(take(store, &end, 1, request()).await, Written::ConditionFailed);
         assert_stands(store, &end).await;
     }
 }
 
 async fn a_lease_changes_nothing_of_the_record(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-record").await;
-    let wish = lease("a#|\"é", sample::at(60), sample::at(90));
-    assert_eq!(take(store, &row, 1, wish).await, Written::Applied);
+    let request = lease("a#|\"é", sample::at(60), sample::at(90));
+    assert_eq!(take(store, &row, 1, request).await, Written::Applied);
     assert_stands(store, &row).await;
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A suite wants a table that is empty at the start and that nothing else writes to. Each rule
 //! uses subscriptions of its own, so that rules do not meet each other's rows; the lists that go
-//! over everything (`sweep`, `due`) are looked at only for the rows of the rule. Rows are left
+//! over everything (`scan_keys`, `due`) are looked at only for the rows of the rule. Rows are left
 //! behind.
 //!
 //! Reads are expected to see every write, also where [`Consistency`] allows less: the suites run

@@ -21,10 +21,10 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         a_record_is_read_as_it_was_written,
         texts_may_be_anything,
-        the_largest_record_there_can_be_is_kept_byte_for_byte,
+        largest_record_is_stored_unchanged,
         a_record_is_found_only_under_its_own_subscription,
-        a_first_write_needs_that_there_is_none,
-        a_later_write_needs_its_number_of_attempts,
+        first_write_fails_if_a_record_exists,
+        later_write_requires_its_number_of_attempts,
         what_has_ended_never_changes,
         of_first_writes_at_once_one_is_made,
         of_later_writes_at_once_one_is_made,
@@ -173,7 +173,7 @@ pub(super) fn largest(subscription: &SubscriptionId, n: u64) -> Delivery {
     }
 }
 
-async fn the_largest_record_there_can_be_is_kept_byte_for_byte(store: &dyn DeliveriesTable) {
+async fn largest_record_is_stored_unchanged(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-large");
     let mut delivery = largest(&subscription, 1);
     let last = delivery.attempts.pop().unwrap_or_else(|| sample::attempt(0));
@@ -215,7 +215,7 @@ async fn a_record_is_found_only_under_its_own_subscription(store: &dyn Deliverie
     assert_stands(store, &delivery).await;
 }
 
-async fn a_first_write_needs_that_there_is_none(store: &dyn DeliveriesTable) {
+async fn first_write_fails_if_a_record_exists(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-first");
     let plain = |n| sample::delivery(&subscription, n);
     let first = [
@@ -235,7 +235,7 @@ async fn a_first_write_needs_that_there_is_none(store: &dyn DeliveriesTable) {
     }
 }
 
-async fn a_later_write_needs_its_number_of_attempts(store: &dyn DeliveriesTable) {
+async fn later_write_requires_its_number_of_attempts(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-later");
     let plain = || sample::delivery(&subscription, 1);
     let write = async |delivery: &Delivery, attempts: u32| {
@@ -289,7 +289,7 @@ async fn what_has_ended_never_changes(store: &dyn DeliveriesTable) {
     }
 }
 
-/// Writes different records of one name at once, and checks that exactly one stands.
+/// Writes different records of one name concurrently, and checks that exactly one stands.
 async fn race(store: &dyn DeliveriesTable, rivals: &[Delivery], expect: Expect) {
     let answers = join_all(rivals.iter().map(|rival| store.put(rival, expect))).await;
     let made: Vec<&Delivery> = rivals

@@ -1,4 +1,4 @@
-//! Lists of subscriptions: the pages of a user, and the sweep over everything.
+//! Lists of subscriptions: the pages of a user, and the scan over all rows.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use crate::sample;
 pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
     rules![store;
         pages_are_newest_first_and_end_exactly_at_the_last_row,
-        a_page_position_stays_right_while_rows_come_and_go,
-        deleted_ones_leave_no_hole_in_the_pages,
+        page_continues_while_rows_change,
+        pages_skip_deleted_rows,
         all_of_a_user_are_all,
-        a_sweep_meets_every_row_and_tombstone_of_all_users_once,
-        a_sweep_goes_on_where_its_last_row_was_forgotten,
+        scan_returns_every_row_and_tombstone_once,
+        scan_continues_after_its_last_row_is_deleted,
         only_a_tombstone_can_be_forgotten,
     ]
 }
@@ -74,7 +74,7 @@ async fn pages_are_newest_first_and_end_exactly_at_the_last_row(store: &dyn Subs
     }
 }
 
-async fn a_page_position_stays_right_while_rows_come_and_go(store: &dyn Subscriptions) {
+async fn page_continues_while_rows_change(store: &dyn Subscriptions) {
     let user = sample::user("moving");
     let newest_first = fill(store, "moving", 6).await;
     let first = ok(store.page(&user, 2, None).await);
@@ -100,7 +100,7 @@ async fn a_page_position_stays_right_while_rows_come_and_go(store: &dyn Subscrip
     assert!(past.items.is_empty() && past.next.is_none());
 }
 
-async fn deleted_ones_leave_no_hole_in_the_pages(store: &dyn Subscriptions) {
+async fn pages_skip_deleted_rows(store: &dyn Subscriptions) {
     let user = sample::user("holes");
     let mut left = fill(store, "holes", 8).await;
     // The newest, one in the middle, and the two oldest.
@@ -122,7 +122,7 @@ async fn all_of_a_user_are_all(store: &dyn Subscriptions) {
     assert_eq!(all, expected);
 }
 
-/// What a sweep finds of these users, by key; each key at most once.
+/// The scanned keys of these users, by key; each key at most once.
 async fn scan_keys(
     store: &dyn Subscriptions,
     limit: usize,
@@ -141,9 +141,9 @@ async fn scan_keys(
     found
 }
 
-async fn a_sweep_meets_every_row_and_tombstone_of_all_users_once(store: &dyn Subscriptions) {
+async fn scan_returns_every_row_and_tombstone_once(store: &dyn Subscriptions) {
     let odd = odd_users();
-    let users: Vec<&str> = odd.iter().map(String::as_str).chain(["sweep-1", "sweep-2"]).collect();
+    let users: Vec<&str> = odd.iter().map(String::as_str).chain(["scan-1", "scan-2"]).collect();
     let mut expected = BTreeMap::new();
     for user in &users {
         let owner = sample::user(user);
@@ -165,7 +165,7 @@ async fn a_sweep_meets_every_row_and_tombstone_of_all_users_once(store: &dyn Sub
     assert_eq!(scan_keys(store, 1000, &users).await, expected, "tombstones are deleted");
 }
 
-async fn a_sweep_goes_on_where_its_last_row_was_forgotten(store: &dyn Subscriptions) {
+async fn scan_continues_after_its_last_row_is_deleted(store: &dyn Subscriptions) {
     let users = ["resume-1", "resume-2", "resume-3"];
     let mut left = 0;
     for user in users {

@@ -16,14 +16,14 @@ pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
         a_subscription_is_read_as_it_was_written,
         user_ids_may_be_any_text,
         nothing_is_found_without_its_owner,
-        a_user_has_at_most_so_many_also_when_asking_all_at_once,
-        a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted,
+        concurrent_creates_keep_the_webhook_limit,
+        deletes_do_not_raise_the_daily_limit,
         an_update_needs_the_expected_version,
         an_update_replaces_everything,
         of_updates_at_once_one_is_made,
         health_is_replaced_alone_and_only_if_as_expected,
-        of_changes_of_health_at_once_one_is_made,
-        what_is_deleted_is_gone_and_cannot_be_changed,
+        one_of_concurrent_health_changes_is_applied,
+        deleted_subscription_cannot_be_read_or_changed,
         of_deletes_at_once_one_finds_it,
     ]
 }
@@ -183,14 +183,14 @@ async fn nothing_is_found_without_its_owner(store: &dyn Subscriptions) {
     assert_stands(store, &own).await;
 }
 
-async fn a_user_has_at_most_so_many_also_when_asking_all_at_once(store: &dyn Subscriptions) {
+async fn concurrent_creates_keep_the_webhook_limit(store: &dyn Subscriptions) {
     let user = "many";
-    let wishes: Vec<_> = (1..=120).map(|n| sample::subscription(user, n)).collect();
-    let answers = join_all(wishes.iter().map(|wish| store.create(wish))).await;
-    let mut created: Vec<&SubscriptionId> = wishes
+    let requests: Vec<_> = (1..=120).map(|n| sample::subscription(user, n)).collect();
+    let answers = join_all(requests.iter().map(|request| store.create(request))).await;
+    let mut created: Vec<&SubscriptionId> = requests
         .iter()
         .zip(answers)
-        .filter_map(|(wish, answer)| (ok(answer) == Creation::Created).then_some(&wish.id))
+        .filter_map(|(request, answer)| (ok(answer) == Creation::Created).then_some(&request.id))
         .collect();
     assert_eq!(created.len(), WEBHOOKS_PER_USER);
 
@@ -220,7 +220,7 @@ async fn a_user_has_at_most_so_many_also_when_asking_all_at_once(store: &dyn Sub
     assert_eq!(ok(store.create(&next(204)).await), Creation::LimitReached);
 }
 
-async fn a_user_makes_at_most_so_many_in_a_day_however_many_are_deleted(store: &dyn Subscriptions) {
+async fn deletes_do_not_raise_the_daily_limit(store: &dyn Subscriptions) {
     let user = "restless";
     let owner = sample::user(user);
     let most = WEBHOOKS_CREATED_PER_DAY as u64;
@@ -339,11 +339,13 @@ fn different_from(health: &Health) -> Vec<Health> {
     others
 }
 
-async fn of_changes_of_health_at_once_one_is_made(store: &dyn Subscriptions) {
+async fn one_of_concurrent_health_changes_is_applied(store: &dyn Subscriptions) {
     let row = sample::subscription("health-race", 1);
     create(store, &row).await;
-    let wishes: Vec<Health> = (1..=8).map(failing).collect();
-    let sets = wishes.iter().map(|wish| store.set_health(&row.user_id, &row.id, &row.health, wish));
+    let requests: Vec<Health> = (1..=8).map(failing).collect();
+    let sets = requests
+        .iter()
+        .map(|request| store.set_health(&row.user_id, &row.id, &row.health, request));
     let made = join_all(sets)
         .await
         .into_iter()
@@ -351,7 +353,7 @@ async fn of_changes_of_health_at_once_one_is_made(store: &dyn Subscriptions) {
     assert_eq!(made.count(), 1);
 }
 
-async fn what_is_deleted_is_gone_and_cannot_be_changed(store: &dyn Subscriptions) {
+async fn deleted_subscription_cannot_be_read_or_changed(store: &dyn Subscriptions) {
     let row = sample::subscription("deleted", 1);
     let (user, id) = (&row.user_id, &row.id);
     assert!(!ok(store.delete(user, id).await), "there is none");

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_refuses_what_the_real_one_refuses() {
+    async fn memory_queue_refuses_what_sqs_refuses() {
         let queue = MemoryTaskQueue::default();
         let eleven: Vec<Outgoing> = (0..11).map(|n| outgoing(n, 0)).collect();
         let mut large = outgoing(1, 0);

@@ -165,13 +165,13 @@ impl Subscriptions for MemorySubscriptions {
             Bound::Excluded((after.user_id.clone(), after.subscription_id.clone()))
         });
         let rows = lock(&self.0);
-        let swept =
+        let scanned =
             rows.range((start, Bound::Unbounded)).map(|((user_id, id), row)| SubscriptionKey {
                 user_id: user_id.clone(),
                 subscription_id: id.clone(),
                 deleted: row.is_none(),
             });
-        Ok(paged(swept, limit, SubscriptionKey::clone))
+        Ok(paged(scanned, limit, SubscriptionKey::clone))
     }
 
     async fn delete_tombstone(
