@@ -1,107 +1,125 @@
 //! One POST, from the request to its outcome.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::net::NetError;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::RootCertStore;
-use tokio::time::Instant;
-use url::Url;
+use tokio::time::{Instant, timeout_at};
 use webhooks_core::outbound::{HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::Sender;
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 
-use crate::connection;
-use crate::exchange::{self, Post};
 use crate::failure::Failed;
-use crate::resolver::GuardedResolver;
-use crate::tls::{self, Tls};
+use crate::pool::Pool;
+use crate::resolver::{GuardedResolver, LookupState};
+use crate::{response, tls};
 
-/// Sends POSTs to public addresses, and nowhere else.
-#[derive(Clone)]
+/// Sends POSTs to public addresses only.
 pub struct GuardedClient {
     policy: TargetPolicy,
-    resolver: GuardedResolver,
-    tls: Tls,
+    pool: Pool,
 }
 
-/// Why there is no client.
+/// What a test or a benchmark may set. The checks of addresses are the same in every client.
+pub struct Options {
+    /// The name servers, asked over UDP and TCP; without them, those of the system.
+    pub name_servers: Option<Vec<SocketAddr>>,
+    /// The certificate authorities that are trusted.
+    pub roots: RootCertStore,
+    /// Whether connections are kept for the next request to the same host.
+    pub keep_connections: bool,
+}
+
+impl Default for Options {
+    /// As deployed.
+    fn default() -> Self {
+        Self { name_servers: None, roots: tls::public_roots(), keep_connections: true }
+    }
+}
+
+/// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The system's name servers cannot be read.
     #[error("the name servers cannot be configured")]
     NameServers(#[from] NetError),
-    /// TLS cannot be set up.
+    /// TLS cannot be configured.
     #[error("TLS cannot be configured")]
     Tls(#[from] rustls::Error),
+    /// The HTTP client cannot be configured.
+    #[error("the HTTP client cannot be configured")]
+    Http(#[from] reqwest::Error),
 }
 
 impl GuardedClient {
-    /// A client that asks the system's name servers. Make one and share it.
+    /// A client as deployed. Build one and share it: it holds the connections.
     pub fn new(policy: TargetPolicy) -> Result<Self, BuildError> {
-        Self::build(policy, GuardedResolver::from_system(policy)?, tls::public_roots())
+        Self::with_options(policy, Options::default())
     }
 
-    /// A client that asks the given name servers, over UDP and TCP. The guard is the same.
+    /// A client that asks the given name servers.
     pub fn with_name_servers(
         policy: TargetPolicy,
         servers: &[SocketAddr],
     ) -> Result<Self, BuildError> {
-        let resolver = GuardedResolver::from_name_servers(policy, servers)?;
-        Self::build(policy, resolver, tls::public_roots())
+        let name_servers = Some(servers.to_vec());
+        Self::with_options(policy, Options { name_servers, ..Options::default() })
     }
 
-    pub(crate) fn build(
-        policy: TargetPolicy,
-        resolver: GuardedResolver,
-        roots: RootCertStore,
-    ) -> Result<Self, BuildError> {
-        Ok(Self { policy, resolver, tls: Tls::trusting(roots)? })
+    /// A client with options of a test or benchmark.
+    pub fn with_options(policy: TargetPolicy, options: Options) -> Result<Self, BuildError> {
+        let resolver = match options.name_servers {
+            None => GuardedResolver::from_system(policy)?,
+            Some(servers) => GuardedResolver::from_name_servers(policy, &servers)?,
+        };
+        let pool = Pool::new(resolver, tls::config(options.roots)?, options.keep_connections)?;
+        Ok(Self { policy, pool })
     }
 
-    async fn send(&self, request: OutboundRequest) -> Result<Outcome, Failed> {
+    async fn send(&self, request: OutboundRequest, deadline: Instant) -> Result<Outcome, Failed> {
         // The URL may have been accepted under a laxer policy.
         let target =
             TargetUrl::parse(request.url.as_str(), self.policy).map_err(Failed::refused_url)?;
-        let url = target.url();
-        let post = exchange::post(url, &request.headers, request.body)?;
-        let addresses = self.addresses(url).await?;
-        self.exchange(url, &addresses, post).await
+        let url = target.url().clone();
+        let headers = header_map(&request.headers)?;
+        let client = self.pool.client(&url);
+        let post = client.post(url).headers(headers).body(request.body).build()?;
+
+        let lookup = LookupState::default();
+        let mut response = timeout_at(deadline, lookup.track(client.execute(post)))
+            .await
+            .map_err(|_| Self::no_response_in_time(&lookup, request.timeout))??;
+        response::check_head(&response)?;
+        let status = response.status().as_u16();
+        let retry_after = response::retry_after(response.headers());
+        let excerpt = response::read_excerpt(&mut response, deadline).await;
+        Ok(Outcome::Response { status, retry_after, excerpt })
     }
 
-    /// Every address that may be connected to for this URL, with its port.
-    async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, Failed> {
-        let host = url.host().ok_or_else(Failed::unsendable)?;
-        let port = url.port_or_known_default().ok_or_else(Failed::unsendable)?;
-        let addresses = self.resolver.resolve(&host).await?;
-        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+    fn no_response_in_time(lookup: &LookupState, timeout: Duration) -> Failed {
+        if lookup.is_pending() { Failed::name_server_silent() } else { Failed::deadline(timeout) }
     }
+}
 
-    async fn exchange(
-        &self,
-        url: &Url,
-        addresses: &[SocketAddr],
-        post: Post,
-    ) -> Result<Outcome, Failed> {
-        let stream = connection::open(addresses).await?;
-        if url.scheme() == "https" {
-            exchange::make(self.tls.secure(url, stream).await?, post).await
-        } else {
-            exchange::make(stream, post).await
-        }
+fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, Failed> {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = name.parse::<HeaderName>().map_err(|_| Failed::invalid_header())?;
+        let value = value.parse::<HeaderValue>().map_err(|_| Failed::invalid_header())?;
+        map.append(name, value);
     }
+    Ok(map)
 }
 
 #[async_trait]
 impl Sender for GuardedClient {
     async fn post(&self, request: OutboundRequest) -> HttpResult {
         let started = Instant::now();
-        let timeout = request.timeout;
-        let outcome = match tokio::time::timeout(timeout, self.send(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(failed)) => failed.into(),
-            Err(_) => Failed::deadline(timeout).into(),
-        };
+        let deadline = started + request.timeout;
+        let outcome = self.send(request, deadline).await.unwrap_or_else(Outcome::from);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         HttpResult { outcome, duration_ms }
     }

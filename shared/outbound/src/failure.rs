@@ -2,7 +2,7 @@
 //!
 //! A [`Failed`] is the kind of a failure and one sentence for the user. Errors are told apart by
 //! the types in their chain of causes, never by their text. Deliberately absent from the sentences:
-//! addresses, and what the libraries say, which may name them.
+//! addresses, and the libraries' own texts, which may name addresses.
 
 use std::error::Error;
 use std::io;
@@ -14,7 +14,7 @@ use webhooks_core::target::TargetError;
 
 use crate::resolver::ResolveError;
 
-/// No complete response was had.
+/// Why there is no response.
 #[derive(Debug)]
 pub(crate) struct Failed {
     failure: Failure,
@@ -26,11 +26,15 @@ impl Failed {
         Self { failure, detail: detail.to_owned() }
     }
 
-    /// The deadline passed.
+    /// The deadline passed before the head of the response was complete.
     pub(crate) fn deadline(timeout: Duration) -> Self {
         let seconds = timeout.as_secs_f64();
-        let detail = format!("No complete response arrived within {seconds} s.");
-        Self { failure: Failure::Timeout, detail }
+        Self::new(Failure::Timeout, &format!("No response arrived within {seconds} s."))
+    }
+
+    /// The deadline passed, or the lookup took too long, while a name server was asked.
+    pub(crate) fn name_server_silent() -> Self {
+        Self::new(Failure::Dns, "The name server of the host did not answer in time.")
     }
 
     /// The policy does not allow the URL (any more).
@@ -43,27 +47,31 @@ impl Failed {
         Self::new(Failure::Protocol, "The request has a header that cannot be sent.")
     }
 
-    /// The URL has a part that HTTP or TLS cannot carry.
+    /// The URL has a part that HTTP cannot carry.
     pub(crate) fn unsendable() -> Self {
         Self::new(Failure::Protocol, "The request cannot be written as HTTP.")
     }
 
-    /// No address answered.
-    pub(crate) fn unconnected(error: &io::Error) -> Self {
-        let detail = match error.kind() {
-            io::ErrorKind::ConnectionRefused => "The connection was refused.",
+    /// The head of the response is over the limits.
+    pub(crate) fn head_too_large() -> Self {
+        Self::new(Failure::Protocol, "The response has too many or too long headers.")
+    }
+
+    fn connect(error: &(dyn Error + 'static)) -> Self {
+        if let Some(error) = cause::<rustls::Error>(error) {
+            return Self::new(Failure::Tls, tls_detail(error));
+        }
+        // The connector passes on an I/O error itself where TLS was under way, and with a reason
+        // around it where TCP was.
+        let connector_error = error.source();
+        if connector_error.is_some_and(<dyn Error>::is::<io::Error>) {
+            return Self::new(Failure::Tls, "The connection broke during the TLS handshake.");
+        }
+        let detail = match io_kind(error) {
+            Some(io::ErrorKind::ConnectionRefused) => "The connection was refused.",
             _ => "No connection could be made.",
         };
         Self::new(Failure::Connect, detail)
-    }
-
-    /// The TLS handshake did not succeed.
-    pub(crate) fn handshake(error: &io::Error) -> Self {
-        let detail = match cause::<rustls::Error>(error) {
-            Some(error) => tls_detail(error),
-            None => "The connection broke during the TLS handshake.",
-        };
-        Self::new(Failure::Tls, detail)
     }
 }
 
@@ -73,11 +81,11 @@ impl From<Failed> for Outcome {
     }
 }
 
-impl From<ResolveError> for Failed {
-    fn from(error: ResolveError) -> Self {
+impl From<&ResolveError> for Failed {
+    fn from(error: &ResolveError) -> Self {
         match error {
             ResolveError::Forbidden(range) => {
-                // The range tells about the inside of a network, so it is for our eyes only.
+                // The range tells about the inside of a network, so only the operator sees it.
                 tracing::warn!(
                     outbound.range = range.name(),
                     "a host resolves to a forbidden address"
@@ -88,30 +96,36 @@ impl From<ResolveError> for Failed {
                 )
             }
             ResolveError::NoAddress => Self::new(Failure::Dns, "The host name has no address."),
-            ResolveError::Lookup(_) => {
+            ResolveError::NoAnswer => Self::name_server_silent(),
+            ResolveError::Name(_) | ResolveError::Lookup(_) => {
                 Self::new(Failure::Dns, "The host name could not be resolved.")
             }
         }
     }
 }
 
-impl From<hyper::Error> for Failed {
-    fn from(error: hyper::Error) -> Self {
+impl From<reqwest::Error> for Failed {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_builder() {
+            return Self::unsendable();
+        }
+        if let Some(error) = cause::<ResolveError>(&error) {
+            return error.into();
+        }
+        if let Some(error) = error.source().filter(|_| error.is_connect()) {
+            return Self::connect(error);
+        }
+        // With TLS 1.3 the server may reject the handshake after the client has finished it.
         if let Some(error) = cause::<rustls::Error>(&error) {
             return Self::new(Failure::Tls, tls_detail(error));
         }
-        let detail = if error.is_parse() {
+        let detail = if cause::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
             "The response is not valid HTTP, or has too many or too long headers."
         } else {
-            "The connection broke before the response was complete."
+            "The connection broke before the head of the response was complete."
         };
         Self::new(Failure::Protocol, detail)
     }
-}
-
-/// Whether the connection ended although the other side did not say so.
-pub(crate) fn is_unexpected_end(error: &hyper::Error) -> bool {
-    io_kind(error) == Some(io::ErrorKind::UnexpectedEof)
 }
 
 fn tls_detail(error: &rustls::Error) -> &'static str {

@@ -1,38 +1,42 @@
-//! The only HTTP client that leaves the house.
+//! The outbound HTTP client: it sends the deliveries.
 //!
-//! [`GuardedClient`] makes one POST and reports what became of it. A `GuardedResolver` turns a host
-//! into addresses that deliveries may connect to, or into a refusal; `connection` opens one of
-//! these, `tls` secures it, `exchange` speaks HTTP/1.1 on it.
+//! [`GuardedClient`] makes one POST with `reqwest` and reports its outcome. `resolver` looks a host
+//! up and refuses it when it has an address that deliveries may not connect to, `pool` holds the
+//! connections, `tls` has the settings of TLS, `response` reads a response, and `failure` turns the
+//! errors of the libraries into what a user may read.
 //!
 //! What it guarantees, and how:
 //!
-//! * **Nothing private is reachable.** The URL is checked again under the client's own policy. A
-//!   host's whole answer is refused when any address in it is forbidden, and the connection goes to
-//!   the very addresses that were vetted. There is no second lookup to trick: no cache, no
-//!   connection kept from an earlier attempt, no redirect, no proxy.
-//! * **One deadline** covers DNS, connect, TLS, headers and body.
+//! * **Nothing private is reachable.** The URL is checked again under the client's own policy; this
+//!   also covers a host that is an IP address, which reqwest does not resolve. A host's whole answer
+//!   is refused when any address in it is forbidden, and reqwest connects to the addresses that were
+//!   vetted, without a second lookup. A connection that is reused goes to the address that was vetted
+//!   when it was made. There are no redirects and no proxies.
+//! * **One deadline** covers DNS, connect, TLS, headers and body. A complete head decides: when the
+//!   body breaks off or the deadline passes in it, the status counts and the excerpt is what arrived.
+//! * **One request is sent once.** The pool replaces a connection that was closed before anything was
+//!   sent. Everything else is a failed attempt; reqwest's own retries are off.
 //! * **Bounded.** A response has at most [`RESPONSE_HEADERS_MAX`] headers in
-//!   [`RESPONSE_HEAD_BYTES_MAX`] bytes. Of a body at most [`RESPONSE_READ_BYTES`] are asked for;
-//!   then the connection is dropped, and the status counts. Whatever comes, interim responses and
-//!   TLS records included, the connection ends after [`RECEIVED_BYTES_MAX`]. Nothing is
-//!   decompressed. At most [`ADDRESSES_MAX`] addresses of a host are tried.
+//!   [`RESPONSE_HEAD_BYTES_MAX`] bytes. At most [`RESPONSE_READ_BYTES`] of a body are read, then the
+//!   connection is closed; nothing is decompressed. hyper bounds chunk extensions and trailers (16
+//!   KiB each) and skips interim responses until the deadline without holding them in memory. The
+//!   pool is bounded by [`CONNECTIONS_MAX`] and by time.
 //!
-//! Deliberately absent: a pool, redirects, proxies and cookies (a ready-made client has them, to be
-//! switched off one by one), retries, signing and the decision what an answer means.
+//! Deliberately absent: cookies, session resumption, retries, signing, and the decision what a
+//! response means.
 //!
 //! [`RESPONSE_READ_BYTES`]: webhooks_core::limits::RESPONSE_READ_BYTES
 
 mod client;
-mod connection;
-mod exchange;
 mod failure;
+mod pool;
 mod resolver;
+mod response;
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "the tests are servers and attackers themselves")]
 mod tests;
 mod tls;
 
-pub use client::{BuildError, GuardedClient};
-pub use connection::RECEIVED_BYTES_MAX;
-pub use exchange::{RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX};
+pub use client::{BuildError, GuardedClient, Options};
+pub use pool::CONNECTIONS_MAX;
 pub use resolver::ADDRESSES_MAX;
+pub use response::{RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX};

@@ -1,29 +1,46 @@
-//! From a host to addresses that deliveries may connect to.
+//! From a host name to addresses that deliveries may connect to.
 //!
-//! What this returns is what is connected to: nobody resolves the name a second time.
+//! reqwest asks a [`GuardedResolver`] when it opens a connection, and connects to the addresses that
+//! it gets. Nobody resolves the name a second time.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use futures::future::{Either, select};
 use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
-    ResolverOpts,
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::ProtoError;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Resolver, TokioResolver};
-use url::Host;
+use reqwest::dns::{Addrs, Resolve, Resolving};
+use tokio::time::timeout;
 use webhooks_core::address::{self, SpecialRange};
 use webhooks_core::target::TargetPolicy;
 
-/// The addresses of one host that are tried, the first ones; all of them are vetted.
-pub const ADDRESSES_MAX: usize = 8;
+/// The addresses of one host and family that are tried, the first ones; all of them are vetted.
+pub const ADDRESSES_MAX: usize = 3;
+/// How long one question waits for its answer before it is asked again.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a question is asked again.
+const QUESTION_RETRIES: usize = 2;
+/// How long a lookup may take, all questions together.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a lookup that has IPv4 addresses still waits for IPv6 (RFC 8305, section 3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// Resolves names, and refuses those that lead to where deliveries may not go.
 #[derive(Clone)]
 pub(crate) struct GuardedResolver {
     policy: TargetPolicy,
     dns: TokioResolver,
+    lookups: Arc<AtomicUsize>,
 }
 
 /// Why a host has no address to connect to.
@@ -33,8 +50,12 @@ pub(crate) enum ResolveError {
     Forbidden(&'static SpecialRange),
     #[error("the host has no address")]
     NoAddress,
-    #[error(transparent)]
-    Lookup(NetError),
+    #[error("the name server did not answer in time")]
+    NoAnswer,
+    #[error("the host is not a name that DNS can carry")]
+    Name(#[from] ProtoError),
+    #[error("the name server did not answer the question")]
+    Lookup(#[source] NetError),
 }
 
 impl GuardedResolver {
@@ -65,44 +86,109 @@ impl GuardedResolver {
         config: ResolverConfig,
         mut options: ResolverOpts,
     ) -> Result<Self, NetError> {
-        // Each attempt resolves anew: what a name led to a minute ago is not what was vetted.
+        // Each connection resolves anew: what a name led to a minute ago is not what was vetted.
         options.cache_size = 0;
-        // IPv4 comes first because a Lambda function without a VPC has no way out over IPv6.
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.timeout = QUESTION_TIMEOUT;
+        options.attempts = QUESTION_RETRIES;
         options.use_hosts_file = match policy {
             TargetPolicy::Strict => ResolveHosts::Never,
             TargetPolicy::Development => ResolveHosts::Always,
         };
-        #[expect(clippy::disallowed_methods, reason = "the one place where names are resolved")]
         let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
-        Ok(Self { policy, dns: builder.build()? })
+        Ok(Self { policy, dns: builder.build()?, lookups: Arc::default() })
+    }
+
+    /// Counts the lookups.
+    pub(crate) fn lookups(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.lookups)
     }
 
     /// The addresses of `host` to connect to, if all that it has may be connected to.
-    pub(crate) async fn resolve(&self, host: &Host<&str>) -> Result<Vec<IpAddr>, ResolveError> {
-        let mut addresses = match host {
-            Host::Domain(name) => self.lookup(name).await?,
-            Host::Ipv4(address) => vec![IpAddr::V4(*address)],
-            Host::Ipv6(address) => vec![IpAddr::V6(*address)],
-        };
-        for address in &addresses {
+    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let found = timeout(LOOKUP_TIMEOUT, self.look_up(host));
+        let (mut ipv4, mut ipv6) = found.await.map_err(|_| ResolveError::NoAnswer)??;
+        for address in ipv4.iter().chain(&ipv6) {
             address::check(*address, self.policy).map_err(ResolveError::Forbidden)?;
         }
-        if addresses.is_empty() {
-            return Err(ResolveError::NoAddress);
-        }
-        addresses.truncate(ADDRESSES_MAX);
-        Ok(addresses)
+        ipv4.truncate(ADDRESSES_MAX);
+        ipv6.truncate(ADDRESSES_MAX);
+        // IPv4 comes first because a Lambda function without a VPC has no way out over IPv6.
+        ipv4.append(&mut ipv6);
+        if ipv4.is_empty() { Err(ResolveError::NoAddress) } else { Ok(ipv4) }
     }
 
-    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    /// Asks for both families concurrently. A name server that never answers for IPv6 does not hold
+    /// up an answer for IPv4.
+    async fn look_up(&self, host: &str) -> Result<(Vec<IpAddr>, Vec<IpAddr>), ResolveError> {
         // The final dot keeps the search list of the machine out of it.
-        match self.dns.lookup_ip(format!("{name}.")).await {
-            Ok(found) => Ok(found.iter().collect()),
-            Err(error) if error.is_no_records_found() => Err(ResolveError::NoAddress),
+        let name = Name::from_ascii(format!("{host}."))?;
+        let ipv4 = pin!(self.ask(name.clone(), RecordType::A));
+        let ipv6 = pin!(self.ask(name, RecordType::AAAA));
+        let (ipv4, ipv6) = match select(ipv4, ipv6).await {
+            Either::Left((ipv4, rest)) if ipv4.as_ref().is_ok_and(|found| !found.is_empty()) => {
+                (ipv4, timeout(RESOLUTION_DELAY, rest).await.unwrap_or(Ok(Vec::new())))
+            }
+            Either::Left((ipv4, rest)) => (ipv4, rest.await),
+            Either::Right((ipv6, rest)) => (rest.await, ipv6),
+        };
+        match (ipv4, ipv6) {
+            (Ok(ipv4), Ok(ipv6)) => Ok((ipv4, ipv6)),
+            (Ok(found), Err(_)) if !found.is_empty() => Ok((found, Vec::new())),
+            (Err(_), Ok(found)) if !found.is_empty() => Ok((Vec::new(), found)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    async fn ask(&self, name: Name, family: RecordType) -> Result<Vec<IpAddr>, ResolveError> {
+        match self.dns.lookup(name, family).await {
+            Ok(found) => Ok(found.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
+            Err(error) if error.is_no_records_found() => Ok(Vec::new()),
             Err(error) => Err(ResolveError::Lookup(error)),
         }
+    }
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        let lookup = LookupState::of_this_attempt();
+        let resolver = self.clone();
+        Box::pin(async move {
+            lookup.set_pending(true);
+            let addresses = resolver.addresses(name.as_str()).await;
+            lookup.set_pending(false);
+            // reqwest replaces port 0 by that of the URL.
+            let addresses = addresses?.into_iter().map(|address| SocketAddr::new(address, 0));
+            Ok(Box::new(addresses) as Addrs)
+        })
+    }
+}
+
+/// Whether an attempt is waiting for a name server: when its deadline passes, that is the reason.
+#[derive(Clone, Default)]
+pub(crate) struct LookupState(Arc<AtomicBool>);
+
+tokio::task_local! {
+    static LOOKUP: LookupState;
+}
+
+impl LookupState {
+    /// Runs an attempt whose lookup this reports.
+    pub(crate) async fn track<T>(&self, attempt: impl Future<Output = T>) -> T {
+        LOOKUP.scope(self.clone(), attempt).await
+    }
+
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn of_this_attempt() -> Self {
+        LOOKUP.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    fn set_pending(&self, pending: bool) {
+        self.0.store(pending, Ordering::Relaxed);
     }
 }
 

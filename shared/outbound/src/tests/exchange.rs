@@ -1,4 +1,4 @@
-//! What is sent, and what is made of each kind of answer.
+//! What is sent, and the outcome of each kind of response.
 
 use std::process::{Command, Stdio};
 
@@ -12,7 +12,7 @@ use super::receiver::{Receiver, read_request};
 use super::{AMPLE, development, excerpt, failure, post, request, status};
 
 #[tokio::test]
-async fn the_request_is_sent_as_given() {
+async fn request_is_sent_as_given() {
     let (receiver, mut requests) =
         Receiver::recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let mut given = request(&receiver.url(), AMPLE);
@@ -36,8 +36,8 @@ async fn the_request_is_sent_as_given() {
     assert_eq!(
         lines,
         [
+            "accept-encoding: identity",
             "accept: */*",
-            "connection: close",
             "content-length: 17",
             "content-type: application/json",
             format!("host: {}", receiver.address).as_str(),
@@ -51,7 +51,7 @@ async fn the_request_is_sent_as_given() {
 #[test]
 fn proxies_of_the_environment_are_ignored() {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "tests::exchange::the_request_is_sent_as_given"]);
+    child.args(["--exact", "tests::exchange::request_is_sent_as_given"]);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         child.env(name, "http://127.0.0.1:1").env(name.to_lowercase(), "http://127.0.0.1:1");
     }
@@ -62,7 +62,7 @@ fn proxies_of_the_environment_are_ignored() {
 }
 
 #[tokio::test]
-async fn every_complete_response_is_a_response() {
+async fn every_status_is_a_response() {
     for code in [200, 201, 204, 304, 400, 404, 410, 429, 500, 503, 599, 999] {
         let receiver = Receiver::answering(format!("HTTP/1.1 {code} X\r\n\r\n")).await;
         assert_eq!(status(&post(&development(), &receiver.url()).await), Some(code));
@@ -70,7 +70,7 @@ async fn every_complete_response_is_a_response() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let elsewhere = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     for code in [301, 302, 303, 307, 308] {
         let response = format!("HTTP/1.1 {code} X\r\nlocation: {}\r\n\r\n", elsewhere.url());
@@ -98,7 +98,7 @@ async fn retry_after_is_read() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_a_connect_failure() {
+async fn closed_port_is_a_connect_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
@@ -113,7 +113,7 @@ async fn a_closed_port_is_a_connect_failure() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_a_protocol_failure() {
+async fn malformed_response_is_a_protocol_failure() {
     for response in [
         "",
         "\0\u{1}\u{2}\u{3}\r\n\r\n",
@@ -122,9 +122,6 @@ async fn what_is_no_http_is_a_protocol_failure() {
         "HTTP/1.1 20 OK\r\n\r\n",
         "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n123456",
-        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nnumber\r\n",
         "HTTP/1.1 200 OK\r\ncontent-type: text",
         "HTTP/2.0 200 OK\r\n\r\n",
     ] {
@@ -135,28 +132,54 @@ async fn what_is_no_http_is_a_protocol_failure() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_protocol_failure_before_and_in_the_body() {
-    for response in ["", "HTTP/1.1 200 OK\r\n\r\npart"] {
-        let receiver = Receiver::start(move |mut stream| async move {
-            read_request(&mut stream).await;
-            stream.write_all(response.as_bytes()).await.unwrap();
-            stream.set_zero_linger().unwrap();
-        })
-        .await;
-        let outcome = post(&development(), &receiver.url()).await;
-        assert_eq!(failure(&outcome), Some(Failure::Protocol), "{response:?}: {outcome:?}");
+async fn reset_before_the_head_is_complete_is_a_protocol_failure() {
+    let receiver = Receiver::start(move |mut stream| async move {
+        read_request(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let outcome = post(&development(), &receiver.url()).await;
+    assert_eq!(failure(&outcome), Some(Failure::Protocol), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn complete_head_decides_when_the_body_is_cut() {
+    for (head, body) in [
+        ("content-length: 100", "short"),
+        ("transfer-encoding: chunked", "5\r\nshort\r\n"),
+        ("transfer-encoding: chunked", "5\r\nshort\r\nnumber\r\n"),
+    ] {
+        for (status, retry_after) in [(200, None), (429, Some(RetryAfter::Seconds(7)))] {
+            let wait = retry_after.map_or("", |_| "retry-after: 7\r\n");
+            let response = format!("HTTP/1.1 {status} X\r\n{wait}{head}\r\n\r\n{body}");
+            let receiver = Receiver::answering(response).await;
+            let expected = Outcome::Response { status, retry_after, excerpt: "short".to_owned() };
+            assert_eq!(post(&development(), &receiver.url()).await, expected, "{head}");
+        }
     }
 }
 
 #[tokio::test]
-async fn a_body_that_ends_with_the_connection_is_complete() {
+async fn folded_header_lines_are_unfolded() {
+    let receiver = Receiver::answering(
+        "HTTP/1.1 503 X\r\nx-note: one\r\n two\r\nretry-after:\r\n\t 120\r\n\r\n",
+    )
+    .await;
+    let retry_after = Some(RetryAfter::Seconds(120));
+    let expected = Outcome::Response { status: 503, retry_after, excerpt: String::new() };
+    assert_eq!(post(&development(), &receiver.url()).await, expected);
+}
+
+#[tokio::test]
+async fn body_that_ends_with_the_connection_is_complete() {
     let receiver = Receiver::answering("HTTP/1.0 200 OK\r\n\r\nall there is").await;
     let outcome = post(&development(), &receiver.url()).await;
     assert_eq!(excerpt(&outcome), "all there is");
 }
 
 #[tokio::test]
-async fn an_informational_response_is_not_the_answer() {
+async fn informational_response_is_skipped() {
     let receiver = Receiver::answering(
         "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
     )
@@ -165,7 +188,7 @@ async fn an_informational_response_is_not_the_answer() {
 }
 
 #[tokio::test]
-async fn switching_protocols_ends() {
+async fn switching_protocols_is_no_success() {
     let receiver = Receiver::answering(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
     )
@@ -175,7 +198,7 @@ async fn switching_protocols_ends() {
 }
 
 #[tokio::test]
-async fn a_header_that_cannot_be_sent_is_a_protocol_failure() {
+async fn header_that_cannot_be_sent_is_a_protocol_failure() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\n\r\n").await;
     let mut given = request(&receiver.url(), AMPLE);
     given.headers.push(("x-bad", "a\r\nhost: b".to_owned()));
@@ -185,7 +208,7 @@ async fn a_header_that_cannot_be_sent_is_a_protocol_failure() {
 }
 
 #[tokio::test]
-async fn every_url_that_is_accepted_can_be_sent() {
+async fn every_accepted_url_can_be_sent() {
     let (receiver, mut requests) = Receiver::recording("HTTP/1.1 204 X\r\n\r\n").await;
     let printable: String = ('!'..='~').filter(|c| !['#', '\\'].contains(c)).collect();
     let url = format!("{}/{printable}ü?{printable}ü", receiver.url());

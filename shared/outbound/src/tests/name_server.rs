@@ -1,4 +1,4 @@
-//! A name server that says what a test tells it to.
+//! A name server with the answers that a test sets.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,21 +13,31 @@ use tokio::net::UdpSocket;
 #[derive(Clone)]
 pub(super) enum Zone {
     Records(Vec<RData>),
+    /// Answers for IPv4, and never for IPv6.
+    SilentForIpv6(Vec<RData>),
     Code(ResponseCode),
     Silence,
 }
 
 impl Zone {
     /// Reads `A 192.0.2.1, AAAA ::1, CNAME other.test`, or `SERVFAIL`, `NXDOMAIN`, `EMPTY`, `SILENCE`.
+    /// After records for IPv4, `AAAA SILENCE` leaves questions for IPv6 unanswered.
     pub(super) fn parse(text: &str) -> Self {
         match text {
             "EMPTY" => Self::Records(Vec::new()),
             "SERVFAIL" => Self::Code(ResponseCode::ServFail),
             "NXDOMAIN" => Self::Code(ResponseCode::NXDomain),
             "SILENCE" => Self::Silence,
-            records => Self::Records(records.split(", ").map(parse_record).collect()),
+            records => match records.strip_suffix(", AAAA SILENCE") {
+                Some(ipv4) => Self::SilentForIpv6(parse_records(ipv4)),
+                None => Self::Records(parse_records(records)),
+            },
         }
     }
+}
+
+fn parse_records(text: &str) -> Vec<RData> {
+    text.split(", ").map(parse_record).collect()
 }
 
 fn parse_record(text: &str) -> RData {
@@ -96,8 +106,11 @@ impl State {
             match self.zones.get(name.to_ascii().to_lowercase().trim_end_matches('.')) {
                 None => answer.metadata.response_code = ResponseCode::NXDomain,
                 Some(Zone::Silence) => return None,
+                Some(Zone::SilentForIpv6(_)) if query.query_type() == RecordType::AAAA => {
+                    return None;
+                }
                 Some(Zone::Code(code)) => answer.metadata.response_code = *code,
-                Some(Zone::Records(records)) => {
+                Some(Zone::Records(records) | Zone::SilentForIpv6(records)) => {
                     add_records(&mut answer, &name, records, query.query_type());
                     if let Some(RData::CNAME(alias)) = records.first() {
                         name = alias.0.clone();

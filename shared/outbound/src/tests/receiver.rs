@@ -1,4 +1,4 @@
-//! A receiver that does with each connection what a test tells it to.
+//! A receiver that handles each connection as a test says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+
+/// An empty response after which the connection can be used again.
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// Listens on a port of its own for as long as the test's runtime lives.
 pub(super) struct Receiver {
@@ -43,7 +46,7 @@ impl Receiver {
         Self { address, connections }
     }
 
-    /// Reads each request and answers it with the same bytes, then hangs up.
+    /// Reads each request, answers it with the same bytes and closes the connection.
     pub(super) async fn answering(response: impl Into<Vec<u8>>) -> Self {
         let response = Arc::new(response.into());
         Self::start(move |stream| answer(stream, Arc::clone(&response))).await
@@ -64,6 +67,25 @@ impl Receiver {
         (receiver.await, requests)
     }
 
+    /// Answers every request on a connection with an empty 200 and keeps the connection open. Hands
+    /// over each request it reads, and `None` when the client closes a connection.
+    pub(super) async fn keeping_alive() -> (Self, mpsc::UnboundedReceiver<Option<String>>) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let receiver = Self::start(move |mut stream| {
+            let sender = sender.clone();
+            async move {
+                while stream.readable().await.is_ok()
+                    && !matches!(stream.peek(&mut [0]).await, Ok(0) | Err(_))
+                {
+                    let _ = sender.send(Some(read_request(&mut stream).await));
+                    stream.write_all(OK.as_bytes()).await.unwrap();
+                }
+                let _ = sender.send(None);
+            }
+        });
+        (receiver.await, events)
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
@@ -75,7 +97,7 @@ impl Receiver {
 
 async fn answer(mut stream: TcpStream, response: Arc<Vec<u8>>) {
     read_request(&mut stream).await;
-    // The client may have hung up: that is for the test to judge.
+    // The client may have closed the connection, which the test notices.
     let _ = stream.write_all(&response).await;
 }
 

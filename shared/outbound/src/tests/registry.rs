@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use url::Host;
 use webhooks_core::target::{TargetError, TargetPolicy, TargetUrl};
 
 use super::name_server::NameServer;
@@ -66,13 +65,14 @@ fn blocks() -> Vec<Block> {
     .collect()
 }
 
-/// What the table does not say: of IPv6 only `2000::/3` is handed out (RFC 4291, section 2.4).
+/// The table does not say that IPv6 addresses are assigned from `2000::/3` only (RFC 4291, section
+/// 2.4).
 fn is_public(number: u128, ipv4: bool, blocks: &[Block]) -> bool {
     let assigned = ipv4 || number >> 125 == 1;
     assigned && !blocks.iter().any(|block| block.contains(number, ipv4))
 }
 
-/// What a URL with this address as its host is told.
+/// The result for a URL with this address as its host.
 fn literal(address: IpAddr) -> Result<TargetUrl, TargetError> {
     let host = match address {
         IpAddr::V4(address) => address.to_string(),
@@ -82,14 +82,14 @@ fn literal(address: IpAddr) -> Result<TargetUrl, TargetError> {
 }
 
 #[test]
-fn the_table_has_every_row_of_both_registries() {
+fn table_has_every_row_of_both_registries() {
     let rows = |registry: &str| TABLE.lines().filter(|line| line.contains(registry)).count();
     assert_eq!(rows("\tIANA IPv4 special-purpose registry, "), 26);
     assert_eq!(rows("\tIANA IPv6 special-purpose registry, "), 25);
 }
 
 #[tokio::test]
-async fn every_block_is_refused_from_end_to_end() {
+async fn every_block_is_refused_from_its_first_to_its_last_address() {
     let server = NameServer::start().await;
     let resolver =
         GuardedResolver::from_name_servers(TargetPolicy::Strict, &[server.address]).unwrap();
@@ -98,7 +98,7 @@ async fn every_block_is_refused_from_end_to_end() {
             let address = block.address(number);
             let record = if block.ipv4 { "A" } else { "AAAA" };
             server.set("block.test", &format!("{record} {address}"));
-            let resolved = resolver.resolve(&Host::Domain("block.test")).await;
+            let resolved = resolver.addresses("block.test").await;
             let forbidden = matches!(resolved, Err(ResolveError::Forbidden(_)));
             assert!(forbidden, "{} as {address}: {resolved:?}", block.text);
             let refused = matches!(literal(address), Err(TargetError::Blocked(_)));
@@ -108,7 +108,7 @@ async fn every_block_is_refused_from_end_to_end() {
 }
 
 #[tokio::test]
-async fn the_neighbours_of_the_blocks_are_allowed_where_they_are_public() {
+async fn public_neighbours_of_blocks_are_allowed() {
     let server = NameServer::start().await;
     let resolver =
         GuardedResolver::from_name_servers(TargetPolicy::Strict, &[server.address]).unwrap();
@@ -120,7 +120,7 @@ async fn the_neighbours_of_the_blocks_are_allowed_where_they_are_public() {
             let public = is_public(number, block.ipv4, &blocks);
             let record = if block.ipv4 { "A" } else { "AAAA" };
             server.set("neighbour.test", &format!("{record} {address}"));
-            let resolved = resolver.resolve(&Host::Domain("neighbour.test")).await;
+            let resolved = resolver.addresses("neighbour.test").await;
             assert_eq!(resolved.is_ok(), public, "{address} beside {}", block.text);
             assert_eq!(literal(address).is_ok(), public, "{address} beside {}", block.text);
             allowed += usize::from(public);

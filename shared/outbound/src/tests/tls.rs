@@ -1,4 +1,4 @@
-//! TLS: whom to believe.
+//! TLS: certificates, versions and sessions.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,18 +11,16 @@ use webhooks_core::outbound::{Failure, Outcome};
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 
 use super::receiver::Receiver;
-use super::{development, excerpt, failure, post};
-use crate::GuardedClient;
-use crate::resolver::GuardedResolver;
-use crate::tls::server_name;
+use super::{development, excerpt, failure, has_server_name, post};
+use crate::{GuardedClient, Options};
 
 /// A certificate and its key.
-struct Identity {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+pub(super) struct Identity {
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) key: PrivateKeyDer<'static>,
 }
 
-fn identity(host: &str) -> Identity {
+pub(super) fn identity(host: &str) -> Identity {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([host.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
@@ -49,8 +47,8 @@ fn server_config(identity: Identity) -> Arc<ServerConfig> {
     Arc::new(config.unwrap())
 }
 
-/// Serves each connection with TLS, and returns the port and how each handshake went. It hangs up
-/// without a TLS goodbye.
+/// Serves each connection with TLS, and returns the port and the kind of each handshake. It closes
+/// the connection without `close_notify`.
 fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
     let config = server_config(identity);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -68,8 +66,8 @@ fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
     (port, handshakes)
 }
 
-/// Serves one connection with TLS, and tells how the client ended it once it had its answer.
-fn serve_until_the_end(identity: Identity) -> (u16, mpsc::Receiver<std::io::Result<usize>>) {
+/// Serves one connection with TLS, and reports how the client closes it after the response.
+fn serve_until_closed(identity: Identity) -> (u16, mpsc::Receiver<std::io::Result<usize>>) {
     let config = server_config(identity);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -83,7 +81,8 @@ fn serve_until_the_end(identity: Identity) -> (u16, mpsc::Receiver<std::io::Resu
     (port, end)
 }
 
-/// A client that does not trust the certificate breaks off before the request is complete.
+/// A client that does not trust the certificate closes the connection before the request is
+/// complete.
 fn answer(stream: &mut (impl Read + Write), response: &str) {
     let mut buffer = [0; 4096];
     let mut request = Vec::new();
@@ -100,8 +99,8 @@ fn answer(stream: &mut (impl Read + Write), response: &str) {
 fn trusting(certificate: CertificateDer<'static>) -> GuardedClient {
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let resolver = GuardedResolver::from_name_servers(TargetPolicy::Development, &[]).unwrap();
-    GuardedClient::build(TargetPolicy::Development, resolver, roots).unwrap()
+    let options = Options { name_servers: Some(Vec::new()), roots, keep_connections: false };
+    GuardedClient::with_options(TargetPolicy::Development, options).unwrap()
 }
 
 fn assert_tls_failure(outcome: &Outcome, expected: &str) {
@@ -112,34 +111,35 @@ fn assert_tls_failure(outcome: &Outcome, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_trusted_certificate_is_accepted() {
+async fn trusted_certificate_is_accepted() {
     let identity = identity("localhost");
     let client = trusting(identity.certificate.clone());
     let (port, _) = serve(identity);
-    // The body ends with the connection, and the server says no goodbye.
+    // The body ends with the connection, which the server closes without `close_notify`.
     let outcome = post(&client, &format!("https://localhost:{port}/")).await;
     assert_eq!(excerpt(&outcome), "over TLS");
 }
 
 #[tokio::test]
-async fn the_client_says_goodbye() {
+async fn client_sends_close_notify() {
     let identity = identity("localhost");
     let client = trusting(identity.certificate.clone());
-    let (port, end) = serve_until_the_end(identity);
+    let (port, end) = serve_until_closed(identity);
     let outcome = post(&client, &format!("https://localhost:{port}/")).await;
     assert_eq!(excerpt(&outcome), "ok");
-    assert_eq!(end.recv().unwrap().unwrap(), 0);
+    let end = tokio::task::spawn_blocking(move || end.recv().unwrap());
+    assert_eq!(end.await.unwrap().unwrap(), 0);
 }
 
 #[tokio::test]
-async fn an_untrusted_certificate_is_a_tls_failure() {
+async fn untrusted_certificate_is_a_tls_failure() {
     let (port, _) = serve(identity("localhost"));
     let outcome = post(&development(), &format!("https://localhost:{port}/")).await;
     assert_tls_failure(&outcome, "trusted authority");
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_host_is_a_tls_failure() {
+async fn certificate_for_another_host_is_a_tls_failure() {
     let identity = identity("other.test");
     let client = trusting(identity.certificate.clone());
     let (port, _) = serve(identity);
@@ -148,7 +148,7 @@ async fn a_certificate_for_another_host_is_a_tls_failure() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_a_tls_failure() {
+async fn expired_certificate_is_a_tls_failure() {
     let identity = expired("localhost");
     let client = trusting(identity.certificate.clone());
     let (port, _) = serve(identity);
@@ -157,7 +157,7 @@ async fn an_expired_certificate_is_a_tls_failure() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_a_tls_failure() {
+async fn server_without_tls_is_a_tls_failure() {
     for greeting in ["HTTP/1.1 400 Bad Request\r\n\r\n", ""] {
         let receiver = Receiver::start(move |mut stream| async move {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -171,7 +171,7 @@ async fn a_server_without_tls_is_a_tls_failure() {
     }
 }
 
-/// A session that is resumed would carry bytes of the server's choice to whoever has the name next.
+/// A resumed session would carry bytes of the server's choice to whichever address the name has next.
 #[tokio::test]
 async fn no_session_is_resumed() {
     let identity = identity("localhost");
@@ -184,9 +184,9 @@ async fn no_session_is_resumed() {
     }
 }
 
-/// A server hello that takes the version below 1.2, with a cipher of its time.
+/// The server hello selects a version below 1.2 with a cipher of its time.
 #[tokio::test]
-async fn old_versions_are_neither_offered_nor_taken() {
+async fn old_versions_are_neither_offered_nor_accepted() {
     for version in [0, 1, 2] {
         let (sender, mut hellos) = tokio::sync::mpsc::unbounded_channel();
         let receiver = Receiver::start(move |mut stream| {
@@ -201,7 +201,7 @@ async fn old_versions_are_neither_offered_nor_taken() {
                 answer.extend([7; 32]);
                 answer.extend([0, 0xc0, 0x13, 0]);
                 stream.write_all(&answer).await.unwrap();
-                // It waits for the client's judgement.
+                // The client sends an alert.
                 let _ = stream.read(&mut [0; 64]).await;
             }
         })
@@ -215,9 +215,8 @@ async fn old_versions_are_neither_offered_nor_taken() {
     }
 }
 
-/// Every host that a URL may name is one that a certificate may be for.
 #[test]
-fn every_host_that_is_accepted_has_a_name_for_tls() {
+fn every_accepted_host_can_have_a_certificate() {
     let letters = ["a", "0", "-", "_", "ü"];
     let longer = |labels: &[String]| -> Vec<String> {
         labels.iter().flat_map(|label| letters.map(|letter| format!("{label}{letter}"))).collect()
@@ -230,7 +229,7 @@ fn every_host_that_is_accepted_has_a_name_for_tls() {
         for host in [format!("{label}.example"), format!("example.{label}")] {
             let url = TargetUrl::parse(&format!("https://{host}/"), TargetPolicy::Strict);
             if let Ok(target) = url {
-                assert!(server_name(target.url()).is_some(), "{host}");
+                assert!(has_server_name(target.url()), "{host}");
                 accepted += 1;
             }
         }
