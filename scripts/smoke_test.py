@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 import uuid
 
-TARGET = "https://webhooks-smoke-test.invalid/hook"
+TARGET = "https://webhooks-smoke-test.example/hook"
 
 
 class Api:

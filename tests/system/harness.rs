@@ -273,7 +273,6 @@ pub(crate) fn event(user: &str, event_type: &str, n: u64) -> Value {
     json!({"event_type": event_type, "user_id": user, "event_id": format!("e-{user}-{n}"), "data": {"n": n}})
 }
 
-#[expect(clippy::disallowed_methods, reason = "the tests talk to the system from outside")]
 fn http_client() -> reqwest::Client {
     // Only the first test of the process installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();

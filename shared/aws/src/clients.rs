@@ -75,7 +75,6 @@ impl Connections {
         })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
     fn new(tls: impl FnOnce() -> TlsContext + Send + 'static) -> Self {
         Self(Arc::new(LazyLock::new(Box::new(|| {
             let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();

@@ -35,6 +35,10 @@ const BLOCKED_PORTS: [u16; 82] = [
 const LOCAL_DOMAINS: [&str; 9] =
     ["localhost", "local", "internal", "intranet", "private", "corp", "home", "lan", "localdomain"];
 
+/// Top-level domains that no resolver asks a name server for: `invalid` (RFC 6761), `onion` (RFC 7686)
+/// and `alt` (RFC 9476).
+const UNRESOLVABLE_DOMAINS: [&str; 3] = ["invalid", "onion", "alt"];
+
 /// How strict the rules for targets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetPolicy {
@@ -98,6 +102,11 @@ pub enum TargetError {
     /// A host that is no host name.
     #[error("must have a valid host name or address")]
     InvalidHost,
+    /// A name that DNS never resolves.
+    #[error(
+        "must have a host name that DNS can resolve, not one under `invalid`, `onion` or `alt`"
+    )]
+    Unresolvable,
     /// A name that only means something on one machine or network.
     #[error("must have a public host name, not a local one")]
     LocalName,
@@ -224,6 +233,10 @@ fn check_name(name: &str, policy: TargetPolicy) -> Result<(), TargetError> {
     if name.len() > 253 || !name.split('.').all(is_label) {
         return Err(TargetError::InvalidHost);
     }
+    let top_level = name.rsplit('.').next().unwrap_or(name);
+    if UNRESOLVABLE_DOMAINS.contains(&top_level) {
+        return Err(TargetError::Unresolvable);
+    }
     if policy == TargetPolicy::Strict && is_local(name) {
         return Err(TargetError::LocalName);
     }
@@ -328,6 +341,8 @@ mod tests {
             ("http://a..example/", TargetError::InvalidHost),
             ("http://-a.example/", TargetError::InvalidHost),
             ("http://a-.example/", TargetError::InvalidHost),
+            ("http://hooks.invalid/", TargetError::Unresolvable),
+            ("http://hooks.onion/", TargetError::Unresolvable),
             ("http://127.1/", TargetError::Ipv4Spelling),
             ("http://[::1%25lo]/", TargetError::PercentInHost),
             ("http://[::1/", TargetError::InvalidHost),

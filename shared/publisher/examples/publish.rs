@@ -4,7 +4,6 @@
 //! (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL_SQS`).
 
 #![expect(clippy::print_stdout, reason = "the example shows what it did")]
-#![expect(clippy::disallowed_methods, reason = "to AWS itself, not to where users say")]
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};

@@ -352,7 +352,6 @@ mod tests {
         assert_eq!(String::from_utf8(answer).unwrap(), expected);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the test is the client")]
     async fn connect(receiver: &FakeReceiver) -> TcpStream {
         TcpStream::connect(receiver.address()).await.unwrap()
     }
