@@ -1,21 +1,35 @@
-//! Deliver: one task in, one signed attempt out, and the next step decided.
+//! Deliver: makes the attempts that the deliveries queue asks for.
 //!
-//! Every record of a batch is handled by itself, all at once: an error or a panic in one never
-//! fails another. What has been tried stands in the delivery's record, never in the queue:
+//! A *task* is a message of the queue; it asks for an attempt of a *delivery*, whose *record* in
+//! the Deliveries table says what has been tried. The queue says nothing about that: a message may
+//! come twice, late, or after its delivery has ended.
 //!
-//! 1. read the subscription and the record; drop the task when the delivery has ended;
-//! 2. a later attempt takes a short lease, so that two copies of a task do not both POST;
-//! 3. sign, POST, decide, write once;
-//! 4. acknowledge, or hide the message until the next attempt.
+//! For each task of a batch, concurrently and isolated from the others (an error or a panic in one
+//! never fails another):
 //!
-//! A crash between any two steps leaves the message in the queue, which brings it back; the
-//! record then says what is still to be done. Counters and the endpoint's health are written last
-//! and at most once per batch and subscription; losing them loses no delivery.
+//! 1. `load` reads the record and the subscription; a task of an ended delivery is dropped;
+//! 2. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
+//!    copies of a task do not both POST;
+//! 3. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
+//!    delivery is put off or ends without an attempt;
+//! 4. `disposition` says what becomes of the message: it is acknowledged, or comes back.
+//!
+//! `effects` writes the counters and the endpoints' health last, at most once per batch and
+//! subscription.
+//!
+//! A crash between any two steps leaves the message in the queue, which brings it back; the record
+//! then says what is left to do. A crash before the effects loses counts, never a delivery.
 
+mod attempt;
+mod disposition;
 mod effects;
-mod record;
+mod load;
+mod reserve;
+mod task;
+mod telemetry;
 #[cfg(test)]
 mod tests;
+mod unsent;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -29,12 +43,12 @@ use webhooks_core::ports::{
 };
 use webhooks_core::target::TargetPolicy;
 
+use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
-use crate::record::{Disposition, Handled};
 
 /// The function and what it may touch.
 pub struct Deliver {
-    /// Where to, how, signed with what.
+    /// The URL, the secrets and the settings of each delivery.
     pub subscriptions: Arc<dyn Subscriptions>,
     /// The records.
     pub deliveries: Arc<dyn Deliveries>,
@@ -42,7 +56,7 @@ pub struct Deliver {
     pub statistics: Arc<dyn Statistics>,
     /// The queue the tasks come from.
     pub queue: Arc<dyn TaskQueue>,
-    /// The way out.
+    /// The outbound HTTP client.
     pub sender: Arc<dyn Sender>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -55,7 +69,7 @@ pub struct Deliver {
 }
 
 impl Deliver {
-    /// Handles one batch; answers with the records that are to come back.
+    /// Handles one batch; answers with the batch item failures: the messages that come back.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let handled = join_all(batch.records.iter().map(|record| self.isolated(record))).await;
 
@@ -72,7 +86,7 @@ impl Deliver {
     }
 
     async fn isolated(&self, message: &SqsMessage) -> Handled {
-        let handled = AssertUnwindSafe(self.record(message)).catch_unwind().await;
+        let handled = AssertUnwindSafe(self.message(message)).catch_unwind().await;
         let handled = handled.unwrap_or_else(|_| {
             tracing::error!(message_id = message.message_id, "the task panicked");
             Disposition::Nack.into()
@@ -87,7 +101,7 @@ impl Deliver {
     /// for their endpoints: its own wait does not depend on theirs.
     async fn change_visibility(&self, message: &SqsMessage, timeout: Duration) {
         let receipt = message.receipt_handle.clone().unwrap_or_default();
-        // Without this it comes back when its visibility runs out: late, not lost.
+        // Without this it comes back when its visibility timeout ends: late, not lost.
         if let Err(error) = self.queue.change_visibility(&[(receipt, timeout)]).await {
             tracing::warn!(message_id = message.message_id, error = %Chain(&error), "the visibility timeout was not changed");
         }

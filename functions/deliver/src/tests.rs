@@ -25,7 +25,7 @@ use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
-use crate::record::LEASE;
+use crate::reserve::LEASE;
 
 const RETENTION: Duration = Duration::from_hours(30 * 24);
 

@@ -22,14 +22,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, DeleteRequest, ReturnValuesOnConditionCheckFailure, WriteRequest,
+};
 use serde::{Deserialize, Serialize};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
-    CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, Due, DueIndex, Expect, Lease,
-    Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
+    CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
+    Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
@@ -96,6 +100,19 @@ impl DynamoDeliveries {
             .projection_expression("subscription_id, delivery_id")
     }
 
+    /// Why a conditional write was refused: the row that it met.
+    fn refused(
+        &self,
+        row: Option<Item>,
+        attempts: Option<u32>,
+    ) -> Result<DeliveryWrite, StoreError> {
+        let lease_until = row.as_ref().and_then(row::lease_until);
+        let found = row.map(row::decode).transpose()?;
+        let now = self.clock.now();
+        let found = found.filter(|delivery| now < delivery.expires_at);
+        Ok(DeliveryWrite::refused(found, attempts, lease_until))
+    }
+
     async fn delete_batch(
         &self,
         subscription_id: &SubscriptionId,
@@ -149,7 +166,7 @@ impl Deliveries for DynamoDeliveries {
         Ok(delivery.filter(|delivery| now < delivery.expires_at))
     }
 
-    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError> {
         let put =
             self.client.put_item().table_name(&self.table).set_item(Some(row::encode(delivery)?));
         let put = match expect {
@@ -167,7 +184,15 @@ impl Deliveries for DynamoDeliveries {
                 .expression_attribute_values(":attempts", number(attempts))
                 .expression_attribute_values(":now", number(now.millis())),
         };
-        written(put.send().await)
+        let put = put
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let Err(error) = put.send().await else { return Ok(DeliveryWrite::Applied) };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(refused)) => {
+                self.refused(refused.item.clone(), expect.attempts())
+            }
+            _ => Err(fault(error).into()),
+        }
     }
 
     async fn lease(
@@ -176,7 +201,7 @@ impl Deliveries for DynamoDeliveries {
         id: &DeliveryId,
         attempts: u32,
         lease: &Lease,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<DeliveryWrite, StoreError> {
         let result = self
             .client
             .update_item()
@@ -192,9 +217,16 @@ impl Deliveries for DynamoDeliveries {
             .expression_attribute_values(":holder", text(&lease.holder))
             .expression_attribute_values(":now", number(lease.now.millis()))
             .expression_attribute_values(":until", number(lease.until.millis()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        written(result)
+        let Err(error) = result else { return Ok(DeliveryWrite::Applied) };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                self.refused(refused.item.clone(), Some(attempts))
+            }
+            _ => Err(fault(error).into()),
+        }
     }
 
     async fn page(

@@ -19,8 +19,8 @@ use webhooks_core::breaker::Health;
 use webhooks_core::delivery::{Attempt, Delivery, DeliveryTask, Status};
 use webhooks_core::ports::{
     Chain, CleanupState as _, Consistency, Creation, DeadLetterQueue as _, Deliveries as _,
-    DeliveryFilter, Expect, Outgoing, QueueError, RejectedEvent, StoreError, SubscriptionWrite,
-    Subscriptions as _, TaskQueue as _, Written,
+    DeliveryFilter, DeliveryWrite, Expect, Outgoing, QueueError, RejectedEvent, StoreError,
+    SubscriptionWrite, Subscriptions as _, TaskQueue as _,
 };
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -110,7 +110,7 @@ async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write(
     let client = database().await;
     let (store, _) = deliveries(&client);
     let delivery = typical();
-    assert_eq!(store.put(&delivery, Expect::Absent).await.unwrap(), Written::Applied);
+    assert_eq!(store.put(&delivery, Expect::Absent).await.unwrap(), DeliveryWrite::Applied);
 
     // The same row once more, this time asking what it costs.
     let item = raw(&client, &delivery).await;

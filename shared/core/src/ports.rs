@@ -126,6 +126,55 @@ impl SubscriptionWrite {
     }
 }
 
+/// What became of a conditional write of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryWrite {
+    /// The table has it.
+    Applied,
+    /// The condition does not hold, for this reason.
+    Refused(Refusal),
+}
+
+/// Why the table refuses a write of a delivery: what it has instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such record.
+    Missing,
+    /// The delivery has ended.
+    Ended,
+    /// This record waits for another attempt than expected: another copy of the task was faster.
+    ChangedMeanwhile(Box<Delivery>),
+    /// Another copy of the task makes the attempt; its lease ends then.
+    Leased {
+        /// When the lease ends by itself.
+        until: Timestamp,
+    },
+}
+
+impl DeliveryWrite {
+    /// Whether the table has it.
+    pub fn is_applied(&self) -> bool {
+        *self == Self::Applied
+    }
+
+    /// A write that expected a record with so many attempts, or none, and met this record and the
+    /// end of the lease on it.
+    pub fn refused(
+        found: Option<Delivery>,
+        attempts: Option<u32>,
+        lease_until: Option<Timestamp>,
+    ) -> Self {
+        Self::Refused(match (found, lease_until) {
+            (None, _) => Refusal::Missing,
+            (Some(found), _) if found.has_ended() => Refusal::Ended,
+            (Some(found), Some(until)) if attempts == Some(found.attempt_count()) => {
+                Refusal::Leased { until }
+            }
+            (Some(found), _) => Refusal::ChangedMeanwhile(Box::new(found)),
+        })
+    }
+}
+
 /// A row of the Subscriptions table as the cleanup meets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionKey {
@@ -232,6 +281,16 @@ pub enum Expect {
     },
 }
 
+impl Expect {
+    /// The attempts of the record that must be there.
+    pub fn attempts(self) -> Option<u32> {
+        match self {
+            Self::Absent => None,
+            Self::Retrying { attempts } | Self::Free { attempts, .. } => Some(attempts),
+        }
+    }
+}
+
 /// A lease on a record that is `retrying`, so that two copies of a task do not both POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -274,8 +333,9 @@ pub trait Deliveries: Send + Sync {
         consistency: Consistency,
     ) -> Result<Option<Delivery>, StoreError>;
 
-    /// Writes a whole record, and ends any lease on it, if it is as expected.
-    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError>;
+    /// Writes a whole record, and ends any lease on it, if it is as expected. An expired record that
+    /// refuses the write counts as missing.
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
 
     /// Takes a lease on a record that is `retrying` with this many attempts and has no other
     /// holder's lease.
@@ -285,7 +345,7 @@ pub trait Deliveries: Send + Sync {
         id: &DeliveryId,
         attempts: u32,
         lease: &Lease,
-    ) -> Result<Written, StoreError>;
+    ) -> Result<DeliveryWrite, StoreError>;
 
     /// Records of a subscription, newest first, those older than `before`: at most `limit`, and
     /// possibly fewer although more follow (see [`Page::next`]). Expired ones are not shown, as of

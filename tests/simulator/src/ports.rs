@@ -13,9 +13,10 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
-    CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due,
-    DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey, Sender, Statistics,
-    StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue, Written,
+    CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
+    DeliveryWrite, Due, DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey,
+    Sender, Statistics, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue,
+    Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -203,7 +204,7 @@ impl Ports {
         Ok(())
     }
 
-    fn put_now(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+    fn put_now(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError> {
         let (store, now) = (&self.harness.deliveries, self.harness.now());
         let key = (&delivery.subscription_id, &delivery.id);
         let before = ready(store.get(key.0, key.1, Consistency::Strong))?;
@@ -212,7 +213,7 @@ impl Ports {
             delivery.due_at = None;
         }
         if self.is(Mutation::DropWrite) && delivery.status == Status::Retrying {
-            return Ok(Written::Applied);
+            return Ok(DeliveryWrite::Applied);
         }
         if self.is(Mutation::ForgetAttempts) && delivery.attempts.len() > 2 {
             delivery.attempts.drain(..delivery.attempts.len() - 1);
@@ -233,8 +234,8 @@ impl Ports {
             )
         });
         let put = match written {
-            Written::Applied => Put::Written,
-            Written::ConditionFailed => Put::Conflict,
+            DeliveryWrite::Applied => Put::Written,
+            DeliveryWrite::Refused(_) => Put::Conflict,
         };
         let after = (&delivery, requested);
         lock(&self.harness.model).put(now, self.invocation.number, before.as_ref(), after, put);
@@ -423,7 +424,7 @@ impl Deliveries for Ports {
         .await
     }
 
-    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError> {
         const WHAT: &str = "deliveries.put";
         let (harness, number) = (&self.harness, self.invocation.number);
         let fate = match self.enter(WHAT).await {
@@ -442,7 +443,7 @@ impl Deliveries for Ports {
         let mut written = self.put_now(delivery, expect)?;
         // A test has an id of its own, so that it need not ask whether its write was refused.
         let refused = fate.repeated && self.invocation.function != Function::Test;
-        if written == Written::Applied && (refused || fate.lost) {
+        if written.is_applied() && (refused || fate.lost) {
             lock(&harness.model).answer_lost(number, delivery);
         }
         if fate.repeated {
@@ -458,15 +459,15 @@ impl Deliveries for Ports {
         id: &DeliveryId,
         attempts: u32,
         lease: &Lease,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<DeliveryWrite, StoreError> {
         self.request("deliveries.lease", || {
             if self.is(Mutation::SkipLease) {
-                return Ok(Written::Applied);
+                return Ok(DeliveryWrite::Applied);
             }
             let taken = ready(self.harness.deliveries.lease(subscription_id, id, attempts, lease));
             let mut model = lock(&self.harness.model);
             match taken {
-                Ok(Written::Applied) => model.leased(id, lease.until),
+                Ok(DeliveryWrite::Applied) => model.leased(id, lease.until),
                 _ => model.reach(Milestone::LeaseRefused),
             }
             taken

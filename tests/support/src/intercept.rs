@@ -10,9 +10,9 @@ use webhooks_core::breaker::Health;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
-    CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter, Due,
-    DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey, Statistics,
-    StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue, Written,
+    CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
+    DeliveryWrite, Due, DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey,
+    Statistics, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::Subscription;
@@ -137,6 +137,7 @@ applied! {
     (): (), [];
     bool: true, [];
     Creation: Creation::Created, [];
+    DeliveryWrite: DeliveryWrite::Applied, [];
     Written: Written::Applied, [];
     SubscriptionWrite: SubscriptionWrite::Applied, [];
     Option<T>: None, [T];
@@ -179,9 +180,9 @@ intercept! {
     Deliveries as "deliveries" {
         fn get(subscription_id: &SubscriptionId, id: &DeliveryId, consistency: Consistency)
             -> Result<Option<Delivery>, StoreError>;
-        fn put(delivery: &Delivery, expect: Expect) -> Result<Written, StoreError>;
+        fn put(delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
         fn lease(subscription_id: &SubscriptionId, id: &DeliveryId, attempts: u32, lease: &Lease)
-            -> Result<Written, StoreError>;
+            -> Result<DeliveryWrite, StoreError>;
         fn page(
             subscription_id: &SubscriptionId,
             filter: &DeliveryFilter,

@@ -14,7 +14,7 @@ use test_support::{
 use webhooks_api::testing::{Call, Reply};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{Deliveries, Expect, Subscriptions as _, Written};
+use webhooks_core::ports::{Deliveries, DeliveryWrite, Expect, Subscriptions as _};
 use webhooks_core::subscription::Subscription;
 
 use crate::DeliveryHistory;
@@ -71,7 +71,7 @@ impl Harness {
     /// Records a delivery.
     async fn record(&self, delivery: &Delivery) {
         let written = self.deliveries.put(delivery, Expect::Absent).await.unwrap();
-        assert_eq!(written, Written::Applied);
+        assert_eq!(written, DeliveryWrite::Applied);
     }
 
     /// The ids on a page, and the cursor of the next.

@@ -5,7 +5,7 @@ use test_support::MemoryDeliveries;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
-    Consistency, Deliveries, DeliveryFilter, Expect, Lease, Page, StoreError, Written,
+    Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Expect, Lease, Page, StoreError,
 };
 use webhooks_core::time::Timestamp;
 
@@ -41,7 +41,7 @@ impl Deliveries for Sparse {
         unused()
     }
 
-    async fn put(&self, _: &Delivery, _: Expect) -> Result<Written, StoreError> {
+    async fn put(&self, _: &Delivery, _: Expect) -> Result<DeliveryWrite, StoreError> {
         unused()
     }
 
@@ -51,7 +51,7 @@ impl Deliveries for Sparse {
         _: &DeliveryId,
         _: u32,
         _: &Lease,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<DeliveryWrite, StoreError> {
         unused()
     }
 }

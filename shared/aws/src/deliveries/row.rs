@@ -143,6 +143,12 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
     read(item).map_err(|reason| StoreError::Undecodable { key, reason })
 }
 
+/// When the lease on a row ends by itself.
+pub(super) fn lease_until(item: &Item) -> Option<Timestamp> {
+    let until = item.get("lease_until")?.as_n().ok()?;
+    until.parse().ok().map(Timestamp::from_millis)
+}
+
 fn read(item: Item) -> Result<Delivery, String> {
     let row: Row = from_item(item, SCHEMA..=SCHEMA)?;
     let payload = row.payload.into_text().ok_or("has a payload that does not inflate")?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ports::{DeliveriesTable, Due, Expect, Lease, Written};
+use webhooks_core::ports::{DeliveriesTable, DeliveryWrite, Due, Expect, Lease, Refusal, Written};
 use webhooks_core::time::Timestamp;
 
 use super::records::{assert_stands, ended, get, put, subscription, waiting};
@@ -19,7 +19,8 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
         a_lease_changes_nothing_of_the_record,
         a_write_ends_the_lease_and_does_not_need_it,
         a_write_may_ask_for_a_record_without_a_lease,
-        of_leases_at_once_one_is_given,
+        one_of_concurrent_leases_is_given,
+        a_refused_write_or_lease_tells_what_is_there,
     ]
 }
 
@@ -39,7 +40,7 @@ async fn take(
     delivery: &Delivery,
     attempts: u32,
     lease: Lease,
-) -> Written {
+) -> DeliveryWrite {
     ok(store.lease(&delivery.subscription_id, &delivery.id, attempts, &lease).await)
 }
 
@@ -47,18 +48,18 @@ async fn lease_excludes_others_until_it_ends(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-others").await;
     let millisecond = Duration::from_millis(1);
     let (end, later) = (sample::at(90), sample::at(120));
-    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Applied);
+    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, DeliveryWrite::Applied);
     for now in [sample::at(60), sample::at(61), end.minus(millisecond)] {
-        assert_eq!(take(store, &row, 1, lease("b", now, later)).await, Written::ConditionFailed);
+        assert!(!take(store, &row, 1, lease("b", now, later)).await.is_applied());
     }
-    assert_eq!(take(store, &row, 1, lease("b", end, later)).await, Written::Applied);
+    assert_eq!(take(store, &row, 1, lease("b", end, later)).await, DeliveryWrite::Applied);
     // What was b's request before it was granted did not count.
     let still_b = later.minus(millisecond);
-    assert_eq!(take(store, &row, 1, lease("a", still_b, later)).await, Written::ConditionFailed);
+    assert!(!take(store, &row, 1, lease("a", still_b, later)).await.is_applied());
     let long_after = later.plus_seconds(9);
     assert_eq!(
         take(store, &row, 1, lease("c", long_after, sample::at(999))).await,
-        Written::Applied
+        DeliveryWrite::Applied
     );
 }
 
@@ -66,35 +67,35 @@ async fn the_holder_may_take_its_lease_again(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-again").await;
     for (now, until) in [(60, 90), (60, 90), (80, 110), (105, 108)] {
         let again = lease("a", sample::at(now), sample::at(until));
-        assert_eq!(take(store, &row, 1, again).await, Written::Applied);
+        assert_eq!(take(store, &row, 1, again).await, DeliveryWrite::Applied);
     }
     // The end is that of the last time it was taken.
     let other = |now| lease("b", sample::at(now), sample::at(200));
-    assert_eq!(take(store, &row, 1, other(107)).await, Written::ConditionFailed);
-    assert_eq!(take(store, &row, 1, other(108)).await, Written::Applied);
+    assert!(!take(store, &row, 1, other(107)).await.is_applied());
+    assert_eq!(take(store, &row, 1, other(108)).await, DeliveryWrite::Applied);
     let again = lease("a", sample::at(109), sample::at(200));
-    assert_eq!(take(store, &row, 1, again).await, Written::ConditionFailed, "it is b's now");
+    assert!(!take(store, &row, 1, again).await.is_applied(), "it is b's now");
 }
 
 async fn lease_requires_a_retrying_record_with_its_attempts(store: &dyn DeliveriesTable) {
     let request = || lease("a", sample::at(60), sample::at(90));
     let subscription = subscription("lease-needs");
     let missing = sample::delivery(&subscription, 9);
-    assert_eq!(take(store, &missing, 0, request()).await, Written::ConditionFailed);
+    assert!(!take(store, &missing, 0, request()).await.is_applied());
     assert_eq!(get(store, &subscription, &missing.id).await, None, "a lease makes no record");
 
     let row = record(store, "lease-needs").await;
     for wrong in [0, 2, 3] {
-        assert_eq!(take(store, &row, wrong, request()).await, Written::ConditionFailed);
+        assert!(!take(store, &row, wrong, request()).await.is_applied());
     }
     // Nothing was taken: somebody else can have it.
     let other = lease("b", sample::at(60), sample::at(90));
-    assert_eq!(take(store, &row, 1, other).await, Written::Applied);
+    assert_eq!(take(store, &row, 1, other).await, DeliveryWrite::Applied);
 
     for (n, status) in (2..).zip([Status::Success, Status::Failed]) {
         let end = ended(sample::delivery(&subscription, n), 1, status);
         put(store, &end).await;
-        assert_eq!(take(store, &end, 1, request()).await, Written::ConditionFailed);
+        assert!(!take(store, &end, 1, request()).await.is_applied());
         assert_stands(store, &end).await;
     }
 }
@@ -102,14 +103,14 @@ async fn lease_requires_a_retrying_record_with_its_attempts(store: &dyn Deliveri
 async fn a_lease_changes_nothing_of_the_record(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-record").await;
     let request = lease("a#|\"é", sample::at(60), sample::at(90));
-    assert_eq!(take(store, &row, 1, request).await, Written::Applied);
+    assert_eq!(take(store, &row, 1, request).await, DeliveryWrite::Applied);
     assert_stands(store, &row).await;
 }
 
 async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-end").await;
     let hold = |holder| lease(holder, sample::at(60), sample::at(900));
-    assert_eq!(take(store, &row, 1, hold("a")).await, Written::Applied);
+    assert_eq!(take(store, &row, 1, hold("a")).await, DeliveryWrite::Applied);
     // To put it off in the due index is no write of the record.
     let due = Due {
         due_at: sample::at(60),
@@ -117,52 +118,93 @@ async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable
         delivery_id: row.id.clone(),
     };
     assert_eq!(ok(store.postpone(&due, sample::at(70)).await), Written::Applied);
-    assert_eq!(take(store, &row, 1, hold("b")).await, Written::ConditionFailed);
+    assert!(!take(store, &row, 1, hold("b")).await.is_applied());
 
     let refused = store.put(&row, Expect::Retrying { attempts: 2 }).await;
-    assert_eq!(ok(refused), Written::ConditionFailed);
-    assert_eq!(
-        take(store, &row, 1, hold("b")).await,
-        Written::ConditionFailed,
-        "nothing was written"
-    );
+    assert!(!ok(refused).is_applied());
+    assert!(!take(store, &row, 1, hold("b")).await.is_applied(), "nothing was written");
 
     let next = waiting(row.clone(), 2, sample::at(90));
     let written = store.put(&next, Expect::Retrying { attempts: 1 }).await;
-    assert_eq!(ok(written), Written::Applied);
+    assert_eq!(ok(written), DeliveryWrite::Applied);
     assert_stands(store, &next).await;
-    assert_eq!(
-        take(store, &row, 1, hold("a")).await,
-        Written::ConditionFailed,
-        "it has 2 attempts now"
-    );
-    assert_eq!(take(store, &row, 2, hold("b")).await, Written::Applied);
-    assert_eq!(take(store, &row, 2, hold("a")).await, Written::ConditionFailed);
+    assert!(!take(store, &row, 1, hold("a")).await.is_applied(), "it has 2 attempts now");
+    assert_eq!(take(store, &row, 2, hold("b")).await, DeliveryWrite::Applied);
+    assert!(!take(store, &row, 2, hold("a")).await.is_applied());
 }
 
 async fn a_write_may_ask_for_a_record_without_a_lease(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-free").await;
     let end = sample::at(90);
-    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, Written::Applied);
+    assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, DeliveryWrite::Applied);
     let next = waiting(row.clone(), 1, sample::at(200));
     let put = async |attempts, now| ok(store.put(&next, Expect::Free { attempts, now }).await);
-    assert_eq!(put(1, sample::at(61)).await, Written::ConditionFailed);
-    assert_eq!(put(2, end).await, Written::ConditionFailed, "it has one attempt");
+    assert!(!put(1, sample::at(61)).await.is_applied());
+    assert!(!put(2, end).await.is_applied(), "it has one attempt");
     assert_stands(store, &row).await;
-    assert_eq!(put(1, end).await, Written::Applied, "the lease has ended");
+    assert_eq!(put(1, end).await, DeliveryWrite::Applied, "the lease has ended");
     assert_stands(store, &next).await;
-    assert_eq!(put(1, sample::at(91)).await, Written::Applied, "there is no lease");
+    assert_eq!(put(1, sample::at(91)).await, DeliveryWrite::Applied, "there is no lease");
     let over = ended(next.clone(), 1, Status::Failed);
-    assert_eq!(ok(store.put(&over, Expect::Retrying { attempts: 1 }).await), Written::Applied);
-    assert_eq!(put(1, sample::at(92)).await, Written::ConditionFailed, "it has ended");
+    assert_eq!(
+        ok(store.put(&over, Expect::Retrying { attempts: 1 }).await),
+        DeliveryWrite::Applied
+    );
+    assert!(!put(1, sample::at(92)).await.is_applied(), "it has ended");
 }
 
-async fn of_leases_at_once_one_is_given(store: &dyn DeliveriesTable) {
+async fn one_of_concurrent_leases_is_given(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-race").await;
     let holders: Vec<String> = (0..8).map(|n| format!("holder-{n}")).collect();
     let takes = holders
         .iter()
         .map(|holder| take(store, &row, 1, lease(holder, sample::at(60), sample::at(90))));
-    let given = join_all(takes).await.into_iter().filter(|answer| *answer == Written::Applied);
+    let given = join_all(takes).await.into_iter().filter(|answer| answer.is_applied());
     assert_eq!(given.count(), 1);
+}
+
+async fn a_refused_write_or_lease_tells_what_is_there(store: &dyn DeliveriesTable) {
+    let (now, until) = (sample::at(60), sample::at(90));
+    let row = record(store, "lease-refusal").await;
+    let refused = async |delivery: &Delivery, expect| match ok(store.put(delivery, expect).await) {
+        DeliveryWrite::Refused(refusal) => refusal,
+        DeliveryWrite::Applied => panic!("{expect:?} is refused"),
+    };
+    let free = |attempts| Expect::Free { attempts, now };
+    let missing = Delivery { id: sample::delivery_id(&row.subscription_id, 99), ..row.clone() };
+    assert_eq!(refused(&missing, free(1)).await, Refusal::Missing);
+    assert_eq!(
+        take(store, &missing, 1, lease("a", now, until)).await,
+        DeliveryWrite::Refused(Refusal::Missing)
+    );
+
+    let changed = Refusal::ChangedMeanwhile(Box::new(row.clone()));
+    for expect in [Expect::Absent, Expect::Retrying { attempts: 2 }, free(0)] {
+        assert_eq!(refused(&row, expect).await, changed);
+    }
+    assert_eq!(
+        take(store, &row, 2, lease("a", now, until)).await,
+        DeliveryWrite::Refused(changed.clone())
+    );
+
+    assert!(take(store, &row, 1, lease("a", now, until)).await.is_applied());
+    assert_eq!(refused(&row, free(1)).await, Refusal::Leased { until });
+    assert_eq!(
+        take(store, &row, 1, lease("b", now, sample::at(95))).await,
+        DeliveryWrite::Refused(Refusal::Leased { until })
+    );
+    assert_eq!(refused(&row, free(2)).await, changed, "the lease is for another attempt");
+
+    let end = ended(row.clone(), 1, Status::Success);
+    assert!(ok(store.put(&end, Expect::Retrying { attempts: 1 }).await).is_applied());
+    for expect in [Expect::Absent, Expect::Retrying { attempts: 1 }, free(1)] {
+        assert_eq!(refused(&row, expect).await, Refusal::Ended);
+    }
+    let expired = Delivery {
+        id: sample::delivery_id(&row.subscription_id, 98),
+        expires_at: Timestamp::from_seconds(1),
+        ..row.clone()
+    };
+    put(store, &expired).await;
+    assert_eq!(refused(&expired, Expect::Absent).await, Refusal::Missing);
 }

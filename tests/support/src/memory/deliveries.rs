@@ -8,8 +8,8 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{
-    CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, Due, DueIndex, Expect, Lease,
-    Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
+    CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
+    Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
@@ -69,21 +69,13 @@ impl MemoryDeliveries {
         tables.hours.iter().map(|((id, _), hour)| (id.clone(), *hour)).collect()
     }
 
-    /// Changes the record that `allowed` lets pass.
-    fn change(
-        &self,
-        subscription_id: &SubscriptionId,
-        id: &DeliveryId,
-        allowed: impl FnOnce(&StoredDelivery) -> bool,
-        change: impl FnOnce(&mut StoredDelivery),
-    ) -> Written {
-        match lock(&self.tables).deliveries.get_mut(&(subscription_id.clone(), id.clone())) {
-            Some(row) if allowed(row) => {
-                change(row);
-                Written::Applied
-            }
-            _ => Written::ConditionFailed,
-        }
+    /// Why a conditional write was refused: the row that it met.
+    fn refused(&self, found: Option<&StoredDelivery>, attempts: Option<u32>) -> DeliveryWrite {
+        let now = self.clock.now();
+        let found = found.filter(|row| now < row.delivery.expires_at);
+        let lease = found.and_then(|row| row.lease.as_ref());
+        let until = lease.map(|lease| lease.until);
+        DeliveryWrite::refused(found.map(|row| row.delivery.clone()), attempts, until)
     }
 }
 
@@ -131,7 +123,7 @@ impl Deliveries for MemoryDeliveries {
         Ok(row.map(|row| row.delivery.clone()).filter(|delivery| now < delivery.expires_at))
     }
 
-    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<Written, StoreError> {
+    async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError> {
         let mut tables = lock(&self.tables);
         let key = (delivery.subscription_id.clone(), delivery.id.clone());
         let as_expected = match (expect, tables.deliveries.get(&key)) {
@@ -142,10 +134,11 @@ impl Deliveries for MemoryDeliveries {
             }),
         };
         if !as_expected {
-            return Ok(Written::ConditionFailed);
+            let found = tables.deliveries.get(&key);
+            return Ok(self.refused(found, expect.attempts()));
         }
         tables.deliveries.insert(key, StoredDelivery { delivery: delivery.clone(), lease: None });
-        Ok(Written::Applied)
+        Ok(DeliveryWrite::Applied)
     }
 
     async fn lease(
@@ -154,13 +147,15 @@ impl Deliveries for MemoryDeliveries {
         id: &DeliveryId,
         attempts: u32,
         lease: &Lease,
-    ) -> Result<Written, StoreError> {
-        Ok(self.change(
-            subscription_id,
-            id,
-            |row| row.retries(attempts) && row.is_free_for(lease),
-            |row| row.lease = Some(lease.clone()),
-        ))
+    ) -> Result<DeliveryWrite, StoreError> {
+        let mut tables = lock(&self.tables);
+        match tables.deliveries.get_mut(&(subscription_id.clone(), id.clone())) {
+            Some(row) if row.retries(attempts) && row.is_free_for(lease) => {
+                row.lease = Some(lease.clone());
+                Ok(DeliveryWrite::Applied)
+            }
+            found => Ok(self.refused(found.as_deref(), Some(attempts))),
+        }
     }
 
     async fn page(
@@ -214,12 +209,15 @@ impl DueIndex for MemoryDeliveries {
     }
 
     async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
-        Ok(self.change(
-            &due.subscription_id,
-            &due.delivery_id,
-            |row| row.is_due_as(due),
-            |row| row.delivery.due_at = Some(due_at),
-        ))
+        let mut tables = lock(&self.tables);
+        let key = (due.subscription_id.clone(), due.delivery_id.clone());
+        match tables.deliveries.get_mut(&key) {
+            Some(row) if row.is_due_as(due) => {
+                row.delivery.due_at = Some(due_at);
+                Ok(Written::Applied)
+            }
+            _ => Ok(Written::ConditionFailed),
+        }
     }
 }
 

@@ -1,0 +1,83 @@
+//! What becomes of the message of a task.
+
+use std::time::Duration;
+
+use webhooks_core::delivery::Delivery;
+use webhooks_core::limits::QUEUE_WAIT_MAX_SECONDS;
+use webhooks_core::ports::Refusal;
+use webhooks_core::time::Timestamp;
+
+use crate::effects::Effect;
+
+/// The retry function looks at a delivery that waits in the queue this long after its moment: by
+/// then its message has been lost.
+const LOST_AFTER_SECONDS: u64 = 900;
+
+/// What becomes of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// It is acknowledged: nothing is left to do with it.
+    Ack,
+    /// It comes back after this time.
+    RetryAfter(Duration),
+    /// It comes back when its visibility timeout ends.
+    Nack,
+}
+
+impl Disposition {
+    /// For a task whose moment has not come: the queue keeps the message until then if it can.
+    ///
+    /// The wait is cut to whole seconds, which is never less than what a receiver asked for,
+    /// because that is whole seconds before the jitter.
+    pub(crate) fn until(at: Timestamp, now: Timestamp) -> Self {
+        match now.until(at).as_secs() {
+            seconds @ 0..=QUEUE_WAIT_MAX_SECONDS => Self::RetryAfter(Duration::from_secs(seconds)),
+            _ => Self::Ack,
+        }
+    }
+
+    /// For a task whose write or lease was refused. Another copy of the task was faster, or our own
+    /// request was repeated because its answer was lost; the record says what is left to do.
+    pub(crate) fn after_refusal(refusal: &Refusal, now: Timestamp) -> Self {
+        match refusal {
+            Refusal::Missing | Refusal::Ended => Self::Ack,
+            Refusal::ChangedMeanwhile(record) => {
+                record.next_retry_at.map_or(Self::Ack, |at| Self::until(at, now))
+            }
+            // Should the function that has the lease have died, this message takes over.
+            Refusal::Leased { until } => Self::RetryAfter(Duration::from_secs(
+                now.until(*until)
+                    .as_millis()
+                    .div_ceil(1000)
+                    .try_into()
+                    .expect("a lease lasts about a minute"),
+            )),
+        }
+    }
+}
+
+/// Puts the next attempt off until `at`: this message makes it, if the queue can keep the message
+/// that long, else one that the retry function sends.
+pub(crate) fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Disposition {
+    let disposition = Disposition::until(at, now);
+    let due_at = match disposition {
+        Disposition::RetryAfter(_) => at.plus_seconds(LOST_AFTER_SECONDS),
+        Disposition::Ack | Disposition::Nack => at,
+    };
+    delivery.wait(at, due_at, now);
+    disposition
+}
+
+/// What became of a task.
+pub(crate) struct Handled {
+    /// What becomes of the message.
+    pub(crate) disposition: Disposition,
+    /// What is to be counted.
+    pub(crate) effect: Option<Effect>,
+}
+
+impl From<Disposition> for Handled {
+    fn from(disposition: Disposition) -> Self {
+        Self { disposition, effect: None }
+    }
+}

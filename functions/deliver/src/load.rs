@@ -1,0 +1,129 @@
+//! What a task is about: its delivery and the subscription.
+
+use std::time::Duration;
+
+use aws_lambda_events::sqs::SqsMessage;
+use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
+use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::ports::{Consistency, Expect, StoreError};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::Deliver;
+
+/// The delivery of a task.
+pub(crate) enum Loaded {
+    /// It has no record yet.
+    New(NewDelivery),
+    /// Its record.
+    Existing(Delivery),
+}
+
+impl Loaded {
+    /// Whether nothing is left to do.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self, Self::Existing(delivery) if delivery.has_ended())
+    }
+
+    /// The earliest moment of the attempt; a new delivery may be attempted immediately.
+    pub(crate) fn not_before(&self) -> Option<Timestamp> {
+        match self {
+            Self::New(_) => None,
+            Self::Existing(delivery) => delivery.next_retry_at,
+        }
+    }
+
+    /// Whether the retry function counts the message of this delivery as lost, and sends another.
+    pub(crate) fn is_overdue(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Existing(delivery) if delivery.due_at.is_some_and(|at| at <= now))
+    }
+
+    /// The record to be changed and written, and what the table must have for that.
+    pub(crate) fn into_record(self, now: Timestamp, retention: Duration) -> (Delivery, Expect) {
+        match self {
+            Self::New(new) => {
+                let expires_at = new.delivery_id.moment().plus(retention);
+                (Delivery::new(&new, now, expires_at), Expect::Absent)
+            }
+            Self::Existing(delivery) => {
+                let attempts = delivery.attempt_count();
+                (delivery, Expect::Retrying { attempts })
+            }
+        }
+    }
+}
+
+impl Deliver {
+    /// Reads the delivery of a task, and its subscription where there is one. Nothing when there is
+    /// nobody to deliver to and no record that says so.
+    pub(crate) async fn load(
+        &self,
+        task: DeliveryTask,
+        message: &SqsMessage,
+    ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
+        match task {
+            DeliveryTask::FirstAttempt(new) => self.load_first(new, consistency(message)).await,
+            DeliveryTask::Retry { subscription_id, delivery_id } => {
+                let consistency = Consistency::Strong;
+                let record =
+                    self.deliveries.get(&subscription_id, &delivery_id, consistency).await?;
+                let Some(delivery) = record else { return Ok(None) };
+                let subscription = self
+                    .subscriptions
+                    .get(&delivery.user_id, &subscription_id, consistency)
+                    .await?;
+                Ok(Some((Loaded::Existing(delivery), subscription)))
+            }
+        }
+    }
+
+    async fn load_first(
+        &self,
+        new: NewDelivery,
+        consistency: Consistency,
+    ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
+        let (record, subscription) = futures::future::join(
+            self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency),
+            self.subscription(&new.user_id, &new.subscription_id, consistency),
+        )
+        .await;
+        match (record?, subscription?) {
+            (Some(delivery), subscription) => Ok(Some((Loaded::Existing(delivery), subscription))),
+            (None, Some(subscription)) => Ok(Some((Loaded::New(new), Some(subscription)))),
+            (None, None) => {
+                // Nothing was ever sent, and nobody is left to look at a record of it.
+                let dropped = (new.trigger == Trigger::Event).then_some(1);
+                tracing::info!(
+                    metric.deliveries_dropped = dropped,
+                    delivery_id = %new.delivery_id,
+                    "the webhook was deleted, the task is dropped"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a subscription. An eventually consistent read is believed only when it finds an active
+    /// one: what it misses, or sees paused, may have been made or resumed just before its event was
+    /// dispatched.
+    async fn subscription(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let found = self.subscriptions.get(user_id, id, consistency).await?;
+        let is_active = found.as_ref().is_some_and(|subscription| subscription.is_active);
+        if is_active || consistency == Consistency::Strong {
+            return Ok(found);
+        }
+        self.subscriptions.get(user_id, id, Consistency::Strong).await
+    }
+}
+
+/// A first receive reads cheaply: the condition of the write meets a record that the read misses.
+/// Every later one must see what an earlier one wrote.
+fn consistency(message: &SqsMessage) -> Consistency {
+    let count = message.attributes.get("ApproximateReceiveCount").map(String::as_str);
+    if count == Some("1") { Consistency::Eventual } else { Consistency::Strong }
+}

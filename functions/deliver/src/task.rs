@@ -1,0 +1,99 @@
+//! One task: from the message to what becomes of it.
+
+use std::time::Duration;
+
+use aws_lambda_events::sqs::SqsMessage;
+use webhooks_core::delivery::{DeliveryTask, EndReason};
+use webhooks_core::ports::{Chain, StoreError};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::Deliver;
+use crate::disposition::{Disposition, Handled};
+use crate::load::Loaded;
+use crate::reserve::Reservation;
+
+/// A message that arrives this little before its moment is handled immediately: visibility timeouts
+/// count whole seconds.
+const EARLY: Duration = Duration::from_secs(1);
+
+impl Deliver {
+    /// Handles one message. A failure on our side brings it back.
+    pub(crate) async fn message(&self, message: &SqsMessage) -> Handled {
+        let body = message.body.as_deref().unwrap_or_default();
+        let task = match DeliveryTask::from_json(body) {
+            Ok(task) => task,
+            Err(error) => {
+                // Only our own functions write to this queue. It ends in the dead-letter queue.
+                tracing::error!(
+                    message_id = message.message_id,
+                    error = %Chain(&error),
+                    "the message is not a delivery task"
+                );
+                return Disposition::Nack.into();
+            }
+        };
+        let (subscription_id, delivery_id) = task.key();
+        let (subscription_id, delivery_id) = (subscription_id.clone(), delivery_id.clone());
+        self.task(task, message).await.unwrap_or_else(|failed| {
+            let Failed { error, disposition } = failed;
+            let error = Chain(&error);
+            tracing::error!(%subscription_id, %delivery_id, %error, "the delivery task failed");
+            disposition.into()
+        })
+    }
+
+    async fn task(&self, task: DeliveryTask, message: &SqsMessage) -> Result<Handled, Failed> {
+        let Some((loaded, subscription)) = self.load(task, message).await.map_err(Failed::nack)?
+        else {
+            return Ok(Disposition::Ack.into());
+        };
+        if loaded.has_ended() {
+            return Ok(Disposition::Ack.into());
+        }
+        let now = self.clock.now();
+        // The retry function sends another message for an overdue record, so this one need not come
+        // back. If it did, each outage would leave many messages behind it.
+        let disposition = if loaded.is_overdue(now) { Disposition::Ack } else { Disposition::Nack };
+        let step = self.next_step(loaded, subscription, message, now).await;
+        step.map_err(|error| Failed { error, disposition })
+    }
+
+    /// Does what is next for a delivery that has not ended.
+    async fn next_step(
+        &self,
+        loaded: Loaded,
+        subscription: Option<Subscription>,
+        message: &SqsMessage,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        let Some(mut subscription) = subscription else {
+            return self.end_unsent(loaded, EndReason::WebhookDeleted, now).await;
+        };
+        if !subscription.is_active {
+            return self.end_unsent(loaded, EndReason::EndpointDisabled, now).await;
+        }
+        if let Some(at) = loaded.not_before()
+            && now.until(at) > EARLY
+        {
+            return Ok(Disposition::until(at, now).into());
+        }
+        match self.reserve(&loaded, &mut subscription, message, now).await? {
+            Reservation::Granted => self.attempt(loaded, &subscription).await,
+            Reservation::BreakerOpen { until } => self.park(loaded, until, now).await,
+            Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),
+        }
+    }
+}
+
+/// A task that failed on our side.
+struct Failed {
+    error: StoreError,
+    disposition: Disposition,
+}
+
+impl Failed {
+    fn nack(error: StoreError) -> Self {
+        Self { error, disposition: Disposition::Nack }
+    }
+}

@@ -1,0 +1,89 @@
+//! Deliveries that are put off or end without an attempt.
+
+use std::time::Duration;
+
+use webhooks_core::breaker::park_until;
+use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
+use webhooks_core::ports::{DeliveryWrite, Expect, Outgoing, StoreError};
+use webhooks_core::task_batch::send_tasks;
+use webhooks_core::time::Timestamp;
+
+use crate::Deliver;
+use crate::disposition::{Disposition, Handled, wait};
+use crate::effects::Effect;
+use crate::load::Loaded;
+use crate::telemetry::{Measured, log_unsent};
+
+/// The most that is added to the time for which a delivery is parked, in milliseconds, so that a
+/// backlog does not come at one moment.
+const PARK_JITTER_MS: u64 = 30_000;
+
+impl Deliver {
+    /// Puts a delivery off without an attempt, because its endpoint is known to be down. A delayed
+    /// message brings it back, which unlike a hidden one does not count as in flight; after longer
+    /// than a message can be delayed, the retry function does.
+    pub(crate) async fn park(
+        &self,
+        loaded: Loaded,
+        open_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        let (mut delivery, expect) = self.unleased(loaded, now);
+        let jitter = Duration::from_millis(self.random.up_to(PARK_JITTER_MS));
+        let at = park_until(delivery.created_at(), open_until, now).plus(jitter);
+        let waits = wait(&mut delivery, at, now);
+        let task = DeliveryTask::Retry {
+            subscription_id: delivery.subscription_id.clone(),
+            delivery_id: delivery.id.clone(),
+        };
+        let handled = self.write_unsent(&delivery, expect, now).await?;
+        let (Some(_), Disposition::RetryAfter(delay)) = (&handled.effect, waits) else {
+            return Ok(handled);
+        };
+        if send_tasks(self.queue.as_ref(), &[Outgoing { task, delay }]).await.is_empty() {
+            return Ok(handled);
+        }
+        // The queue did not take the delayed message: this one comes back instead.
+        Ok(Handled { disposition: waits, ..handled })
+    }
+
+    /// Ends a delivery without an attempt.
+    pub(crate) async fn end_unsent(
+        &self,
+        loaded: Loaded,
+        reason: EndReason,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        let (mut delivery, expect) = self.unleased(loaded, now);
+        delivery.end_reason = Some(reason);
+        delivery.end(Status::Failed, now);
+        self.write_unsent(&delivery, expect, now).await
+    }
+
+    /// The record for a write without an attempt, which must not take the lease from a copy of the
+    /// task that makes one.
+    fn unleased(&self, loaded: Loaded, now: Timestamp) -> (Delivery, Expect) {
+        let (delivery, expect) = loaded.into_record(now, self.retention);
+        let expect = match expect {
+            Expect::Retrying { attempts } => Expect::Free { attempts, now },
+            other => other,
+        };
+        (delivery, expect)
+    }
+
+    async fn write_unsent(
+        &self,
+        delivery: &Delivery,
+        expect: Expect,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        let written = self.deliveries.put(delivery, expect).await;
+        log_unsent(delivery, &Measured::new(delivery, expect, Disposition::Ack, &written));
+        if let DeliveryWrite::Refused(refusal) = written? {
+            tracing::warn!(delivery_id = %delivery.id, "another copy of the task was faster");
+            return Ok(Disposition::after_refusal(&refusal, now).into());
+        }
+        let effect = Effect::new(delivery, expect, now);
+        Ok(Handled { disposition: Disposition::Ack, effect: Some(effect) })
+    }
+}
