@@ -55,6 +55,24 @@ fn every_relative_link_resolves() {
 }
 
 #[test]
+fn every_named_file_exists() {
+    const FOLDERS: [&str; 6] = ["docs/", "functions/", "local/", "scripts/", "shared/", "tests/"];
+    let mut checked = 0;
+    for path in documents() {
+        let document = read(&path);
+        for code in document.split('`').skip(1).step_by(2) {
+            let is_path = FOLDERS.iter().any(|folder| code.starts_with(folder))
+                && !code.contains([' ', '*', ':', '\n']);
+            if is_path {
+                assert!(root().join(code).exists(), "{}: {code}", path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 40, "{checked} files");
+}
+
+#[test]
 fn every_package_in_a_command_exists() {
     let lock = read(&root().join("Cargo.lock"));
     let mut checked = 0;
