@@ -1,4 +1,4 @@
-//! What a newcomer reads first: where everything is, and three lines to paste.
+//! What `cargo dev` prints once everything is up: the addresses, a token, and three commands to try.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,11 +13,11 @@ pub const USER: &str = "dev";
 /// An event to publish, as a user would write it.
 const EVENT: &str = r#"{"event_type":"task.completed","user_id":"dev","data":{"task_id":"task-7","title":"Write the report"}}"#;
 
-/// What the banner tells.
+/// What there is to print.
 pub struct Banner<'a> {
     /// Where everything listens.
     pub addresses: Addresses,
-    /// Where the data is kept; in memory if nowhere.
+    /// The directory of the data; `None` keeps it in memory.
     pub data_dir: Option<&'a Path>,
     /// How strict the rules for targets are.
     pub policy: TargetPolicy,
@@ -28,7 +28,15 @@ pub struct Banner<'a> {
 }
 
 impl Banner<'_> {
-    /// The text. Its first line says where the API is; programs may rely on that.
+    /// One line of JSON: what `/_local/ready` answers, and a token with its user.
+    pub fn to_json(&self) -> String {
+        let mut json = self.addresses.to_json();
+        json["user_id"] = USER.into();
+        json["token"] = self.token.into();
+        json.to_string()
+    }
+
+    /// The text. Its first line is the address of the API; programs may rely on that.
     pub fn to_text(&self) -> String {
         let url = Addresses::url;
         let Addresses { api, sqs, dynamodb, receiver } = self.addresses;
@@ -40,7 +48,7 @@ impl Banner<'_> {
             format!("api       {}", url(api)),
             format!("sqs       {}", url(sqs)),
             format!("dynamodb  {}", url(dynamodb)),
-            format!("receiver  {}  prints and verifies what it gets", url(receiver)),
+            format!("receiver  {}  prints and verifies the webhooks it receives", url(receiver)),
             format!("data      {data}"),
             format!("up after {} ms; Ctrl-C stops", self.took.as_millis()),
             String::new(),

@@ -71,8 +71,12 @@ pub struct Serve {
     /// the guard makes of its answers
     #[arg(long, value_name = "ADDR", value_parser = address::parse)]
     pub name_server: Option<SocketAddr>,
-    /// What to log to stderr, as `RUST_LOG` is written
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "warn,dynoxide=error")]
+    /// Print one line of JSON with all addresses and a token once everything is up, and nothing
+    /// else; for programs
+    #[arg(long)]
+    pub json: bool,
+    /// What to log to stderr, in the syntax of `RUST_LOG`
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "warn")]
     pub log: String,
 }
 
@@ -96,21 +100,22 @@ mod tests {
         let addresses = [serve.api_addr, serve.sqs_addr, serve.dynamodb_addr, serve.receiver_addr];
         assert_eq!(addresses.map(|a| a.port()), [3000, 9324, 8000, 4000]);
         assert!(addresses.iter().all(|address| address.ip().is_loopback()));
-        assert!(serve.data_dir.is_none() && !serve.strict_targets && serve.name_server.is_none());
+        assert!(serve.data_dir.is_none() && serve.name_server.is_none());
+        assert!(!serve.strict_targets && !serve.json);
     }
 
     #[test]
     fn every_flag_is_read() {
         let line = "--api-addr :1 --sqs-addr 2 --dynamodb-addr localhost:3 \
                     --receiver-addr 127.0.0.1:0 --data-dir d --strict-targets \
-                    --name-server :5353 --log debug";
+                    --name-server :5353 --json --log debug";
         let serve = parse(line).unwrap().serve;
         assert_eq!(serve.api_addr.port(), 1);
         assert_eq!(serve.sqs_addr.port(), 2);
         assert_eq!(serve.dynamodb_addr.port(), 3);
         assert_eq!(serve.receiver_addr.port(), 0);
         assert_eq!(serve.data_dir.unwrap().to_str(), Some("d"));
-        assert!(serve.strict_targets);
+        assert!(serve.strict_targets && serve.json);
         assert_eq!(serve.name_server.unwrap().to_string(), "127.0.0.1:5353");
         assert_eq!(serve.log, "debug");
     }

@@ -1,10 +1,13 @@
-//! What stands between a port and a router: HTTP/1.1 with a bound on everything that a client can
-//! make last or grow.
+//! Serves HTTP/1.1 on a port, with a bound on everything that a client can make last or grow.
 //!
 //! API Gateway keeps such bounds for the deployed functions. Here they keep a slow or greedy client
-//! of one port from taking the connections and the memory of the others.
+//! of one port from taking the connections and the memory of the others. Like API Gateway, it
+//! refuses a request whose lines end in a bare LF ([`strict_lines`]) and one without exactly one
+//! `Host` header.
 //!
-//! Deliberately absent: TLS, HTTP/2, and a bound on how long an answer takes; a long poll is long.
+//! Deliberately absent: TLS, HTTP/2, and a bound on how long a response takes; a long poll is long.
+
+mod strict_lines;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,8 +19,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::Request;
-use axum::response::Response;
+use axum::http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderValue, Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -30,25 +34,27 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-/// Connections that are open at once; the next ones wait to be accepted. Every poller and every
-/// batch in the hands of a function has one of its own.
+use strict_lines::StrictLines;
+
+/// Open connections; further ones wait to be accepted. Every poller and every batch that a function
+/// is handling has one of its own.
 const CONNECTIONS: usize = 4_096;
 /// How long a client may take to send the head of a request, and how long it may send nothing
 /// between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The head of a request, in bytes; a longer one is answered 431. API Gateway allows 10,240.
+/// The largest head of a request, in bytes; a longer one gets 431. API Gateway allows 10,240.
 const HEAD_BYTES: usize = 16 * 1024;
-/// The headers of a request; more are answered 431.
+/// The most headers of a request; more get 431.
 const HEADERS: usize = 100;
-/// How long to wait after a connection could not be accepted: the system is short of something.
+/// The pause after a connection could not be accepted: the process has run out of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The bounds of one listener that tests make smaller.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections that are open at once.
+    /// Open connections.
     pub connections: usize,
     /// How long the head of a request may take.
     pub head_timeout: Duration,
@@ -62,12 +68,12 @@ impl Default for Bounds {
     }
 }
 
-/// Serves until `stop`, then lets the requests that have begun finish.
+/// Serves until `stop`, then finishes the requests that have begun.
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(bounds.connections));
     let mut connections = JoinSet::new();
     loop {
-        // Whoever ended is forgotten, so that the set does not grow.
+        // Finished connections leave the set, so that it does not grow.
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -87,7 +93,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
     while connections.join_next().await.is_some() {}
 }
 
-/// The next client, once there is room for it; nothing when it cannot be accepted now.
+/// Accepts the next connection, once there is room for it; `None` when accepting it fails.
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
@@ -95,7 +101,7 @@ async fn accept(
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Answers are small, and whoever waits for one waits for all of it.
+            // Responses are small and should not wait for more data.
             let _ = stream.set_nodelay(true);
             Some((stream, peer, permit))
         }
@@ -106,7 +112,7 @@ async fn accept(
     }
 }
 
-/// Serves one connection until its client is done with it or `stop`.
+/// Serves one connection until its client closes it or `stop`.
 pub async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
@@ -116,14 +122,14 @@ pub async fn connection(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request, peer, bounds).await) }
+        async move { Ok::<_, Infallible>(respond(router, request, peer, bounds).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.head_timeout)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(StrictLines::new(stream)), service);
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -137,19 +143,25 @@ pub async fn connection(
     }
 }
 
-async fn answer(
+async fn respond(
     mut router: Router,
     request: Request<Incoming>,
     peer: SocketAddr,
     bounds: Bounds,
 ) -> Response {
+    if request.headers().get_all(HOST).iter().count() != 1 {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    // Where the end of the body is not known in advance, the next head cannot be checked.
+    let is_last = request.headers().contains_key(TRANSFER_ENCODING);
     let mut request =
         request.map(|body| Body::new(Timed { body, end: Box::pin(sleep(bounds.body_timeout)) }));
     request.extensions_mut().insert(ConnectInfo(peer));
-    match router.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    let Ok(mut response) = router.call(request).await;
+    if is_last {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// A body that ends with an error when it has not arrived in time.
@@ -197,7 +209,9 @@ mod tests {
 
     const BODY_BYTES: usize = 1024;
 
-    /// Answers with the body, or says why there is none.
+    const HEAD: &str = "POST / HTTP/1.1\r\nhost: a\r\n";
+
+    /// Returns the body, or says why there is none.
     async fn echo(request: Request<Body>) -> Result<Bytes, String> {
         axum::body::to_bytes(request.into_body(), BODY_BYTES)
             .await
@@ -208,7 +222,7 @@ mod tests {
         Router::new().route("/", post(echo))
     }
 
-    /// A client of a connection of its own. Time jumps to the next timeout when all wait.
+    /// A client with a connection of its own. The paused clock advances to the next timeout.
     fn client() -> DuplexStream {
         let (client, server) = duplex(64 * 1024);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -217,67 +231,94 @@ mod tests {
         client
     }
 
-    /// All that the server says until it hangs up.
-    async fn answer_to(request: &[u8]) -> String {
+    /// All that the server sends until it closes the connection.
+    async fn response_to(request: impl AsRef<[u8]>) -> String {
         let mut client = client();
-        client.write_all(request).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        answer
+        client.write_all(request.as_ref()).await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        response
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_is_answered_and_an_idle_client_is_left() {
-        let began = tokio::time::Instant::now();
-        let answer = answer_to(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hi"), "{answer}");
-        assert!(began.elapsed() >= HEAD_TIMEOUT);
+    async fn idle_connection_is_closed_after_the_response() {
+        let start = tokio::time::Instant::now();
+        let response = response_to(format!("{HEAD}content-length: 2\r\n\r\nhi")).await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(response.ends_with("hi"), "{response}");
+        assert!(start.elapsed() >= HEAD_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_never_ends_is_hung_up_on() {
-        for head in ["", "P", "POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nx: y\r\n"] {
-            let answer = answer_to(head.as_bytes()).await;
-            assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    async fn incomplete_head_times_out() {
+        for head in ["", "P", "POST / HTTP/1.1\r\n", HEAD] {
+            let response = response_to(head).await;
+            assert!(!response.starts_with("HTTP/1.1 2"), "{response}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_head_that_drips_is_hung_up_on() {
-        let mut client = client();
-        let began = tokio::time::Instant::now();
-        let mut sent = 0;
         // A byte a second: never silent for long.
+        let mut client = client();
+        let start = tokio::time::Instant::now();
         while client.write_all(b"a").await.is_ok() {
             sleep(Duration::from_secs(1)).await;
-            sent += 1;
-            assert!(sent < 100, "it is still listened to");
+            assert!(start.elapsed() < 3 * HEAD_TIMEOUT, "the connection stays open");
         }
-        assert!(began.elapsed() >= HEAD_TIMEOUT);
+        assert!(start.elapsed() >= HEAD_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_comes_is_an_error() {
+    async fn incomplete_body_times_out() {
         for body in
             ["content-length: 10\r\n\r\nhi", "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"]
         {
-            let answer = answer_to(format!("POST / HTTP/1.1\r\n{body}").as_bytes()).await;
-            assert!(answer.contains("the body did not arrive in time"), "{answer}");
+            let response = response_to(format!("{HEAD}{body}")).await;
+            assert!(response.contains("the body did not arrive in time"), "{response}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_is_too_large_is_refused() {
-        let long = format!("POST / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
-        assert!(answer_to(long.as_bytes()).await.starts_with("HTTP/1.1 431 "));
-        let many = format!("POST / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(HEADERS + 1));
-        assert!(answer_to(many.as_bytes()).await.starts_with("HTTP/1.1 431 "));
+    async fn large_head_gets_431() {
+        let long = format!("{HEAD}x: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
+        let many = format!("{HEAD}{}\r\n", "x: y\r\n".repeat(HEADERS));
+        for head in [long, many] {
+            assert!(response_to(head).await.starts_with("HTTP/1.1 431 "));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_without_exactly_one_host_gets_400() {
+        for hosts in ["", "host: a\r\nhost: a\r\n", "host: a\r\nHost: b\r\n"] {
+            let response =
+                response_to(format!("POST / HTTP/1.1\r\n{hosts}content-length: 0\r\n\r\n")).await;
+            assert!(response.starts_with("HTTP/1.1 400 "), "{hosts:?}: {response}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bare_lf_in_a_head_gets_400() {
+        let good = format!("{HEAD}content-length: 3\r\n\r\na\nb");
+        // The body may hold whatever it wants, and the next head is checked again.
+        let response = response_to(format!("{good}{good}")).await;
+        assert_eq!(response.matches("HTTP/1.1 200").count(), 2, "{response}");
+        for bad in [
+            good.replacen("\r\n", "\n", 1),
+            good.replace("host: a\r\n", "host: a\n"),
+            good.replace("3\r\n\r\n", "3\n\n"),
+            good.replace("3\r\n\r\n", "3\r\n\n"),
+        ] {
+            let response = response_to(&bad).await;
+            assert!(response.starts_with("HTTP/1.1 400 "), "{bad:?}: {response}");
+            let response = response_to(format!("{good}{bad}")).await;
+            assert!(response.contains("HTTP/1.1 400 "), "{bad:?}: {response}");
+        }
+        // After a chunked body the connection is closed.
+        let chunked = format!("{HEAD}transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n");
+        let response = response_to(format!("{chunked}{good}")).await;
+        assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{response}");
+        assert!(response.contains("connection: close"), "{response}");
     }
 
     #[tokio::test]
-    async fn there_are_no_more_connections_than_there_may_be() {
-        const REQUEST: &[u8] =
-            b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+    async fn connections_beyond_the_limit_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let bounds = Bounds { connections: 1, ..Bounds::default() };
@@ -286,20 +327,18 @@ mod tests {
 
         let mut first = TcpStream::connect(address).await.unwrap();
         let mut second = TcpStream::connect(address).await.unwrap();
-        second.write_all(REQUEST).await.unwrap();
-        // The first has been accepted when its answer comes; the second has not been.
-        first.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-        let mut answer = [0; 15];
-        first.read_exact(&mut answer).await.unwrap();
-        assert_eq!(
-            second.try_read(&mut [0; 1]).unwrap_err().kind(),
-            std::io::ErrorKind::WouldBlock
-        );
+        let last = format!("{HEAD}connection: close\r\ncontent-length: 2\r\n\r\nhi");
+        second.write_all(last.as_bytes()).await.unwrap();
+        // The first connection is accepted when its response comes; the second one waits.
+        first.write_all(format!("{HEAD}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        first.read_exact(&mut [0; 15]).await.unwrap();
+        let unread = second.try_read(&mut [0; 1]).unwrap_err();
+        assert_eq!(unread.kind(), std::io::ErrorKind::WouldBlock);
 
         drop(first);
-        let mut answer = String::new();
-        second.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("hi"), "{answer}");
+        let mut response = String::new();
+        second.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with("hi"), "{response}");
         stop.cancel();
         server.await.unwrap();
     }

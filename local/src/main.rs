@@ -1,4 +1,4 @@
-//! `cargo dev`: reads the command line and does what it says.
+//! `cargo dev`: reads the command line and runs the command.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -17,18 +17,18 @@ use webhooks_local::system::{self, Addresses, Options, reachable};
 use webhooks_local::terminal::{note, say};
 use webhooks_local::{demo, http, token};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.command {
+    let result = match cli.command {
         None => serve(&cli.serve).await,
         Some(Command::Token { user }) => print_token(&user),
-        Some(Command::Demo) => demonstrate().await,
+        Some(Command::Demo) => run_demo().await,
         Some(Command::Stats { api_addr, json }) => stats(reachable(api_addr), json).await,
     };
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             note(format!("error: {error}"));
@@ -37,13 +37,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demonstrate() -> Outcome {
+async fn run_demo() -> Result {
     logs("error")?;
     Ok(demo::run().await?)
 }
 
-async fn serve(flags: &Serve) -> Outcome {
-    let began = Instant::now();
+async fn serve(flags: &Serve) -> Result {
+    let start = Instant::now();
     note("starting …");
     logs(&flags.log)?;
     // Before anything starts, so that no signal is missed.
@@ -58,15 +58,15 @@ async fn serve(flags: &Serve) -> Outcome {
         data_dir: flags.data_dir.as_deref(),
         policy,
         token: &token::issue(&user, SystemClock.now())?,
-        took: began.elapsed(),
+        took: start.elapsed(),
     };
-    say(banner.to_text());
+    say(if flags.json { banner.to_json() } else { banner.to_text() });
     warn_if_open(system.addresses());
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    note("stopping … (again to stop at once)");
+    note("stopping … (Ctrl-C again stops immediately)");
     tokio::select! {
         () = system.stop() => note("stopped"),
         _ = interrupt.recv() => {}
@@ -75,7 +75,7 @@ async fn serve(flags: &Serve) -> Outcome {
     Ok(())
 }
 
-/// The keys of the local system are known to everybody, so its ports are for this machine.
+/// Everybody knows the keys of the local system, so its ports are for this machine only.
 fn warn_if_open(addresses: Addresses) {
     let Addresses { api, sqs, dynamodb, receiver } = addresses;
     for address in [api, sqs, dynamodb, receiver].iter().filter(|a| !a.ip().is_loopback()) {
@@ -83,29 +83,34 @@ fn warn_if_open(addresses: Addresses) {
     }
 }
 
-fn print_token(user: &UserId) -> Outcome {
+fn print_token(user: &UserId) -> Result {
     say(token::issue(user, SystemClock.now())?);
     Ok(())
 }
 
-async fn stats(api: std::net::SocketAddr, json: bool) -> Outcome {
-    let (status, answer) = http::call(api, "GET", "/_local/stats", None, None)
+async fn stats(api: std::net::SocketAddr, json: bool) -> Result {
+    let (status, body) = http::call(api, "GET", "/_local/stats", None, None)
         .await
         .map_err(|error| format!("{error}. Is `cargo dev` running there? --api-addr says where"))?;
     if status != 200 {
-        return Err(format!("the system answered {status}: {answer}").into());
+        return Err(format!("the system answered {status}: {body}").into());
     }
     if json {
-        say(serde_json::to_string_pretty(&answer)?);
+        say(serde_json::to_string_pretty(&body)?);
     } else {
-        say(serde_json::from_value::<Stats>(answer)?.to_text().trim_end());
+        say(serde_json::from_value::<Stats>(body)?.to_text().trim_end());
     }
     Ok(())
 }
 
-/// Logs for people, to stderr.
-fn logs(filter: &str) -> Outcome {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log: {error}"))?;
+/// The embedded DynamoDB warns of each response that is an error. A table that exists and a condition
+/// that does not hold are ordinary here, so a filter that wants these warnings has to name it.
+const DEFAULT_LOG: &str = "dynoxide=error";
+
+/// Logs as text to stderr.
+fn logs(filter: &str) -> Result {
+    let filter = EnvFilter::try_new(format!("{DEFAULT_LOG},{filter}"))
+        .map_err(|error| format!("--log: {error}"))?;
     let ansi = std::io::stderr().is_terminal();
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi);
     logs.with_writer(std::io::stderr).init();

@@ -109,7 +109,7 @@ impl Options {
             data_dir: flags.data_dir.clone(),
             policy,
             name_server: flags.name_server,
-            prints: true,
+            prints: !flags.json,
             ..Self::on_free_ports()
         }
     }

@@ -41,7 +41,7 @@ impl Local {
     pub(crate) async fn start_recorded(dir: &Path) -> Self {
         let [out, err] = ["stdout", "stderr"].map(|name| File::create(dir.join(name)).unwrap());
         let data = dir.join("data");
-        let flags = ["--log", "trace", "--data-dir", data.to_str().unwrap()];
+        let flags = ["--log", "trace,dynoxide=trace", "--data-dir", data.to_str().unwrap()];
         Self::start_writing(&flags, out, err.into()).await
     }
 

@@ -1,8 +1,9 @@
 //! What `cargo dev` offers besides the system itself.
 
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Local, dev, event, token};
 
@@ -20,6 +21,40 @@ async fn a_busy_port_names_its_flag() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(error.contains(flag) && error.contains(busy), "{error}");
     }
+}
+
+#[tokio::test]
+async fn json_start_up_is_one_line_with_addresses_and_token() {
+    let flags = ["--api-addr", "--sqs-addr", "--dynamodb-addr", "--receiver-addr"];
+    let mut child = dev()
+        .args(flags.into_iter().flat_map(|flag| [flag, "0"]))
+        .args(["--json", "--log", "info"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let mut started: Value = serde_json::from_str(&line).unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = |path: &str| format!("{}{path}", started["api"].as_str().unwrap());
+    let list = http.get(url("/api/webhooks")).bearer_auth(started["token"].as_str().unwrap());
+    assert_eq!(list.send().await.unwrap().status(), 200);
+    let ready = http.get(url("/_local/ready")).send().await.unwrap().bytes().await.unwrap();
+    let foreign = http.get(url("/_local/ready")).header("origin", "http://evil.example");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
+    started.as_object_mut().unwrap().retain(|name, _| name != "token" && name != "user_id");
+    assert_eq!(started, serde_json::from_slice::<Value>(&ready).unwrap());
+
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(!rest.to_lowercase().contains("error") && !rest.contains("WARN"), "{rest}");
 }
 
 #[test]
