@@ -1,4 +1,4 @@
-//! The attributes of a queue: parsed once, so that the engine never sees a bad one.
+//! The attributes of a queue, parsed and checked when they are set.
 
 use std::collections::BTreeMap;
 
@@ -28,11 +28,20 @@ pub(crate) const READ_ONLY: [&str; 6] = [
     "LastModifiedTimestamp",
     "QueueArn",
 ];
-/// Attributes that are stored and shown but mean nothing here: nothing is encrypted or denied.
+const SETTABLE: [&str; 7] = [
+    "DelaySeconds",
+    "MaximumMessageSize",
+    "MessageRetentionPeriod",
+    "ReceiveMessageWaitTimeSeconds",
+    "RedriveAllowPolicy",
+    "RedrivePolicy",
+    "VisibilityTimeout",
+];
+/// Attributes that are stored and shown without effect: nothing is encrypted or denied.
 const STORED_ONLY: [&str; 4] =
     ["KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId", "Policy", "SqsManagedSseEnabled"];
 
-/// Where messages go that nobody manages to handle.
+/// Where messages go that were received too often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Redrive {
     /// ARN of the dead-letter queue.
@@ -104,33 +113,13 @@ impl Attributes {
             }
             "RedrivePolicy" => self.redrive = redrive_policy(value)?,
             "RedriveAllowPolicy" => self.redrive_allow = redrive_allow_policy(value)?,
-            _ if STORED_ONLY.contains(&name) => self.store(name, value)?,
+            _ if STORED_ONLY.contains(&name) && value.is_empty() => {
+                self.stored.remove(name);
+            }
+            _ if STORED_ONLY.contains(&name) => {
+                self.stored.insert(name.to_owned(), value.to_owned());
+            }
             _ => return Err(unknown(name)),
-        }
-        Ok(())
-    }
-
-    fn store(&mut self, name: &str, value: &str) -> Result<(), SqsError> {
-        match name {
-            "SqsManagedSseEnabled" if value != "true" && value != "false" => {
-                return Err(bad_value(name));
-            }
-            "KmsDataKeyReusePeriodSeconds" => {
-                number(name, value, 60, 86_400)?;
-            }
-            "Policy" if !value.is_empty() && serde_json::from_str::<Value>(value).is_err() => {
-                return Err(bad_value(name));
-            }
-            // The two kinds of encryption exclude each other; naming a key ends the other.
-            "KmsMasterKeyId" if !value.is_empty() => {
-                self.stored.insert("SqsManagedSseEnabled".to_owned(), "false".to_owned());
-            }
-            _ => {}
-        }
-        if value.is_empty() {
-            self.stored.remove(name);
-        } else {
-            self.stored.insert(name.to_owned(), value.to_owned());
         }
         Ok(())
     }
@@ -139,11 +128,15 @@ impl Attributes {
     pub(crate) fn to_wire(&self) -> BTreeMap<String, String> {
         let mut wire = self.stored.clone();
         let mut put = |name: &str, value: String| wire.insert(name.to_owned(), value);
-        put("DelaySeconds", self.delay.to_string());
-        put("MaximumMessageSize", self.maximum_message_size.to_string());
-        put("MessageRetentionPeriod", self.retention.to_string());
-        put("ReceiveMessageWaitTimeSeconds", self.receive_wait.to_string());
-        put("VisibilityTimeout", self.visibility.to_string());
+        for (name, number) in [
+            ("DelaySeconds", self.delay),
+            ("MaximumMessageSize", self.maximum_message_size),
+            ("MessageRetentionPeriod", self.retention),
+            ("ReceiveMessageWaitTimeSeconds", self.receive_wait),
+            ("VisibilityTimeout", self.visibility),
+        ] {
+            put(name, number.to_string());
+        }
         if let Some(redrive) = &self.redrive {
             let policy = json!({
                 "deadLetterTargetArn": redrive.target_arn,
@@ -165,17 +158,8 @@ impl Attributes {
     }
 }
 
-/// Whether the name is one that `GetQueueAttributes` of a standard queue knows.
+/// Whether `GetQueueAttributes` of a standard queue knows the name.
 pub(crate) fn is_known(name: &str) -> bool {
-    const SETTABLE: [&str; 7] = [
-        "DelaySeconds",
-        "MaximumMessageSize",
-        "MessageRetentionPeriod",
-        "ReceiveMessageWaitTimeSeconds",
-        "RedriveAllowPolicy",
-        "RedrivePolicy",
-        "VisibilityTimeout",
-    ];
     SETTABLE.contains(&name) || READ_ONLY.contains(&name) || STORED_ONLY.contains(&name)
 }
 

@@ -1,4 +1,4 @@
-//! SQS's error codes in all their spellings.
+//! The error codes of SQS in each protocol.
 //!
 //! The JSON protocol names an error by its shape (`QueueDoesNotExist`); the header
 //! `x-amzn-query-error` carries the code of the older query protocol
@@ -7,10 +7,7 @@
 
 use thiserror::Error;
 
-/// The prefix that the query protocol puts before some of its codes.
-const QUERY_PREFIX: &str = "AWS.SimpleQueueService.";
-
-/// What kind of error it is, named as the JSON protocol names it.
+/// The kind of an error, named as the JSON protocol names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are AWS's own and documented there")]
 pub enum Code {
@@ -30,7 +27,7 @@ pub enum Code {
     QueueDoesNotExist,
     QueueNameExists,
     ReceiptHandleIsInvalid,
-    RequestTooLarge,
+    RequestEntityTooLarge,
     ResourceNotFound,
     Serialization,
     TooManyEntriesInBatchRequest,
@@ -39,123 +36,63 @@ pub enum Code {
 }
 
 impl Code {
-    /// Shape name with namespace (`__type`), query code, HTTP status.
-    const fn names(self) -> (&'static str, &'static str, u16) {
+    /// The value of `__type` in a JSON error body.
+    pub fn shape(self) -> String {
+        let common = |name: &str| format!("com.amazon.coral.service#{name}");
         match self {
-            Self::BatchEntryIdsNotDistinct => (
-                "com.amazonaws.sqs#BatchEntryIdsNotDistinct",
-                "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
-                400,
-            ),
-            Self::BatchRequestTooLong => (
-                "com.amazonaws.sqs#BatchRequestTooLong",
-                "AWS.SimpleQueueService.BatchRequestTooLong",
-                400,
-            ),
-            Self::EmptyBatchRequest => (
-                "com.amazonaws.sqs#EmptyBatchRequest",
-                "AWS.SimpleQueueService.EmptyBatchRequest",
-                400,
-            ),
-            Self::InternalFailure => {
-                ("com.amazon.coral.service#InternalFailure", "InternalFailure", 500)
+            Self::InternalFailure | Self::RequestEntityTooLarge => common(&format!("{self:?}")),
+            Self::MissingParameter => common("MissingRequiredParameterException"),
+            Self::InvalidParameterValue | Self::Serialization | Self::UnknownOperation => {
+                common(&format!("{self:?}Exception"))
             }
-            Self::InvalidAttributeName => {
-                ("com.amazonaws.sqs#InvalidAttributeName", "InvalidAttributeName", 400)
-            }
-            Self::InvalidAttributeValue => {
-                ("com.amazonaws.sqs#InvalidAttributeValue", "InvalidAttributeValue", 400)
-            }
-            Self::InvalidBatchEntryId => (
-                "com.amazonaws.sqs#InvalidBatchEntryId",
-                "AWS.SimpleQueueService.InvalidBatchEntryId",
-                400,
-            ),
-            Self::InvalidMessageContents => {
-                ("com.amazonaws.sqs#InvalidMessageContents", "InvalidMessageContents", 400)
-            }
-            Self::InvalidParameterValue => (
-                "com.amazon.coral.service#InvalidParameterValueException",
-                "InvalidParameterValue",
-                400,
-            ),
-            Self::MessageNotInflight => (
-                "com.amazonaws.sqs#MessageNotInflight",
-                "AWS.SimpleQueueService.MessageNotInflight",
-                400,
-            ),
-            Self::MissingParameter => (
-                "com.amazon.coral.service#MissingRequiredParameterException",
-                "MissingParameter",
-                400,
-            ),
-            Self::OverLimit => ("com.amazonaws.sqs#OverLimit", "OverLimit", 403),
-            Self::PurgeQueueInProgress => (
-                "com.amazonaws.sqs#PurgeQueueInProgress",
-                "AWS.SimpleQueueService.PurgeQueueInProgress",
-                403,
-            ),
-            Self::QueueDoesNotExist => (
-                "com.amazonaws.sqs#QueueDoesNotExist",
-                "AWS.SimpleQueueService.NonExistentQueue",
-                400,
-            ),
-            Self::QueueNameExists => {
-                ("com.amazonaws.sqs#QueueNameExists", "QueueAlreadyExists", 400)
-            }
-            Self::ReceiptHandleIsInvalid => {
-                ("com.amazonaws.sqs#ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid", 404)
-            }
-            Self::RequestTooLarge => {
-                ("com.amazon.coral.service#RequestEntityTooLarge", "RequestEntityTooLarge", 413)
-            }
-            Self::ResourceNotFound => {
-                ("com.amazonaws.sqs#ResourceNotFoundException", "ResourceNotFoundException", 404)
-            }
-            Self::Serialization => {
-                ("com.amazon.coral.service#SerializationException", "SerializationException", 400)
-            }
-            Self::TooManyEntriesInBatchRequest => (
-                "com.amazonaws.sqs#TooManyEntriesInBatchRequest",
-                "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
-                400,
-            ),
-            Self::UnknownOperation => (
-                "com.amazon.coral.service#UnknownOperationException",
-                "UnknownOperationException",
-                400,
-            ),
-            Self::UnsupportedOperation => (
-                "com.amazonaws.sqs#UnsupportedOperation",
-                "AWS.SimpleQueueService.UnsupportedOperation",
-                400,
-            ),
+            Self::ResourceNotFound => format!("com.amazonaws.sqs#{self:?}Exception"),
+            _ => format!("com.amazonaws.sqs#{self:?}"),
         }
     }
 
-    /// The value of `__type` in a JSON error body.
-    pub const fn shape(self) -> &'static str {
-        self.names().0
-    }
-
     /// The code of the query protocol, which boto3 shows to its users.
-    pub const fn query_code(self) -> &'static str {
-        self.names().1
+    pub fn query_code(self) -> String {
+        match self {
+            Self::BatchEntryIdsNotDistinct
+            | Self::BatchRequestTooLong
+            | Self::EmptyBatchRequest
+            | Self::InvalidBatchEntryId
+            | Self::MessageNotInflight
+            | Self::PurgeQueueInProgress
+            | Self::QueueDoesNotExist
+            | Self::TooManyEntriesInBatchRequest
+            | Self::UnsupportedOperation => {
+                format!("AWS.SimpleQueueService.{}", self.entry_code())
+            }
+            _ => self.entry_code(),
+        }
     }
 
     /// The code in the `Failed` list of a batch, where AWS writes no prefix.
-    pub fn entry_code(self) -> &'static str {
-        let code = self.query_code();
-        code.strip_prefix(QUERY_PREFIX).unwrap_or(code)
+    pub fn entry_code(self) -> String {
+        match self {
+            Self::QueueDoesNotExist => "NonExistentQueue".to_owned(),
+            Self::QueueNameExists => "QueueAlreadyExists".to_owned(),
+            Self::ResourceNotFound | Self::Serialization | Self::UnknownOperation => {
+                format!("{self:?}Exception")
+            }
+            _ => format!("{self:?}"),
+        }
     }
 
-    /// The HTTP status of the answer.
+    /// The HTTP status of the response.
     pub const fn status(self) -> u16 {
-        self.names().2
+        match self {
+            Self::OverLimit | Self::PurgeQueueInProgress => 403,
+            Self::ReceiptHandleIsInvalid | Self::ResourceNotFound => 404,
+            Self::RequestEntityTooLarge => 413,
+            Self::InternalFailure => 500,
+            _ => 400,
+        }
     }
 
     /// Whether the caller is to blame.
-    pub const fn sender_fault(self) -> bool {
+    pub const fn is_sender_fault(self) -> bool {
         self.status() < 500
     }
 }
@@ -164,7 +101,7 @@ impl Code {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}: {message}", code.query_code())]
 pub struct SqsError {
-    /// Which of SQS's errors it is.
+    /// The kind.
     pub code: Code,
     /// AWS's wording where it is known.
     pub message: String,

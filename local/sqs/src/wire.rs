@@ -39,7 +39,7 @@ pub(crate) async fn serve(State(sqs): State<Arc<Sqs>>, request: Request<Body>) -
     let result = match to_bytes(body, MAX_REQUEST_BYTES).await {
         Ok(body) => dispatch(&sqs, &target, &base, &body).await,
         Err(_) => Err(SqsError::new(
-            Code::RequestTooLarge,
+            Code::RequestEntityTooLarge,
             format!("The request is longer than {MAX_REQUEST_BYTES} bytes or was cut off."),
         )),
     };
@@ -56,11 +56,11 @@ fn base_url(headers: &HeaderMap) -> String {
 }
 
 fn respond_error(error: &SqsError) -> Response<Body> {
-    if !error.code.sender_fault() {
+    if !error.code.is_sender_fault() {
         tracing::error!(error = %error, "request failed");
     }
     let status = StatusCode::from_u16(error.code.status());
-    let fault = if error.code.sender_fault() { "Sender" } else { "Receiver" };
+    let fault = if error.code.is_sender_fault() { "Sender" } else { "Receiver" };
     let query_error = format!("{};{fault}", error.code.query_code());
     let answer = json!({"__type": error.code.shape(), "message": error.message});
     respond(status.unwrap_or(StatusCode::BAD_REQUEST), Some(query_error), &answer)

@@ -1,9 +1,8 @@
 //! Operations on messages other than receiving: send, delete, change visibility, and batches.
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{BatchRequest, queue_name, required, run_batch};
+use super::{BatchRequest, MessageRequest, required, run_batch, run_one};
 use crate::Sqs;
 use crate::attributes::MAX_VISIBILITY_SECONDS;
 use crate::errors::{Code, SqsError};
@@ -12,18 +11,11 @@ use crate::message::{
 };
 use crate::state::{Change, State};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct SendMessage {
-    queue_url: Option<String>,
-    #[serde(flatten)]
-    message: WireMessage,
-}
-
-pub(crate) fn send_message(sqs: &Sqs, request: SendMessage) -> Result<Value, SqsError> {
-    let queue = queue_name(request.queue_url)?;
-    let answer = sqs.transact(|state, now| send(state, &queue, request.message, now))?;
-    Ok(Value::Object(answer))
+pub(crate) fn send_message(
+    sqs: &Sqs,
+    request: MessageRequest<WireMessage>,
+) -> Result<Value, SqsError> {
+    run_one(sqs, request, send)
 }
 
 pub(crate) fn send_message_batch(
@@ -31,20 +23,17 @@ pub(crate) fn send_message_batch(
     request: BatchRequest<WireMessage>,
 ) -> Result<Value, SqsError> {
     let (queue, entries) = request.check("SendMessage")?;
-    sqs.transact(|state, now| {
-        state.queue(&queue)?;
-        let bytes: usize = entries.iter().map(|entry| entry.content.size()).sum();
-        if bytes > MAX_MESSAGE_BYTES {
-            return Err(SqsError::new(
-                Code::BatchRequestTooLong,
-                format!(
-                    "Batch requests cannot be longer than {MAX_MESSAGE_BYTES} bytes. You have \
-                     sent {bytes} bytes."
-                ),
-            ));
-        }
-        Ok(run_batch(entries, |message| send(state, &queue, message, now)))
-    })
+    let bytes: usize = entries.iter().map(|entry| entry.content.size()).sum();
+    if bytes > MAX_MESSAGE_BYTES {
+        return Err(SqsError::new(
+            Code::BatchRequestTooLong,
+            format!(
+                "Batch requests cannot be longer than {MAX_MESSAGE_BYTES} bytes. You have sent \
+                 {bytes} bytes."
+            ),
+        ));
+    }
+    run_batch(sqs, &queue, entries, send)
 }
 
 fn send(
@@ -57,16 +46,17 @@ fn send(
     let content = message.check(attributes.maximum_message_size)?;
     let delay_ms = u64::from(content.delay.unwrap_or(attributes.delay)) * 1_000;
     let (seq, id) = state.next_id();
-    let mut answer = Map::new();
-    answer.insert("MessageId".to_owned(), json!(id));
-    answer.insert("MD5OfMessageBody".to_owned(), json!(md5_hex(content.body.as_bytes())));
+    let mut result = Map::new();
+    let mut put = |name: &str, value: String| result.insert(name.to_owned(), json!(value));
+    put("MessageId", id.clone());
+    put("MD5OfMessageBody", md5_hex(content.body.as_bytes()));
     let attributes = content.attributes.iter().map(|(name, value)| (name.as_str(), value));
     if let Some(md5) = attributes_md5(attributes) {
-        answer.insert("MD5OfMessageAttributes".to_owned(), json!(md5));
+        put("MD5OfMessageAttributes", md5);
     }
     let trace = content.trace.iter().map(|trace| ("AWSTraceHeader", trace));
     if let Some(md5) = attributes_md5(trace) {
-        answer.insert("MD5OfMessageSystemAttributes".to_owned(), json!(md5));
+        put("MD5OfMessageSystemAttributes", md5);
     }
     let message = Message {
         seq,
@@ -84,27 +74,16 @@ fn send(
         source_arn: None,
     };
     state.record(Change::Sent { queue: queue.to_owned(), message })?;
-    Ok(answer)
+    Ok(result)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct DeleteMessage {
-    queue_url: Option<String>,
-    #[serde(flatten)]
-    content: DeleteEntry,
-}
+request!(DeleteEntry { receipt_handle: String });
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct DeleteEntry {
-    receipt_handle: Option<String>,
-}
-
-pub(crate) fn delete_message(sqs: &Sqs, request: DeleteMessage) -> Result<Value, SqsError> {
-    let queue = queue_name(request.queue_url)?;
-    let answer = sqs.transact(|state, _| delete(state, &queue, request.content))?;
-    Ok(Value::Object(answer))
+pub(crate) fn delete_message(
+    sqs: &Sqs,
+    request: MessageRequest<DeleteEntry>,
+) -> Result<Value, SqsError> {
+    run_one(sqs, request, delete)
 }
 
 pub(crate) fn delete_message_batch(
@@ -112,18 +91,16 @@ pub(crate) fn delete_message_batch(
     request: BatchRequest<DeleteEntry>,
 ) -> Result<Value, SqsError> {
     let (queue, entries) = request.check("DeleteMessage")?;
-    sqs.transact(|state, _| {
-        state.queue(&queue)?;
-        Ok(run_batch(entries, |entry| delete(state, &queue, entry)))
-    })
+    run_batch(sqs, &queue, entries, delete)
 }
 
-/// Deletes the message of a handle. One that is gone, or that was received again since, is
-/// left alone without a word: deleting twice is not an error.
+/// Deletes the message of a handle. Deleting one that is gone or was received again since is not an
+/// error and changes nothing.
 fn delete(
     state: &mut State,
     queue: &str,
     entry: DeleteEntry,
+    _now: u64,
 ) -> Result<Map<String, Value>, SqsError> {
     let found = state.queue(queue)?;
     let receipt = Receipt::decode(queue, &required(entry.receipt_handle, "ReceiptHandle")?)?;
@@ -133,29 +110,13 @@ fn delete(
     Ok(Map::new())
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ChangeMessageVisibility {
-    queue_url: Option<String>,
-    #[serde(flatten)]
-    content: VisibilityEntry,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct VisibilityEntry {
-    receipt_handle: Option<String>,
-    visibility_timeout: Option<i64>,
-}
+request!(VisibilityEntry { receipt_handle: String, visibility_timeout: i64 });
 
 pub(crate) fn change_message_visibility(
     sqs: &Sqs,
-    request: ChangeMessageVisibility,
+    request: MessageRequest<VisibilityEntry>,
 ) -> Result<Value, SqsError> {
-    let queue = queue_name(request.queue_url)?;
-    let answer =
-        sqs.transact(|state, now| change_visibility(state, &queue, request.content, now))?;
-    Ok(Value::Object(answer))
+    run_one(sqs, request, change_visibility)
 }
 
 pub(crate) fn change_message_visibility_batch(
@@ -163,10 +124,7 @@ pub(crate) fn change_message_visibility_batch(
     request: BatchRequest<VisibilityEntry>,
 ) -> Result<Value, SqsError> {
     let (queue, entries) = request.check("ChangeMessageVisibility")?;
-    sqs.transact(|state, now| {
-        state.queue(&queue)?;
-        Ok(run_batch(entries, |entry| change_visibility(state, &queue, entry, now)))
-    })
+    run_batch(sqs, &queue, entries, change_visibility)
 }
 
 fn change_visibility(
@@ -201,7 +159,7 @@ fn change_visibility(
             "The message referred to isn't in flight.",
         ));
     }
-    // Some of the 12 hours has always passed on AWS, so all of them are never left.
+    // On AWS some of the 12 hours has always passed, so a change to all of them is refused.
     let total_ms = now.saturating_sub(message.received_at) + timeout_ms;
     if timeout_ms > 0 && total_ms >= u64::from(MAX_VISIBILITY_SECONDS) * 1_000 {
         return refuse(format!(

@@ -1,5 +1,15 @@
 //! The operations: each takes its parsed request, checks it, and acts in one transaction.
 
+/// The parameters of an operation. Each may be missing on the wire, which is for the operation to
+/// judge.
+macro_rules! request {
+    ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        pub(crate) struct $name { $($(#[$meta])* $field: Option<$type>),* }
+    };
+}
+
 mod messages;
 mod moves;
 mod queues;
@@ -15,19 +25,24 @@ pub(crate) use moves::*;
 pub(crate) use queues::*;
 pub(crate) use receive::*;
 
-use crate::ACCOUNT;
 use crate::errors::{Code, SqsError};
+use crate::state::State;
+use crate::{ACCOUNT, Sqs};
 
 /// Most entries of a batch.
 const MAX_BATCH_ENTRIES: usize = 10;
 /// Longest id of a batch entry.
 const MAX_ENTRY_ID_LENGTH: usize = 80;
 
-/// A request about a queue and nothing else.
+request!(QueueRequest { queue_url: String });
+
+/// A request about one message of a queue.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct QueueRequest {
+pub(crate) struct MessageRequest<E> {
     queue_url: Option<String>,
+    #[serde(flatten)]
+    content: E,
 }
 
 /// A request about several messages of a queue.
@@ -47,8 +62,7 @@ pub(crate) struct Entry<E> {
 }
 
 impl<E> BatchRequest<E> {
-    /// The name of the queue and the entries, which are as many as they may be and have ids
-    /// that tell them apart.
+    /// The name of the queue and the entries, once their number and their ids are valid.
     fn check(self, kind: &str) -> Result<(String, Vec<Entry<E>>), SqsError> {
         let queue = queue_name(self.queue_url)?;
         let entries = self.entries.unwrap_or_default();
@@ -94,40 +108,49 @@ fn is_entry_id(id: &str) -> bool {
         && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
-/// Acts on each entry by itself. A list that is empty is left out of the answer, as on AWS.
+/// What an operation does with one message at a given time.
+type Act<E> = fn(&mut State, &str, E, u64) -> Result<Map<String, Value>, SqsError>;
+
+fn run_one<E>(sqs: &Sqs, request: MessageRequest<E>, act: Act<E>) -> Result<Value, SqsError> {
+    let queue = queue_name(request.queue_url)?;
+    sqs.transact(|state, now| act(state, &queue, request.content, now)).map(Value::Object)
+}
+
+/// Acts on each entry independently. An empty list is absent from the response, as on AWS.
 fn run_batch<E>(
+    sqs: &Sqs,
+    queue: &str,
     entries: Vec<Entry<E>>,
-    mut act: impl FnMut(E) -> Result<Map<String, Value>, SqsError>,
-) -> Value {
-    let (mut successful, mut failed) = (Vec::new(), Vec::new());
-    for entry in entries {
-        match act(entry.content) {
-            Ok(mut answer) => {
-                answer.insert("Id".to_owned(), json!(entry.id));
-                successful.push(Value::Object(answer));
+    act: Act<E>,
+) -> Result<Value, SqsError> {
+    sqs.transact(|state, now| {
+        state.queue(queue)?;
+        let (mut successful, mut failed) = (Vec::new(), Vec::new());
+        for Entry { id, content } in entries {
+            match act(state, queue, content, now) {
+                Ok(mut result) => {
+                    result.insert("Id".to_owned(), json!(id));
+                    successful.push(Value::Object(result));
+                }
+                Err(error) => failed.push(json!({
+                    "Id": id,
+                    "Code": error.code.entry_code(),
+                    "SenderFault": error.code.is_sender_fault(),
+                    "Message": error.message,
+                })),
             }
-            Err(error) => failed.push(json!({
-                "Id": entry.id,
-                "Code": error.code.entry_code(),
-                "SenderFault": error.code.sender_fault(),
-                "Message": error.message,
-            })),
         }
-    }
-    let mut answer = Map::new();
-    for (name, list) in [("Successful", successful), ("Failed", failed)] {
-        if !list.is_empty() {
-            answer.insert(name.to_owned(), Value::Array(list));
-        }
-    }
-    Value::Object(answer)
+        let lists = [("Successful", successful), ("Failed", failed)].into_iter();
+        let lists = lists.filter(|(_, list)| !list.is_empty());
+        Ok(lists.map(|(name, list)| (name.to_owned(), Value::Array(list))).collect())
+    })
 }
 
 fn required<T>(value: Option<T>, parameter: &str) -> Result<T, SqsError> {
     value.ok_or_else(|| SqsError::missing(parameter))
 }
 
-/// The queue that a URL means. Host and port do not matter, so that a URL stays good when the
+/// The name of the queue in a URL. Host and port do not matter, so that a URL stays valid when the
 /// endpoint moves; a bare name is accepted too.
 fn queue_name(url: Option<String>) -> Result<String, SqsError> {
     let url = required(url.filter(|url| !url.is_empty()), "QueueUrl")?;
@@ -143,7 +166,7 @@ fn queue_name(url: Option<String>) -> Result<String, SqsError> {
     }
 }
 
-/// A number of a request that has to lie in a range; what is not given is not checked.
+/// Checks that a parameter, if given, lies in a range.
 fn in_range(
     value: Option<i64>,
     parameter: &str,

@@ -1,6 +1,5 @@
 //! Operations on move tasks.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{in_range, required};
@@ -8,13 +7,11 @@ use crate::Sqs;
 use crate::errors::{Code, SqsError};
 use crate::moves::{MAX_TASKS_LISTED, MoveTask};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct StartMessageMoveTask {
-    source_arn: Option<String>,
-    destination_arn: Option<String>,
-    max_number_of_messages_per_second: Option<i64>,
-}
+request!(StartMessageMoveTask {
+    source_arn: String,
+    destination_arn: String,
+    max_number_of_messages_per_second: i64,
+});
 
 pub(crate) fn start_message_move_task(
     sqs: &Sqs,
@@ -28,11 +25,7 @@ pub(crate) fn start_message_move_task(
     Ok(json!({"TaskHandle": handle}))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct CancelMessageMoveTask {
-    task_handle: Option<String>,
-}
+request!(CancelMessageMoveTask { task_handle: String });
 
 pub(crate) fn cancel_message_move_task(
     sqs: &Sqs,
@@ -43,12 +36,7 @@ pub(crate) fn cancel_message_move_task(
     Ok(json!({"ApproximateNumberOfMessagesMoved": moved}))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ListMessageMoveTasks {
-    source_arn: Option<String>,
-    max_results: Option<i64>,
-}
+request!(ListMessageMoveTasks { source_arn: String, max_results: i64 });
 
 pub(crate) fn list_message_move_tasks(
     sqs: &Sqs,
@@ -70,9 +58,9 @@ pub(crate) fn list_message_move_tasks(
     })
 }
 
-/// What is not known is left out; the handle is shown while there is something to cancel.
+/// Absent values are left out; the handle is shown while the task can be cancelled.
 fn render(task: &MoveTask) -> Value {
-    let mut answer = json!({
+    let mut result = json!({
         "Status": task.status,
         "SourceArn": task.source_arn,
         "ApproximateNumberOfMessagesMoved": task.moved,
@@ -80,16 +68,16 @@ fn render(task: &MoveTask) -> Value {
         "StartedTimestamp": task.started_at,
     });
     if task.is_running() {
-        answer["TaskHandle"] = json!(task.handle);
+        result["TaskHandle"] = json!(task.handle);
     }
     if let Some(destination) = &task.destination_arn {
-        answer["DestinationArn"] = json!(destination);
+        result["DestinationArn"] = json!(destination);
     }
     if let Some(rate) = task.rate {
-        answer["MaxNumberOfMessagesPerSecond"] = json!(rate);
+        result["MaxNumberOfMessagesPerSecond"] = json!(rate);
     }
     if let Some(failure) = &task.failure {
-        answer["FailureReason"] = json!(failure);
+        result["FailureReason"] = json!(failure);
     }
-    answer
+    result
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{QueueRequest, in_range, queue_name, required};
 use crate::attributes::{self, Attributes, READ_ONLY};
@@ -18,20 +17,18 @@ use crate::{ACCOUNT, Sqs};
 const MAX_NAME_LENGTH: usize = 80;
 /// Most tags of a queue.
 const MAX_TAGS: usize = 50;
-/// Most queues that one answer lists.
+/// Most queues in one response.
 const MAX_LISTED: u32 = 1_000;
-/// How long after a purge the next one is refused, in milliseconds.
+/// The minimum time between two purges, in milliseconds.
 const PURGE_PAUSE_MS: u64 = 60_000;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct CreateQueue {
-    queue_name: Option<String>,
-    attributes: Option<BTreeMap<String, String>>,
-    /// In lower case on the wire, unlike everything else.
-    #[serde(rename = "tags")]
-    tags: Option<BTreeMap<String, String>>,
-}
+request!(CreateQueue {
+   queue_name: String,
+   attributes: BTreeMap<String, String>,
+   /// In lower case on the wire, unlike everything else.
+   #[serde(rename = "tags")]
+   tags: BTreeMap<String, String>,
+});
 
 pub(crate) fn create_queue_request(
     sqs: &Sqs,
@@ -45,7 +42,7 @@ pub(crate) fn create_queue_request(
     Ok(json!({"QueueUrl": format!("{base}/{name}")}))
 }
 
-/// Creates a queue, or finds it there already with all of these attributes.
+/// Creates a queue; one that exists must have all of these attributes.
 pub(crate) fn create_queue(
     state: &mut State,
     name: &str,
@@ -107,7 +104,7 @@ fn check_same(existing: &Attributes, given: &BTreeMap<String, String>) -> Result
     Ok(())
 }
 
-/// The dead-letter queue has to exist, and to let this queue use it.
+/// Checks that the dead-letter queue exists and that its allow policy permits this queue.
 fn check_redrive(state: &State, name: &str, attributes: &Attributes) -> Result<(), SqsError> {
     let Some(redrive) = &attributes.redrive else { return Ok(()) };
     let refuse = |reason: &str| {
@@ -127,13 +124,11 @@ fn check_redrive(state: &State, name: &str, attributes: &Attributes) -> Result<(
     Ok(())
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct GetQueueUrl {
-    queue_name: Option<String>,
+request!(GetQueueUrl {
+    queue_name: String,
     #[serde(rename = "QueueOwnerAWSAccountId")]
-    owner: Option<String>,
-}
+    owner: String,
+});
 
 pub(crate) fn get_queue_url(
     sqs: &Sqs,
@@ -148,13 +143,7 @@ pub(crate) fn get_queue_url(
     Ok(json!({"QueueUrl": format!("{base}/{name}")}))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ListQueues {
-    queue_name_prefix: Option<String>,
-    next_token: Option<String>,
-    max_results: Option<i64>,
-}
+request!(ListQueues { queue_name_prefix: String, next_token: String, max_results: i64 });
 
 pub(crate) fn list_queues(sqs: &Sqs, base: &str, request: ListQueues) -> Result<Value, SqsError> {
     let prefix = request.queue_name_prefix.unwrap_or_default();
@@ -162,24 +151,13 @@ pub(crate) fn list_queues(sqs: &Sqs, base: &str, request: ListQueues) -> Result<
         let names = state.queues.keys().filter(|name| name.starts_with(&prefix));
         Ok(names.cloned().collect())
     })?;
-    let (names, next) = page(names, request.next_token, request.max_results)?;
-    let mut answer = json!({});
-    if !names.is_empty() {
-        answer["QueueUrls"] = urls(base, &names);
-    }
-    if let Some(next) = next {
-        answer["NextToken"] = json!(next);
-    }
-    Ok(answer)
+    let mut result = page("QueueUrls", base, names, request.next_token, request.max_results)?;
+    // An empty list is absent, as on AWS.
+    result.retain(|_, value| value != &json!([]));
+    Ok(Value::Object(result))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ListDeadLetterSourceQueues {
-    queue_url: Option<String>,
-    next_token: Option<String>,
-    max_results: Option<i64>,
-}
+request!(ListDeadLetterSourceQueues { queue_url: String, next_token: String, max_results: i64 });
 
 pub(crate) fn list_dead_letter_source_queues(
     sqs: &Sqs,
@@ -191,39 +169,36 @@ pub(crate) fn list_dead_letter_source_queues(
         state.queue(&name)?;
         Ok(state.dead_letter_sources(&state.arn(&name)).map(str::to_owned).collect())
     })?;
-    let (names, next) = page(names, request.next_token, request.max_results)?;
-    let mut answer = json!({"queueUrls": urls(base, &names)});
-    if let Some(next) = next {
-        answer["NextToken"] = json!(next);
-    }
-    Ok(answer)
+    let result = page("queueUrls", base, names, request.next_token, request.max_results)?;
+    Ok(Value::Object(result))
 }
 
-fn urls(base: &str, names: &[String]) -> Value {
-    names.iter().map(|name| format!("{base}/{name}")).collect()
-}
-
-/// One page of sorted names, and the token for the next one: the last name of this page. Only
-/// a caller that names a page size is told that there is more, as on AWS.
+/// One page of the URLs of sorted names. The token of the next page is the last name of this one;
+/// as on AWS, only a caller that names a page size gets it.
 fn page(
+    field: &str,
+    base: &str,
     mut names: Vec<String>,
     token: Option<String>,
     max_results: Option<i64>,
-) -> Result<(Vec<String>, Option<String>), SqsError> {
+) -> Result<Map<String, Value>, SqsError> {
     let size = in_range(max_results, "MaxResults", 1, MAX_LISTED)?;
     if let Some(token) = token {
         let last =
-            URL_SAFE_NO_PAD.decode(&token).ok().and_then(|last| String::from_utf8(last).ok());
+            URL_SAFE_NO_PAD.decode(&token).ok().and_then(|name| String::from_utf8(name).ok());
         let last =
             last.ok_or_else(|| SqsError::parameter(token, "NextToken", "Not a token of ours."))?;
         names.retain(|name| *name > last);
     }
-    let limit = usize::try_from(size.unwrap_or(MAX_LISTED)).unwrap_or(usize::MAX);
+    let limit = size.unwrap_or(MAX_LISTED) as usize;
     let more = names.len() > limit;
     names.truncate(limit);
-    let next = names.last().filter(|_| more && size.is_some());
-    let next = next.map(|last| URL_SAFE_NO_PAD.encode(last));
-    Ok((names, next))
+    let urls = names.iter().map(|name| format!("{base}/{name}")).collect();
+    let mut result = Map::from_iter([(field.to_owned(), urls)]);
+    if let Some(last) = names.last().filter(|_| more && size.is_some()) {
+        result.insert("NextToken".to_owned(), URL_SAFE_NO_PAD.encode(last).into());
+    }
+    Ok(result)
 }
 
 pub(crate) fn delete_queue(sqs: &Sqs, request: QueueRequest) -> Result<Value, SqsError> {
@@ -250,12 +225,7 @@ pub(crate) fn purge_queue(sqs: &Sqs, request: QueueRequest) -> Result<Value, Sqs
     Ok(json!({}))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct GetQueueAttributes {
-    queue_url: Option<String>,
-    attribute_names: Option<Vec<String>>,
-}
+request!(GetQueueAttributes { queue_url: String, attribute_names: Vec<String> });
 
 pub(crate) fn get_queue_attributes(
     sqs: &Sqs,
@@ -289,12 +259,7 @@ fn describe(queue: &Queue, arn: String) -> BTreeMap<String, String> {
     all
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct SetQueueAttributes {
-    queue_url: Option<String>,
-    attributes: Option<BTreeMap<String, String>>,
-}
+request!(SetQueueAttributes { queue_url: String, attributes: BTreeMap<String, String> });
 
 pub(crate) fn set_queue_attributes(
     sqs: &Sqs,
@@ -325,38 +290,30 @@ pub(crate) fn set_attributes(
     state.record(Change::QueuePut(config))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct TagQueue {
-    queue_url: Option<String>,
-    tags: Option<BTreeMap<String, String>>,
-}
+request!(TagQueue { queue_url: String, tags: BTreeMap<String, String> });
 
 pub(crate) fn tag_queue(sqs: &Sqs, request: TagQueue) -> Result<Value, SqsError> {
-    let queue = queue_name(request.queue_url)?;
     let tags = required(request.tags, "Tags")?;
-    sqs.transact(|state, _| {
-        let mut config = state.queue(&queue)?.config.clone();
-        config.tags.extend(tags);
-        check_tag_count(config.tags.len())?;
-        state.record(Change::QueuePut(config))
-    })?;
-    Ok(json!({}))
+    change_tags(sqs, request.queue_url, |all| all.extend(tags))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct UntagQueue {
-    queue_url: Option<String>,
-    tag_keys: Option<Vec<String>>,
-}
+request!(UntagQueue { queue_url: String, tag_keys: Vec<String> });
 
 pub(crate) fn untag_queue(sqs: &Sqs, request: UntagQueue) -> Result<Value, SqsError> {
-    let queue = queue_name(request.queue_url)?;
     let keys = required(request.tag_keys, "TagKeys")?;
+    change_tags(sqs, request.queue_url, |all| all.retain(|key, _| !keys.contains(key)))
+}
+
+fn change_tags(
+    sqs: &Sqs,
+    queue_url: Option<String>,
+    change: impl FnOnce(&mut BTreeMap<String, String>),
+) -> Result<Value, SqsError> {
+    let queue = queue_name(queue_url)?;
     sqs.transact(|state, _| {
         let mut config = state.queue(&queue)?.config.clone();
-        config.tags.retain(|key, _| !keys.contains(key));
+        change(&mut config.tags);
+        check_tag_count(config.tags.len())?;
         state.record(Change::QueuePut(config))
     })?;
     Ok(json!({}))

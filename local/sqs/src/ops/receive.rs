@@ -3,7 +3,6 @@
 //! A waiting receive holds no claim on any message: it only looks again whenever something may
 //! have become visible. So a client that hangs up, which drops the future, loses nothing.
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::futures::OwnedNotified;
 
@@ -32,18 +31,16 @@ const SYSTEM_ATTRIBUTES: [&str; 10] = [
     "SentTimestamp",
 ];
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ReceiveMessage {
-    queue_url: Option<String>,
-    max_number_of_messages: Option<i64>,
-    visibility_timeout: Option<i64>,
-    wait_time_seconds: Option<i64>,
-    /// The older name of `message_system_attribute_names`; both are honoured.
-    attribute_names: Option<Vec<String>>,
-    message_system_attribute_names: Option<Vec<String>>,
-    message_attribute_names: Option<Vec<String>>,
-}
+request!(ReceiveMessage {
+   queue_url: String,
+   max_number_of_messages: i64,
+   visibility_timeout: i64,
+   wait_time_seconds: i64,
+   /// The older name of `message_system_attribute_names`; both are honoured.
+   attribute_names: Vec<String>,
+   message_system_attribute_names: Vec<String>,
+   message_attribute_names: Vec<String>,
+});
 
 /// A request that was checked.
 struct Receive {

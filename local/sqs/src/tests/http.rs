@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Desk;
+use super::Client;
 use crate::wire::serve as serve_request;
 
-/// Serves a desk on a free port; ends with the test's runtime.
-async fn serve(desk: &Desk) -> String {
+/// Serves the engine on a free port until the test's runtime ends.
+async fn serve(client: &Client) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let router = crate::router(Arc::clone(&desk.sqs));
+    let router = crate::router(Arc::clone(&client.sqs));
     tokio::spawn(async move { axum::serve(listener, router).await });
     addr
 }
 
-/// Sends a request and leaves the answer to be read.
+/// Sends a request; the caller reads the response.
 async fn begin(addr: &str, headers: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!(
@@ -32,9 +32,9 @@ async fn begin(addr: &str, headers: &str, body: &str) -> TcpStream {
 }
 
 async fn exchange(addr: &str, headers: &str, body: &str) -> (String, String) {
-    let mut answer = String::new();
-    begin(addr, headers, body).await.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut response = String::new();
+    begin(addr, headers, body).await.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     (head.to_ascii_lowercase(), body.to_owned())
 }
 
@@ -45,52 +45,52 @@ async fn call(addr: &str, operation: &str, request: &Value) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn queue_urls_have_the_address_that_the_client_used() {
-    let desk = Desk::new();
-    let addr = serve(&desk).await;
-    let (head, answer) = call(&addr, "CreateQueue", &json!({"QueueName": "q"})).await;
+async fn queue_urls_have_the_host_of_the_request() {
+    let client = Client::new();
+    let addr = serve(&client).await;
+    let (head, response) = call(&addr, "CreateQueue", &json!({"QueueName": "q"})).await;
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(head.contains("content-type: application/x-amz-json-1.0"), "{head}");
     assert!(head.contains("x-amzn-requestid: "), "{head}");
-    assert_eq!(answer, json!({"QueueUrl": format!("http://{addr}/000000000000/q")}));
+    assert_eq!(response, json!({"QueueUrl": format!("http://{addr}/000000000000/q")}));
 }
 
 #[tokio::test]
-async fn errors_have_their_code_in_both_spellings() {
-    let desk = Desk::with_queue(&[]);
-    let addr = serve(&desk).await;
+async fn errors_have_the_codes_of_both_protocols() {
+    let client = Client::with_queue(&[]);
+    let addr = serve(&client).await;
     let missing = json!({"QueueName": "nowhere"});
-    let (head, answer) = call(&addr, "GetQueueUrl", &missing).await;
+    let (head, response) = call(&addr, "GetQueueUrl", &missing).await;
     assert!(head.starts_with("http/1.1 400"), "{head}");
     let code = "x-amzn-query-error: aws.simplequeueservice.nonexistentqueue;sender";
     assert!(head.contains(code), "{head}");
     assert_eq!(
-        answer,
+        response,
         json!({
             "__type": "com.amazonaws.sqs#QueueDoesNotExist",
             "message": "The specified queue does not exist.",
         })
     );
     let other = json!({"QueueName": "q", "Attributes": {"DelaySeconds": "1"}});
-    let (head, answer) = call(&addr, "CreateQueue", &other).await;
+    let (head, response) = call(&addr, "CreateQueue", &other).await;
     assert!(head.contains("x-amzn-query-error: queuealreadyexists;sender"), "{head}");
-    assert_eq!(answer["__type"], "com.amazonaws.sqs#QueueNameExists");
-    let (head, answer) = call(&addr, "Dance", &json!({})).await;
+    assert_eq!(response["__type"], "com.amazonaws.sqs#QueueNameExists");
+    let (head, response) = call(&addr, "AddPermission", &json!({})).await;
     assert!(head.starts_with("http/1.1 400"), "{head}");
-    assert_eq!(answer["__type"], "com.amazon.coral.service#UnknownOperationException");
+    assert_eq!(response["__type"], "com.amazon.coral.service#UnknownOperationException");
 }
 
 #[tokio::test]
-async fn the_old_protocol_is_refused_in_its_own_words() {
-    let addr = serve(&Desk::new()).await;
+async fn query_protocol_is_refused_in_xml() {
+    let addr = serve(&Client::new()).await;
     let (head, body) = exchange(&addr, "", "Action=ListQueues&Version=2012-11-05").await;
     assert!(head.starts_with("http/1.1 400"), "{head}");
     assert!(body.contains("<Code>UnsupportedProtocol</Code>"), "{body}");
 }
 
 #[tokio::test]
-async fn bodies_are_bounded() {
-    let desk = Desk::with_queue(&[]);
+async fn body_over_the_limit_gets_413() {
+    let client = Client::with_queue(&[]);
     // Without a socket: a server that stops reading may break the connection before the client
     // has read why.
     let huge = json!({"QueueUrl": "q", "MessageBody": "x".repeat(9 * 1_048_576)});
@@ -98,25 +98,25 @@ async fn bodies_are_bounded() {
         .header("x-amz-target", "AmazonSQS.SendMessage")
         .body(Body::from(huge.to_string()))
         .unwrap();
-    let answer = serve_request(State(Arc::clone(&desk.sqs)), request).await;
-    assert_eq!(answer.status(), 413);
-    assert_eq!(desk.depth("q"), (0, 0, 0));
+    let response = serve_request(State(Arc::clone(&client.sqs)), request).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(client.depth("q"), (0, 0, 0));
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_during_a_long_poll_loses_no_message() {
-    let desk = Desk::with_queue(&[]);
-    let addr = serve(&desk).await;
+async fn connection_that_breaks_during_a_long_poll_loses_no_message() {
+    let client = Client::with_queue(&[]);
+    let addr = serve(&client).await;
     let request = json!({"QueueUrl": "q", "WaitTimeSeconds": 20}).to_string();
     let stream = begin(&addr, "X-Amz-Target: AmazonSQS.ReceiveMessage\r\n", &request).await;
-    while desk.sqs.waiting("q") == 0 {
+    while client.sqs.waiting("q") == 0 {
         tokio::task::yield_now().await;
     }
     drop(stream);
-    while desk.sqs.waiting("q") == 1 {
+    while client.sqs.waiting("q") == 1 {
         tokio::task::yield_now().await;
     }
-    desk.send("q", "x").await;
-    let message = desk.receive("q").await.remove(0);
+    client.send("q", "x").await;
+    let message = client.receive("q").await.remove(0);
     assert_eq!(message["Attributes"]["ApproximateReceiveCount"], "1");
 }

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Desk, ManualClock, arn, bodies, clock, text};
+use super::{Client, ManualClock, arn, bodies, clock, text};
 use crate::{OpenError, Sqs};
 
-fn open(dir: &Path, clock: &Arc<ManualClock>) -> Desk {
+fn open(dir: &Path, clock: &Arc<ManualClock>) -> Client {
     let sqs = Sqs::open(dir, Arc::clone(clock) as _, "us-east-1").unwrap();
-    Desk { sqs: Arc::new(sqs), clock: Arc::clone(clock) }
+    Client { sqs: Arc::new(sqs), clock: Arc::clone(clock) }
 }
 
-/// Nothing is done at the end of a process: what `kill -9` leaves is what dropping leaves.
-fn reopen(desk: Desk, dir: &Path) -> Desk {
-    let clock = Arc::clone(&desk.clock);
-    drop(desk);
+/// Dropping the engine writes nothing, so this is a restart after `kill -9`.
+fn reopen(client: Client, dir: &Path) -> Client {
+    let clock = Arc::clone(&client.clock);
+    drop(client);
     open(dir, &clock)
 }
 
-/// All there is to know, after what is due has happened.
-fn state(desk: &Desk) -> Vec<String> {
-    let snapshot = desk.sqs.transact(|state, _| {
+/// The whole state, after everything that is due.
+fn state(client: &Client) -> Vec<String> {
+    let snapshot = client.sqs.transact(|state, _| {
         Ok(state.snapshot().map(|change| serde_json::to_string(&change).unwrap()).collect())
     });
     snapshot.unwrap()
@@ -36,150 +36,146 @@ fn failure(dir: &Path) -> OpenError {
 }
 
 #[tokio::test]
-async fn messages_survive_wherever_they_are() {
+async fn messages_survive_a_restart_in_every_place() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = open(dir.path(), &clock());
-    desk.sqs.ensure_queue("q", &[("VisibilityTimeout", "7")]).unwrap();
+    let client = open(dir.path(), &clock());
+    client.sqs.ensure_queue("q", &[("VisibilityTimeout", "7")]).unwrap();
     let attributes = json!({"b": {"DataType": "Binary", "BinaryValue": "AAEC"}});
-    desk.send("q", "hidden").await;
-    let hidden = desk.receive("q").await.remove(0);
-    let retry =
-        json!({"QueueUrl": "q", "ReceiptHandle": hidden["ReceiptHandle"], "VisibilityTimeout": 60});
-    desk.ok("ChangeMessageVisibility", retry).await;
-    let visible =
-        json!({"QueueUrl": "q", "MessageBody": "visible é\n", "MessageAttributes": attributes});
-    desk.ok("SendMessage", visible).await;
-    desk.ok("SendMessage", json!({"QueueUrl": "q", "MessageBody": "late", "DelaySeconds": 30}))
-        .await;
+    client.send("q", "hidden").await;
+    let hidden = client.receive("q").await.remove(0);
+    client.hide(&hidden["ReceiptHandle"], 60).await;
+    let visible = json!({"MessageBody": "visible é\n", "MessageAttributes": attributes});
+    client.on_q("SendMessage", visible).await;
+    client.on_q("SendMessage", json!({"MessageBody": "late", "DelaySeconds": 30})).await;
 
-    let desk = reopen(desk, dir.path());
-    assert_eq!(desk.depth("q"), (1, 1, 1));
-    assert_eq!(desk.attribute("q", "VisibilityTimeout").await, "7");
-    let messages = desk.receive_hiding("q", Some(900)).await;
+    let client = reopen(client, dir.path());
+    assert_eq!(client.depth("q"), (1, 1, 1));
+    assert_eq!(client.attribute("q", "VisibilityTimeout").await, "7");
+    let messages = client.receive_hiding("q", Some(900)).await;
     assert_eq!(bodies(&messages), ["visible é\n"]);
     assert_eq!(messages[0]["MessageAttributes"], attributes);
 
-    let desk = reopen(desk, dir.path());
-    desk.seconds_pass(30);
-    assert_eq!(bodies(&desk.receive_hiding("q", Some(900)).await), ["late"]);
-    desk.seconds_pass(30);
-    let again = desk.receive("q").await.remove(0);
+    let client = reopen(client, dir.path());
+    client.advance(30);
+    assert_eq!(bodies(&client.receive_hiding("q", Some(900)).await), ["late"]);
+    client.advance(30);
+    let again = client.receive("q").await.remove(0);
     assert_eq!(again["MessageId"], hidden["MessageId"]);
     assert_eq!(text(&again["Attributes"], "ApproximateReceiveCount"), "2");
 }
 
 #[tokio::test]
-async fn handles_of_the_last_run_still_work() {
+async fn handles_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = open(dir.path(), &clock());
-    desk.sqs.ensure_queue("q", &[]).unwrap();
-    desk.send("q", "x").await;
-    let handle = desk.receive("q").await[0]["ReceiptHandle"].clone();
-    let desk = reopen(desk, dir.path());
-    desk.ok("DeleteMessage", json!({"QueueUrl": "q", "ReceiptHandle": handle})).await;
-    assert_eq!(desk.depth("q"), (0, 0, 0));
-    let desk = reopen(desk, dir.path());
-    assert_eq!(desk.depth("q"), (0, 0, 0));
+    let client = open(dir.path(), &clock());
+    client.sqs.ensure_queue("q", &[]).unwrap();
+    client.send("q", "x").await;
+    let handle = client.handle().await;
+    let client = reopen(client, dir.path());
+    client.delete(&handle).await;
+    assert_eq!(client.depth("q"), (0, 0, 0));
+    let client = reopen(client, dir.path());
+    assert_eq!(client.depth("q"), (0, 0, 0));
 }
 
 /// A small generator of numbers that are the same in every run (Knuth's constants).
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
+        (self.0 >> 33) % limit
     }
 }
 
-/// One operation of a long random story about `q`, `dlq` and `other`.
-async fn one_step(desk: &Desk, dice: &mut Dice, handles: &mut Vec<Value>) {
-    let queue = ["q", "q", "dlq", "other"][usize::try_from(dice.roll(4)).unwrap()];
-    let handle = |dice: &mut Dice| match handles.len() as u64 {
+/// One random operation on `q`, `dlq` or `other`.
+async fn one_step(client: &Client, random: &mut Random, handles: &mut Vec<Value>) {
+    let queue = ["q", "q", "dlq", "other"][usize::try_from(random.below(4)).unwrap()];
+    let handle = |random: &mut Random| match handles.len() as u64 {
         0 => json!("none"),
-        len => handles[usize::try_from(dice.roll(len)).unwrap()].clone(),
+        len => handles[usize::try_from(random.below(len)).unwrap()].clone(),
     };
-    let (operation, request) = match dice.roll(12) {
+    let (operation, request) = match random.below(12) {
         0..=3 => (
             "SendMessage",
-            json!({"QueueUrl": queue, "MessageBody": "x", "DelaySeconds": dice.roll(20)}),
+            json!({"QueueUrl": queue, "MessageBody": "x", "DelaySeconds": random.below(20)}),
         ),
-        4 => ("DeleteMessage", json!({"QueueUrl": queue, "ReceiptHandle": handle(dice)})),
+        4 => ("DeleteMessage", json!({"QueueUrl": queue, "ReceiptHandle": handle(random)})),
         5 => (
             "ChangeMessageVisibility",
-            json!({"QueueUrl": queue, "ReceiptHandle": handle(dice), "VisibilityTimeout": dice.roll(30)}),
+            json!({"QueueUrl": queue, "ReceiptHandle": handle(random), "VisibilityTimeout": random.below(30)}),
         ),
-        6 => ("TagQueue", json!({"QueueUrl": queue, "Tags": {"t": dice.roll(9).to_string()}})),
-        7 if dice.roll(8) == 0 => ("PurgeQueue", json!({"QueueUrl": queue})),
-        8 if dice.roll(4) == 0 => (
+        6 => ("TagQueue", json!({"QueueUrl": queue, "Tags": {"t": random.below(9).to_string()}})),
+        7 if random.below(8) == 0 => ("PurgeQueue", json!({"QueueUrl": queue})),
+        8 if random.below(4) == 0 => (
             "StartMessageMoveTask",
             json!({"SourceArn": arn("dlq"), "DestinationArn": arn("other"), "MaxNumberOfMessagesPerSecond": 1}),
         ),
         9 => {
-            desk.seconds_pass(dice.roll(15));
+            client.advance(random.below(15));
             return;
         }
         _ => {
             let messages =
-                desk.receive_hiding(queue, Some(u32::try_from(dice.roll(20)).unwrap())).await;
+                client.receive_hiding(queue, Some(u32::try_from(random.below(20)).unwrap())).await;
             handles.extend(messages.into_iter().map(|message| message["ReceiptHandle"].clone()));
             return;
         }
     };
-    // Refusals are part of the story: they must leave no trace either.
-    let _ = desk.call(operation, request).await;
+    // A refused operation must not change the state either.
+    let _ = client.call(operation, request).await;
 }
 
 #[tokio::test]
-async fn replaying_leads_to_the_same_state() {
+async fn replaying_the_journal_restores_the_state() {
     let dir = tempfile::tempdir().unwrap();
-    let mut desk = open(dir.path(), &clock());
+    let mut client = open(dir.path(), &clock());
     let policy = json!({"deadLetterTargetArn": arn("dlq"), "maxReceiveCount": 2}).to_string();
-    desk.sqs.ensure_queue("dlq", &[("MessageRetentionPeriod", "200")]).unwrap();
-    desk.sqs.ensure_queue("q", &[("RedrivePolicy", &policy)]).unwrap();
-    desk.sqs.ensure_queue("other", &[("MessageRetentionPeriod", "90")]).unwrap();
-    let (mut dice, mut handles) = (Dice(1), Vec::new());
+    client.sqs.ensure_queue("dlq", &[("MessageRetentionPeriod", "200")]).unwrap();
+    client.sqs.ensure_queue("q", &[("RedrivePolicy", &policy)]).unwrap();
+    client.sqs.ensure_queue("other", &[("MessageRetentionPeriod", "90")]).unwrap();
+    let (mut random, mut handles) = (Random(1), Vec::new());
     for _ in 0..20 {
         for _ in 0..50 {
-            one_step(&desk, &mut dice, &mut handles).await;
+            one_step(&client, &mut random, &mut handles).await;
         }
-        let before = state(&desk);
-        desk = reopen(desk, dir.path());
-        assert_eq!(state(&desk), before);
+        let before = state(&client);
+        client = reopen(client, dir.path());
+        assert_eq!(state(&client), before);
     }
-    let finished = desk.sqs.lock().tasks.iter().any(|task| task.moved > 0);
-    assert!(finished, "the story has a move task in it");
+    let finished = client.sqs.lock().tasks.iter().any(|task| task.moved > 0);
+    assert!(finished, "the random operations include a move task");
 }
 
 #[tokio::test]
-async fn a_torn_last_line_is_dropped() {
+async fn incomplete_last_line_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = open(dir.path(), &clock());
-    desk.sqs.ensure_queue("q", &[]).unwrap();
-    desk.send("q", "1").await;
+    let client = open(dir.path(), &clock());
+    client.sqs.ensure_queue("q", &[]).unwrap();
+    client.send("q", "1").await;
     let whole = fs::metadata(journal(dir.path())).unwrap().len();
-    desk.send("q", "2").await;
-    drop(desk);
+    client.send("q", "2").await;
+    drop(client);
     let bytes = fs::read(journal(dir.path())).unwrap();
     for length in [usize::try_from(whole).unwrap() + 1, bytes.len() - 1] {
         fs::write(journal(dir.path()), &bytes[..length]).unwrap();
-        let desk = open(dir.path(), &clock());
-        assert_eq!(bodies(&desk.receive("q").await), ["1"]);
-        // What is written now does not end up behind the torn line.
-        desk.send("q", "3").await;
-        assert_eq!(reopen(desk, dir.path()).depth("q"), (1, 1, 0));
+        let client = open(dir.path(), &clock());
+        assert_eq!(bodies(&client.receive("q").await), ["1"]);
+        // What is written now does not follow the incomplete line.
+        client.send("q", "3").await;
+        assert_eq!(reopen(client, dir.path()).depth("q"), (1, 1, 0));
     }
 }
 
 #[tokio::test]
-async fn damage_is_an_error_with_its_place() {
+async fn damage_is_reported_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = open(dir.path(), &clock());
-    desk.sqs.ensure_queue("q", &[]).unwrap();
-    desk.send("q", "first").await;
-    desk.send("q", "second").await;
-    drop(desk);
+    let client = open(dir.path(), &clock());
+    client.sqs.ensure_queue("q", &[]).unwrap();
+    client.send("q", "first").await;
+    client.send("q", "second").await;
+    drop(client);
     let good = fs::read_to_string(journal(dir.path())).unwrap();
     let offset = good.lines().take(3).map(|line| line.len() as u64 + 1).sum::<u64>();
     fs::write(journal(dir.path()), good.replace("first", "fir5t")).unwrap();
@@ -201,33 +197,32 @@ async fn damage_is_an_error_with_its_place() {
 }
 
 #[tokio::test]
-async fn one_process_at_a_time() {
+async fn directory_is_locked_by_one_process() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = open(dir.path(), &clock());
+    let client = open(dir.path(), &clock());
     assert!(matches!(failure(dir.path()), OpenError::Locked { .. }));
-    drop(desk);
+    drop(client);
     open(dir.path(), &clock());
 }
 
 #[tokio::test]
-async fn a_journal_that_is_mostly_history_is_rewritten() {
+async fn journal_of_deleted_messages_is_compacted() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = open(dir.path(), &clock());
-    desk.sqs.ensure_queue("q", &[]).unwrap();
-    desk.send("q", "kept").await;
+    let client = open(dir.path(), &clock());
+    client.sqs.ensure_queue("q", &[]).unwrap();
+    client.send("q", "kept").await;
     let large = "x".repeat(131_072);
     for _ in 0..9 {
-        desk.send("q", &large).await;
-        for message in desk.receive_hiding("q", Some(0)).await {
+        client.send("q", &large).await;
+        for message in client.receive_hiding("q", Some(0)).await {
             if message["Body"] != "kept" {
-                let delete = json!({"QueueUrl": "q", "ReceiptHandle": message["ReceiptHandle"]});
-                desk.ok("DeleteMessage", delete).await;
+                client.delete(&message["ReceiptHandle"]).await;
             }
         }
     }
     let size = fs::metadata(journal(dir.path())).unwrap().len();
     assert!(size < 1_048_576, "{size} bytes for one short message");
-    let desk = reopen(desk, dir.path());
-    assert_eq!(bodies(&desk.receive("q").await), ["kept"]);
+    let client = reopen(client, dir.path());
+    assert_eq!(bodies(&client.receive("q").await), ["kept"]);
     assert!(fs::metadata(journal(dir.path())).unwrap().len() < 2_000);
 }

@@ -1,62 +1,56 @@
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Desk, bodies, text};
+use super::{Client, bodies, text};
 use crate::Code;
 
-#[tokio::test]
-async fn a_message_comes_back_with_its_digests() {
-    let desk = Desk::with_queue(&[]);
-    // Body and attributes with digests that SQS itself returned (LocalStack's recordings).
-    let attributes = json!({
-        "Help.Me": {"DataType": "String", "StringValue": "Me"},
-        "Hello": {"DataType": "String", "StringValue": "There"},
-        "General": {"DataType": "String", "StringValue": "Kenobi"},
-    });
-    let send = json!({"QueueUrl": "q", "MessageBody": "msg", "MessageAttributes": attributes});
-    let sent = desk.ok("SendMessage", send).await;
-    assert_eq!(text(&sent, "MD5OfMessageBody"), "6e2baaf3b97dbeef01c0043275f9a0e7");
-    assert_eq!(text(&sent, "MD5OfMessageAttributes"), "4c360f3fdafd970e05fae2f149d997f5");
-    let received = desk.receive("q").await.remove(0);
-    assert_eq!(received["MessageId"], sent["MessageId"]);
-    assert_eq!(received["MD5OfBody"], sent["MD5OfMessageBody"]);
-    assert_eq!(received["MD5OfMessageAttributes"], sent["MD5OfMessageAttributes"]);
-    assert_eq!(received["MessageAttributes"], attributes);
+fn string(value: &str) -> Value {
+    json!({"DataType": "String", "StringValue": value})
 }
 
+/// Attributes whose digests SQS itself returned (recordings of LocalStack).
+fn recorded_attributes() -> Value {
+    json!({"Help.Me": string("Me"), "Hello": string("There"), "General": string("Kenobi")})
+}
+
+const RECORDED_MD5: &str = "4c360f3fdafd970e05fae2f149d997f5";
+
 #[tokio::test]
-async fn binary_attributes_have_the_right_digest() {
-    let desk = Desk::with_queue(&[]);
-    let value = "dHJhY2VwYXJlbnQeMDAtNzc0MDYyZDZjMzcwODFhNWEwYjliNWI4OGUzMDYyN2MtMmQyNDgyMjExZjY0ODlkYS0wMQ==";
-    let attributes = json!({"attr1": {"DataType": "Binary", "BinaryValue": value}});
-    let send = json!({"QueueUrl": "q", "MessageBody": "test", "MessageAttributes": attributes});
-    let sent = desk.ok("SendMessage", send).await;
-    assert_eq!(text(&sent, "MD5OfMessageAttributes"), "8cbe4db156db8a94db8b801b7addb984");
-    assert_eq!(desk.receive("q").await[0]["MessageAttributes"], attributes);
+async fn received_message_has_the_digests_of_the_sent_one() {
+    let client = Client::with_queue(&[]);
+    let binary = "dHJhY2VwYXJlbnQeMDAtNzc0MDYyZDZjMzcwODFhNWEwYjliNWI4OGUzMDYyN2MtMmQyNDgyMjExZjY0ODlkYS0wMQ==";
+    let binary = json!({"attr1": {"DataType": "Binary", "BinaryValue": binary}});
+    for (attributes, md5) in
+        [(recorded_attributes(), RECORDED_MD5), (binary, "8cbe4db156db8a94db8b801b7addb984")]
+    {
+        let send = json!({"MessageBody": "msg", "MessageAttributes": attributes});
+        let sent = client.on_q("SendMessage", send).await;
+        assert_eq!(text(&sent, "MD5OfMessageBody"), "6e2baaf3b97dbeef01c0043275f9a0e7");
+        assert_eq!(text(&sent, "MD5OfMessageAttributes"), md5);
+        let received = client.receive("q").await.remove(0);
+        assert_eq!(received["MessageId"], sent["MessageId"]);
+        assert_eq!(received["MD5OfBody"], sent["MD5OfMessageBody"]);
+        assert_eq!(received["MD5OfMessageAttributes"], sent["MD5OfMessageAttributes"]);
+        assert_eq!(received["MessageAttributes"], attributes);
+    }
 }
 
 #[tokio::test]
 async fn attributes_are_filtered_by_name_and_prefix() {
-    let desk = Desk::with_queue(&[("VisibilityTimeout", "0")]);
-    let attributes = json!({
-        "Help.Me": {"DataType": "String", "StringValue": "Me"},
-        "Hello": {"DataType": "String", "StringValue": "There"},
-        "General": {"DataType": "String", "StringValue": "Kenobi"},
-    });
-    let send = json!({"QueueUrl": "q", "MessageBody": "msg", "MessageAttributes": attributes});
-    desk.ok("SendMessage", send).await;
+    let client = Client::with_queue(&[("VisibilityTimeout", "0")]);
+    let send = json!({"MessageBody": "msg", "MessageAttributes": recorded_attributes()});
+    client.on_q("SendMessage", send).await;
     let cases: [(&[&str], Option<&str>); 7] = [
         (&[], None),
         (&["foo"], None),
-        (&["All"], Some("4c360f3fdafd970e05fae2f149d997f5")),
-        (&[".*"], Some("4c360f3fdafd970e05fae2f149d997f5")),
+        (&["All"], Some(RECORDED_MD5)),
+        (&[".*"], Some(RECORDED_MD5)),
         (&["General", "Hello"], Some("fca026605781cb4126a1e9044df24232")),
         (&["Hello", "foo"], Some("a311262e065454b75da111d535b8dacd")),
         (&["Hel.*"], Some("83fee93c1bcd8b9a5a923ffacdc636c7")),
     ];
     for (names, md5) in cases {
-        let request = json!({"QueueUrl": "q", "MessageAttributeNames": names});
-        let answer = desk.ok("ReceiveMessage", request).await;
-        let message = &answer["Messages"][0];
+        let received = client.on_q("ReceiveMessage", json!({"MessageAttributeNames": names})).await;
+        let message = &received["Messages"][0];
         assert_eq!(message["MD5OfMessageAttributes"].as_str(), md5, "{names:?}");
         assert_eq!(message.get("MessageAttributes").is_some(), md5.is_some(), "{names:?}");
         assert!(message.get("Attributes").is_none());
@@ -64,23 +58,17 @@ async fn attributes_are_filtered_by_name_and_prefix() {
 }
 
 #[tokio::test]
-async fn system_attributes_are_shown_as_asked() {
-    let desk = Desk::with_queue(&[]);
-    let trace = json!({"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1"}});
-    let sent = desk
-        .ok(
-            "SendMessage",
-            json!({
-                "QueueUrl": "q",
-                "MessageBody": "x",
-                "MessageGroupId": "tenant-1",
-                "MessageSystemAttributes": trace,
-            }),
-        )
-        .await;
+async fn requested_system_attributes_are_returned() {
+    let client = Client::with_queue(&[]);
+    let send = json!({
+        "MessageBody": "x",
+        "MessageGroupId": "tenant-1",
+        "MessageSystemAttributes": {"AWSTraceHeader": string("Root=1")},
+    });
+    let sent = client.on_q("SendMessage", send).await;
     assert!(sent.get("MD5OfMessageSystemAttributes").is_some());
-    desk.seconds_pass(2);
-    let received = desk.receive_hiding("q", Some(1)).await;
+    client.advance(2);
+    let received = client.receive_hiding("q", Some(1)).await;
     assert_eq!(
         received[0]["Attributes"],
         json!({
@@ -92,170 +80,154 @@ async fn system_attributes_are_shown_as_asked() {
             "SentTimestamp": "1700000000000",
         })
     );
-    desk.seconds_pass(1);
-    // The older parameter name, and a second receive.
+    client.advance(1);
+    // A second receive, with the older parameter name besides.
     let request = json!({
-        "QueueUrl": "q",
         "AttributeNames": ["ApproximateReceiveCount"],
         "MessageSystemAttributeNames": ["ApproximateFirstReceiveTimestamp", "SequenceNumber"],
     });
-    let answer = desk.ok("ReceiveMessage", request).await;
-    assert_eq!(
-        answer["Messages"][0]["Attributes"],
-        json!({
-            "ApproximateFirstReceiveTimestamp": "1700000002000",
-            "ApproximateReceiveCount": "2",
-        })
-    );
+    let received = client.on_q("ReceiveMessage", request).await;
+    let expected = json!({
+        "ApproximateFirstReceiveTimestamp": "1700000002000",
+        "ApproximateReceiveCount": "2",
+    });
+    assert_eq!(received["Messages"][0]["Attributes"], expected);
     let unknown = json!({"QueueUrl": "q", "AttributeNames": ["Colour"]});
-    assert_eq!(desk.refused("ReceiveMessage", unknown).await, Code::InvalidAttributeName);
+    assert_eq!(client.error("ReceiveMessage", unknown).await, Code::InvalidAttributeName);
 }
 
 #[tokio::test]
 async fn message_attributes_are_validated() {
-    let desk = Desk::with_queue(&[]);
+    let client = Client::with_queue(&[]);
     let send = |name: &str, attribute: Value| json!({"QueueUrl": "q", "MessageBody": "x", "MessageAttributes": {name: attribute}});
-    let string = |value: &str| json!({"DataType": "String", "StringValue": value});
+    let typed = |kind: &str, field: &str, value: &str| json!({"DataType": kind, field: value});
     let good = [
         ("a-b_c.D9", string("x")),
-        ("n", json!({"DataType": "Number.int", "StringValue": "-1.5e3"})),
-        ("b", json!({"DataType": "Binary.png", "BinaryValue": "AAEC"})),
-        ("s", json!({"DataType": "String.json", "StringValue": "{}"})),
+        ("n", typed("Number.int", "StringValue", "-1.5e3")),
+        ("b", typed("Binary.png", "BinaryValue", "AAEC")),
+        ("s", typed("String.json", "StringValue", "{}")),
     ];
     for (name, attribute) in good {
-        desk.ok("SendMessage", send(name, attribute)).await;
+        client.ok("SendMessage", send(name, attribute)).await;
     }
     let long = "x".repeat(257);
+    let bad_names = ["", "a b", "AWS.x", "amazon.x", ".x", "x.", "x..y", &long];
+    let bad_names = bad_names.map(|name| (send(name, string("x")), Code::InvalidParameterValue));
+    client.refuses("SendMessage", bad_names).await;
     let bad = [
-        ("", string("x")),
-        ("a b", string("x")),
-        ("AWS.x", string("x")),
-        ("amazon.x", string("x")),
-        (".x", string("x")),
-        ("x.", string("x")),
-        ("x..y", string("x")),
-        (long.as_str(), string("x")),
-        ("x", string("")),
-        ("x", string("\u{1}")),
-        ("x", json!({"StringValue": "x"})),
-        ("x", json!({"DataType": "Text", "StringValue": "x"})),
-        ("x", json!({"DataType": long, "StringValue": "x"})),
-        ("x", json!({"DataType": "Number", "StringValue": "one"})),
-        ("x", json!({"DataType": "Number", "StringValue": "inf"})),
-        ("x", json!({"DataType": "Binary", "StringValue": "x"})),
-        ("x", json!({"DataType": "Binary", "BinaryValue": "?"})),
+        string(""),
+        string("\u{1}"),
+        json!({"StringValue": "x"}),
+        typed("Text", "StringValue", "x"),
+        typed(&long, "StringValue", "x"),
+        typed("Number", "StringValue", "one"),
+        typed("Number", "StringValue", "inf"),
+        typed("Binary", "StringValue", "x"),
+        typed("Binary", "BinaryValue", "?"),
     ];
-    for (name, attribute) in bad {
-        let code = desk.refused("SendMessage", send(name, attribute.clone())).await;
-        assert_eq!(code, Code::InvalidParameterValue, "{name}: {attribute}");
-    }
+    let bad = bad.map(|attribute| (send("x", attribute), Code::InvalidParameterValue));
+    client.refuses("SendMessage", bad).await;
     for (count, fine) in [(10, true), (11, false)] {
-        let many: serde_json::Map<String, Value> =
-            (0..count).map(|n| (format!("a{n}"), string("x"))).collect();
+        let many: Map<String, Value> = (0..count).map(|n| (format!("a{n}"), string("x"))).collect();
         let send = json!({"QueueUrl": "q", "MessageBody": "x", "MessageAttributes": many});
-        assert_eq!(desk.call("SendMessage", send).await.is_ok(), fine);
+        assert_eq!(client.call("SendMessage", send).await.is_ok(), fine);
     }
-    for trace in [
+    let system = |attributes: Value| json!({"QueueUrl": "q", "MessageBody": "x", "MessageSystemAttributes": attributes});
+    let bad = [
         json!({"Other": string("x")}),
-        json!({"AWSTraceHeader": {"DataType": "Number", "StringValue": "1"}}),
-    ] {
-        let send = json!({"QueueUrl": "q", "MessageBody": "x", "MessageSystemAttributes": trace});
-        assert_eq!(desk.refused("SendMessage", send).await, Code::InvalidParameterValue);
-    }
+        json!({"AWSTraceHeader": typed("Number", "StringValue", "1")}),
+    ];
+    let bad = bad.map(|attributes| (system(attributes), Code::InvalidParameterValue));
+    client.refuses("SendMessage", bad).await;
 }
 
 #[tokio::test]
-async fn bodies_and_group_ids_are_validated() {
-    let desk = Desk::with_queue(&[]);
+async fn bodies_delays_and_group_ids_are_validated() {
+    let client = Client::with_queue(&[]);
     for good in ["\t\n\r \u{20}", "\u{D7FF}\u{E000}\u{FFFD}", "\u{10000}\u{10FFFF}", "é😀"] {
-        desk.send("q", good).await;
+        client.send("q", good).await;
     }
-    for bad in ["a\u{0}", "\u{1F}", "\u{FFFE}", "\u{FFFF}"] {
-        let send = json!({"QueueUrl": "q", "MessageBody": bad});
-        assert_eq!(desk.refused("SendMessage", send).await, Code::InvalidMessageContents);
-    }
-    for missing in [json!({"QueueUrl": "q"}), json!({"QueueUrl": "q", "MessageBody": ""})] {
-        assert_eq!(desk.refused("SendMessage", missing).await, Code::MissingParameter);
-    }
-    let long = "g".repeat(129);
-    for group in ["", "a b", long.as_str()] {
-        let send = json!({"QueueUrl": "q", "MessageBody": "x", "MessageGroupId": group});
-        assert_eq!(desk.refused("SendMessage", send).await, Code::InvalidParameterValue);
-    }
-    let fifo_only = json!({"QueueUrl": "q", "MessageBody": "x", "MessageDeduplicationId": "d"});
-    assert_eq!(desk.refused("SendMessage", fifo_only).await, Code::InvalidParameterValue);
+    let body = |body: &str| json!({"QueueUrl": "q", "MessageBody": body});
+    let bad = ["a\0", "\u{1F}", "\u{FFFE}", "\u{FFFF}"];
+    let bad = bad.map(|text| (body(text), Code::InvalidMessageContents));
+    client.refuses("SendMessage", bad).await;
+    let missing = [json!({"QueueUrl": "q"}), body("")].map(|send| (send, Code::MissingParameter));
+    client.refuses("SendMessage", missing).await;
+    let with = |name: &str, value: Value| {
+        let mut send = body("x");
+        send[name] = value;
+        (send, Code::InvalidParameterValue)
+    };
+    let bad = [
+        with("MessageGroupId", json!("")),
+        with("MessageGroupId", json!("a b")),
+        with("MessageGroupId", json!("g".repeat(129))),
+        with("MessageDeduplicationId", json!("d")),
+        with("DelaySeconds", json!(-1)),
+        with("DelaySeconds", json!(901)),
+    ];
+    client.refuses("SendMessage", bad).await;
+    client.ok("SendMessage", with("DelaySeconds", json!(900)).0).await;
 }
 
 #[tokio::test]
-async fn a_delay_hides_a_message_for_its_time() {
-    let desk = Desk::with_queue(&[("DelaySeconds", "10")]);
-    desk.send("q", "by the queue").await;
-    let own = json!({"QueueUrl": "q", "MessageBody": "by itself", "DelaySeconds": 5});
-    desk.ok("SendMessage", own).await;
-    let none = json!({"QueueUrl": "q", "MessageBody": "at once", "DelaySeconds": 0});
-    desk.ok("SendMessage", none).await;
-    assert_eq!(desk.attribute("q", "ApproximateNumberOfMessages").await, "1");
-    assert_eq!(desk.attribute("q", "ApproximateNumberOfMessagesDelayed").await, "2");
-    assert_eq!(desk.attribute("q", "ApproximateNumberOfMessagesNotVisible").await, "0");
-    assert_eq!(bodies(&desk.receive("q").await), ["at once"]);
-    desk.seconds_pass(5);
-    assert_eq!(bodies(&desk.receive("q").await), ["by itself"]);
-    desk.seconds_pass(4);
-    assert!(desk.receive("q").await.is_empty());
-    desk.seconds_pass(1);
-    assert_eq!(bodies(&desk.receive("q").await), ["by the queue"]);
-    for bad in [-1, 901] {
-        let send = json!({"QueueUrl": "q", "MessageBody": "x", "DelaySeconds": bad});
-        assert_eq!(desk.refused("SendMessage", send).await, Code::InvalidParameterValue);
-    }
-    let longest = json!({"QueueUrl": "q", "MessageBody": "x", "DelaySeconds": 900});
-    desk.ok("SendMessage", longest).await;
+async fn delay_hides_a_message_for_its_time() {
+    let client = Client::with_queue(&[("DelaySeconds", "10")]);
+    client.send("q", "of the queue").await;
+    client.on_q("SendMessage", json!({"MessageBody": "its own", "DelaySeconds": 5})).await;
+    client.on_q("SendMessage", json!({"MessageBody": "none", "DelaySeconds": 0})).await;
+    assert_eq!(client.attribute("q", "ApproximateNumberOfMessages").await, "1");
+    assert_eq!(client.attribute("q", "ApproximateNumberOfMessagesDelayed").await, "2");
+    assert_eq!(client.attribute("q", "ApproximateNumberOfMessagesNotVisible").await, "0");
+    assert_eq!(bodies(&client.receive("q").await), ["none"]);
+    client.advance(5);
+    assert_eq!(bodies(&client.receive("q").await), ["its own"]);
+    client.advance(4);
+    assert!(client.receive("q").await.is_empty());
+    client.advance(1);
+    assert_eq!(bodies(&client.receive("q").await), ["of the queue"]);
 }
 
 #[tokio::test]
-async fn messages_end_with_the_retention_period() {
-    let desk = Desk::with_queue(&[("MessageRetentionPeriod", "60")]);
-    desk.send("q", "in flight").await;
-    desk.receive_hiding("q", Some(600)).await;
-    desk.seconds_pass(30);
-    desk.send("q", "visible").await;
-    desk.seconds_pass(30);
-    assert_eq!(desk.depth("q"), (1, 0, 0));
-    desk.seconds_pass(29);
-    assert_eq!(desk.depth("q"), (1, 0, 0));
-    desk.seconds_pass(1);
-    assert_eq!(desk.depth("q"), (0, 0, 0));
-    // A shorter period counts for messages that are there already.
-    desk.sqs.ensure_queue("q", &[("MessageRetentionPeriod", "1209600")]).unwrap();
-    desk.send("q", "x").await;
-    desk.seconds_pass(120);
-    assert_eq!(desk.depth("q"), (1, 0, 0));
-    desk.sqs.ensure_queue("q", &[("MessageRetentionPeriod", "60")]).unwrap();
-    assert_eq!(desk.depth("q"), (0, 0, 0));
+async fn message_is_deleted_at_the_end_of_the_retention_period() {
+    let client = Client::with_queue(&[("MessageRetentionPeriod", "60")]);
+    client.send("q", "in flight").await;
+    client.receive_hiding("q", Some(600)).await;
+    client.advance(30);
+    client.send("q", "visible").await;
+    client.advance(59);
+    assert_eq!(client.depth("q"), (1, 0, 0));
+    client.advance(1);
+    assert_eq!(client.depth("q"), (0, 0, 0));
+    // A change of the period applies to messages that are already there.
+    client.sqs.ensure_queue("q", &[("MessageRetentionPeriod", "1209600")]).unwrap();
+    client.send("q", "x").await;
+    client.advance(120);
+    assert_eq!(client.depth("q"), (1, 0, 0));
+    client.sqs.ensure_queue("q", &[("MessageRetentionPeriod", "60")]).unwrap();
+    assert_eq!(client.depth("q"), (0, 0, 0));
 }
 
 #[tokio::test]
-async fn messages_come_in_the_order_in_which_they_became_visible() {
-    let desk = Desk::with_queue(&[]);
+async fn messages_are_received_in_the_order_in_which_they_became_visible() {
+    let client = Client::with_queue(&[]);
     for body in ["1", "2", "3"] {
-        desk.send("q", body).await;
+        client.send("q", body).await;
     }
-    let one = json!({"QueueUrl": "q", "VisibilityTimeout": 1});
-    let first = desk.ok("ReceiveMessage", one).await;
+    let first = client.on_q("ReceiveMessage", json!({"VisibilityTimeout": 1})).await;
     assert_eq!(first["Messages"][0]["Body"], "1");
-    desk.seconds_pass(1);
-    assert_eq!(bodies(&desk.receive("q").await), ["2", "3", "1"]);
+    client.advance(1);
+    assert_eq!(bodies(&client.receive("q").await), ["2", "3", "1"]);
 }
 
 #[tokio::test]
-async fn ids_and_handles_are_never_shared() {
-    let (one, two) = (Desk::with_queue(&[]), Desk::with_queue(&[]));
+async fn ids_and_handles_of_two_runs_differ() {
+    let (one, two) = (Client::with_queue(&[]), Client::with_queue(&[]));
     let (a, b) = (one.send("q", "x").await, two.send("q", "x").await);
     assert_ne!(a["MessageId"], b["MessageId"]);
     assert_eq!(text(&a, "MessageId").len(), 36);
-    // The first message of another run: a handle of this run does not delete it.
-    let handle = one.receive("q").await[0]["ReceiptHandle"].clone();
+    let handle = one.handle().await;
     two.receive("q").await;
-    two.ok("DeleteMessage", json!({"QueueUrl": "q", "ReceiptHandle": handle})).await;
+    two.delete(&handle).await;
     assert_eq!(two.depth("q"), (0, 1, 0));
 }

@@ -1,89 +1,87 @@
 use serde_json::{Value, json};
 
-use super::{BASE, Desk, arn, url};
+use super::{BASE, Client, arn, url};
 use crate::Code;
 
+fn set(queue: &str, name: &str, value: &str) -> Value {
+    json!({"QueueUrl": queue, "Attributes": {name: value}})
+}
+
 #[tokio::test]
-async fn creating_twice_is_fine_with_the_same_attributes_only() {
-    let desk = Desk::new();
+async fn create_queue_is_idempotent_for_the_same_attributes() {
+    let client = Client::new();
     let create = |value: &str| json!({"QueueName": "q", "Attributes": {"DelaySeconds": value}});
-    let made = desk.ok("CreateQueue", create("5")).await;
-    assert_eq!(made, json!({"QueueUrl": url("q")}));
-    assert_eq!(desk.ok("CreateQueue", create("5")).await, made);
-    assert_eq!(desk.ok("CreateQueue", json!({"QueueName": "q"})).await, made);
-    let error = desk.call("CreateQueue", create("6")).await.unwrap_err();
+    let created = json!({"QueueUrl": url("q")});
+    for request in [create("5"), create("5"), json!({"QueueName": "q"})] {
+        assert_eq!(client.ok("CreateQueue", request).await, created);
+    }
+    let error = client.call("CreateQueue", create("6")).await.unwrap_err();
     assert_eq!(error.code, Code::QueueNameExists);
     assert!(error.message.ends_with("attribute DelaySeconds"), "{error}");
+    assert_eq!(client.ok("GetQueueUrl", json!({"QueueName": "q"})).await, created);
 }
 
 #[tokio::test]
-async fn queue_names_are_checked_and_fifo_is_refused_clearly() {
-    let desk = Desk::new();
-    let long = "x".repeat(81);
-    for name in ["", "a b", "a.b", long.as_str()] {
-        let code = desk.refused("CreateQueue", json!({"QueueName": name})).await;
-        assert_eq!(code, Code::InvalidParameterValue, "{name}");
-    }
-    let error = desk.call("CreateQueue", json!({"QueueName": "a.fifo"})).await.unwrap_err();
+async fn invalid_names_and_requests_are_refused() {
+    let client = Client::with_queue(&[]);
+    let named = |name: &str| json!({"QueueName": name});
+    let names = ["", "a b", "a.b", &"x".repeat(81)];
+    let names = names.map(|name| (named(name), Code::InvalidParameterValue));
+    client.refuses("CreateQueue", names).await;
+    client.refuses("CreateQueue", [(json!({}), Code::MissingParameter)]).await;
+    let error = client.call("CreateQueue", named("a.fifo")).await.unwrap_err();
     assert_eq!(error.code, Code::UnsupportedOperation);
     assert!(error.message.contains("FIFO"));
-    assert_eq!(desk.refused("CreateQueue", json!({})).await, Code::MissingParameter);
+    let other = json!({"QueueName": "q", "QueueOwnerAWSAccountId": "111111111111"});
+    let unknown = [named("p"), other].map(|request| (request, Code::QueueDoesNotExist));
+    client.refuses("GetQueueUrl", unknown).await;
+    client.refuses("AddPermission", [(json!({}), Code::UnknownOperation)]).await;
+    let wrong_type = json!({"QueueUrl": "q", "MessageBody": 5});
+    client.refuses("SendMessage", [(wrong_type, Code::Serialization)]).await;
+    let foreign = crate::wire::dispatch(&client.sqs, "DynamoDB.ListTables", BASE, b"").await;
+    assert_eq!(foreign.unwrap_err().code, Code::UnknownOperation);
 }
 
 #[tokio::test]
-async fn a_queue_url_means_its_account_and_name() {
-    let desk = Desk::with_queue(&[]);
+async fn queue_url_is_read_as_account_and_name() {
+    let client = Client::with_queue(&[]);
     for good in
         ["q", "http://elsewhere:1/000000000000/q", "https://h/000000000000/q/", "000000000000/q"]
     {
-        desk.ok("GetQueueAttributes", json!({"QueueUrl": good})).await;
+        client.ok("GetQueueAttributes", json!({"QueueUrl": good})).await;
     }
-    for bad in ["http://h/111111111111/q", "http://h/", "http://h", "other", "/"] {
-        let code = desk.refused("GetQueueAttributes", json!({"QueueUrl": bad})).await;
-        assert_eq!(code, Code::QueueDoesNotExist, "{bad}");
-    }
-    for missing in [json!({}), json!({"QueueUrl": ""})] {
-        let code = desk.refused("GetQueueAttributes", missing).await;
-        assert_eq!(code, Code::MissingParameter);
-    }
-}
-
-#[tokio::test]
-async fn a_queue_is_found_by_name() {
-    let desk = Desk::with_queue(&[]);
-    let found = desk.ok("GetQueueUrl", json!({"QueueName": "q"})).await;
-    assert_eq!(found, json!({"QueueUrl": url("q")}));
-    let code = desk.refused("GetQueueUrl", json!({"QueueName": "p"})).await;
-    assert_eq!(code, Code::QueueDoesNotExist);
-    let other = json!({"QueueName": "q", "QueueOwnerAWSAccountId": "111111111111"});
-    assert_eq!(desk.refused("GetQueueUrl", other).await, Code::QueueDoesNotExist);
+    let bad = ["http://h/111111111111/q", "http://h/", "http://h", "other", "/"];
+    let bad = bad.map(|url| (json!({"QueueUrl": url}), Code::QueueDoesNotExist));
+    client.refuses("GetQueueAttributes", bad).await;
+    let missing = [json!({}), json!({"QueueUrl": ""})];
+    let missing = missing.map(|request| (request, Code::MissingParameter));
+    client.refuses("GetQueueAttributes", missing).await;
 }
 
 #[tokio::test]
 async fn queues_are_listed_by_prefix_and_page() {
-    let desk = Desk::new();
-    assert_eq!(desk.ok("ListQueues", json!({})).await, json!({}));
+    let client = Client::new();
+    assert_eq!(client.ok("ListQueues", json!({})).await, json!({}));
     for name in ["b-1", "a-1", "a-3", "a-2"] {
-        desk.sqs.ensure_queue(name, &[]).unwrap();
+        client.sqs.ensure_queue(name, &[]).unwrap();
     }
-    let all = desk.ok("ListQueues", json!({})).await;
+    let all = client.ok("ListQueues", json!({})).await;
     assert_eq!(all, json!({"QueueUrls": [url("a-1"), url("a-2"), url("a-3"), url("b-1")]}));
     let mut request = json!({"QueueNamePrefix": "a-", "MaxResults": 2});
-    let first = desk.ok("ListQueues", request.clone()).await;
+    let first = client.ok("ListQueues", request.clone()).await;
     assert_eq!(first["QueueUrls"], json!([url("a-1"), url("a-2")]));
     request["NextToken"] = first["NextToken"].clone();
-    let second = desk.ok("ListQueues", request).await;
+    let second = client.ok("ListQueues", request).await;
     assert_eq!(second, json!({"QueueUrls": [url("a-3")]}));
-    for bad in [json!({"MaxResults": 0}), json!({"MaxResults": 1001}), json!({"NextToken": "?"})] {
-        assert_eq!(desk.refused("ListQueues", bad).await, Code::InvalidParameterValue);
-    }
+    let bad = [json!({"MaxResults": 0}), json!({"MaxResults": 1001}), json!({"NextToken": "?"})];
+    client.refuses("ListQueues", bad.map(|request| (request, Code::InvalidParameterValue))).await;
 }
 
 #[tokio::test]
-async fn attributes_are_shown_as_asked() {
-    let desk = Desk::with_queue(&[]);
-    let all =
-        desk.ok("GetQueueAttributes", json!({"QueueUrl": "q", "AttributeNames": ["All"]})).await;
+async fn requested_attributes_are_returned() {
+    let client = Client::with_queue(&[]);
+    let get = |names: &[&str]| json!({"QueueUrl": "q", "AttributeNames": names});
+    let all = client.ok("GetQueueAttributes", get(&["All"])).await;
     assert_eq!(
         all["Attributes"],
         json!({
@@ -101,21 +99,24 @@ async fn attributes_are_shown_as_asked() {
             "VisibilityTimeout": "30",
         })
     );
-    let some = json!({"QueueUrl": "q", "AttributeNames": ["QueueArn", "Policy"]});
-    let some = desk.ok("GetQueueAttributes", some).await;
+    let some = client.ok("GetQueueAttributes", get(&["QueueArn", "Policy"])).await;
     assert_eq!(some, json!({"Attributes": {"QueueArn": arn("q")}}));
-    assert_eq!(desk.ok("GetQueueAttributes", json!({"QueueUrl": "q"})).await, json!({}));
-    let unknown = json!({"QueueUrl": "q", "AttributeNames": ["Colour"]});
-    assert_eq!(desk.refused("GetQueueAttributes", unknown).await, Code::InvalidAttributeName);
+    assert_eq!(client.ok("GetQueueAttributes", get(&[])).await, json!({}));
+    assert_eq!(
+        client.error("GetQueueAttributes", get(&["Colour"])).await,
+        Code::InvalidAttributeName
+    );
+    client.advance(5);
+    client.sqs.ensure_queue("q", &[("DelaySeconds", "1")]).unwrap();
+    assert_eq!(client.attribute("q", "CreatedTimestamp").await, "1700000000");
+    assert_eq!(client.attribute("q", "LastModifiedTimestamp").await, "1700000005");
 }
 
 #[tokio::test]
-async fn attributes_are_validated_and_set_all_or_none() {
-    let desk = Desk::with_queue(&[]);
-    let set = |name: &str, value: &str| json!({"QueueUrl": "q", "Attributes": {name: value}});
+async fn attributes_are_validated_and_set_together() {
+    let client = Client::with_queue(&[]);
     let good = [
         ("DelaySeconds", "900"),
-        ("KmsDataKeyReusePeriodSeconds", "60"),
         ("KmsMasterKeyId", "alias/x"),
         ("MaximumMessageSize", "1024"),
         ("MessageRetentionPeriod", "1209600"),
@@ -125,51 +126,36 @@ async fn attributes_are_validated_and_set_all_or_none() {
         ("VisibilityTimeout", "43200"),
     ];
     for (name, value) in good {
-        desk.ok("SetQueueAttributes", set(name, value)).await;
-        assert_eq!(desk.attribute("q", name).await, value);
+        client.ok("SetQueueAttributes", set("q", name, value)).await;
+        assert_eq!(client.attribute("q", name).await, value);
     }
     let bad = [
         ("DelaySeconds", "901"),
         ("DelaySeconds", "-1"),
         ("DelaySeconds", "soon"),
-        ("KmsDataKeyReusePeriodSeconds", "59"),
         ("MaximumMessageSize", "1023"),
         ("MaximumMessageSize", "1048577"),
         ("MessageRetentionPeriod", "59"),
         ("MessageRetentionPeriod", "1209601"),
-        ("Policy", "{"),
         ("ReceiveMessageWaitTimeSeconds", "21"),
-        ("SqsManagedSseEnabled", "yes"),
         ("VisibilityTimeout", "43201"),
     ];
-    for (name, value) in bad {
-        let code = desk.refused("SetQueueAttributes", set(name, value)).await;
-        assert_eq!(code, Code::InvalidAttributeValue, "{name}={value}");
-    }
-    for name in ["QueueArn", "FifoQueue", "Colour", "All"] {
-        let code = desk.refused("SetQueueAttributes", set(name, "true")).await;
-        assert_eq!(code, Code::InvalidAttributeName, "{name}");
-    }
+    let bad = bad.map(|(name, value)| (set("q", name, value), Code::InvalidAttributeValue));
+    client.refuses("SetQueueAttributes", bad).await;
+    let unknown = ["QueueArn", "FifoQueue", "Colour", "All"];
+    let unknown = unknown.map(|name| (set("q", name, "true"), Code::InvalidAttributeName));
+    client.refuses("SetQueueAttributes", unknown).await;
     let mixed =
         json!({"QueueUrl": "q", "Attributes": {"DelaySeconds": "1", "VisibilityTimeout": "x"}});
-    assert_eq!(desk.refused("SetQueueAttributes", mixed).await, Code::InvalidAttributeValue);
-    assert_eq!(desk.attribute("q", "DelaySeconds").await, "900");
-}
-
-#[tokio::test]
-async fn setting_attributes_changes_the_modified_time_only() {
-    let desk = Desk::with_queue(&[]);
-    desk.seconds_pass(5);
-    desk.sqs.ensure_queue("q", &[("DelaySeconds", "1")]).unwrap();
-    assert_eq!(desk.attribute("q", "CreatedTimestamp").await, "1700000000");
-    assert_eq!(desk.attribute("q", "LastModifiedTimestamp").await, "1700000005");
+    client.refuses("SetQueueAttributes", [(mixed, Code::InvalidAttributeValue)]).await;
+    assert_eq!(client.attribute("q", "DelaySeconds").await, "900");
 }
 
 #[tokio::test]
 async fn redrive_policies_are_validated() {
-    let desk = Desk::with_queue(&[]);
-    desk.sqs.ensure_queue("dlq", &[]).unwrap();
-    let set = |policy: Value| json!({"QueueUrl": "q", "Attributes": {"RedrivePolicy": policy.to_string()}});
+    let client = Client::with_queue(&[]);
+    client.sqs.ensure_queue("dlq", &[]).unwrap();
+    let set = |policy: &Value| set("q", "RedrivePolicy", &policy.to_string());
     let policy =
         |arn: &str, count: Value| json!({"deadLetterTargetArn": arn, "maxReceiveCount": count});
     let bad = [
@@ -183,98 +169,76 @@ async fn redrive_policies_are_validated() {
         json!({"deadLetterTargetArn": arn("dlq")}),
         json!({"maxReceiveCount": 3}),
     ];
-    for bad in bad {
-        let code = desk.refused("SetQueueAttributes", set(bad.clone())).await;
-        assert_eq!(code, Code::InvalidParameterValue, "{bad}");
-    }
-    desk.ok("SetQueueAttributes", set(policy(&arn("dlq"), json!("3")))).await;
-    let shown: Value = serde_json::from_str(&desk.attribute("q", "RedrivePolicy").await).unwrap();
+    let bad = bad.map(|policy| (set(&policy), Code::InvalidParameterValue));
+    client.refuses("SetQueueAttributes", bad).await;
+    client.ok("SetQueueAttributes", set(&policy(&arn("dlq"), json!("3")))).await;
+    let shown: Value = serde_json::from_str(&client.attribute("q", "RedrivePolicy").await).unwrap();
     assert_eq!(shown, policy(&arn("dlq"), json!(3)));
-    let sources = desk.ok("ListDeadLetterSourceQueues", json!({"QueueUrl": "dlq"})).await;
-    assert_eq!(sources, json!({"queueUrls": [format!("{BASE}/q")]}));
-
-    let clear = json!({"QueueUrl": "q", "Attributes": {"RedrivePolicy": ""}});
-    desk.ok("SetQueueAttributes", clear).await;
-    let sources = desk.ok("ListDeadLetterSourceQueues", json!({"QueueUrl": "dlq"})).await;
+    let sources = client.ok("ListDeadLetterSourceQueues", json!({"QueueUrl": "dlq"})).await;
+    assert_eq!(sources, json!({"queueUrls": [url("q")]}));
+    client.ok("SetQueueAttributes", self::set("q", "RedrivePolicy", "")).await;
+    let sources = client.ok("ListDeadLetterSourceQueues", json!({"QueueUrl": "dlq"})).await;
     assert_eq!(sources, json!({"queueUrls": []}));
 }
 
 #[tokio::test]
-async fn a_redrive_allow_policy_says_who_may_redrive() {
-    let desk = Desk::with_queue(&[]);
-    desk.sqs.ensure_queue("dlq", &[]).unwrap();
-    let allow = |policy: Value| json!({"QueueUrl": "dlq", "Attributes": {"RedriveAllowPolicy": policy.to_string()}});
+async fn redrive_allow_policy_names_the_permitted_queues() {
+    let client = Client::with_queue(&[]);
+    client.sqs.ensure_queue("dlq", &[]).unwrap();
+    let allow = |policy: &Value| set("dlq", "RedriveAllowPolicy", &policy.to_string());
     let redrive = json!({"deadLetterTargetArn": arn("dlq"), "maxReceiveCount": 1}).to_string();
-    let redrive = json!({"QueueUrl": "q", "Attributes": {"RedrivePolicy": redrive}});
+    let redrive = set("q", "RedrivePolicy", &redrive);
     let cases = [
         (json!({"redrivePermission": "denyAll"}), false),
         (json!({"redrivePermission": "byQueue", "sourceQueueArns": [arn("p")]}), false),
         (json!({"redrivePermission": "byQueue", "sourceQueueArns": [arn("q")]}), true),
     ];
     for (policy, allowed) in cases {
-        desk.ok("SetQueueAttributes", allow(policy.clone())).await;
-        let shown = desk.attribute("dlq", "RedriveAllowPolicy").await;
+        client.ok("SetQueueAttributes", allow(&policy)).await;
+        let shown = client.attribute("dlq", "RedriveAllowPolicy").await;
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), policy);
-        let result = desk.call("SetQueueAttributes", redrive.clone()).await;
+        let result = client.call("SetQueueAttributes", redrive.clone()).await;
         assert_eq!(result.is_ok(), allowed, "{policy}");
     }
-    for bad in
-        [json!({}), json!({"redrivePermission": "some"}), json!({"redrivePermission": "byQueue"})]
-    {
-        let code = desk.refused("SetQueueAttributes", allow(bad)).await;
-        assert_eq!(code, Code::InvalidParameterValue);
-    }
+    let bad =
+        [json!({}), json!({"redrivePermission": "some"}), json!({"redrivePermission": "byQueue"})];
+    let bad = bad.map(|policy| (allow(&policy), Code::InvalidParameterValue));
+    client.refuses("SetQueueAttributes", bad).await;
 }
 
 #[tokio::test]
-async fn tags_are_kept() {
-    let desk = Desk::new();
-    desk.ok("CreateQueue", json!({"QueueName": "q", "tags": {"a": "1"}})).await;
-    desk.ok("TagQueue", json!({"QueueUrl": "q", "Tags": {"b": "2", "c": "3"}})).await;
-    desk.ok("UntagQueue", json!({"QueueUrl": "q", "TagKeys": ["a", "c", "z"]})).await;
-    let tags = desk.ok("ListQueueTags", json!({"QueueUrl": "q"})).await;
-    assert_eq!(tags, json!({"Tags": {"b": "2"}}));
+async fn tags_are_added_and_removed() {
+    let client = Client::new();
+    client.ok("CreateQueue", json!({"QueueName": "q", "tags": {"a": "1"}})).await;
+    client.on_q("TagQueue", json!({"Tags": {"b": "2", "c": "3"}})).await;
+    client.on_q("UntagQueue", json!({"TagKeys": ["a", "c", "z"]})).await;
+    assert_eq!(client.on_q("ListQueueTags", json!({})).await, json!({"Tags": {"b": "2"}}));
 }
 
 #[tokio::test]
-async fn a_deleted_queue_is_gone_with_its_messages() {
-    let desk = Desk::with_queue(&[]);
-    desk.send("q", "x").await;
-    desk.ok("DeleteQueue", json!({"QueueUrl": "q"})).await;
-    assert_eq!(
-        desk.refused("DeleteQueue", json!({"QueueUrl": "q"})).await,
-        Code::QueueDoesNotExist
-    );
+async fn deleted_queue_is_gone_with_its_messages() {
+    let client = Client::with_queue(&[]);
+    client.send("q", "x").await;
+    client.on_q("DeleteQueue", json!({})).await;
     let send = json!({"QueueUrl": "q", "MessageBody": "x"});
-    assert_eq!(desk.refused("SendMessage", send).await, Code::QueueDoesNotExist);
-    desk.sqs.ensure_queue("q", &[]).unwrap();
-    assert_eq!(desk.depth("q"), (0, 0, 0));
+    client.refuses("DeleteQueue", [(json!({"QueueUrl": "q"}), Code::QueueDoesNotExist)]).await;
+    client.refuses("SendMessage", [(send, Code::QueueDoesNotExist)]).await;
+    client.sqs.ensure_queue("q", &[]).unwrap();
+    assert_eq!(client.depth("q"), (0, 0, 0));
 }
 
 #[tokio::test]
-async fn a_purge_empties_the_queue_once_a_minute() {
-    let desk = Desk::with_queue(&[]);
-    let purge = json!({"QueueUrl": "q"});
-    desk.send("q", "in flight").await;
-    desk.receive("q").await;
-    desk.send("q", "visible").await;
-    desk.ok("SendMessage", json!({"QueueUrl": "q", "MessageBody": "late", "DelaySeconds": 9}))
-        .await;
-    assert_eq!(desk.depth("q"), (1, 1, 1));
-    desk.ok("PurgeQueue", purge.clone()).await;
-    assert_eq!(desk.depth("q"), (0, 0, 0));
-    desk.seconds_pass(59);
-    assert_eq!(desk.refused("PurgeQueue", purge.clone()).await, Code::PurgeQueueInProgress);
-    desk.seconds_pass(1);
-    desk.ok("PurgeQueue", purge).await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_read_or_is_not_known_is_refused() {
-    let desk = Desk::with_queue(&[]);
-    assert_eq!(desk.refused("AddPermission", json!({})).await, Code::UnknownOperation);
-    let wrong_type = json!({"QueueUrl": "q", "MessageBody": 5});
-    assert_eq!(desk.refused("SendMessage", wrong_type).await, Code::Serialization);
-    let answer = crate::wire::dispatch(&desk.sqs, "DynamoDB.ListTables", BASE, b"").await;
-    assert_eq!(answer.unwrap_err().code, Code::UnknownOperation);
+async fn purge_empties_a_queue_once_a_minute() {
+    let client = Client::with_queue(&[]);
+    client.send("q", "in flight").await;
+    client.receive("q").await;
+    client.send("q", "visible").await;
+    client.on_q("SendMessage", json!({"MessageBody": "late", "DelaySeconds": 9})).await;
+    assert_eq!(client.depth("q"), (1, 1, 1));
+    client.on_q("PurgeQueue", json!({})).await;
+    assert_eq!(client.depth("q"), (0, 0, 0));
+    client.advance(59);
+    client.refuses("PurgeQueue", [(json!({"QueueUrl": "q"}), Code::PurgeQueueInProgress)]).await;
+    client.advance(1);
+    client.on_q("PurgeQueue", json!({})).await;
 }
