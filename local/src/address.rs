@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// Reads `HOST:PORT`, `:PORT` or `PORT`. Without a host it is loopback, and `localhost` is
-/// 127.0.0.1: what is printed must be reachable by that very address.
+/// Parses `HOST:PORT`, `:PORT` or `PORT`. The default host is 127.0.0.1, which `localhost` means too,
+/// so that the printed address is the one that clients reach.
 pub fn parse(text: &str) -> Result<SocketAddr, String> {
     let port = text
         .strip_prefix("localhost:")
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_may_be_left_out() {
+    fn host_is_optional() {
         for text in ["127.0.0.1:3000", "localhost:3000", ":3000", "3000"] {
             assert_eq!(parse(text).unwrap().to_string(), "127.0.0.1:3000", "{text}");
         }

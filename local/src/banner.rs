@@ -53,7 +53,7 @@ impl Banner<'_> {
             format!("up after {} ms; Ctrl-C stops", self.took.as_millis()),
             String::new(),
             format!(
-                "A token for the user `{USER}`, good for 24 hours (cargo dev token USER makes others):"
+                "A token for the user `{USER}`, valid for 24 hours (`cargo dev token USER` prints others):"
             ),
             self.token.to_owned(),
             String::new(),
@@ -146,12 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_says_where_the_api_is() {
+    fn first_line_is_the_address_of_the_api() {
         assert!(text(TargetPolicy::Development).starts_with("api       http://127.0.0.1:1\n"));
     }
 
     #[test]
-    fn no_line_to_paste_has_a_quote_within_its_quotes() {
+    fn commands_have_balanced_quotes() {
         for policy in [TargetPolicy::Development, TargetPolicy::Strict] {
             let text = text(policy);
             let lines = text.lines().filter(|line| line.contains("http://") && line.contains('\''));

@@ -11,7 +11,7 @@ use crate::address;
 /// The whole webhook service in one process, on this machine.
 ///
 /// Without a command it starts the API, an SQS and a DynamoDB endpoint, what Lambda would run
-/// behind them, and a receiver that prints the webhooks it gets. Ctrl-C stops it.
+/// behind them, and a receiver that prints the webhooks it receives. Ctrl-C stops it.
 #[derive(Debug, Parser)]
 #[command(name = "cargo dev", bin_name = "cargo dev", args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -26,12 +26,12 @@ pub struct Cli {
 /// What to do instead of starting the system.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print a bearer token for a user and nothing else; it is good for 24 hours
+    /// Print a bearer token for a user and nothing else; it is valid for 24 hours
     Token {
         /// The user: the `user_id` of events, the owner of webhooks
         user: UserId,
     },
-    /// Show the main job from end to end, in a system of its own, and stop
+    /// Show the main job from end to end in a temporary system, and stop
     Demo,
     /// Success rate of the last 24 hours, waiting retries and top failing webhooks of a running
     /// system
@@ -57,7 +57,7 @@ pub struct Serve {
     /// Where the DynamoDB endpoint listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = address::parse)]
     pub dynamodb_addr: SocketAddr,
-    /// Where the receiver listens, which prints and verifies the webhooks it gets
+    /// Where the receiver listens, which prints and verifies the webhooks it receives
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000", value_parser = address::parse)]
     pub receiver_addr: SocketAddr,
     /// Keep tables and queues in this directory over a restart, instead of in memory
@@ -67,8 +67,8 @@ pub struct Serve {
     /// local receiver is refused
     #[arg(long)]
     pub strict_targets: bool,
-    /// Resolve the hosts of webhooks through this name server instead of the system's, to try what
-    /// the guard makes of its answers
+    /// Resolve the hosts of webhooks through this name server instead of the system's, to see how the
+    /// guard treats its responses
     #[arg(long, value_name = "ADDR", value_parser = address::parse)]
     pub name_server: Option<SocketAddr>,
     /// Print one line of JSON with all addresses and a token once everything is up, and nothing
@@ -90,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_readme() {
+    fn defaults_are_those_of_the_readme() {
         let serve = parse("").unwrap().serve;
         let addresses = [serve.api_addr, serve.sqs_addr, serve.dynamodb_addr, serve.receiver_addr];
         assert_eq!(addresses.map(|a| a.port()), [3000, 9324, 8000, 4000]);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_refused() {
+    fn unknown_and_incomplete_arguments_are_refused() {
         for bad in
             ["tokens", "token", "token a b", "--api-addr", "--api-addr x", "--api 1", "demo x"]
         {

@@ -1,8 +1,8 @@
-//! The main job from end to end, where it can be watched: a subscription, one event of each type,
-//! the deliveries, a retry that waits 2 s and 4 s, and verified signatures.
+//! `cargo dev demo`: two webhooks, one event of each type, the deliveries, an endpoint that is retried
+//! after 2 s and 4 s, and verified signatures.
 //!
-//! It uses what any user would: the API with a token, and the queue through the publisher's
-//! library. Whatever does not happen is an error that says what.
+//! It uses what users use: the API with a token, and the publisher's library. The first step that
+//! does not happen ends it with an error.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -24,27 +24,28 @@ const USER: &str = "demo";
 const FLAKY_PATH: &str = "/fail/2";
 /// The one event type that the failing endpoint wants.
 const FLAKY_TYPE: &str = "task.completed";
-/// Waits before the second and the third attempt, in milliseconds, less what clocks may differ.
+/// The shortest waits before the second and the third attempt, in milliseconds: 2 s and 4 s less a
+/// tolerance for clocks.
 const WAITS_MS: [i64; 2] = [1_900, 3_900];
-/// How long the first attempts may take, all together.
+/// The time limit of all first attempts.
 const FIRST_ATTEMPTS: Duration = Duration::from_secs(20);
-/// How long the attempts of the failing endpoint may take.
+/// The time limit of all attempts of the failing endpoint.
 const RETRIES: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-type Outcome<T> = Result<T, String>;
+type Result<T, E = String> = std::result::Result<T, E>;
 
 /// Runs the demo in a system of its own.
-pub async fn run() -> Outcome<()> {
+pub async fn run() -> Result<()> {
     say("Starting a system of its own, in memory, on free ports …");
     let options = Options::on_free_ports();
     let clock = options.clock.clone();
     let system = system::start(options).await.map_err(|error| error.to_string())?;
     let user: UserId = USER.parse().map_err(|_| "the user's name is no id".to_owned())?;
     let token = token::issue(&user, clock.now()).map_err(|error| error.to_string())?;
-    let played = Demo { system: &system, token }.play().await;
+    let result = Demo { system: &system, token }.run().await;
     system.stop().await;
-    played
+    result
 }
 
 struct Demo<'a> {
@@ -53,8 +54,8 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    async fn play(&self) -> Outcome<()> {
-        let began = Instant::now();
+    async fn run(&self) -> Result<()> {
+        let start = Instant::now();
         let types: Vec<&str> = EventType::all().map(EventType::name).collect();
         let receiver = Addresses::url(self.system.addresses().receiver);
         say("\n1. Two webhooks: one wants every event type, one has an endpoint that fails twice");
@@ -64,7 +65,7 @@ impl Demo<'_> {
         say(format!("\n2. One event of each of the {} types goes onto the queue", types.len()));
         self.publish().await?;
 
-        say("\n3. What became of them, as the API tells it");
+        say("\n3. The deliveries, as the API lists them");
         let deliveries = self.wait_for_deliveries(&steady, types.len()).await?;
         say(show(&deliveries, &types)?);
 
@@ -81,22 +82,22 @@ impl Demo<'_> {
 
         self.check_signatures(types.len() + 3)?;
         say(format!(
-            "\nEverything happened as it should, in {:.1} s.",
-            began.elapsed().as_secs_f64()
+            "\nEverything happened as expected, in {:.1} s.",
+            start.elapsed().as_secs_f64()
         ));
         Ok(())
     }
 
-    async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Outcome<(u16, Value)> {
+    async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
         let api = self.system.addresses().api;
         http::call(api, method, path, Some(&self.token), body).await
     }
 
-    async fn create(&self, url: &str, event_types: &[&str]) -> Outcome<String> {
+    async fn create(&self, url: &str, event_types: &[&str]) -> Result<String> {
         let body = json!({"url": url, "event_types": event_types});
         let (status, webhook) = self.call("POST", "/api/webhooks", Some(&body)).await?;
         let Some(id) = webhook["id"].as_str().filter(|_| status == 201) else {
-            return Err(format!("creating a webhook was answered with {status}: {webhook}"));
+            return Err(format!("POST /api/webhooks responded {status}: {webhook}"));
         };
         let kinds = if let [only] = event_types {
             (*only).to_owned()
@@ -107,7 +108,7 @@ impl Demo<'_> {
         Ok(id.to_owned())
     }
 
-    async fn publish(&self) -> Outcome<()> {
+    async fn publish(&self) -> Result<()> {
         let addresses = self.system.addresses();
         let client = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
         let publisher = Publisher::new(client, addresses.queue_url(EVENTS.name));
@@ -117,20 +118,20 @@ impl Demo<'_> {
                     .map_err(|error| format!("the sample of {event_type}: {error}"))?;
                 Ok(Event::of_type(event_type.name(), USER, &data))
             })
-            .collect::<Outcome<Vec<_>>>()?;
+            .collect::<Result<Vec<_>>>()?;
         let ids = publisher.publish_all(events).await.map_err(|error| error.to_string())?;
         say(format!("   {} messages accepted by {}", ids.len(), addresses.queue_url(EVENTS.name)));
         Ok(())
     }
 
     /// The deliveries of a webhook, once there are `count` and all have succeeded.
-    async fn wait_for_deliveries(&self, webhook: &str, count: usize) -> Outcome<Vec<Value>> {
+    async fn wait_for_deliveries(&self, webhook: &str, count: usize) -> Result<Vec<Value>> {
         let path = format!("/api/webhooks/{webhook}/deliveries?limit=100");
         let mut last = Value::Null;
         let found = poll(FIRST_ATTEMPTS, async || {
             let (status, page) = self.call("GET", &path, None).await?;
             if status != 200 {
-                return Err(format!("listing deliveries was answered with {status}: {page}"));
+                return Err(format!("GET {path} responded {status}: {page}"));
             }
             let items = page["items"].as_array().cloned().unwrap_or_default();
             let done = items.iter().filter(|item| item["status"] == "success").count();
@@ -138,10 +139,10 @@ impl Demo<'_> {
             Ok((items.len() == count && done == count).then_some(items))
         })
         .await?;
-        found.ok_or_else(|| format!("not all {count} deliveries succeeded: {last}"))
+        found.ok_or_else(|| format!("not all of the {count} deliveries succeeded: {last}"))
     }
 
-    async fn watch_retries(&self) -> Outcome<()> {
+    async fn watch_retries(&self) -> Result<()> {
         let mut shown = 0;
         let seen = poll(RETRIES, async || {
             let attempts = self.received_at(FLAKY_PATH);
@@ -172,36 +173,36 @@ impl Demo<'_> {
         received
     }
 
-    fn check_signatures(&self, expected: usize) -> Outcome<()> {
+    fn check_signatures(&self, expected: usize) -> Result<()> {
         let received = self.system.receiver().received();
-        let good = received.iter().filter(|received| received.signature.is_good()).count();
-        say("\n5. The receiver verified every signature over the bytes it got; the last one:");
+        let valid = received.iter().filter(|received| received.signature.is_valid()).count();
+        say("\n5. The receiver verified every signature over the bytes it received; the last one:");
         for name in ["webhook-id", "webhook-timestamp", "webhook-signature", "x-webhook-signature"]
         {
             let headers = received.last().map_or(&[][..], |last| &last.headers);
             let value = headers.iter().find(|(known, _)| known == name);
             say(format!("   {name}: {}", value.map_or("(missing)", |(_, value)| value)));
         }
-        say(format!("   {good} of {} requests carry two good signatures", received.len()));
-        if good != received.len() || good < expected {
-            return Err(format!("{good} good signatures instead of {expected}"));
+        say(format!("   {valid} of {} requests carry two valid signatures", received.len()));
+        if valid != received.len() || valid < expected {
+            return Err(format!("{valid} valid signatures instead of {expected}"));
         }
         Ok(())
     }
 }
 
-/// Asks until there is an answer, or for `most`.
+/// Calls `check` until it returns a value, for at most `limit`.
 async fn poll<T>(
-    most: Duration,
-    mut ask: impl AsyncFnMut() -> Outcome<Option<T>>,
-) -> Outcome<Option<T>> {
-    let end = tokio::time::Instant::now() + most;
+    limit: Duration,
+    mut check: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let end = tokio::time::Instant::now() + limit;
     loop {
-        let answer = ask().await?;
-        if answer.is_some() || tokio::time::Instant::now() >= end {
-            return Ok(answer);
+        let found = check().await?;
+        if found.is_some() || tokio::time::Instant::now() >= end {
+            return Ok(found);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -213,8 +214,8 @@ fn seconds(millis: i64) -> f64 {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0)).as_secs_f64()
 }
 
-/// The deliveries as a table in the order of the catalogue; each type must be there.
-fn show(deliveries: &[Value], types: &[&str]) -> Outcome<String> {
+/// The deliveries as a table in the order of the catalogue; a missing type is an error.
+fn show(deliveries: &[Value], types: &[&str]) -> Result<String> {
     let by_type: HashMap<&str, &Value> = deliveries
         .iter()
         .filter_map(|delivery| Some((delivery["event_type"].as_str()?, delivery)))
@@ -238,7 +239,7 @@ fn show(deliveries: &[Value], types: &[&str]) -> Outcome<String> {
                 text("id"),
             ])
         })
-        .collect::<Outcome<Vec<_>>>()?;
+        .collect::<Result<Vec<_>>>()?;
     let header = ["event type", "status", "HTTP", "attempts", "latency", "delivery"];
     Ok(table::lay_out(&header, &rows, &[2, 3, 4]))
 }

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The file in the data directory.
 const FILE: &str = "dynamodb.sqlite";
-/// DynamoDB deletes expired rows "within a few days"; here it is quicker, so that it can be seen.
-const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// DynamoDB deletes expired rows "within a few days"; here it is soon, so that it can be observed.
+const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Opens the database in a directory, or in memory.
 pub fn open(data_dir: Option<&Path>) -> Result<Database, String> {
@@ -22,15 +22,15 @@ pub fn open(data_dir: Option<&Path>) -> Result<Database, String> {
     opened.map_err(|error| error.to_string())
 }
 
-/// Deletes expired rows now and then, for ever.
-pub async fn keep_sweeping(database: Database) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+/// Deletes expired rows periodically; never returns.
+pub async fn delete_expired_rows(database: Database) {
+    let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         ticks.tick().await;
         let database = database.clone();
-        // The sweep blocks its thread.
-        let swept = tokio::task::spawn_blocking(move || database.sweep_ttl()).await;
-        if let Ok(Err(error)) = swept {
+        // It blocks its thread.
+        let deleted = tokio::task::spawn_blocking(move || database.sweep_ttl()).await;
+        if let Ok(Err(error)) = deleted {
             tracing::warn!(%error, "expired rows could not be deleted");
         }
     }

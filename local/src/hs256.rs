@@ -1,8 +1,8 @@
 //! The one algorithm of the local tokens, HMAC-SHA256, for the `jsonwebtoken` library.
 //!
-//! The library brings a dozen algorithms along, or takes what it is given. Given this, no token can
-//! choose another algorithm, because there is none, and some forty crates (RSA and three elliptic
-//! curves among them) are not built at all.
+//! The library has a dozen algorithms built in, or takes those it is given. With this one, no token
+//! can choose another algorithm, and some forty crates (RSA and three elliptic curves among them) are
+//! not built.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -21,7 +21,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Gives the library its algorithm. Once is enough; more often does no harm.
+/// Gives the library its algorithm. Calling it again has no effect.
 pub(crate) fn install() {
     let _ = PROVIDER.install_default();
 }

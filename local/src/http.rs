@@ -1,4 +1,4 @@
-//! A plain HTTP request to the local system, for the commands that talk to it.
+//! A plain HTTP client of the local system, for the commands that need one.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// Makes one request and reads the JSON of the answer; no answer body is `null`.
+/// Sends one request and returns status and JSON body of the response; an empty body is `null`.
 pub async fn call(
     address: SocketAddr,
     method: &str,
@@ -33,9 +33,9 @@ pub async fn call(
     }
     let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
     let request = request.body(Full::new(body)).map_err(|error| failed(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
-    let status = answer.status().as_u16();
-    let bytes = answer.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
+    let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
     connection.abort();
     if bytes.is_empty() {
         return Ok((status, Value::Null));

@@ -1,12 +1,12 @@
 //! The whole webhook service in one process, on one machine, without AWS and without Docker.
 //!
-//! * A [`system`] is what stands in for AWS (an SQS and a DynamoDB endpoint that ordinary clients
-//!   can use, the [`gateway`] with its check of [`token`]s, the [`poller`]s, the [`schedule`]s) and,
-//!   between them, the very handlers that are deployed ([`functions`]), fed the same JSON events.
-//! * The [`receiver`] is an endpoint to send webhooks to: it prints, verifies, and fails on demand.
-//! * The [`demo`] shows the main job; [`stats`] answers the questions of whoever runs it.
+//! * A [`system`] has stand-ins for AWS (an SQS and a DynamoDB endpoint for ordinary clients, the
+//!   [`gateway`] with its check of [`token`]s, the [`poller`]s, the [`schedule`]s) and the deployed
+//!   handlers ([`functions`]), invoked with the same JSON events as in AWS.
+//! * The [`receiver`] is an endpoint for webhooks: it prints, verifies, and fails on demand.
+//! * The [`demo`] shows the main job; [`stats`] shows success rate, retries and failing webhooks.
 //!
-//! Deliberately absent: any decision about webhooks. Those are the handlers'.
+//! Deliberately absent: decisions about webhooks, which are those of the handlers.
 
 pub mod address;
 pub mod banner;

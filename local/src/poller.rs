@@ -1,10 +1,10 @@
-//! What Lambda's event source mapping does between a queue and a function.
+//! Stands in for Lambda's event source mapping between a queue and a function.
 //!
-//! A poller asks a [`Source`] for batches by long polling, hands each batch to the deployed handler
-//! as the JSON event that Lambda would make of it, and deletes what the handler did not report as
-//! failed. What failed stays hidden until its visibility timeout ends, and the queue's redrive
-//! policy does the rest. As soon as a batch is handed over the next is asked for, up to a limit, so
-//! that a slow endpoint in one batch does not hold up the others.
+//! A poller receives batches from a [`Source`] by long polling, invokes the deployed handler with the
+//! JSON event of Lambda, and deletes the messages that the handler did not report as failed. Failed
+//! messages stay hidden until their visibility timeout ends; then the queue's redrive policy applies.
+//! Batches are handled concurrently, up to a limit, so a slow endpoint in one batch does not delay
+//! the others.
 //!
 //! Deliberately absent: batching windows, filters, and the scaling of Lambda's pollers.
 
@@ -29,10 +29,10 @@ use webhooks_aws::clients;
 
 /// How long one receive waits for a message, in seconds (AWS quota).
 const WAIT_SECONDS: i32 = 20;
-/// How long to leave a queue alone that cannot be reached.
+/// The pause after a receive that failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// What an invocation answers; an error when it failed as a whole.
+/// The result of an invocation; an error when it failed as a whole.
 pub type Invoked = Result<SqsBatchResponse, String>;
 
 /// A deployed handler of queue events.
@@ -47,21 +47,21 @@ pub struct Source {
     pub arn: String,
     /// Messages in one batch, at most 10.
     pub batch_size: i32,
-    /// Batches in the handler's hands at once.
+    /// The most batches that are handled concurrently.
     pub concurrency: usize,
     /// How long one invocation may take.
     pub timeout: Duration,
 }
 
-/// A client of the SQS endpoint at this URL whose requests may take as long as a long poll does.
+/// A client of the SQS endpoint at this URL without timeouts, as a long poll is longer than them.
 pub fn client(endpoint_url: &str) -> Client {
     let shared = clients::local(endpoint_url);
-    let patient = aws_sdk_sqs::config::Builder::from(&shared)
+    let config = aws_sdk_sqs::config::Builder::from(&shared)
         .timeout_config(aws_sdk_sqs::config::timeout::TimeoutConfig::disabled());
-    Client::from_conf(patient.build())
+    Client::from_conf(config.build())
 }
 
-/// Polls until `stop`; then what is in the handler's hands is finished.
+/// Polls until `stop`, then finishes the batches that have begun.
 pub async fn run(sqs: Client, source: Source, handler: Handler, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(source.concurrency));
     let source = Arc::new(source);
@@ -83,7 +83,7 @@ pub async fn run(sqs: Client, source: Source, handler: Handler, stop: Cancellati
     while batches.join_next().await.is_some() {}
 }
 
-/// The next batch, once there is room for it.
+/// Receives the next batch, once one may be handled.
 async fn receive(
     sqs: &Client,
     source: &Source,
@@ -105,7 +105,7 @@ async fn receive(
         }
         Err(error) => {
             let error = aws_sdk_sqs::error::DisplayErrorContext(&error);
-            tracing::warn!(queue = source.url, %error, "a queue cannot be read");
+            tracing::warn!(queue = source.url, %error, "receiving messages failed");
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             None
         }
@@ -127,20 +127,24 @@ async fn process(sqs: &Client, source: &Source, handler: &Handler, messages: &[M
     });
     let request = sqs.delete_message_batch().queue_url(&source.url);
     let deleted = request.set_entries(Some(entries.collect())).send().await;
-    // What is not deleted comes again; the handlers are made for that.
+    // A message that is not deleted is received again; the handlers are idempotent.
     match deleted {
         Ok(output) if output.failed.is_empty() => {}
         Ok(output) => {
-            tracing::warn!(queue = source.url, failed = output.failed.len(), "not deleted");
+            tracing::warn!(
+                queue = source.url,
+                failed = output.failed.len(),
+                "deleting messages failed"
+            );
         }
         Err(error) => {
             let error = aws_sdk_sqs::error::DisplayErrorContext(&error);
-            tracing::warn!(queue = source.url, %error, "not deleted");
+            tracing::warn!(queue = source.url, %error, "deleting messages failed");
         }
     }
 }
 
-/// Calls the handler; nothing if the invocation failed.
+/// Invokes the handler; `None` if the invocation failed.
 async fn invoke(
     source: &Source,
     handler: &Handler,
@@ -149,11 +153,11 @@ async fn invoke(
     let event = match serde_json::from_value(event(source, messages)) {
         Ok(event) => event,
         Err(error) => {
-            tracing::error!(queue = source.url, %error, "a batch is no event");
+            tracing::error!(queue = source.url, %error, "the event of a batch cannot be parsed");
             return None;
         }
     };
-    // A task of its own, so that a panic is a failed invocation and nothing more.
+    // In a task of its own, so that a panic only fails the invocation.
     let invocation = AbortOnDropHandle::new(tokio::spawn(handler(event)));
     match tokio::time::timeout(source.timeout, invocation).await {
         Ok(Ok(Ok(response))) => Some(response),
@@ -166,14 +170,14 @@ async fn invoke(
             None
         }
         Err(_) => {
-            tracing::error!(queue = source.url, "an invocation took too long");
+            tracing::error!(queue = source.url, "an invocation timed out");
             None
         }
     }
 }
 
 /// The messages to delete, by Lambda's rules: all but the reported ones; none if the invocation
-/// failed or reported something that was not in the batch
+/// failed or reported an id that is not in the batch
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>).
 fn acknowledged<'a>(
     messages: &'a [Message],
@@ -187,7 +191,7 @@ fn acknowledged<'a>(
         .collect();
     let ids: HashSet<&str> = messages.iter().map(id).collect();
     if !failed.is_subset(&ids) {
-        tracing::error!("an invocation reported messages that it was not given");
+        tracing::error!("an invocation reported messages that are not in its batch");
         return Vec::new();
     }
     messages.iter().filter(|message| !failed.contains(id(message))).collect()

@@ -1,13 +1,15 @@
-//! The queues of the service and how they are read, in one place.
+//! The queues of the service and their event source mappings, equal to those of `template.yaml`.
 
 use std::time::Duration;
 
 use local_sqs::{Sqs, SqsError};
 
-/// The region that all names and clients of the local system carry.
+/// The region of the local system, in ARNs and clients.
 pub const REGION: &str = "us-east-1";
 /// How long a queue keeps a message: 14 days, the longest SQS allows.
 const RETENTION_SECONDS: &str = "1209600";
+/// How long a receive waits for a message unless it names a time itself.
+const LONG_POLL_SECONDS: &str = "20";
 
 /// A queue that a function reads, and its dead-letter queue.
 #[derive(Clone, Copy, Debug)]
@@ -16,16 +18,15 @@ pub struct Queue {
     pub name: &'static str,
     /// Its dead-letter queue's name.
     pub dead_letter_queue: &'static str,
-    /// How long a received message stays hidden, in seconds: six times the function's timeout, as
-    /// AWS advises.
+    /// The visibility timeout in seconds: six times the function's timeout, as AWS advises.
     pub visibility_seconds: u32,
-    /// After how many receives a message moves to the dead-letter queue.
+    /// The number of receives after which a message moves to the dead-letter queue.
     pub max_receives: u32,
-    /// How long the function that reads it may take.
+    /// The timeout of the function.
     pub function_timeout: Duration,
-    /// Messages in one batch.
+    /// The most messages of a batch.
     pub batch_size: i32,
-    /// Batches in the function's hands at once.
+    /// The most batches that are handled concurrently.
     pub concurrency: usize,
 }
 
@@ -40,7 +41,7 @@ pub const EVENTS: Queue = Queue {
     concurrency: 20,
 };
 
-/// Where deliveries wait for their next attempt. A wait is a receive, so that there are many.
+/// Where deliveries wait for their next attempt. Each wait counts as a receive, so it allows many.
 pub const DELIVERIES: Queue = Queue {
     name: "webhook-deliveries",
     dead_letter_queue: "webhook-deliveries-dlq",
@@ -51,8 +52,8 @@ pub const DELIVERIES: Queue = Queue {
     concurrency: 400,
 };
 
-/// Creates queues; messages that they hold already stay. What the functions of a process that was
-/// killed had in their hands comes back at once, not only when its visibility runs out.
+/// Creates the queues; existing messages stay. Messages that a killed process was handling become
+/// visible immediately instead of at the end of their visibility timeout.
 pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
     for queue in queues {
         sqs.ensure_queue(
@@ -68,6 +69,7 @@ pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
             &[
                 ("VisibilityTimeout", &queue.visibility_seconds.to_string()),
                 ("MessageRetentionPeriod", RETENTION_SECONDS),
+                ("ReceiveMessageWaitTimeSeconds", LONG_POLL_SECONDS),
                 ("RedrivePolicy", &redrive.to_string()),
             ],
         )?;
@@ -83,8 +85,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_read_as_the_deployed_ones_are() {
+    fn queues_are_those_of_the_template() {
         let template = Template::deployed().unwrap();
+        let sqs = Sqs::new(std::sync::Arc::new(local_sqs::SystemClock), REGION);
+        create(&sqs, &[EVENTS, DELIVERIES]).unwrap();
         let triggers = template.triggers();
         assert_eq!(triggers.len(), 2);
         for trigger in triggers {
@@ -94,9 +98,26 @@ mod tests {
                 other => panic!("{other} is not known here"),
             };
             let deployed = template.properties(&trigger.queue);
-            assert_eq!(deployed["VisibilityTimeout"], queue.visibility_seconds);
-            assert_eq!(deployed["RedrivePolicy"]["maxReceiveCount"], queue.max_receives);
-            assert_eq!(deployed["MessageRetentionPeriod"].to_string(), RETENTION_SECONDS);
+            let redrive = &deployed["RedrivePolicy"];
+            assert_eq!(redrive["maxReceiveCount"], queue.max_receives);
+            let (dlq, _) = deployment::target(&redrive["deadLetterTargetArn"]).unwrap();
+            for (name, deployed) in
+                [(queue.name, deployed), (queue.dead_letter_queue, template.properties(dlq))]
+            {
+                let local = sqs.attributes(name).unwrap();
+                let default = local_sqs::default_attributes();
+                for attribute in [
+                    "DelaySeconds",
+                    "MaximumMessageSize",
+                    "MessageRetentionPeriod",
+                    "ReceiveMessageWaitTimeSeconds",
+                    "VisibilityTimeout",
+                ] {
+                    let expected = deployed.get(attribute).map(ToString::to_string);
+                    let expected = expected.unwrap_or_else(|| default[attribute].clone());
+                    assert_eq!(local[attribute], expected, "{name} {attribute}");
+                }
+            }
             assert_eq!(trigger.batch_size, u64::try_from(queue.batch_size).unwrap());
             assert_eq!(trigger.concurrency, queue.concurrency as u64);
             let (_, function) = template.functions().find(|(f, _)| *f == trigger.function).unwrap();

@@ -1,17 +1,17 @@
-//! A receiver to play with: it prints what it gets, verifies it and answers as it is told.
+//! A receiver for trying things out: it prints and verifies each webhook, and its path selects the
+//! response.
 //!
-//! It looks the secrets up in the Subscriptions table, which only this process can do: a real
-//! receiver is given its secret once, when the webhook is created. The verification itself is that
-//! of a real receiver, over the raw bytes: the reference's header, and Standard Webhooks with its
-//! check of the timestamp.
+//! It reads the secrets from the Subscriptions table, which only this process can do: a real receiver
+//! gets its secret once, when the webhook is created. It verifies as a real receiver does, over the
+//! raw bytes: the reference's header, and Standard Webhooks with its check of the timestamp.
 //!
-//! | path | answer |
+//! | path | response |
 //! |---|---|
 //! | `/fail/N` | 500 to the first N attempts of each delivery, then 200 |
 //! | `/status/CODE` | that status |
-//! | `/slow/SECONDS` | 200, that much later |
+//! | `/slow/SECONDS` | 200 after that time |
 //! | `/gone` | 410 |
-//! | `GET /received` | what came, the last 1,000, newest last |
+//! | `GET /received` | the last 1,000 requests, newest last |
 //! | anything else | 200 |
 
 use std::collections::VecDeque;
@@ -36,19 +36,19 @@ use webhooks_core::time::Timestamp;
 
 use crate::terminal::say;
 
-/// The deliveries that are remembered.
-const REMEMBERED: usize = 1_000;
-/// Larger than any delivery: 256 KiB of data, every character of it escaped.
+/// How many requests are kept.
+const KEPT: usize = 1_000;
+/// Larger than any delivery: 256 KiB of data with every character escaped.
 const BODY_BYTES: usize = 4 * 1024 * 1024;
-/// How far the timestamp may lie from the present (Standard Webhooks 1.0 advises five minutes).
+/// The tolerance of the timestamp (Standard Webhooks 1.0 advises five minutes).
 const TOLERANCE_SECONDS: u64 = 5 * 60;
-/// The longest a receiver is slow.
+/// The longest delay of a response.
 const SLOW_MAX: Duration = Duration::from_mins(2);
 /// How much of a body is printed, in characters.
 const EXCERPT_CHARS: usize = 100;
-const SWEEP_PAGE: usize = 100;
+const PAGE: usize = 100;
 
-/// One request as it came.
+/// One request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Received {
     /// When.
@@ -61,19 +61,19 @@ pub struct Received {
     pub delivery_id: Option<String>,
     /// `X-Webhook-Attempt`.
     pub attempt: Option<u32>,
-    /// Which signatures fit.
-    pub signature: Verdict,
-    /// The status it was answered with.
+    /// Which signatures are valid.
+    pub signature: Verification,
+    /// The status of the response.
     pub status: u16,
-    /// Every header, names in lower case.
+    /// Every header, with its name in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body, leniently decoded as UTF-8.
+    /// The body, with invalid UTF-8 replaced.
     pub body: String,
 }
 
-/// Which signatures fit.
+/// Which signatures are valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct Verification {
     /// Whether any webhook points here, so that there is a secret to verify with.
     pub secret_known: bool,
     /// `X-Webhook-Signature`.
@@ -82,9 +82,9 @@ pub struct Verdict {
     pub standard: bool,
 }
 
-impl Verdict {
-    /// Whether both fit.
-    pub fn is_good(self) -> bool {
+impl Verification {
+    /// Whether both are valid.
+    pub fn is_valid(self) -> bool {
         self.reference && self.standard
     }
 }
@@ -106,7 +106,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver that listens at `address`; it prints one line per request if it is to.
+    /// A receiver that listens at `address` and, with `prints`, prints one line per request.
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
         clock: Arc<dyn Clock>,
@@ -117,20 +117,20 @@ impl Receiver {
         Self { subscriptions, clock, address, prints, received, known }
     }
 
-    /// What came, newest last.
+    /// The requests so far, newest last.
     pub fn received(&self) -> Vec<Received> {
-        self.remembered().iter().cloned().collect()
+        self.kept().iter().cloned().collect()
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, VecDeque<Received>> {
-        // Nothing in there is left half changed by a panic.
+    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<Received>> {
+        // A panic leaves no entry half changed.
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn receive(&self, request: &Parts, body: &Bytes) -> Answer {
+    async fn receive(&self, request: &Parts, body: &Bytes) -> ScriptedResponse {
         let header = |name: &str| text(&request.headers, name);
         let attempt = header("x-webhook-attempt").and_then(|attempt| attempt.parse().ok());
-        let answer = Answer::of(request.uri.path(), attempt);
+        let response = ScriptedResponse::of(request.uri.path(), attempt);
         let path = request.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let signature = self.verify(&request.headers, &path, body).await;
         let received = Received {
@@ -140,42 +140,42 @@ impl Receiver {
             delivery_id: header("x-webhook-delivery-id"),
             attempt,
             signature,
-            status: answer.status.as_u16(),
+            status: response.status.as_u16(),
             headers: all(&request.headers),
             body: String::from_utf8_lossy(body).into_owned(),
         };
         if self.prints {
             say(line(&received));
         }
-        let mut remembered = self.remembered();
-        if remembered.len() == REMEMBERED {
-            remembered.pop_front();
+        let mut kept = self.kept();
+        if kept.len() == KEPT {
+            kept.pop_front();
         }
-        remembered.push_back(received);
-        answer
+        kept.push_back(received);
+        response
     }
 
-    /// Verifies with the secrets that are known, and asks the table only if those do not fit. Of
-    /// many requests at once only the first has to ask.
-    async fn verify(&self, headers: &HeaderMap, path: &str, body: &Bytes) -> Verdict {
+    /// Verifies with the secrets read so far, and reads the table again only if none is valid. Of
+    /// concurrent requests only the first reads it.
+    async fn verify(&self, headers: &HeaderMap, path: &str, body: &Bytes) -> Verification {
         let now = self.clock.now();
         let mut known = self.known.lock().await;
-        let verdict = judge(&known, headers, path, body, now);
-        if verdict.is_good() {
-            return verdict;
+        let verification = verify(&known, headers, path, body, now);
+        if verification.is_valid() {
+            return verification;
         }
         match self.look_up().await {
             Ok(found) => *known = found,
-            Err(error) => tracing::warn!(%error, "the receiver found no secrets"),
+            Err(error) => tracing::warn!(%error, "the receiver cannot read the secrets"),
         }
-        judge(&known, headers, path, body, now)
+        verify(&known, headers, path, body, now)
     }
 
     async fn look_up(&self) -> Result<Vec<Known>, StoreError> {
         let mut known = Vec::new();
         let mut after = None;
         loop {
-            let page = self.subscriptions.scan_keys(SWEEP_PAGE, after.as_ref()).await?;
+            let page = self.subscriptions.scan_keys(PAGE, after.as_ref()).await?;
             for row in page.items.iter().filter(|row| !row.deleted) {
                 let (user, id) = (&row.user_id, &row.subscription_id);
                 let found = self.subscriptions.get(user, id, Consistency::Strong).await?;
@@ -193,7 +193,7 @@ impl Receiver {
     }
 }
 
-/// The path and query of a URL that points at this machine and our port.
+/// The path and query of a URL that points at this receiver.
 fn path_here(url: &str, address: SocketAddr) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let is_here = match url.host()? {
@@ -208,39 +208,39 @@ fn path_here(url: &str, address: SocketAddr) -> Option<String> {
     Some(format!("{}{query}", url.path()))
 }
 
-fn judge(
+fn verify(
     known: &[Known],
     headers: &HeaderMap,
     path: &str,
     body: &Bytes,
     now: Timestamp,
-) -> Verdict {
+) -> Verification {
     let header = |name| text(headers, name).unwrap_or_default();
     let body = std::str::from_utf8(body).ok();
     let id = header("webhook-id");
     let timestamp = header("webhook-timestamp").parse::<i64>().ok();
     let secrets = known.iter().filter(|known| known.path == path).flat_map(|known| &known.secrets);
-    let mut verdict = Verdict::default();
+    let mut result = Verification::default();
     for secret in secrets {
-        verdict.secret_known = true;
+        result.secret_known = true;
         let Some(body) = body else { continue };
-        verdict.reference |= verify_reference(secret, body, &header(SIGNATURE_HEADER));
-        verdict.standard |= timestamp.is_some_and(|timestamp| {
+        result.reference |= verify_reference(secret, body, &header(SIGNATURE_HEADER));
+        result.standard |= timestamp.is_some_and(|timestamp| {
             now.seconds().abs_diff(timestamp) <= TOLERANCE_SECONDS
                 && verify_standard(secret, &id, timestamp, body, &header("webhook-signature"))
         });
     }
-    verdict
+    result
 }
 
-/// What to answer, and when.
+/// The response that a path selects.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+struct ScriptedResponse {
     status: StatusCode,
     delay: Duration,
 }
 
-impl Answer {
+impl ScriptedResponse {
     fn of(path: &str, attempt: Option<u32>) -> Self {
         let mut parts = path.trim_start_matches('/').split('/');
         let (word, number) = (parts.next(), parts.next().unwrap_or_default());
@@ -262,12 +262,14 @@ impl Answer {
     }
 }
 
-/// One readable line; nothing a sender writes can move the cursor.
+/// One line of text; control characters of the sender become spaces.
 fn line(received: &Received) -> String {
-    let mark = |fits| if fits { '✓' } else { '✗' };
+    let mark = |is_valid| if is_valid { '✓' } else { '✗' };
     let signature = match received.signature {
-        Verdict { secret_known: false, .. } => "unknown (no webhook has this URL)".to_owned(),
-        verdict => format!("sha256 {} v1 {}", mark(verdict.reference), mark(verdict.standard)),
+        Verification { secret_known: false, .. } => "unknown (no webhook has this URL)".to_owned(),
+        verification => {
+            format!("sha256 {} v1 {}", mark(verification.reference), mark(verification.standard))
+        }
     };
     let time = received.received_at.to_string();
     let excerpt: String = received.body.chars().take(EXCERPT_CHARS).collect();
@@ -283,7 +285,7 @@ fn line(received: &Received) -> String {
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What serves the receiver's address.
+/// The HTTP interface of the receiver.
 pub fn router(receiver: Arc<Receiver>) -> Router {
     Router::new()
         .route("/received", get(list).fallback(take))
@@ -305,7 +307,7 @@ async fn take(State(receiver): State<Arc<Receiver>>, request: Request) -> Respon
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let Answer { status, delay } = receiver.receive(&parts, &body).await;
+    let ScriptedResponse { status, delay } = receiver.receive(&parts, &body).await;
     tokio::time::sleep(delay).await;
     (status, status.canonical_reason().unwrap_or_default()).into_response()
 }
@@ -349,41 +351,41 @@ mod tests {
             .collect()
     }
 
-    fn verdict(headers: &HeaderMap, path: &str, body: &'static str) -> Verdict {
+    fn verified(headers: &HeaderMap, path: &str, body: &'static str) -> Verification {
         let known = [
             Known { path: "/other".to_owned(), secrets: vec![secret(9)] },
             Known { path: "/hook?a=1".to_owned(), secrets: vec![secret(1), secret(2)] },
         ];
-        judge(&known, headers, path, &Bytes::from(body), Timestamp::from_seconds(NOW))
+        verify(&known, headers, path, &Bytes::from(body), Timestamp::from_seconds(NOW))
     }
 
     #[test]
-    fn both_signatures_must_fit_the_very_bytes() {
-        let good = Verdict { secret_known: true, reference: true, standard: true };
-        assert_eq!(verdict(&headers(&[1], NOW), "/hook?a=1", BODY), good);
-        assert_eq!(verdict(&headers(&[2, 1], NOW), "/hook?a=1", BODY), good);
-        let neither = Verdict { reference: false, standard: false, ..good };
-        assert_eq!(verdict(&headers(&[1], NOW), "/hook?a=1", r#"{"event_id": "e"}"#), neither);
-        assert_eq!(verdict(&headers(&[3], NOW), "/hook?a=1", BODY), neither);
-        assert_eq!(verdict(&HeaderMap::new(), "/hook?a=1", BODY), neither);
+    fn signatures_cover_the_exact_bytes() {
+        let good = Verification { secret_known: true, reference: true, standard: true };
+        assert_eq!(verified(&headers(&[1], NOW), "/hook?a=1", BODY), good);
+        assert_eq!(verified(&headers(&[2, 1], NOW), "/hook?a=1", BODY), good);
+        let neither = Verification { reference: false, standard: false, ..good };
+        assert_eq!(verified(&headers(&[1], NOW), "/hook?a=1", r#"{"event_id": "e"}"#), neither);
+        assert_eq!(verified(&headers(&[3], NOW), "/hook?a=1", BODY), neither);
+        assert_eq!(verified(&HeaderMap::new(), "/hook?a=1", BODY), neither);
     }
 
     #[test]
-    fn an_old_timestamp_does_not_fit() {
+    fn old_timestamp_is_invalid() {
         let old = headers(&[1], NOW - 301);
-        let expected = Verdict { secret_known: true, reference: true, standard: false };
-        assert_eq!(verdict(&old, "/hook?a=1", BODY), expected);
-        assert!(verdict(&headers(&[1], NOW - 300), "/hook?a=1", BODY).standard);
+        let expected = Verification { secret_known: true, reference: true, standard: false };
+        assert_eq!(verified(&old, "/hook?a=1", BODY), expected);
+        assert!(verified(&headers(&[1], NOW - 300), "/hook?a=1", BODY).standard);
     }
 
     #[test]
-    fn only_the_webhooks_of_this_path_count() {
-        assert_eq!(verdict(&headers(&[1], NOW), "/hook", BODY), Verdict::default());
-        assert!(!verdict(&headers(&[1], NOW), "/other", BODY).is_good());
+    fn secrets_of_other_paths_are_ignored() {
+        assert_eq!(verified(&headers(&[1], NOW), "/hook", BODY), Verification::default());
+        assert!(!verified(&headers(&[1], NOW), "/other", BODY).is_valid());
     }
 
     #[test]
-    fn urls_of_this_machine_and_port_are_ours() {
+    fn urls_of_other_hosts_and_ports_are_ignored() {
         let address = "127.0.0.1:4000".parse().unwrap();
         let path = |url| path_here(url, address);
         assert_eq!(path("http://localhost:4000/a?b=c").as_deref(), Some("/a?b=c"));
@@ -396,27 +398,27 @@ mod tests {
     }
 
     #[test]
-    fn paths_say_what_to_answer() {
-        let status = |path, attempt| Answer::of(path, attempt).status.as_u16();
+    fn path_selects_the_response() {
+        let status = |path, attempt| ScriptedResponse::of(path, attempt).status.as_u16();
         assert_eq!([1, 2, 3].map(|n| status("/fail/2", Some(n))), [500, 500, 200]);
         assert_eq!(status("/fail/1", None), 500);
         assert_eq!(status("/status/418/x", Some(1)), 418);
         assert_eq!(status("/status/9999", Some(1)), 200);
         assert_eq!(status("/gone", Some(1)), 410);
         assert_eq!(status("/", None), 200);
-        assert_eq!(Answer::of("/slow/3", None).delay, Duration::from_secs(3));
-        assert_eq!(Answer::of("/slow/99999", None).delay, SLOW_MAX);
+        assert_eq!(ScriptedResponse::of("/slow/3", None).delay, Duration::from_secs(3));
+        assert_eq!(ScriptedResponse::of("/slow/99999", None).delay, SLOW_MAX);
     }
 
     #[test]
-    fn a_line_is_one_line() {
+    fn printed_line_has_no_control_characters() {
         let received = Received {
             received_at: Timestamp::from_seconds(NOW),
             path: "/".to_owned(),
             event_type: Some("task.created".to_owned()),
             delivery_id: Some("dlv_1".to_owned()),
             attempt: Some(2),
-            signature: Verdict { secret_known: true, reference: true, standard: false },
+            signature: Verification { secret_known: true, reference: true, standard: false },
             status: 200,
             headers: Vec::new(),
             body: format!("a\n\x1b[31m{}", "é".repeat(200)),

@@ -7,25 +7,23 @@ use std::time::Duration;
 use webhooks_core::ports::Clock;
 use webhooks_core::time::Timestamp;
 
-/// When something runs: `offset` after each whole multiple of `every`, counted from the epoch in
-/// UTC.
+/// A fixed schedule: `offset` after each whole multiple of `every` since the epoch, in UTC.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// From one run to the next.
+    /// The time between two runs.
     pub every: Duration,
-    /// Where in that time it runs.
+    /// When in that time it runs.
     pub offset: Duration,
 }
 
-/// Puts due retries back onto the queue: every five minutes.
+/// The retry function: every five minutes.
 pub const RETRY: Schedule = Schedule { every: Duration::from_mins(5), offset: Duration::ZERO };
-/// Removes old deliveries: daily at 02:00 UTC.
+/// The cleanup function: daily at 02:00 UTC.
 pub const CLEANUP: Schedule =
     Schedule { every: Duration::from_hours(24), offset: Duration::from_hours(2) };
 
-/// The clock on the wall may jump, and stands still for nobody while a laptop sleeps, so it is
-/// looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often the clock is read: it may jump, and it goes on while a laptop sleeps.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Schedule {
     /// The first run after `now`.
@@ -36,15 +34,15 @@ impl Schedule {
         Timestamp::from_millis((runs + 1) * every + offset)
     }
 
-    /// Runs `act` by the clock, for ever. A run that was missed is made up for once.
-    pub async fn keep<F: Future<Output = ()>>(
+    /// Runs `act` at each time of the schedule; never returns. Missed runs are made up for once.
+    pub async fn run<F: Future<Output = ()>>(
         self,
         clock: Arc<dyn Clock>,
         mut act: impl FnMut() -> F,
     ) {
         let mut next = self.next(clock.now());
         loop {
-            tokio::time::sleep(clock.now().until(next).min(LOOK_EVERY)).await;
+            tokio::time::sleep(clock.now().until(next).min(CHECK_INTERVAL)).await;
             if clock.now() >= next {
                 act().await;
                 next = self.next(clock.now());
@@ -58,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deployed_schedules_are_the_same() {
+    fn schedules_are_those_of_the_template() {
         let mut deployed = deployment::Template::deployed().unwrap().schedules();
         deployed.sort();
         let expected = [("cleanup", "cron(0 2 * * ? *)"), ("retry", "rate(5 minutes)")];
@@ -70,20 +68,16 @@ mod tests {
     }
 
     #[test]
-    fn retries_run_every_five_minutes() {
+    fn next_run_is_after_now() {
         assert_eq!(next(RETRY, "2026-01-31T09:30:00Z"), "2026-01-31T09:35:00.000Z");
         assert_eq!(next(RETRY, "2026-01-31T23:59:59.999Z"), "2026-02-01T00:00:00.000Z");
-    }
-
-    #[test]
-    fn the_cleanup_runs_at_two_in_the_morning() {
         assert_eq!(next(CLEANUP, "2026-01-31T01:59:59.999Z"), "2026-01-31T02:00:00.000Z");
         assert_eq!(next(CLEANUP, "2026-01-31T02:00:00Z"), "2026-02-01T02:00:00.000Z");
         assert_eq!(next(CLEANUP, "1970-01-01T00:00:00Z"), "1970-01-01T02:00:00.000Z");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_run_happens_once() {
+    async fn each_time_runs_once() {
         struct TokioClock(tokio::time::Instant);
         impl Clock for TokioClock {
             fn now(&self) -> Timestamp {
@@ -92,11 +86,11 @@ mod tests {
         }
         let runs = std::cell::Cell::new(0);
         let clock = Arc::new(TokioClock(tokio::time::Instant::now()));
-        let kept = RETRY.keep(clock, || {
+        let running = RETRY.run(clock, || {
             runs.set(runs.get() + 1);
             async {}
         });
-        let _ = tokio::time::timeout(Duration::from_secs(3601), kept).await;
+        let _ = tokio::time::timeout(Duration::from_secs(3601), running).await;
         assert_eq!(runs.get(), 12);
     }
 }

@@ -1,8 +1,7 @@
-//! The questions that whoever runs the service asks of it: the success rate of the last 24 hours,
-//! the retries that wait, and the webhooks that failed most in 7 days. Deployed, dashboards answer
-//! them; here the tables do.
+//! `cargo dev stats`: the success rate of the last 24 hours, the waiting retries, and the webhooks
+//! that failed most in 7 days. In AWS, the dashboard shows them; here they come from the tables.
 //!
-//! Success and failure are read from the hourly counters, so the first hour counts as a whole.
+//! Success and failure come from the hourly counters, so the first hour counts as a whole.
 
 use std::time::Duration;
 
@@ -20,36 +19,36 @@ use crate::table;
 
 const HOUR: Duration = Duration::from_hours(1);
 const PAGE: usize = 500;
-/// How many failing webhooks are named.
+/// How many failing webhooks are listed.
 const TOP: usize = 10;
 
-/// The answers.
+/// The statistics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// When they were found.
+    /// When they were read.
     pub as_of: Timestamp,
-    /// Deliveries whose event happened in the last 24 hours.
+    /// Deliveries of events of the last 24 hours.
     pub last_24_hours: Totals,
-    /// What waits for a retry.
+    /// Waiting retries.
     pub retries: Retries,
     /// The webhooks with the most failed deliveries in 7 days, worst first.
     pub top_failing_7_days: Vec<Failing>,
-    /// What the queues hold.
+    /// The depth of each queue.
     pub queues: Vec<QueueDepth>,
 }
 
 /// Deliveries by their status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
-    /// All of them.
+    /// All deliveries.
     pub total: u64,
-    /// Those that ended with a 2xx.
+    /// Deliveries that ended with a 2xx.
     pub successful: u64,
-    /// Those that ended without.
+    /// Deliveries that ended without one.
     pub failed: u64,
-    /// Those that have not ended.
+    /// Deliveries that have not ended.
     pub retrying: u64,
-    /// The share of successes among those that ended, 0–100.
+    /// The percentage of successes among the ended deliveries.
     pub success_rate: Option<f64>,
 }
 
@@ -75,12 +74,12 @@ impl From<Counts> for Totals {
     }
 }
 
-/// What waits for a retry.
+/// Waiting retries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retries {
     /// Deliveries that wait for their next attempt.
     pub waiting: usize,
-    /// Those of them that the retry function takes up when it runs next.
+    /// Waiting deliveries that the next run of the retry function sends.
     pub due: usize,
 }
 
@@ -91,9 +90,9 @@ pub struct Failing {
     pub webhook_id: String,
     /// Its owner.
     pub user_id: String,
-    /// Where it points; nothing if it has been deleted.
+    /// Its URL; `None` if it has been deleted.
     pub url: Option<String>,
-    /// Deliveries that failed.
+    /// Failed deliveries.
     pub failed: u64,
     /// All deliveries.
     pub total: u64,
@@ -104,15 +103,15 @@ pub struct Failing {
 pub struct QueueDepth {
     /// The queue.
     pub queue: String,
-    /// Ready to be received.
+    /// Messages that can be received now.
     pub visible: usize,
-    /// Received, or hidden until their next attempt.
+    /// Messages that were received and are hidden, also those that wait for a retry.
     pub in_flight: usize,
-    /// Not ready yet.
+    /// Messages whose delay is not over.
     pub delayed: usize,
 }
 
-/// Asks the tables and the queues.
+/// Reads the tables and the queues.
 pub async fn gather(
     subscriptions: &dyn Subscriptions,
     deliveries: &dyn DeliveriesTable,
@@ -202,7 +201,7 @@ fn depths(sqs: &Sqs) -> Vec<QueueDepth> {
 }
 
 impl Stats {
-    /// The answers as text.
+    /// The statistics as text.
     pub fn to_text(&self) -> String {
         let Retries { waiting, due } = self.retries;
         format!(
@@ -255,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_answers_the_three_questions() {
+    fn text_shows_rate_retries_and_failing_webhooks() {
         let mut stats = Stats {
             as_of: Timestamp::from_seconds(1_800_000_000),
             last_24_hours: Counts { total: 10, success: 6, failed: 2 }.into(),

@@ -1,8 +1,8 @@
-//! The whole system in one process: what stands in for AWS, and the deployed handlers between.
+//! The whole system in one process: the stand-ins for AWS and the deployed handlers.
 //!
-//! [`start`] binds every address first, so that a busy port is told before anything else happens;
-//! then it opens the tables and the queues, wires the functions, and serves the API last.
-//! [`System::stop`] goes the other way round and lets what is in the handlers' hands finish.
+//! [`start`] binds every address first, so that a busy port is reported before anything else
+//! happens; then it opens the tables and the queues, builds the functions, and serves the API last.
+//! [`System::stop`] stops in the opposite order and finishes the invocations that have begun.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -38,10 +38,10 @@ use crate::{cli, dynamodb};
 pub const SUBSCRIPTIONS_TABLE: &str = "webhook-subscriptions";
 /// The name of the Deliveries table.
 pub const DELIVERIES_TABLE: &str = "webhook-deliveries";
-/// Seals the signing secrets in the local table. It is as well known as the key of the tokens and
-/// must never be deployed: `webhooks local development key!!` in base64.
+/// Encrypts the signing secrets in the local table: `webhooks local development key!!` in base64.
+/// It is public, like the key of the tokens, and must never be deployed.
 pub const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
-/// How long what has begun may go on after a stop.
+/// How long invocations that have begun may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// How to start a system.
@@ -55,13 +55,13 @@ pub struct Options {
     pub dynamodb: SocketAddr,
     /// Where the receiver listens.
     pub receiver: SocketAddr,
-    /// Where the tables and queues are kept; in memory if nowhere.
+    /// The directory of the tables and queues; `None` keeps them in memory.
     pub data_dir: Option<PathBuf>,
-    /// How strict the rules for targets are.
+    /// The rules for the URLs of webhooks.
     pub policy: TargetPolicy,
-    /// Who resolves the hosts of webhooks; the system's name servers if nobody is named.
+    /// The name server for the hosts of webhooks; `None` means those of the system.
     pub name_server: Option<SocketAddr>,
-    /// Whether the receiver prints what it gets.
+    /// Whether the receiver prints its requests.
     pub prints: bool,
     /// The clock of the service.
     pub clock: Arc<dyn Clock>,
@@ -71,13 +71,12 @@ pub struct Options {
     pub random: Arc<dyn Random>,
     /// The events queue and the deliveries queue.
     pub queues: [Queue; 2],
-    /// Whether the functions behind the queues and the schedules run here. Where they do not,
-    /// somebody else polls the queues.
+    /// Whether the functions of queues and schedules run here. Otherwise the caller polls the queues.
     pub runs_functions: bool,
 }
 
 impl Options {
-    /// In memory, on free ports, silent: for tests and for the demo.
+    /// In memory, on free ports, without output: for tests and the demo.
     pub fn on_free_ports() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
@@ -97,7 +96,7 @@ impl Options {
         }
     }
 
-    /// As the flags say.
+    /// From the flags of the command line.
     pub fn from_flags(flags: &cli::Serve) -> Self {
         let policy =
             if flags.strict_targets { TargetPolicy::Strict } else { TargetPolicy::Development };
@@ -127,7 +126,7 @@ pub enum StartError {
         flag: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         reason: String,
     },
     /// The data directory cannot be used.
@@ -138,7 +137,7 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Something of the system itself.
+    /// Another part cannot be started.
     #[error("cannot start {what}: {reason}")]
     Part {
         /// The part.
@@ -172,7 +171,7 @@ impl Addresses {
         format!("{}/{}/{name}", Self::url(self.sqs), local_sqs::ACCOUNT)
     }
 
-    /// All of it, for programs.
+    /// All addresses and names, for programs.
     pub fn to_json(self) -> Value {
         json!({
             "api": Self::url(self.api),
@@ -197,7 +196,7 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// A system that runs. Dropping it stops it at once.
+/// A running system. Dropping it stops it immediately.
 pub struct System {
     addresses: Addresses,
     sqs: Arc<Sqs>,
@@ -215,7 +214,7 @@ struct Listeners {
     receiver: TcpListener,
 }
 
-/// Starts a system; when this returns, everything is up.
+/// Starts a system and returns once everything is up.
 pub async fn start(options: Options) -> Result<System, StartError> {
     let listeners = Listeners {
         api: bind("--api-addr", options.api).await?,
@@ -233,7 +232,7 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     let database = dynamodb::open(options.data_dir.as_deref())
         .map_err(|reason| data_dir_or_part(&options, "the tables", reason))?;
     servers.spawn(dynamodb::serve(listeners.dynamodb, database.clone(), stop_servers.clone()));
-    servers.spawn(dynamodb::keep_sweeping(database));
+    servers.spawn(dynamodb::delete_expired_rows(database));
 
     let ports = ports(&options, addresses).await?;
     let functions = Functions::new(&ports);
@@ -288,11 +287,11 @@ impl System {
         &self.receiver
     }
 
-    /// Takes nothing new, lets what has begun finish for some seconds, and stops.
+    /// Stops: begins nothing new, and finishes what has begun within some seconds.
     pub async fn stop(mut self) {
         self.stop_work.cancel();
         finish(&mut self.work, STOP_GRACE).await;
-        // Long polls of others may hold a server for 20 seconds; they are not worth the wait.
+        // Long polls of other clients may last 20 seconds; they are cut off.
         self.stop_servers.cancel();
         finish(&mut self.servers, Duration::ZERO).await;
     }
@@ -358,7 +357,7 @@ fn serve(tasks: &mut JoinSet<()>, stop: &CancellationToken, listener: TcpListene
     tasks.spawn(listener::serve(listener, router, Bounds::default(), stop.clone()));
 }
 
-/// The adapters that are deployed, on the tables and queues of this process.
+/// The deployed adapters, on the tables and queues of this process.
 async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartError> {
     let dynamodb = clients::dynamodb(&clients::local(&Addresses::url(addresses.dynamodb)));
     let sqs = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
@@ -368,12 +367,12 @@ async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartEr
     };
     tables::create(&dynamodb, &names).await.map_err(|error| part("the tables", &error))?;
     let sealer = Sealer::parse(SEALING_KEY, options.random.clone())
-        .map_err(|error| part("the sealing of secrets", &error))?;
+        .map_err(|error| part("the encryption of secrets", &error))?;
     let sender = match options.name_server {
         None => GuardedClient::new(options.policy),
         Some(server) => GuardedClient::with_name_servers(options.policy, &[server]),
     };
-    let sender = sender.map_err(|error| part("the way out", &error))?;
+    let sender = sender.map_err(|error| part("the outbound HTTP client", &error))?;
     let clock = options.clock.clone();
     Ok(Ports {
         subscriptions: Arc::new(DynamoSubscriptions::new(
@@ -394,7 +393,7 @@ async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartEr
     })
 }
 
-/// How a queue of the system is read.
+/// The event source of a queue.
 pub fn source(queue: Queue, addresses: Addresses) -> Source {
     Source {
         url: addresses.queue_url(queue.name),
@@ -407,7 +406,7 @@ pub fn source(queue: Queue, addresses: Addresses) -> Source {
 
 fn spawn_schedules(tasks: &mut JoinSet<()>, functions: &Functions, clock: &Arc<dyn Clock>) {
     let retry = functions.retry.clone();
-    tasks.spawn(RETRY.keep(clock.clone(), move || {
+    tasks.spawn(RETRY.run(clock.clone(), move || {
         let retry = retry.clone();
         async move {
             if let Err(error) = retry.handle().await {
@@ -417,7 +416,7 @@ fn spawn_schedules(tasks: &mut JoinSet<()>, functions: &Functions, clock: &Arc<d
     }));
     let cleanup = functions.cleanup.clone();
     let now = clock.clone();
-    tasks.spawn(CLEANUP.keep(clock.clone(), move || {
+    tasks.spawn(CLEANUP.run(clock.clone(), move || {
         let cleanup = cleanup.clone();
         let deadline = now.now().plus_seconds(CLEANUP_SECONDS);
         async move {
@@ -433,7 +432,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_system_starts_serves_and_stops() {
+    async fn system_starts_serves_and_stops() {
         let system = start(Options::on_free_ports()).await.unwrap();
         let addresses = system.addresses();
         let (status, ready) =
@@ -455,7 +454,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_port_names_its_flag() {
+    async fn busy_port_names_its_flag() {
         type Set = fn(&mut Options, SocketAddr);
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = taken.local_addr().unwrap();
@@ -474,7 +473,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_data_dir_is_used_by_one_system_at_a_time() {
+    async fn data_dir_is_locked_by_one_system() {
         let dir = tempfile::tempdir().unwrap();
         let options =
             Options { data_dir: Some(dir.path().to_path_buf()), ..Options::on_free_ports() };

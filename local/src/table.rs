@@ -1,4 +1,4 @@
-//! Text in columns.
+//! Tables as text.
 
 /// Lays rows out in columns under a header; the columns listed in `right` are aligned right.
 pub fn lay_out(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_must_be() {
+    fn columns_are_as_wide_as_their_widest_cell() {
         let rows =
             vec![vec!["é".to_owned(), "10".to_owned()], vec!["long".to_owned(), "7".to_owned()]];
         let expected = "a      n\n────  ──\né     10\nlong   7\n";

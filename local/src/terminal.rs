@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
-/// Writes a line to stdout. Whether anybody reads it any more does not matter to the system.
+/// Writes a line to stdout. A closed stdout is not an error.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

@@ -1,7 +1,7 @@
-//! Where the engine gets the time from.
+//! The clock of the engine.
 //!
-//! Every rule of SQS is about time, so the clock is an argument: the system clock in the
-//! local system, a [`ManualClock`] in tests, which then wait for nothing.
+//! Every rule of SQS is about time, so the clock is an argument: the system clock in the local
+//! system, a [`ManualClock`] in tests, which then need not wait.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,24 +12,24 @@ use tokio::sync::watch;
 /// A boxed wait, as [`Clock::sleep_until`] returns it.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Tells the time and wakes those who wait for it.
+/// Returns the time and waits for it.
 pub trait Clock: Send + Sync + 'static {
-    /// The present, in milliseconds since the Unix epoch.
+    /// The current time in milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 
-    /// Completes once [`Clock::now_ms`] has reached `at_ms`. A little too early is harmless:
-    /// the caller looks at the clock again.
+    /// Completes once [`Clock::now_ms`] has reached `at_ms`. Returning too early is
+    /// harmless: the caller reads the clock again.
     fn sleep_until(&self, at_ms: u64) -> Sleep<'_>;
 }
 
-/// The clock on the wall.
+/// The system clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock that the others inject")]
     fn now_ms(&self) -> u64 {
-        // A clock before 1970 reads as 1970; nothing here can do better.
+        // A time before 1970 reads as 1970.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
@@ -40,7 +40,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move; moving it wakes the long polls.
+/// A clock that only [`ManualClock::advance`] moves, which wakes the long polls.
 #[derive(Debug)]
 pub struct ManualClock {
     now: watch::Sender<u64>,
@@ -52,7 +52,7 @@ impl ManualClock {
         Self { now: watch::Sender::new(now_ms) }
     }
 
-    /// Moves the clock on and wakes everyone whose time has come.
+    /// Moves the clock and completes the waits that are over.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.now.send_modify(|now| *now = now.saturating_add(by));

@@ -1,16 +1,15 @@
 //! The file that lets queues survive a killed process.
 //!
-//! A journal is a text file: a header line, then one line for each operation that changed
-//! something: the MD5 of the rest, a space, and a JSON list of [`Change`]s. Each line is one
-//! `write` and is in the file before the caller hears of the change, so it survives `kill -9`.
-//! It is not forced to the disk: an operating system that crashes may lose the newest lines.
+//! A journal is a text file: a header line, then one line for each operation that changed something:
+//! the MD5 of the rest, a space, and a JSON list of [`Change`]s. Each line is one `write` that ends
+//! before the response is sent, so it survives `kill -9`. It is not synced to the disk: when the
+//! operating system crashes, the newest lines may be lost.
 //!
-//! A last line without its line feed was being written when the process died; nobody was told
-//! of it, so it is dropped. Anything else that does not read is damage and is refused with its
-//! place; nothing is skipped.
+//! A last line without its line feed was incomplete when the process died and has no response yet, so
+//! it is dropped. Any other invalid line is damage and an error with its place; nothing is skipped.
 //!
-//! The file is rewritten as a snapshot (in a second file that then takes the name) whenever it
-//! is opened, and when it has grown to several times its last snapshot.
+//! The file is replaced by a snapshot when it is opened, and when it has grown to several times its
+//! last snapshot.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -19,17 +18,17 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::message::md5_hex;
-use crate::state::{Change, Misfit};
+use crate::state::{Change, UnknownTarget};
 
 const FILE: &str = "queues.journal";
 const NEW_FILE: &str = "queues.journal.new";
 const LOCK_FILE: &str = "queues.lock";
 /// First line; the number is the version of the format.
 const HEADER: &str = "local-sqs journal 1\n";
-/// Below this size a journal is never rewritten while in use.
-const LEAST_OVERGROWN: u64 = 1_048_576;
-/// A journal this many times as long as its last snapshot is rewritten.
-const OVERGROWN_FACTOR: u64 = 4;
+/// The size up to which a journal is not compacted while in use.
+const MIN_COMPACTED: u64 = 1_048_576;
+/// The growth since the last snapshot at which a journal is compacted.
+const GROWTH_FACTOR: u64 = 4;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, Error)]
@@ -39,7 +38,7 @@ pub enum OpenError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Another process has the directory open.
@@ -70,18 +69,18 @@ pub(crate) struct Journal {
     file: File,
     bytes: u64,
     snapshot_bytes: u64,
-    /// A write failed, so the end of the file is unknown and nothing may follow it.
+    /// A write failed, so the end of the file is unknown and nothing may be appended.
     broken: bool,
     /// Held for as long as the journal is open.
     _lock: File,
 }
 
 impl Journal {
-    /// Opens the journal of a directory and hands out the changes it holds. The caller applies
-    /// them and then calls [`Journal::rewrite`], which drops a torn last line.
+    /// Opens the journal of a directory and applies its changes. The caller then calls
+    /// [`Journal::rewrite`], which drops an incomplete last line.
     pub(crate) fn open(
         dir: &Path,
-        mut apply: impl FnMut(Change) -> Result<(), Misfit>,
+        mut apply: impl FnMut(Change) -> Result<(), UnknownTarget>,
     ) -> Result<Self, OpenError> {
         fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
         let lock = lock(dir)?;
@@ -104,7 +103,7 @@ impl Journal {
     pub(crate) fn append(&mut self, changes: &str) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other(
-                "an earlier write to the journal failed; restart to go on from what was written",
+                "an earlier write to the journal failed; restart to continue with the written state",
             ));
         }
         let line = format!("{} {changes}\n", md5_hex(changes.as_bytes()));
@@ -114,13 +113,13 @@ impl Journal {
         result
     }
 
-    /// Whether the file is mostly about things that are gone.
-    pub(crate) fn is_overgrown(&self) -> bool {
-        self.bytes > LEAST_OVERGROWN.max(self.snapshot_bytes.saturating_mul(OVERGROWN_FACTOR))
+    /// Whether most of the file is history.
+    pub(crate) fn should_compact(&self) -> bool {
+        self.bytes > MIN_COMPACTED.max(self.snapshot_bytes.saturating_mul(GROWTH_FACTOR))
     }
 
-    /// Takes the file as it is for a snapshot.
-    pub(crate) fn postpone_rewrite(&mut self) {
+    /// Puts off the next compaction until the file has grown again.
+    pub(crate) fn postpone_compaction(&mut self) {
         self.snapshot_bytes = self.bytes;
     }
 
@@ -137,7 +136,7 @@ impl Journal {
             bytes += line.len() as u64;
         }
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        // Forced to the disk, because the rename gives up a file that was safe already.
+        // Synced to the disk, because the rename replaces a file that may be on it already.
         file.sync_all()?;
         fs::rename(&new, self.dir.join(FILE))?;
         self.file = file;
@@ -166,7 +165,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 fn replay(
     path: &Path,
     file: &File,
-    apply: &mut impl FnMut(Change) -> Result<(), Misfit>,
+    apply: &mut impl FnMut(Change) -> Result<(), UnknownTarget>,
 ) -> Result<(), OpenError> {
     let mut reader = BufReader::new(file);
     let mut buffer = Vec::new();
@@ -183,7 +182,7 @@ fn replay(
             tracing::warn!(
                 journal.line = line,
                 journal.bytes = read,
-                "dropped the last journal line, which was not written to its end"
+                "dropped the incomplete last line of the journal"
             );
             return Ok(());
         }
@@ -207,7 +206,7 @@ fn check_header(line: &[u8]) -> Result<(), String> {
 
 fn apply_line(
     line: &[u8],
-    apply: &mut impl FnMut(Change) -> Result<(), Misfit>,
+    apply: &mut impl FnMut(Change) -> Result<(), UnknownTarget>,
 ) -> Result<(), String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
     let (check, changes) = text.trim_end_matches('\n').split_once(' ').ok_or("no checksum")?;
@@ -216,7 +215,7 @@ fn apply_line(
     }
     let changes: Vec<Change> = serde_json::from_str(changes).map_err(|error| error.to_string())?;
     for change in changes {
-        apply(change).map_err(|misfit| misfit.to_string())?;
+        apply(change).map_err(|unknown| unknown.to_string())?;
     }
     Ok(())
 }
@@ -226,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_written_behind_a_failed_write() {
+    fn nothing_is_appended_after_a_failed_write() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path(), |_| Ok(())).unwrap();
         journal.rewrite(std::iter::empty()).unwrap();

@@ -1,25 +1,23 @@
-//! A small SQS for one process: embedded as a library, used over HTTP on loopback by ordinary
-//! AWS clients (SDKs, boto3, the AWS CLI).
+//! A small SQS in one process, for ordinary AWS clients (SDKs, boto3, the AWS CLI) over HTTP.
 //!
-//! The nouns: [`Sqs`] is the engine, all queues behind one lock; a *queue* (`queue.rs`) keeps
-//! its messages ordered by what happens to them next; a *change* (`state.rs`) is one step of
-//! the engine and one entry of the *journal* (`journal.rs`), which carries the queues over a
-//! restart; the *clock* ([`Clock`]) is an argument. [`router`] speaks SQS's JSON protocol
-//! (`wire.rs`, `ops.rs`). Move tasks are in `moves.rs`, what is checked about a message in
-//! `message.rs`, about a queue in `attributes.rs`, and the error codes in `errors.rs`.
+//! [`Sqs`] is the engine, all queues behind one lock. A *queue* (`queue.rs`) keeps its messages
+//! ordered by their next event. A *change* (`state.rs`) is one step of the engine and one entry of the
+//! *journal* (`journal.rs`), which survives a restart. The *clock* ([`Clock`]) is an argument.
+//! [`router`] is the JSON protocol of SQS (`wire.rs`, `ops`). Move tasks are in `moves.rs`, the checks
+//! of a message in `message.rs`, those of a queue in `attributes.rs`, the error codes in `errors.rs`.
 //!
-//! Standard queues by AWS's rules. Where AWS leaves a choice, this is what happens here:
+//! Standard queues by the rules of AWS. Where these leave a choice:
 //!
 //! - Messages come in the order in which they became visible. Counts are exact.
-//! - A receipt handle is good until the message is received again. After that, deleting with
-//!   it does nothing and says so to nobody; changing the visibility with it is refused.
+//! - A receipt handle is valid until the message is received again. After that, deleting with it
+//!   succeeds without an effect, and changing the visibility with it is refused.
 //! - A message that was received `maxReceiveCount` times moves to the dead-letter queue as soon
 //!   as its visibility timeout ends (at a receive, if the policy came later), with its id, its
 //!   send time and its receive count.
 //! - A move task makes new messages: new id, new send time, receive count from zero.
 //! - The visibility timeouts of one receive may not add up to 12 hours, so
 //!   `ChangeMessageVisibility` always refuses 43,200 itself.
-//! - A message is handed out at the moment of the answer, never to a client that hung up.
+//! - A message is received when the response is made, never for a client that has disconnected.
 //!
 //! Deliberately absent: FIFO queues, the old query (XML) protocol, signatures and permissions,
 //! encryption, more than one account or region, and the 60 seconds that AWS keeps the name of
@@ -64,12 +62,12 @@ pub struct Sqs {
 }
 
 impl Sqs {
-    /// An engine without queues that forgets everything when it is dropped.
+    /// An engine in memory, without queues.
     pub fn new(clock: Arc<dyn Clock>, region: &str) -> Self {
         Self { clock, state: Mutex::new(State::new(region, random_salt())) }
     }
 
-    /// An engine that keeps its queues in a directory, which it creates if need be.
+    /// An engine that keeps its queues in a directory, which it creates if it is missing.
     ///
     /// Fails if the directory cannot be used, is in use, or holds a damaged journal.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>, region: &str) -> Result<Self, OpenError> {
@@ -80,7 +78,7 @@ impl Sqs {
         Ok(Self { clock, state: Mutex::new(state) })
     }
 
-    /// Creates a queue, or gives an existing one these attributes; others keep their values.
+    /// Creates a queue, or sets these attributes of an existing one.
     ///
     /// A dead-letter queue has to exist before the queues whose `RedrivePolicy` names it.
     pub fn ensure_queue(&self, name: &str, attributes: &[(&str, &str)]) -> Result<(), SqsError> {
@@ -100,9 +98,8 @@ impl Sqs {
         self.transact(|state, _| Ok(state.queues.get(queue).map(queue::Queue::depth)))
     }
 
-    /// Makes every message of a queue visible again that was received and whose visibility was
-    /// not changed since, and answers with how many. For an owner of the queue who knows that
-    /// whoever received them is gone: messages hidden on purpose stay hidden.
+    /// Makes the received messages of a queue visible again and returns their number. Messages whose
+    /// visibility was changed since stay hidden. For a start after the consumers were killed.
     pub fn release(&self, queue: &str) -> Result<usize, SqsError> {
         self.transact(|state, now| {
             let held: Vec<u64> = state.queue(queue)?.held().collect();
@@ -115,19 +112,24 @@ impl Sqs {
         })
     }
 
-    /// The ARN that a queue of this name has or would have.
+    /// The settable attributes of a queue, in the form of the API.
+    pub fn attributes(&self, queue: &str) -> Result<BTreeMap<String, String>, SqsError> {
+        self.transact(|state, _| Ok(state.queue(queue)?.config.attributes.to_wire()))
+    }
+
+    /// The ARN of a queue of this name, whether or not it exists.
     pub fn queue_arn(&self, queue: &str) -> String {
         self.lock().arn(queue)
     }
 
-    /// How many long polls wait on a queue at this moment.
+    /// How many long polls of a queue wait.
     pub fn waiting(&self, queue: &str) -> usize {
         let state = self.lock();
         state.queues.get(queue).map_or(0, |queue| Arc::strong_count(&queue.wake) - 1)
     }
 
-    /// Runs one operation: first what the clock made due, then `act`, and its changes are in
-    /// the journal before the result is out.
+    /// Runs one operation: first everything that is due, then `act`. Its changes are in the journal
+    /// when this returns.
     fn transact<T>(
         &self,
         act: impl FnOnce(&mut State, u64) -> Result<T, SqsError>,
@@ -135,19 +137,24 @@ impl Sqs {
         let mut state = self.lock();
         let now = self.clock.now_ms();
         let result = state.advance(now).and_then(|()| act(&mut state, now));
-        // Also after a refusal: something may have fallen due.
+        // Also after a refusal: something may have been due.
         state.commit()?;
         result
     }
 
-    /// A panic leaves at worst an unfinished operation behind, which no caller was told of.
+    /// A panic leaves at worst an unfinished operation, which no caller has seen.
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Random bytes, so that two runs never make the same message ids. The standard library's
-/// hash keys are random enough for that, and cannot fail.
+/// The attributes of a queue that was created without any.
+pub fn default_attributes() -> BTreeMap<String, String> {
+    attributes::Attributes::default().to_wire()
+}
+
+/// Random bytes, so that two runs never make the same message ids. The hash keys of the standard
+/// library are random enough and cannot fail.
 fn random_salt() -> [u8; 16] {
     let half = || RandomState::new().hash_one(ACCOUNT);
     (u128::from(half()) << 64 | u128::from(half())).to_be_bytes()

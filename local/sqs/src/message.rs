@@ -1,4 +1,4 @@
-//! One message: its content, checked at the edge, and its place in the queue.
+//! One message: its checked content and its place in the queue.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub(crate) struct WireAttribute {
     pub(crate) binary_value: Option<String>,
 }
 
-/// An attribute that has been checked.
+/// A checked attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "WireAttribute", into = "WireAttribute")]
 pub(crate) struct Attribute {
@@ -58,7 +58,7 @@ impl From<Attribute> for WireAttribute {
 impl TryFrom<WireAttribute> for Attribute {
     type Error = String;
 
-    /// The error says what is wrong with the attribute; its name is the caller's to add.
+    /// The error says what is wrong with the attribute; the caller adds its name.
     fn try_from(wire: WireAttribute) -> Result<Self, String> {
         let data_type = wire.data_type.unwrap_or_default();
         let kind = data_type.split('.').next().unwrap_or_default();
@@ -95,7 +95,7 @@ impl TryFrom<WireAttribute> for Attribute {
 
 pub(crate) type AttributeMap = BTreeMap<String, Attribute>;
 
-/// What a sender says, before it is checked: `SendMessage` and an entry of its batch.
+/// The unchecked message of `SendMessage` or of an entry of its batch.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct WireMessage {
@@ -108,7 +108,7 @@ pub(crate) struct WireMessage {
 }
 
 impl WireMessage {
-    /// What SQS counts against its limits: body, and names, types and values of attributes.
+    /// The size that counts against the limits: body, and names, types and values of attributes.
     pub(crate) fn size(&self) -> usize {
         let attributes = self.message_attributes.iter().flatten().map(|(name, attribute)| {
             let text = attribute.string_value.as_ref().map_or(0, String::len);
@@ -155,11 +155,11 @@ impl WireMessage {
     }
 }
 
-/// A message that may be sent.
+/// A checked message.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) body: String,
-    /// Seconds; the queue's own delay where the sender named none.
+    /// Seconds; `None` means the delay of the queue.
     pub(crate) delay: Option<u32>,
     pub(crate) attributes: AttributeMap,
     pub(crate) group: Option<String>,
@@ -246,7 +246,7 @@ fn is_number(text: &str) -> bool {
     plain && (1..=38).contains(&digits) && text.parse::<f64>().is_ok()
 }
 
-/// The characters that SQS lets through: those of XML 1.0.
+/// The characters that SQS allows: those of XML 1.0.
 fn is_valid_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
 }
@@ -256,7 +256,7 @@ pub(crate) fn md5_hex(bytes: &[u8]) -> String {
     hex::encode(Md5::digest(bytes))
 }
 
-/// MD5 of attributes, as clients compute it to check what arrived; `None` for no attributes.
+/// MD5 of attributes, as clients compute it; `None` for no attributes.
 ///
 /// Source: "Calculating the MD5 message digest for message attributes" in the SQS developer
 /// guide: by name; each of name, type and value with its length before it, and a byte for the
@@ -323,17 +323,17 @@ pub(crate) struct Message {
     pub(crate) first_received_at: Option<u64>,
     pub(crate) received_at: u64,
     pub(crate) receive_count: u32,
-    /// When it can be received (again), or since when.
+    /// When it becomes visible, or became so.
     pub(crate) visible_at: u64,
     pub(crate) place: Place,
-    /// ARN of the queue that gave it up, in a dead-letter queue.
+    /// In a dead-letter queue, the ARN of its source queue.
     pub(crate) source_arn: Option<String>,
 }
 
-/// What a receipt handle says: this message, in this queue, by this receive.
+/// The content of a receipt handle: a message, its queue, and one of its receives.
 ///
-/// Handles survive a restart, because all they name is in the journal. The check digits are
-/// against mistakes, not against forgery: nothing here is secret.
+/// Handles survive a restart, because all they name is in the journal. The checksum detects mistakes,
+/// not forgery: nothing here is secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) seq: u64,
@@ -348,7 +348,7 @@ impl Receipt {
         URL_SAFE_NO_PAD.encode(format!("{text}/{check}"))
     }
 
-    /// Reads a handle of `queue`; a handle of another queue is as bad as a garbled one.
+    /// Parses a handle of `queue`; that of another queue is invalid.
     pub(crate) fn decode(queue: &str, handle: &str) -> Result<Self, SqsError> {
         Self::read(queue, handle).ok_or_else(|| {
             SqsError::new(

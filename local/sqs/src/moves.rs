@@ -1,7 +1,7 @@
-//! Move tasks: messages of a dead-letter queue back to where they came from.
+//! Move tasks, which return messages of a dead-letter queue to their source queue.
 //!
 //! A moved message is a new message: new id, new retention period, receive count from zero.
-//! (AWS documents the first two; a message that kept its count would be given up at once.)
+//! (AWS documents the first two; with its old count it would be dead-lettered immediately.)
 //! Messages in flight when the task begins stay in the dead-letter queue.
 
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl MoveTask {
         self.is_running().then_some(self.step_at)
     }
 
-    /// How many messages may have moved by now: a second's worth at once, and one each second.
+    /// How many messages may have moved by now: the rate immediately, and again each second.
     fn allowance(&self, now: u64) -> usize {
         let Some(rate) = self.rate else { return usize::MAX };
         let seconds = 1 + now.saturating_sub(self.started_at) / 1_000;
@@ -148,16 +148,16 @@ impl State {
         Ok(moved)
     }
 
-    /// Names of the queues that give their messages up to this one.
+    /// Names of the queues whose dead-letter queue this is.
     pub(crate) fn dead_letter_sources<'a>(
         &'a self,
         dead_letter_arn: &'a str,
     ) -> impl Iterator<Item = &'a str> {
-        let gives_up =
+        let targets =
             move |redrive: &crate::attributes::Redrive| redrive.target_arn == dead_letter_arn;
         self.queues
             .values()
-            .filter(move |queue| queue.config.attributes.redrive.as_ref().is_some_and(gives_up))
+            .filter(move |queue| queue.config.attributes.redrive.as_ref().is_some_and(targets))
             .map(|queue| queue.config.name.as_str())
     }
 
@@ -171,7 +171,7 @@ impl State {
         Ok(())
     }
 
-    /// Moves what the task may move now and says how the task stands then.
+    /// Moves what the task may move now and returns the task as it is then.
     fn run_move_task(&mut self, mut task: MoveTask, now: u64) -> Result<MoveTask, SqsError> {
         let allowance = task.allowance(now);
         while task.moved < task.to_move {
@@ -201,7 +201,7 @@ impl State {
         Ok(task)
     }
 
-    /// Adds a task or replaces what was known of it, and forgets the oldest ones.
+    /// Adds or replaces a task, and drops the oldest one of a source that has too many.
     pub(crate) fn put_task(&mut self, task: MoveTask) {
         if let Some(known) = self.tasks.iter_mut().find(|known| known.handle == task.handle) {
             *known = task;

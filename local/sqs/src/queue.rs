@@ -1,12 +1,12 @@
-//! One queue: its messages, kept in the order in which something happens to them.
+//! One queue and its messages, ordered by their next event.
 //!
 //! Invariants (checked by `Queue::check` in the tests):
 //! - each message is in exactly one of `visible`, `delayed` and `in_flight`, under its
 //!   `visible_at`, and its `place` says which;
 //! - each message is in `by_age` under its `sent_at`.
 //!
-//! So the next message to hand out, the next one to surface and the next one to expire are
-//! each the first element of a set; nothing ever walks over all messages.
+//! So the next message to receive, to become visible and to expire are each the first element of a
+//! set, and nothing iterates over all messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Queue {
         Some(message)
     }
 
-    /// The messages in flight whose visibility was not changed since they were received.
+    /// The messages in flight whose visibility has not changed since their receive.
     pub(crate) fn held(&self) -> impl Iterator<Item = u64> {
         let timeout_ms = u64::from(self.config.attributes.visibility) * 1_000;
         let in_flight = self.in_flight.iter().filter_map(|(_, seq)| self.messages.get(seq));
@@ -127,7 +127,7 @@ impl Queue {
         self.by_age.clear();
     }
 
-    /// The message that a receive hands out next: the one that has been visible for longest.
+    /// The next message to receive: the one that has been visible for longest.
     pub(crate) fn next_visible(&self) -> Option<&Message> {
         self.visible.first().and_then(|(_, seq)| self.messages.get(seq))
     }
@@ -150,8 +150,8 @@ impl Queue {
         self.by_age.first().map(|(_, seq)| *seq)
     }
 
-    /// A hidden message whose time has come.
-    pub(crate) fn next_surfacing(&self, now: u64) -> Option<&Message> {
+    /// A hidden message that is due to become visible.
+    pub(crate) fn next_hidden_due(&self, now: u64) -> Option<&Message> {
         let due = |set: &BTreeSet<TimeKey>| set.first().filter(|(at, _)| *at <= now).copied();
         let (_, seq) = due(&self.delayed).into_iter().chain(due(&self.in_flight)).min()?;
         self.messages.get(&seq)

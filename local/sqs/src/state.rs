@@ -1,9 +1,9 @@
 //! The state machine: all queues, and the changes that lead from one state to the next.
 //!
-//! Every operation decides by looking at the state and acts only through [`State::record`],
-//! which applies a [`Change`] and notes it for the journal. Replaying the journal applies the
-//! same changes with the same code, so the two cannot drift apart. The only thing that is not
-//! a change is a hidden message becoming visible: that follows from its `visible_at`.
+//! Every operation reads the state and acts only through [`State::record`], which applies a
+//! [`Change`] and adds it to the journal. Replaying the journal applies the same changes with the
+//! same code. Only the end of a delay or of a visibility timeout is no change: it follows from the
+//! message's `visible_at`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub(crate) enum Change {
         queue: String,
         seq: u64,
     },
-    /// Given up: the same message goes on in the dead-letter queue.
+    /// The message moved to the dead-letter queue.
     DeadLettered {
         from: String,
         to: String,
@@ -72,16 +72,16 @@ pub(crate) enum Change {
         new_id: String,
         at: u64,
     },
-    /// A move task began or came further.
+    /// A move task is new or has progressed.
     Task(MoveTask),
-    /// Message numbers below this one are used up.
+    /// Message numbers below this one are used.
     NextSeq(u64),
 }
 
-/// A change that does not fit the state; in a journal this means damage.
+/// A change that refers to something unknown; in a journal this means damage.
 #[derive(Debug, thiserror::Error)]
 #[error("the change refers to {0}, which does not exist")]
-pub(crate) struct Misfit(String);
+pub(crate) struct UnknownTarget(String);
 
 pub(crate) struct State {
     pub(crate) region: String,
@@ -89,14 +89,14 @@ pub(crate) struct State {
     /// Move tasks, oldest first.
     pub(crate) tasks: Vec<MoveTask>,
     next_seq: u64,
-    /// Makes ids that no other run of the program makes.
+    /// Makes the ids of this run unique.
     id_salt: [u8; 16],
     journal: Option<Journal>,
-    /// Changes that were applied but not written, in JSON, with a comma between.
+    /// Applied changes that are not written yet, as JSON separated by commas.
     pending: String,
-    /// Wakes all long polls, when something falls due earlier than they knew.
+    /// Wakes all long polls when the next due time becomes earlier.
     pub(crate) timers: Arc<Notify>,
-    /// What the long polls know.
+    /// The due time that the long polls wait for.
     known_due: u64,
 }
 
@@ -134,14 +134,14 @@ impl State {
         self.queues.get(name).ok_or_else(SqsError::no_queue)
     }
 
-    /// A message number and a message id that were never used before.
+    /// An unused message number and message id.
     pub(crate) fn next_id(&mut self) -> (u64, String) {
         let seq = self.next_seq;
         self.next_seq += 1;
         (seq, make_id(&self.id_salt, seq))
     }
 
-    /// Applies a change and notes it for the journal.
+    /// Applies a change and adds it to the journal.
     pub(crate) fn record(&mut self, change: Change) -> Result<(), SqsError> {
         if self.journal.is_some() {
             let text = serde_json::to_string(&change).map_err(SqsError::internal)?;
@@ -154,7 +154,7 @@ impl State {
         if self.pending.len() > MAX_RECORD_BYTES { self.write() } else { Ok(()) }
     }
 
-    /// Ends an operation: its changes are in the file before anyone is told of them.
+    /// Ends an operation: writes its changes, and wakes long polls if something is due earlier.
     pub(crate) fn commit(&mut self) -> Result<(), SqsError> {
         self.write()?;
         let due = self.next_due().unwrap_or(u64::MAX);
@@ -172,24 +172,24 @@ impl State {
         }
         let record = format!("[{}]", std::mem::take(&mut self.pending));
         journal.append(&record).map_err(SqsError::internal)?;
-        if journal.is_overgrown() {
+        if journal.should_compact() {
             self.compact();
         }
         Ok(())
     }
 
-    /// Rewrites the journal as the shortest one that leads to the present state. If that fails,
-    /// the long one is as good, and the next attempt waits until it has grown again.
+    /// Replaces the journal by a snapshot. If that fails, the long journal remains valid, and the next
+    /// attempt waits until it has grown again.
     fn compact(&mut self) {
         let Some(mut journal) = self.journal.take() else { return };
         if let Err(error) = journal.rewrite(self.snapshot()) {
             tracing::warn!(error = %error, "could not compact the journal");
-            journal.postpone_rewrite();
+            journal.postpone_compaction();
         }
         self.journal = Some(journal);
     }
 
-    /// The changes that lead from nothing to the present state.
+    /// The changes that lead from an empty to the current state.
     pub(crate) fn snapshot(&self) -> impl Iterator<Item = Change> {
         let queues = self.queues.values().flat_map(|queue| {
             let name = &queue.config.name;
@@ -203,13 +203,13 @@ impl State {
             .chain(self.tasks.iter().cloned().map(Change::Task))
     }
 
-    /// When something happens by itself that a long poll may wait for.
+    /// The time of the next event that a long poll may wait for.
     pub(crate) fn next_due(&self) -> Option<u64> {
         let queues = self.queues.values().filter_map(Queue::next_due);
         queues.chain(self.tasks.iter().filter_map(MoveTask::next_step)).min()
     }
 
-    /// Lets everything happen that the clock has made due.
+    /// Does everything that is due.
     pub(crate) fn advance(&mut self, now: u64) -> Result<(), SqsError> {
         let expiry = self.queues.values().filter_map(Queue::next_expiry).min();
         if self.next_due().into_iter().chain(expiry).min().is_none_or(|due| due > now) {
@@ -218,7 +218,7 @@ impl State {
         let names: Vec<String> = self.queues.keys().cloned().collect();
         for name in names {
             self.expire(&name, now)?;
-            self.surface(&name, now)?;
+            self.show_due(&name, now)?;
         }
         self.run_move_tasks(now)
     }
@@ -230,10 +230,10 @@ impl State {
         Ok(())
     }
 
-    fn surface(&mut self, name: &str, now: u64) -> Result<(), SqsError> {
-        while let Some(message) = self.queue(name)?.next_surfacing(now) {
+    fn show_due(&mut self, name: &str, now: u64) -> Result<(), SqsError> {
+        while let Some(message) = self.queue(name)?.next_hidden_due(now) {
             let seq = message.seq;
-            if !self.give_up(name, seq, now)? {
+            if !self.dead_letter(name, seq, now)? {
                 self.update(name, seq, |message| message.place = Place::Visible)
                     .map_err(SqsError::internal)?;
             }
@@ -241,9 +241,9 @@ impl State {
         Ok(())
     }
 
-    /// Moves a message to the dead-letter queue if it was received often enough. A policy
-    /// whose target was deleted does nothing: the message stays, as on AWS.
-    pub(crate) fn give_up(&mut self, name: &str, seq: u64, now: u64) -> Result<bool, SqsError> {
+    /// Moves a message to the dead-letter queue if it was received `maxReceiveCount` times. If that
+    /// queue was deleted, the message stays, as on AWS.
+    pub(crate) fn dead_letter(&mut self, name: &str, seq: u64, now: u64) -> Result<bool, SqsError> {
         let queue = self.queue(name)?;
         let (Some(message), Some(redrive)) = (queue.message(seq), &queue.config.attributes.redrive)
         else {
@@ -265,8 +265,8 @@ impl State {
         self.record(change).map(|()| true)
     }
 
-    /// Applies a change. Also what replaying the journal does.
-    pub(crate) fn apply(&mut self, change: Change) -> Result<(), Misfit> {
+    /// Applies a change, of an operation or of the journal.
+    pub(crate) fn apply(&mut self, change: Change) -> Result<(), UnknownTarget> {
         match change {
             Change::QueuePut(config) => match self.queues.get_mut(&config.name) {
                 Some(queue) => queue.config = config,
@@ -320,12 +320,12 @@ impl State {
         Ok(())
     }
 
-    fn queue_mut(&mut self, name: &str) -> Result<&mut Queue, Misfit> {
+    fn queue_mut(&mut self, name: &str) -> Result<&mut Queue, UnknownTarget> {
         self.queues.get_mut(name).ok_or_else(|| no_queue(name))
     }
 
-    fn take(&mut self, queue: &str, seq: u64) -> Result<Message, Misfit> {
-        let missing = || Misfit(format!("message {seq} of queue {queue}"));
+    fn take(&mut self, queue: &str, seq: u64) -> Result<Message, UnknownTarget> {
+        let missing = || UnknownTarget(format!("message {seq} of queue {queue}"));
         self.queue_mut(queue)?.take(seq).ok_or_else(missing)
     }
 
@@ -334,7 +334,7 @@ impl State {
         queue: &str,
         seq: u64,
         update: impl FnOnce(&mut Message),
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), UnknownTarget> {
         let mut message = self.take(queue, seq)?;
         update(&mut message);
         self.queue_mut(queue)?.insert(message);
@@ -342,8 +342,8 @@ impl State {
     }
 }
 
-fn no_queue(name: &str) -> Misfit {
-    Misfit(format!("queue {name}"))
+fn no_queue(name: &str) -> UnknownTarget {
+    UnknownTarget(format!("queue {name}"))
 }
 
 /// An id in the shape of a random UUID.

@@ -1,4 +1,4 @@
-//! SQS's JSON protocol over HTTP: a `POST` whose `x-amz-target` names the operation.
+//! The JSON protocol of SQS over HTTP: a `POST` whose `x-amz-target` names the operation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,16 +15,15 @@ use crate::ops;
 use crate::state::make_id;
 use crate::{ACCOUNT, Sqs};
 
-/// Longest request body: a full batch, each character of it escaped as `\uXXXX`, and room for
-/// what stands around it.
+/// The largest request body: a full batch with each character escaped as `\uXXXX`, and some room.
 const MAX_REQUEST_BYTES: usize = 8 * 1_048_576;
 const TARGET_PREFIX: &str = "AmazonSQS.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 
 /// The HTTP interface of an engine. The caller binds the port.
 ///
-/// A long poll keeps its connection busy for up to 20 seconds, so a caller that wants to stop
-/// at once drops the server instead of waiting for a graceful end.
+/// A long poll keeps its connection busy for up to 20 seconds, so a caller that stops immediately
+/// drops the server instead of waiting for a graceful shutdown.
 pub fn router(sqs: Arc<Sqs>) -> Router {
     Router::new().fallback(serve).with_state(sqs)
 }
@@ -44,12 +43,12 @@ pub(crate) async fn serve(State(sqs): State<Arc<Sqs>>, request: Request<Body>) -
         )),
     };
     match result {
-        Ok(answer) => respond(StatusCode::OK, None, &answer),
+        Ok(result) => respond(StatusCode::OK, None, &result),
         Err(error) => respond_error(&error),
     }
 }
 
-/// The base of queue URLs: the address under which this client reached us.
+/// The base of queue URLs, with the host of the request.
 fn base_url(headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     format!("http://{}/{ACCOUNT}", host.unwrap_or("localhost"))
@@ -62,11 +61,11 @@ fn respond_error(error: &SqsError) -> Response<Body> {
     let status = StatusCode::from_u16(error.code.status());
     let fault = if error.code.is_sender_fault() { "Sender" } else { "Receiver" };
     let query_error = format!("{};{fault}", error.code.query_code());
-    let answer = json!({"__type": error.code.shape(), "message": error.message});
-    respond(status.unwrap_or(StatusCode::BAD_REQUEST), Some(query_error), &answer)
+    let body = json!({"__type": error.code.shape(), "message": error.message});
+    respond(status.unwrap_or(StatusCode::BAD_REQUEST), Some(query_error), &body)
 }
 
-fn respond(status: StatusCode, query_error: Option<String>, answer: &Value) -> Response<Body> {
+fn respond(status: StatusCode, query_error: Option<String>, body: &Value) -> Response<Body> {
     let mut response = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, CONTENT_TYPE)
@@ -74,16 +73,16 @@ fn respond(status: StatusCode, query_error: Option<String>, answer: &Value) -> R
     if let Some(query_error) = query_error {
         response = response.header("x-amzn-query-error", query_error);
     }
-    response.body(Body::from(answer.to_string())).unwrap_or_default()
+    response.body(Body::from(body.to_string())).unwrap_or_default()
 }
 
-/// Clients show it in their errors. Unique is enough; nothing is kept under it.
+/// Clients show it in their errors; nothing is stored under it.
 fn request_id() -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
     make_id(&[0; 16], LAST.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Old clients send forms and read XML; so that they can show it, the refusal is XML too.
+/// Refuses a client of the query protocol in XML, so that it can show the error.
 fn refuse_query_protocol() -> Response<Body> {
     let body = "<ErrorResponse><Error><Type>Sender</Type><Code>UnsupportedProtocol</Code>\
                 <Message>This local SQS speaks the JSON protocol only (x-amz-target: \
@@ -96,7 +95,7 @@ fn refuse_query_protocol() -> Response<Body> {
         .unwrap_or_default()
 }
 
-/// Runs one operation and returns the JSON of its answer.
+/// Runs one operation and returns the JSON of its response.
 pub(crate) async fn dispatch(
     sqs: &Sqs,
     target: &str,

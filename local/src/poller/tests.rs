@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 const QUEUE: &str = "work";
 const DEAD: &str = "work-dlq";
 
-/// A queue behind a real endpoint, with a clock that stands still, and a poller on it.
-struct Bench {
+/// A queue behind a real endpoint with a manual clock, and a poller that reads it.
+struct Harness {
     clock: Arc<ManualClock>,
     sqs: Arc<Sqs>,
     client: Client,
@@ -19,7 +19,7 @@ struct Bench {
     stop: CancellationToken,
 }
 
-impl Bench {
+impl Harness {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::new(1_800_000_000_000));
         let sqs = Arc::new(Sqs::new(clock.clone(), "us-east-1"));
@@ -42,7 +42,7 @@ impl Bench {
         Self { clock, sqs, client: client(&endpoint), source, stop: CancellationToken::new() }
     }
 
-    /// Polls with a handler that is given each batch and answers with the ids that failed.
+    /// Polls with a handler that returns the ids of the failed messages of a batch.
     fn poll<F>(&self, handler: impl Fn(SqsEvent) -> F + Send + Sync + 'static)
     where
         F: Future<Output = Vec<String>> + Send + 'static,
@@ -86,7 +86,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -98,20 +98,20 @@ fn ids(batch: &SqsEvent, wanted: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_not_reported_is_deleted_and_the_rest_dead_lettered_in_the_end() {
-    let bench = Bench::new().await;
-    bench.send(&["good", "bad", "good", "bad"]).await;
-    bench.poll(|batch| async move { ids(&batch, |body| body == "bad") });
-    bench.until_held((0, 2, 0)).await;
-    bench.clock.advance(Duration::from_secs(61));
-    // The second receive is the last: as its visibility ends, the messages move.
-    bench.until_held((0, 2, 0)).await;
-    bench.clock.advance(Duration::from_secs(61));
-    bench.until_held((0, 0, 2)).await;
+async fn reported_messages_are_dead_lettered_and_the_others_deleted() {
+    let harness = Harness::new().await;
+    harness.send(&["good", "bad", "good", "bad"]).await;
+    harness.poll(|batch| async move { ids(&batch, |body| body == "bad") });
+    harness.until_held((0, 2, 0)).await;
+    harness.clock.advance(Duration::from_secs(61));
+    // The second receive is the last: at the end of its timeout, the messages move.
+    harness.until_held((0, 2, 0)).await;
+    harness.clock.advance(Duration::from_secs(61));
+    harness.until_held((0, 0, 2)).await;
 }
 
 #[tokio::test]
-async fn a_failed_invocation_leaves_the_whole_batch() {
+async fn failed_invocation_deletes_nothing() {
     type Fails = fn(SqsEvent) -> Vec<String>;
     let failures: [(&str, Fails); 3] = [
         ("panic", |_| panic!("on purpose")),
@@ -119,29 +119,29 @@ async fn a_failed_invocation_leaves_the_whole_batch() {
         ("empty id", |_| vec![String::new()]),
     ];
     for (name, fails) in failures {
-        let bench = Bench::new().await;
+        let harness = Harness::new().await;
         let called = Arc::new(Notify::new());
         let calls = called.clone();
-        bench.send(&["a", "b", "c"]).await;
-        bench.poll(move |batch| {
+        harness.send(&["a", "b", "c"]).await;
+        harness.poll(move |batch| {
             calls.notify_one();
             async move { fails(batch) }
         });
         called.notified().await;
-        // Nothing is deleted: once the timeout ends, all come again.
-        bench.until_held((0, 3, 0)).await;
-        bench.clock.advance(Duration::from_secs(61));
+        // Nothing is deleted: all messages come again at the end of the timeout.
+        harness.until_held((0, 3, 0)).await;
+        harness.clock.advance(Duration::from_secs(61));
         tokio::time::timeout(Duration::from_secs(10), called.notified()).await.expect(name);
-        assert_eq!(bench.held(), (0, 3, 0), "{name}");
+        assert_eq!(harness.held(), (0, 3, 0), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_slow_batch_does_not_hold_up_the_next() {
-    let bench = Bench::new().await;
+async fn slow_batch_does_not_delay_the_next() {
+    let harness = Harness::new().await;
     let release = Arc::new(Notify::new());
     let released = release.clone();
-    bench.poll(move |batch| {
+    harness.poll(move |batch| {
         let released = released.clone();
         async move {
             if batch.records[0].body.as_deref() == Some("slow") {
@@ -150,32 +150,32 @@ async fn a_slow_batch_does_not_hold_up_the_next() {
             Vec::new()
         }
     });
-    bench.send(&["slow"]).await;
-    bench.until_held((0, 1, 0)).await;
+    harness.send(&["slow"]).await;
+    harness.until_held((0, 1, 0)).await;
     for _ in 0..3 {
-        bench.send(&["quick"]).await;
-        bench.until_held((0, 1, 0)).await;
+        harness.send(&["quick"]).await;
+        harness.until_held((0, 1, 0)).await;
     }
     release.notify_one();
-    bench.until_held((0, 0, 0)).await;
+    harness.until_held((0, 0, 0)).await;
 }
 
 #[tokio::test]
-async fn no_more_batches_are_taken_than_there_is_room_for() {
-    let bench = Bench::new().await;
-    bench.poll(|_| std::future::pending());
+async fn batches_are_limited_by_the_concurrency() {
+    let harness = Harness::new().await;
+    harness.poll(|_| std::future::pending());
     for taken in 1..=2 {
-        bench.send(&["x"]).await;
-        bench.until_held((0, taken, 0)).await;
+        harness.send(&["x"]).await;
+        harness.until_held((0, taken, 0)).await;
     }
-    bench.send(&["y"]).await;
+    harness.send(&["y"]).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(bench.held(), (1, 2, 0));
+    assert_eq!(harness.held(), (1, 2, 0));
 }
 
 #[tokio::test]
-async fn stopping_lets_a_batch_finish() {
-    let bench = Bench::new().await;
+async fn stop_finishes_the_batch() {
+    let harness = Harness::new().await;
     let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (handler_begun, handler_release) = (begun.clone(), release.clone());
     let handler: Handler = Arc::new(move |_| {
@@ -186,26 +186,30 @@ async fn stopping_lets_a_batch_finish() {
             Ok(SqsBatchResponse::default())
         })
     });
-    bench.send(&["x"]).await;
-    let polling =
-        tokio::spawn(run(bench.client.clone(), bench.source.clone(), handler, bench.stop.clone()));
+    harness.send(&["x"]).await;
+    let polling = tokio::spawn(run(
+        harness.client.clone(),
+        harness.source.clone(),
+        handler,
+        harness.stop.clone(),
+    ));
     begun.notified().await;
-    bench.stop.cancel();
+    harness.stop.cancel();
     release.notify_one();
     polling.await.unwrap();
-    assert_eq!(bench.held(), (0, 0, 0));
+    assert_eq!(harness.held(), (0, 0, 0));
 }
 
 #[tokio::test]
-async fn a_record_is_what_lambda_makes_of_a_message() {
-    let bench = Bench::new().await;
+async fn record_has_the_form_of_lambda() {
+    let harness = Harness::new().await;
     let seen = Arc::new(Mutex::new(None));
     let saw = seen.clone();
     let attribute = |kind: &str| MessageAttributeValue::builder().data_type(kind);
-    bench
+    harness
         .client
         .send_message()
-        .queue_url(&bench.source.url)
+        .queue_url(&harness.source.url)
         .message_body("hello")
         .message_group_id("group")
         .message_attributes("text", attribute("String").string_value("é").build().unwrap())
@@ -219,11 +223,11 @@ async fn a_record_is_what_lambda_makes_of_a_message() {
         .send()
         .await
         .unwrap();
-    bench.poll(move |batch| {
+    harness.poll(move |batch| {
         *saw.lock().unwrap() = Some(batch);
         async { Vec::new() }
     });
-    bench.until_held((0, 0, 0)).await;
+    harness.until_held((0, 0, 0)).await;
     let batch = seen.lock().unwrap().take().unwrap();
     let record = serde_json::to_value(&batch.records[0]).unwrap();
     let attributes = &record["attributes"];

@@ -204,7 +204,7 @@ impl Rig {
     /// InFlight the next batch of a queue to a handler, and deletes what it did not report as failed;
     /// nothing when there is no message. Says how many were reported.
     pub(crate) async fn batch(&self, queue: &str, handler: &Handler) -> Outcome<Option<usize>> {
-        let request = self.sqs.receive_message().queue_url(queue_url(queue));
+        let request = self.sqs.receive_message().queue_url(queue_url(queue)).wait_time_seconds(0);
         let request = request.max_number_of_messages(10).message_attribute_names("All");
         let request = request.message_system_attribute_names(MessageSystemAttributeName::All);
         let answer = request.send().await.map_err(|error| format!("{error:?}"))?;

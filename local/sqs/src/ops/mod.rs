@@ -1,7 +1,6 @@
 //! The operations: each takes its parsed request, checks it, and acts in one transaction.
 
-/// The parameters of an operation. Each may be missing on the wire, which is for the operation to
-/// judge.
+/// The parameters of an operation. Each may be missing on the wire; the operation checks that.
 macro_rules! request {
     ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
         #[derive(serde::Deserialize)]

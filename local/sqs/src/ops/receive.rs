@@ -1,7 +1,7 @@
 //! `ReceiveMessage`, with long polling.
 //!
-//! A waiting receive holds no claim on any message: it only looks again whenever something may
-//! have become visible. So a client that hangs up, which drops the future, loses nothing.
+//! A waiting receive reserves no message: it tries again whenever one may have become visible. So a
+//! client that disconnects, which drops the future, loses nothing.
 
 use serde_json::{Map, Value, json};
 use tokio::sync::futures::OwnedNotified;
@@ -23,7 +23,7 @@ const SYSTEM_ATTRIBUTES: [&str; 10] = [
     "ApproximateFirstReceiveTimestamp",
     "ApproximateReceiveCount",
     "DeadLetterQueueSourceArn",
-    // These two belong to FIFO queues; asking for them is allowed and finds nothing.
+    // These two belong to FIFO queues; they may be requested and are absent.
     "MessageDeduplicationId",
     "SequenceNumber",
     "MessageGroupId",
@@ -42,7 +42,7 @@ request!(ReceiveMessage {
    message_attribute_names: Vec<String>,
 });
 
-/// A request that was checked.
+/// A checked request.
 struct Receive {
     queue: String,
     most: usize,
@@ -77,9 +77,9 @@ impl Receive {
     }
 }
 
-/// What a look at the queue led to.
-enum Look {
-    Answer(Value),
+/// The result of one try.
+enum Try {
+    Done(Value),
     Wait { queue: OwnedNotified, timers: OwnedNotified, until: u64 },
 }
 
@@ -87,9 +87,9 @@ pub(crate) async fn receive_message(sqs: &Sqs, request: ReceiveMessage) -> Resul
     let receive = Receive::check(request)?;
     let mut deadline = None;
     loop {
-        match sqs.transact(|state, now| look(state, &receive, &mut deadline, now))? {
-            Look::Answer(answer) => return Ok(answer),
-            Look::Wait { queue, timers, until } => tokio::select! {
+        match sqs.transact(|state, now| try_receive(state, &receive, &mut deadline, now))? {
+            Try::Done(response) => return Ok(response),
+            Try::Wait { queue, timers, until } => tokio::select! {
                 () = queue => {}
                 () = timers => {}
                 () = sqs.clock.sleep_until(until) => {}
@@ -98,14 +98,14 @@ pub(crate) async fn receive_message(sqs: &Sqs, request: ReceiveMessage) -> Resul
     }
 }
 
-/// Takes what is there, or says what to wait for. The notifications are made under the lock,
-/// so that nothing can happen between the look and the wait.
-fn look(
+/// Receives visible messages, or returns what to wait for. The notifications are created under the
+/// lock, so no change is missed between the try and the wait.
+fn try_receive(
     state: &mut State,
     receive: &Receive,
     deadline: &mut Option<u64>,
     now: u64,
-) -> Result<Look, SqsError> {
+) -> Result<Try, SqsError> {
     let queue = state.queue(&receive.queue)?;
     let wait = receive.wait.unwrap_or(queue.config.attributes.receive_wait);
     let deadline = *deadline.get_or_insert(now + u64::from(wait) * 1_000);
@@ -118,12 +118,12 @@ fn look(
     }
     let messages = take(state, receive, room.min(receive.most), now)?;
     if !messages.is_empty() {
-        return Ok(Look::Answer(json!({"Messages": messages})));
+        return Ok(Try::Done(json!({"Messages": messages})));
     }
     if now >= deadline {
-        return Ok(Look::Answer(json!({})));
+        return Ok(Try::Done(json!({})));
     }
-    Ok(Look::Wait {
+    Ok(Try::Wait {
         queue: state.queue(&receive.queue)?.wake.clone().notified_owned(),
         timers: state.timers.clone().notified_owned(),
         until: state.next_due().map_or(deadline, |due| due.min(deadline)),
@@ -141,7 +141,7 @@ fn take(
         let queue = state.queue(&receive.queue)?;
         let Some(seq) = queue.next_visible().map(|message| message.seq) else { break };
         let visibility = receive.visibility.unwrap_or(queue.config.attributes.visibility);
-        if state.give_up(&receive.queue, seq, now)? {
+        if state.dead_letter(&receive.queue, seq, now)? {
             continue;
         }
         state.record(Change::Received {
@@ -157,7 +157,7 @@ fn take(
 }
 
 fn render(receive: &Receive, message: &Message) -> Value {
-    let mut answer = json!({
+    let mut result = json!({
         "MessageId": message.id,
         "ReceiptHandle": Receipt::encode(&receive.queue, message),
         "MD5OfBody": md5_hex(message.body.as_bytes()),
@@ -165,7 +165,7 @@ fn render(receive: &Receive, message: &Message) -> Value {
     });
     let system = system_attributes(message, &receive.system_attributes);
     if !system.is_empty() {
-        answer["Attributes"] = Value::Object(system);
+        result["Attributes"] = Value::Object(system);
     }
     let wanted = |name: &str| receive.attributes.iter().any(|pattern| matches(pattern, name));
     let attributes: Vec<(&str, &Attribute)> = message
@@ -174,16 +174,16 @@ fn render(receive: &Receive, message: &Message) -> Value {
         .map(|(name, attribute)| (name.as_str(), attribute))
         .filter(|(name, _)| wanted(name))
         .collect();
-    // The digest is over what is returned, because that is what the client can check.
+    // The digest covers the returned attributes, which are those that the client can check.
     if let Some(md5) = attributes_md5(attributes.iter().copied()) {
-        answer["MD5OfMessageAttributes"] = json!(md5);
-        answer["MessageAttributes"] =
+        result["MD5OfMessageAttributes"] = json!(md5);
+        result["MessageAttributes"] =
             attributes.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
     }
-    answer
+    result
 }
 
-/// `All` or `.*` for all, `prefix.*` for those that begin so, or a whole name.
+/// A pattern is `All` or `.*` for all, `prefix.*` for a prefix, or a whole name.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix(".*") {
         Some(prefix) => name.starts_with(prefix),
