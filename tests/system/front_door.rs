@@ -100,9 +100,9 @@ async fn ambiguous_request_is_rejected() {
         post().with("transfer-encoding: chunked").and("-1\r\n{}\r\n0\r\n\r\n"),
         post().with("x: y\r\n folded: z").and("{}"),
         post().with("content-length : 2").and("{}"),
-        post().with("host: b").body(&wish),
-        String::from_utf8(post().body(&wish)).unwrap().replace("host: a\r\n", "").into(),
-        String::from_utf8(post().body(&wish)).unwrap().replace("\r\n", "\n").into(),
+        post().with("host: b").body(&request),
+        String::from_utf8(post().body(&request)).unwrap().replace("host: a\r\n", "").into(),
+        String::from_utf8(post().body(&request)).unwrap().replace("\r\n", "\n").into(),
         post().with("x: a\0b").and("{}"),
         post()
             .with(&format!("content-length: {}", hidden.len()))
