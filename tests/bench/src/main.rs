@@ -3,7 +3,7 @@
 //! [`latency`], [`burst`] and [`isolation`] run a [`harness`]: the local system with its pollers, and
 //! a [`receiver`] that notes when each webhook came. [`cost`] drives the handlers by itself, behind
 //! a [`proxy`] that counts what AWS would bill, and so does [`dead`], on virtual time. [`start`] runs
-//! the `dev` program, and [`faults`] the programs of the functions.
+//! the `dev` program, [`handshakes`] the outbound client, and [`faults`] the programs of the functions.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
@@ -14,6 +14,7 @@ mod burst;
 mod cost;
 mod dead;
 mod faults;
+mod handshakes;
 mod harness;
 mod isolation;
 mod latency;
@@ -62,6 +63,12 @@ enum Cli {
         /// How many events
         #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..))]
         events: u32,
+    },
+    /// TLS handshakes and processor time for each delivery, with and without kept connections
+    Handshakes {
+        /// How many deliveries
+        #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(10..))]
+        deliveries: u32,
     },
     /// What hanging and resetting endpoints do to the healthy ones
     Isolation {
@@ -140,6 +147,9 @@ async fn main() -> ExitCode {
         }
         Cli::KillTest { events, seed, seconds_between_kills } => {
             faults::run_kill_test(events, seed, seconds_between_kills).await
+        }
+        Cli::Handshakes { deliveries } => {
+            tokio::task::block_in_place(|| handshakes::run(deliveries as usize))
         }
         Cli::Start { dev, runs } => start::run(&dev, runs).await,
     };
