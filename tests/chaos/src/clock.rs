@@ -41,17 +41,3 @@ impl Clock for SkippingClock {
         })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn skipping_time_wakes_waiters() {
-        let clock = SkippingClock::new();
-        let end = clock.now_ms() + 3_600_000;
-        let skip = async { clock.skip(Duration::from_hours(2)) };
-        tokio::join!(clock.sleep_until(end), skip);
-        assert!(clock.now_ms() >= end);
-    }
-}

@@ -2,9 +2,23 @@
 
 use std::collections::BTreeSet;
 
-/// Something that happens in some runs only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Milestone {
+/// Declares the milestones, and a list of them.
+macro_rules! milestones {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// Something that happens in some runs only.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Milestone {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Milestone {
+            /// Every one.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+        }
+    };
+}
+
+milestones! {
     /// A circuit breaker opened.
     BreakerOpened,
     /// A delivery was parked behind it.
@@ -55,37 +69,6 @@ pub enum Milestone {
     CleanedDeleted,
     /// A message was given up.
     GivenUp,
-}
-
-impl Milestone {
-    /// Every one.
-    pub const ALL: &'static [Self] = &[
-        Self::BreakerOpened,
-        Self::Parked,
-        Self::Probed,
-        Self::BreakerReopened,
-        Self::BreakerClosed,
-        Self::DisabledGone,
-        Self::DisabledFailing,
-        Self::EnabledAgain,
-        Self::EndedDisabled,
-        Self::EndedDeleted,
-        Self::Exhausted,
-        Self::SucceededLater,
-        Self::RetryAfter,
-        Self::WaitedInTable,
-        Self::Doubled,
-        Self::Overtaken,
-        Self::LeaseRefused,
-        Self::SentAgain,
-        Self::SignedTwice,
-        Self::Redelivered,
-        Self::Tested,
-        Self::DeadLettered,
-        Self::CleanedOld,
-        Self::CleanedDeleted,
-        Self::GivenUp,
-    ];
 }
 
 /// What was reached.

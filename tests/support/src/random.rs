@@ -65,12 +65,4 @@ mod tests {
         assert_eq!(buffer, same);
         assert_ne!(buffer, [0; 11]);
     }
-
-    #[test]
-    fn chances_are_kept() {
-        let random = SeededRandom::new(7);
-        let hits = (0..10_000).filter(|_| random.chance(100)).count();
-        assert!((900..1100).contains(&hits), "{hits}");
-        assert!(!random.chance(0) && random.chance(1000));
-    }
 }

@@ -412,18 +412,4 @@ mod tests {
         let _ = stream.read_to_end(&mut rest).await;
         assert_eq!(rest, b"");
     }
-
-    #[tokio::test]
-    async fn a_wait_ends_when_enough_has_come() {
-        let receiver = FakeReceiver::start().await.unwrap();
-        receiver.otherwise(Reply::status(200).after(Duration::from_millis(1)));
-        let client = async {
-            for _ in 0..3 {
-                let mut stream = connect(&receiver).await;
-                exchange(&mut stream, POST, "HTTP/1.1 200").await;
-            }
-        };
-        let (received, ()) = tokio::join!(receiver.wait_for(3), client);
-        assert_eq!(received.len(), 3);
-    }
 }
