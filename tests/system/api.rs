@@ -98,7 +98,7 @@ async fn a_webhook_lives_from_creation_to_deletion() {
 }
 
 #[tokio::test]
-async fn every_bad_field_is_named_at_once() {
+async fn every_bad_field_is_named() {
     let local = Local::start().await;
     let body = json!({
         "url": "gopher://x", "event_types": ["nope"], "description": 1, "retry_count": -1,

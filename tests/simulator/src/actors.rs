@@ -73,8 +73,9 @@ fn publish(
         body["event_id"] = format!("event-{number}").into();
         body["occurred_at"] = now.to_string().into();
     }
-    let whims = harness.faults().queue();
-    let message = lock(&harness.events).send(body.to_string(), 0, now, whims, &harness.random);
+    let queue_faults = harness.faults().queue();
+    let message =
+        lock(&harness.events).send(body.to_string(), 0, now, queue_faults, &harness.random);
     let id = if named { format!("event-{number}") } else { message };
     if let Ok(owner) = user.parse::<UserId>() {
         lock(&harness.model).published(id, owner, event_type, data, now);
@@ -91,8 +92,8 @@ pub(crate) const BAD: [&str; 4] = [
 
 fn publish_bad(harness: &Harness, kind: usize) {
     let body = BAD.get(kind).copied().unwrap_or(BAD[0]).to_owned();
-    let whims = harness.faults().queue();
-    lock(&harness.events).send(body.clone(), 0, harness.now(), whims, &harness.random);
+    let queue_faults = harness.faults().queue();
+    lock(&harness.events).send(body.clone(), 0, harness.now(), queue_faults, &harness.random);
     lock(&harness.model).bad.push(body);
 }
 

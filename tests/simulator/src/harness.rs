@@ -91,7 +91,7 @@ pub(crate) struct Invocation {
     pub(crate) number: u64,
     pub(crate) function: Function,
     /// Whether its faults are switched off: what the checker itself asks must be answered.
-    sheltered: bool,
+    without_faults: bool,
     dead: Arc<AtomicBool>,
 }
 
@@ -167,7 +167,9 @@ impl Harness {
             events: Mutex::new(Queue::new("e", EVENTS.0, EVENTS.1)),
             tasks: Mutex::new(Queue::new("t", TASKS.0, TASKS.1)),
             receivers: Mutex::default(),
-            model: Mutex::new(Model::new(plan.is_calm && crash_at.is_none() && inject.is_none())),
+            model: Mutex::new(Model::new(
+                plan.is_fault_free && crash_at.is_none() && inject.is_none(),
+            )),
             faults_end: AtomicBool::new(false),
             digest: AtomicU64::new(0xCBF2_9CE4_8422_2325),
             steps: AtomicU64::new(0),
@@ -224,16 +226,16 @@ impl Harness {
     }
 
     /// A call of the checker's own, which no fault meets.
-    pub(crate) fn sheltered(self: &Arc<Self>, function: Function) -> Arc<Invocation> {
+    pub(crate) fn without_faults(self: &Arc<Self>, function: Function) -> Arc<Invocation> {
         let invocation = self.invocation(function, true);
         lock(&self.model).began(invocation.number, function, self.now());
         invocation
     }
 
-    fn invocation(&self, function: Function, sheltered: bool) -> Arc<Invocation> {
+    fn invocation(&self, function: Function, without_faults: bool) -> Arc<Invocation> {
         let number = self.invocations.fetch_add(1, Ordering::Relaxed);
         let dead = Arc::new(AtomicBool::new(false));
-        Arc::new(Invocation { number, function, sheltered, dead })
+        Arc::new(Invocation { number, function, without_faults, dead })
     }
 
     fn kill(&self, invocation: &Invocation, how: &str) {
@@ -281,7 +283,7 @@ impl Harness {
         invocation: &Invocation,
         what: &'static str,
     ) -> Result<Fate, Unavailable> {
-        if invocation.sheltered {
+        if invocation.without_faults {
             return Ok(Fate { repeated: false, lost: false });
         }
         self.arrive(invocation, what).await;
@@ -326,7 +328,7 @@ impl Harness {
         what: &'static str,
         fate: Fate,
     ) -> Result<(), Unavailable> {
-        if invocation.sheltered {
+        if invocation.without_faults {
             return Ok(());
         }
         self.may_die(invocation, what, Moment::After).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use test_support::{SeededRandom, sample};
 use webhooks_core::time::Timestamp;
 
-use crate::queue::Whims;
-use crate::receivers::Temper;
+use crate::queue::QueueFaults;
+use crate::receivers::ReceiverSettings;
 
 /// What fails, in a thousand of its chances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +26,21 @@ pub(crate) struct Faults {
     /// An entry of a batch is not taken.
     pub(crate) refuse: u64,
     /// What the queues and the schedules do, though seldom.
-    pub(crate) whims: u64,
+    pub(crate) queue_faults: u64,
 }
 
 impl Faults {
     /// Nothing fails.
-    pub(crate) const NONE: Self =
-        Self { crash: 0, fail: 0, lost: 0, repeat: 0, slow: 0, stale: 0, refuse: 0, whims: 0 };
+    pub(crate) const NONE: Self = Self {
+        crash: 0,
+        fail: 0,
+        lost: 0,
+        repeat: 0,
+        slow: 0,
+        stale: 0,
+        refuse: 0,
+        queue_faults: 0,
+    };
 
     fn draw(random: &SeededRandom) -> Self {
         // Most faults are absent from a run or common in it: both find more than an even mix.
@@ -45,18 +53,18 @@ impl Faults {
             slow: rate(100),
             stale: rate(900),
             refuse: rate(300),
-            whims: rate(200),
+            queue_faults: rate(200),
         }
     }
 
     /// What the queues do.
-    pub(crate) fn queue(self) -> Whims {
-        Whims {
-            twice: self.whims,
-            still_visible: self.whims / 4,
-            not_deleted: self.whims,
-            late: self.whims,
-            shuffle: if self.whims > 0 { 500 } else { 0 },
+    pub(crate) fn queue(self) -> QueueFaults {
+        QueueFaults {
+            twice: self.queue_faults,
+            still_visible: self.queue_faults / 4,
+            not_deleted: self.queue_faults,
+            late: self.queue_faults,
+            shuffle: if self.queue_faults > 0 { 500 } else { 0 },
         }
     }
 }
@@ -141,14 +149,14 @@ pub(crate) struct Plan {
     pub(crate) start: Timestamp,
     /// Nothing fails on our side and every receiver answers immediately, so that everything must happen
     /// exactly once and on time.
-    pub(crate) is_calm: bool,
+    pub(crate) is_fault_free: bool,
     pub(crate) subscriptions: Vec<(usize, u64)>,
     pub(crate) actions: Vec<(Timestamp, Action)>,
     pub(crate) faults: Faults,
     /// When the faults end.
     pub(crate) settles: Timestamp,
     outages: Vec<Outage>,
-    pub(crate) temper: Temper,
+    pub(crate) receiver_settings: ReceiverSettings,
     /// What the daily cleanup keeps, in days.
     pub(crate) keeps_days: Option<u32>,
     /// Batches in the hands of deliver immediately.
@@ -164,7 +172,7 @@ pub(crate) const TYPES: [&str; 3] = ["email.received", "task.created", "task.com
 impl Plan {
     pub(crate) fn draw(seed: u64, random: &SeededRandom) -> Self {
         let start = sample::start();
-        let is_calm = random.chance(250);
+        let is_fault_free = random.chance(250);
         let size = match random.below(20) {
             0 | 1 => Size::Crowd,
             2 | 3 => Size::Week,
@@ -184,26 +192,26 @@ impl Plan {
             Size::Week => 10 * 24 * 3_600_000,
         };
         let settles = start.plus(Duration::from_millis(span)).plus_seconds(60);
-        let faults = if is_calm { Faults::NONE } else { Faults::draw(random) };
-        let outages = if is_calm { 0 } else { random.below(3) };
+        let faults = if is_fault_free { Faults::NONE } else { Faults::draw(random) };
+        let outages = if is_fault_free { 0 } else { random.below(3) };
         Self {
             start,
-            is_calm,
+            is_fault_free,
             subscriptions,
-            actions: actions(random, (size, users), start, span, is_calm),
+            actions: actions(random, (size, users), start, span, is_fault_free),
             faults,
             settles,
             outages: (0..outages).map(|_| outage(random, start, span)).collect(),
-            temper: Temper {
+            receiver_settings: ReceiverSettings {
                 seed,
                 start,
                 well: [300, 700][draw(random, 2)],
                 lost: if size == Size::Small { [0, 0, 300][draw(random, 3)] } else { 600 },
-                quick: is_calm,
+                quick: is_fault_free,
                 lasting: size == Size::Week,
             },
             keeps_days: if size == Size::Week { [None, Some(1)][draw(random, 2)] } else { None },
-            concurrency: if is_calm { 4 } else { 1 + draw(random, 4) },
+            concurrency: if is_fault_free { 4 } else { 1 + draw(random, 4) },
             batch: 1 + draw(random, 10),
             window: Duration::from_millis([1, 50, 500][draw(random, 3)]),
         }
@@ -238,7 +246,7 @@ fn actions(
     (size, users): (Size, usize),
     start: Timestamp,
     span: u64,
-    is_calm: bool,
+    is_fault_free: bool,
 ) -> Vec<(Timestamp, Action)> {
     let events = match size {
         Size::Small => 2 + random.below(10),
@@ -248,7 +256,7 @@ fn actions(
     let changes = random.below(6);
     let moment = || start.plus(Duration::from_millis(500 + random.below(span)));
     let mut actions: Vec<(Timestamp, Action)> =
-        (0..events).map(|_| (moment(), publish(random, users, is_calm))).collect();
+        (0..events).map(|_| (moment(), publish(random, users, is_fault_free))).collect();
     for _ in 0..changes {
         // Now and then two changes come at the same moment.
         let at = match actions.last() {
@@ -261,13 +269,18 @@ fn actions(
     actions
 }
 
-fn publish(random: &SeededRandom, users: usize, is_calm: bool) -> Action {
+fn publish(random: &SeededRandom, users: usize, is_fault_free: bool) -> Action {
     if random.chance(30) {
         return Action::PublishBad(draw(random, 4));
     }
     let (user, event_type) = (draw(random, users), draw(random, TYPES.len()));
     let named = random.chance(700);
-    Action::Publish { user, event_type, named, twice: named && !is_calm && random.chance(100) }
+    Action::Publish {
+        user,
+        event_type,
+        named,
+        twice: named && !is_fault_free && random.chance(100),
+    }
 }
 
 fn change(random: &SeededRandom, users: usize) -> Action {

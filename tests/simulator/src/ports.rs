@@ -656,8 +656,8 @@ impl TaskQueue for Ports {
                     lock(&harness.model).sent_by_retry(now, number, outgoing.task.key().1);
                 }
                 let (body, delay) = (outgoing.task.to_json()?, outgoing.delay.as_secs());
-                let (whims, now) = (faults.queue(), harness.now());
-                let id = lock(&harness.tasks).send(body, delay, now, whims, &harness.random);
+                let (queue_faults, now) = (faults.queue(), harness.now());
+                let id = lock(&harness.tasks).send(body, delay, now, queue_faults, &harness.random);
                 harness.note(invocation, || {
                     format!("send {id}: {} in {delay} s", outgoing.task.key().1)
                 });
@@ -718,8 +718,12 @@ impl Sender for Ports {
         self.mutate_request(&mut request);
         let now = harness.now();
         let url = request.url.as_str();
-        let (mut answer, took) =
-            lock(&harness.receivers).answer(url, now, request.timeout, harness.plan.temper);
+        let (mut answer, took) = lock(&harness.receivers).answer(
+            url,
+            now,
+            request.timeout,
+            harness.plan.receiver_settings,
+        );
         harness.note(invocation, || {
             let id = request.headers.iter().find(|(name, _)| *name == "webhook-id");
             format!("POST {url} {id:?}: {:?}", answer.outcome)

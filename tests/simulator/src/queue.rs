@@ -28,7 +28,7 @@ pub(crate) struct Received {
 
 /// What the queue does that it may, but seldom does. Times in a thousand.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Whims {
+pub(crate) struct QueueFaults {
     /// A message is there twice.
     pub(crate) twice: u64,
     /// A message that was received can be received again immediately.
@@ -62,16 +62,16 @@ impl Queue {
         body: String,
         delay_seconds: u64,
         now: Timestamp,
-        whims: Whims,
+        queue_faults: QueueFaults,
         random: &SeededRandom,
     ) -> String {
         self.next += 1;
         let id = format!("{}{}", self.prefix, self.next);
-        let late = if random.chance(whims.late) { random.below(300) } else { 0 };
+        let late = if random.chance(queue_faults.late) { random.below(300) } else { 0 };
         let visible_at = now.plus_seconds(delay_seconds + late);
         let message =
             Message { id: id.clone(), body, sent: now, visible_at, receives: 0, receipts: vec![] };
-        if random.chance(whims.twice) {
+        if random.chance(queue_faults.twice) {
             let most = if random.chance(250) { 7_200 } else { 30 };
             let visible_at = visible_at.plus_seconds(random.below(most));
             self.messages.push(Message { visible_at, ..message.clone() });
@@ -91,13 +91,13 @@ impl Queue {
         &mut self,
         most: usize,
         now: Timestamp,
-        whims: Whims,
+        queue_faults: QueueFaults,
         random: &SeededRandom,
     ) -> Vec<Received> {
         let max = self.max_receives;
         let worn = |message: &mut Message| message.visible_at <= now && message.receives >= max;
         self.dead.extend(self.messages.extract_if(.., worn));
-        if random.chance(whims.shuffle) {
+        if random.chance(queue_faults.shuffle) {
             for index in (1..self.messages.len()).rev() {
                 let other = usize::try_from(random.below(index as u64 + 1)).unwrap_or(0);
                 self.messages.swap(index, other);
@@ -109,7 +109,7 @@ impl Queue {
             self.next += 1;
             message.receives += 1;
             message.receipts.push(self.next);
-            message.visible_at = if random.chance(whims.still_visible) {
+            message.visible_at = if random.chance(queue_faults.still_visible) {
                 now.plus(std::time::Duration::from_millis(random.below(5_000)))
             } else {
                 now.plus_seconds(self.visibility_seconds)

@@ -9,7 +9,7 @@ use webhooks_core::time::Timestamp;
 
 /// How an endpoint behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
+enum Behavior {
     Answers,
     /// Answers 2xx so often in a thousand, else 500.
     Flaky(u64),
@@ -27,8 +27,8 @@ enum Mood {
 
 /// One endpoint: what it does until when, and in the end.
 struct Endpoint {
-    phases: Vec<(Timestamp, Mood)>,
-    finally: Mood,
+    phases: Vec<(Timestamp, Behavior)>,
+    finally: Behavior,
     random: SeededRandom,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Receivers(BTreeMap<String, Endpoint>);
 
 /// What the endpoint of a run may do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Temper {
+pub(crate) struct ReceiverSettings {
     /// The seed.
     pub(crate) seed: u64,
     /// When the run begins.
@@ -60,66 +60,78 @@ impl Receivers {
         url: &str,
         now: Timestamp,
         timeout: Duration,
-        temper: Temper,
+        receiver_settings: ReceiverSettings,
     ) -> (HttpResult, Duration) {
-        let endpoint = self.0.entry(url.to_owned()).or_insert_with(|| Endpoint::new(url, temper));
-        let mood = endpoint.mood(now);
+        let endpoint =
+            self.0.entry(url.to_owned()).or_insert_with(|| Endpoint::new(url, receiver_settings));
+        let behavior = endpoint.behavior(now);
         let random = &endpoint.random;
-        let (outcome, took) = outcome(mood, now, timeout, random);
+        let (outcome, took) = outcome(behavior, now, timeout, random);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
         (HttpResult { outcome, duration_ms }, took)
     }
 }
 
 impl Endpoint {
-    fn new(url: &str, temper: Temper) -> Self {
-        let hash = url.bytes().fold(temper.seed, |hash, byte| {
+    fn new(url: &str, receiver_settings: ReceiverSettings) -> Self {
+        let hash = url.bytes().fold(receiver_settings.seed, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3).rotate_left(9)
         });
         let random = SeededRandom::new(hash);
-        let well = random.chance(temper.well);
+        let well = random.chance(receiver_settings.well);
         let mut phases = Vec::new();
-        let mut until = temper.start;
+        let mut until = receiver_settings.start;
         let count = if well { 0 } else { 1 + random.below(4) };
         for _ in 0..count {
-            let lengths =
-                if temper.lasting { [600, 86_400, 300_000, 700_000] } else { [5, 60, 600, 7_200] };
+            let lengths = if receiver_settings.lasting {
+                [600, 86_400, 300_000, 700_000]
+            } else {
+                [5, 60, 600, 7_200]
+            };
             let seconds = lengths[usize::try_from(random.below(4)).unwrap_or(0)];
             until = until.plus_seconds(1 + random.below(seconds));
-            phases.push((until, mood(&random, temper)));
+            phases.push((until, behavior(&random, receiver_settings)));
         }
-        let lost = !well && random.chance(temper.lost);
-        let finally = if lost { mood(&random, temper) } else { Mood::Answers };
+        let lost = !well && random.chance(receiver_settings.lost);
+        let finally = if lost { behavior(&random, receiver_settings) } else { Behavior::Answers };
         Self { phases, finally, random }
     }
 
-    fn mood(&self, now: Timestamp) -> Mood {
-        self.phases.iter().find(|(until, _)| now < *until).map_or(self.finally, |(_, mood)| *mood)
+    fn behavior(&self, now: Timestamp) -> Behavior {
+        self.phases
+            .iter()
+            .find(|(until, _)| now < *until)
+            .map_or(self.finally, |(_, behavior)| *behavior)
     }
 }
 
-fn mood(random: &SeededRandom, Temper { quick, lasting, .. }: Temper) -> Mood {
+fn behavior(
+    random: &SeededRandom,
+    ReceiverSettings { quick, lasting, .. }: ReceiverSettings,
+) -> Behavior {
     match random.below(if quick { 12 } else { 15 }) {
-        0 | 1 => Mood::Answers,
-        2 | 3 => Mood::Flaky(300 + random.below(600)),
-        4 | 5 => Mood::Fails([500, 404, 503, 400][usize::try_from(random.below(4)).unwrap_or(0)]),
-        6 => Mood::Redirects,
-        7 => Mood::Gone,
-        8 => Mood::Asks(429, 1 + random.below(60), false),
+        0 | 1 => Behavior::Answers,
+        2 | 3 => Behavior::Flaky(300 + random.below(600)),
+        4 | 5 => {
+            Behavior::Fails([500, 404, 503, 400][usize::try_from(random.below(4)).unwrap_or(0)])
+        }
+        6 => Behavior::Redirects,
+        7 => Behavior::Gone,
+        8 => Behavior::Asks(429, 1 + random.below(60), false),
         9 => {
             let most = if lasting { 200_000 } else { 4_000 };
-            Mood::Asks(503, 1 + random.below(most), random.chance(500))
+            Behavior::Asks(503, 1 + random.below(most), random.chance(500))
         }
-        10 => Mood::Refuses,
-        11 => Mood::Blocked,
-        12 => Mood::Hangs,
-        13 => Mood::Resets,
-        _ => Mood::Slow,
+        10 => Behavior::Refuses,
+        11 => Behavior::Blocked,
+        12 => Behavior::Hangs,
+        13 => Behavior::Resets,
+        _ => Behavior::Slow,
     }
 }
 
 fn outcome(
-    mood: Mood,
+    behavior: Behavior,
     now: Timestamp,
     timeout: Duration,
     random: &SeededRandom,
@@ -132,21 +144,21 @@ fn outcome(
     let nothing = |failure: Failure, took| {
         (Outcome::NoResponse { failure, detail: "simulated".to_owned() }, took)
     };
-    match mood {
-        Mood::Answers => status(200, None),
-        Mood::Flaky(often) => status(if random.chance(often) { 204 } else { 500 }, None),
-        Mood::Fails(code) => status(code, None),
-        Mood::Redirects => status(302, None),
-        Mood::Gone => status(410, None),
-        Mood::Asks(code, seconds, as_date) => {
+    match behavior {
+        Behavior::Answers => status(200, None),
+        Behavior::Flaky(often) => status(if random.chance(often) { 204 } else { 500 }, None),
+        Behavior::Fails(code) => status(code, None),
+        Behavior::Redirects => status(302, None),
+        Behavior::Gone => status(410, None),
+        Behavior::Asks(code, seconds, as_date) => {
             let at = RetryAfter::At(now.plus_seconds(seconds));
             status(code, Some(if as_date { at } else { RetryAfter::Seconds(seconds) }))
         }
-        Mood::Hangs => nothing(Failure::Timeout, timeout),
-        Mood::Resets => nothing(Failure::Protocol, soon),
-        Mood::Refuses => nothing(Failure::Connect, soon),
-        Mood::Blocked => nothing(Failure::Blocked, Duration::ZERO),
-        Mood::Slow => {
+        Behavior::Hangs => nothing(Failure::Timeout, timeout),
+        Behavior::Resets => nothing(Failure::Protocol, soon),
+        Behavior::Refuses => nothing(Failure::Connect, soon),
+        Behavior::Blocked => nothing(Failure::Blocked, Duration::ZERO),
+        Behavior::Slow => {
             let took = Duration::from_millis(random.below(20_000));
             if took >= timeout {
                 return nothing(Failure::Timeout, timeout);

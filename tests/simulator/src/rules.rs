@@ -80,7 +80,7 @@ rules! {
     NoNeedlessEnd = "no delivery ends without need",
     Repeated = "a redelivery is made",
     PostsAddUp = "every POST is recorded",
-    OnceWhenCalm = "no POST is doubled when nothing fails",
+    OnceWithoutFaults = "no POST is doubled when nothing fails",
     NoneGivenUp = "no message is given up when nothing fails",
     SuccessIs2xx = "a success was answered 2xx, and what was answered 2xx is a success",
     GoneDisables = "a 410 disables the webhook",

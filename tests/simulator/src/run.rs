@@ -54,7 +54,7 @@ pub struct Outcome {
     /// Messages that ended in a dead-letter queue because they were received too often.
     pub given_up: usize,
     /// Whether nothing fails in this run but receivers.
-    pub is_calm: bool,
+    pub is_fault_free: bool,
     /// Moments at which a process could have died.
     pub points: u64,
     /// Which faults met which requests.
@@ -94,7 +94,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     Outcome {
         seed,
         violation: model.violation.take(),
-        is_calm: harness.plan.is_calm,
+        is_fault_free: harness.plan.is_fault_free,
         points: harness.points(),
         met: harness.take_met(),
         calls: harness.take_calls(),
@@ -134,7 +134,7 @@ impl Run {
     fn set_up(&mut self) {
         let harness = &self.harness;
         for (number, (who, retries)) in harness.plan.subscriptions.iter().enumerate() {
-            let call = harness.sheltered(Function::Api);
+            let call = harness.without_faults(Function::Api);
             // The number is that of no action, because it also names the URL.
             let made = create_as(harness, &call, *who, 1_000 + number, (*retries, false));
             let _ = made.now_or_never();
@@ -238,10 +238,10 @@ impl Run {
             Turn::Events | Turn::Tasks => self.receive(turn, now),
             Turn::Retry => {
                 // A schedule fires twice or not at all, now and then.
-                let whims = harness.faults().whims;
+                let queue_faults = harness.faults().queue_faults;
                 let fires = match () {
-                    () if harness.random.chance(whims) => 2,
-                    () if harness.random.chance(2 * whims) => 0,
+                    () if harness.random.chance(queue_faults) => 2,
+                    () if harness.random.chance(2 * queue_faults) => 0,
                     () => 1,
                 };
                 (0..fires).for_each(|_| functions::retry(harness));
@@ -263,11 +263,11 @@ impl Run {
         let harness = &self.harness;
         let is_events = turn == Turn::Events;
         let queue = if is_events { &harness.events } else { &harness.tasks };
-        let whims = harness.faults().queue();
-        let batch = lock(queue).receive(harness.plan.batch, now, whims, &harness.random);
+        let queue_faults = harness.faults().queue();
+        let batch = lock(queue).receive(harness.plan.batch, now, queue_faults, &harness.random);
         if let Some(message) = lock(queue).dead().first() {
             let mut model = lock(&harness.model);
-            if model.is_calm {
+            if model.is_fault_free {
                 model.violate(Rule::NoneGivenUp, || message.body.clone());
             }
         }

@@ -141,8 +141,8 @@ impl End {
             if track.posts != record.attempt_count() + track.unrecorded + track.cleaned {
                 broken.push((Rule::PostsAddUp, what()));
             }
-            if model.is_calm && track.unrecorded > 0 {
-                broken.push((Rule::OnceWhenCalm, what()));
+            if model.is_fault_free && track.unrecorded > 0 {
+                broken.push((Rule::OnceWithoutFaults, what()));
             }
             let success = record.status == Status::Success;
             if success && !track.got_2xx {
@@ -151,7 +151,7 @@ impl End {
             if !success && track.got_2xx && track.unrecorded == 0 {
                 broken.push((Rule::SuccessIs2xx, what()));
             }
-            if let Some((at, url)) = track.got_410.as_ref().filter(|_| model.is_calm) {
+            if let Some((at, url)) = track.got_410.as_ref().filter(|_| model.is_fault_free) {
                 let stopped = model.was(&track.subscription, *at, self.now, |s| {
                     s.is_none_or(|s| !s.is_active || s.url != *url)
                 });
@@ -229,7 +229,7 @@ fn bad_events_are_kept(model: &mut Model, harness: &Harness) {
 
 /// What users are shown is what stands in the tables, and nobody else is shown it.
 fn check_api(harness: &Arc<Harness>, end: &End) {
-    let call = harness.sheltered(Function::Api);
+    let call = harness.without_faults(Function::Api);
     // One webhook of each run is enough: there are many runs.
     let mut webhooks = harness.subscriptions.snapshot();
     let chosen = harness.random.below(webhooks.len() as u64);
@@ -275,7 +275,7 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
 
 /// After one undisturbed cleanup nothing is left of deleted webhooks.
 fn check_cleanup(harness: &Arc<Harness>) {
-    let call = harness.sheltered(Function::Cleanup);
+    let call = harness.without_faults(Function::Cleanup);
     // The first may only finish the round that an earlier one began.
     for _ in 0..2 {
         let _ = clean_as(harness, &call, None, Duration::from_mins(10)).now_or_never();

@@ -11,7 +11,7 @@ const SEEDS: u64 = 2_000;
 const DETECTED_WITHIN: u64 = 2_000;
 /// Seeds that once found a defect in the system, and the rule that detected it.
 const FOUND: [(u64, Rule); 2] = [(507_204, Rule::OneAtATime), (1_009_157, Rule::HealthKept)];
-/// Calm runs in which a process dies at every moment there is, each in a run of its own.
+/// Fault-free runs in which a process dies at every moment there is, each in a run of its own.
 const CRASHED_RUNS: usize = 3;
 
 fn threads() -> usize {
@@ -81,8 +81,9 @@ fn every_rule_holds_in_every_run() {
 
 #[test]
 fn crash_at_any_moment_loses_nothing() {
-    let calm = (0..).map(|seed| run(seed, Options::default())).filter(|outcome| outcome.is_calm);
-    for outcome in calm.take(CRASHED_RUNS) {
+    let fault_free =
+        (0..).map(|seed| run(seed, Options::default())).filter(|outcome| outcome.is_fault_free);
+    for outcome in fault_free.take(CRASHED_RUNS) {
         for point in 0..outcome.points {
             let options = Options { crash_at: Some(point), ..Options::default() };
             let crashed = run(outcome.seed, options);

@@ -2,7 +2,7 @@
 //!
 //! A missed count of failures is no fault by itself, because concurrent writes of an endpoint's
 //! health overwrite each other's by design. So the rules that ask for something to happen hold in
-//! calm runs only, and leave room.
+//! fault-free runs only, and leave room.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl Model {
             Some(DisabledReason::EndpointFailing) => {
                 let span = Duration::from_secs(DISABLE_AFTER_SECONDS - 1);
                 let healthy = versions.endpoint.last_success;
-                self.is_calm && healthy.is_some_and(|at| at > now.minus(span))
+                self.is_fault_free && healthy.is_some_and(|at| at > now.minus(span))
             }
             None => false,
         };
@@ -174,7 +174,7 @@ impl Model {
         began: Timestamp,
         now: Timestamp,
     ) {
-        if !self.is_calm {
+        if !self.is_fault_free {
             return;
         }
         for (id, at) in failed {

@@ -135,7 +135,7 @@ struct Call {
 
 /// What the checker knows.
 pub(crate) struct Model {
-    pub(crate) is_calm: bool,
+    pub(crate) is_fault_free: bool,
     pub(crate) violation: Option<Violation>,
     pub(crate) milestones: Milestones,
     pub(crate) events: BTreeMap<String, Published>,
@@ -156,9 +156,9 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(is_calm: bool) -> Self {
+    pub(crate) fn new(is_fault_free: bool) -> Self {
         Self {
-            is_calm,
+            is_fault_free,
             violation: None,
             milestones: Milestones::default(),
             events: BTreeMap::new(),

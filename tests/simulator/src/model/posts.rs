@@ -276,7 +276,7 @@ impl Model {
             (!numbered && track.ended.is_none(), Rule::Numbered),
             (all_wait, Rule::NotEarly),
             (
-                self.is_calm && due.is_some_and(|due| due.plus_seconds(LATE_SECONDS) < now),
+                self.is_fault_free && due.is_some_and(|due| due.plus_seconds(LATE_SECONDS) < now),
                 Rule::OnTime,
             ),
         ];

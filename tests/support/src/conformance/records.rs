@@ -26,8 +26,8 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
         first_write_fails_if_a_record_exists,
         later_write_requires_its_number_of_attempts,
         what_has_ended_never_changes,
-        of_first_writes_at_once_one_is_made,
-        of_later_writes_at_once_one_is_made,
+        one_of_concurrent_first_writes_is_applied,
+        one_of_concurrent_later_writes_is_applied,
     ]
 }
 
@@ -301,13 +301,13 @@ async fn race(store: &dyn DeliveriesTable, rivals: &[Delivery], expect: Expect) 
     assert_stands(store, made[0]).await;
 }
 
-async fn of_first_writes_at_once_one_is_made(store: &dyn DeliveriesTable) {
+async fn one_of_concurrent_first_writes_is_applied(store: &dyn DeliveriesTable) {
     let plain = sample::delivery(&subscription("record-race"), 1);
     let rivals: Vec<_> = (1..=8).map(|n| waiting(plain.clone(), n, sample::at(60))).collect();
     race(store, &rivals, Expect::Absent).await;
 }
 
-async fn of_later_writes_at_once_one_is_made(store: &dyn DeliveriesTable) {
+async fn one_of_concurrent_later_writes_is_applied(store: &dyn DeliveriesTable) {
     let plain = sample::delivery(&subscription("record-race"), 2);
     put(store, &waiting(plain.clone(), 1, sample::at(60))).await;
     let rivals: Vec<_> = (2..=9).map(|n| waiting(plain.clone(), n, sample::at(60))).collect();

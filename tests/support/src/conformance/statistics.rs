@@ -13,7 +13,7 @@ use crate::sample;
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         counts_add_up_by_subscription_and_hour,
-        counts_at_once_all_count,
+        concurrent_counts_are_all_added,
         the_last_attempt_of_an_hour_is_the_latest,
         counters_begin_with_the_hour_asked_for,
     ]
@@ -67,7 +67,7 @@ async fn counts_add_up_by_subscription_and_hour(store: &dyn DeliveriesTable) {
     assert_eq!(counters(store, &other, Timestamp::EPOCH).await, [at(1, counts(7, 7, 0), 3_600)]);
 }
 
-async fn counts_at_once_all_count(store: &dyn DeliveriesTable) {
+async fn concurrent_counts_are_all_added(store: &dyn DeliveriesTable) {
     let subscription = subscription("counts-race");
     join_all((0..50).map(|n| count(store, &subscription, n % 2, counts(3, 2, 1), 100))).await;
     let found: Vec<Counts> =

@@ -20,11 +20,11 @@ pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
         deletes_do_not_raise_the_daily_limit,
         an_update_needs_the_expected_version,
         an_update_replaces_everything,
-        of_updates_at_once_one_is_made,
+        one_of_concurrent_updates_is_applied,
         health_is_replaced_alone_and_only_if_as_expected,
         one_of_concurrent_health_changes_is_applied,
         deleted_subscription_cannot_be_read_or_changed,
-        of_deletes_at_once_one_finds_it,
+        one_of_concurrent_deletes_finds_the_row,
     ]
 }
 
@@ -279,7 +279,7 @@ async fn an_update_replaces_everything(store: &dyn Subscriptions) {
     assert_stands(store, &full).await;
 }
 
-async fn of_updates_at_once_one_is_made(store: &dyn Subscriptions) {
+async fn one_of_concurrent_updates_is_applied(store: &dyn Subscriptions) {
     let row = sample::subscription("race", 1);
     create(store, &row).await;
     let changes: Vec<_> =
@@ -374,7 +374,7 @@ async fn deleted_subscription_cannot_be_read_or_changed(store: &dyn Subscription
     assert_stands(store, &sample::subscription("deleted", 2)).await;
 }
 
-async fn of_deletes_at_once_one_finds_it(store: &dyn Subscriptions) {
+async fn one_of_concurrent_deletes_finds_the_row(store: &dyn Subscriptions) {
     let row = sample::subscription("delete-race", 1);
     create(store, &row).await;
     let answers = join_all((0..8).map(|_| store.delete(&row.user_id, &row.id))).await;
