@@ -1,13 +1,17 @@
-//! Retry: what falls due goes back onto the queue.
+//! Retry: sends tasks for the deliveries that fall due.
 //!
-//! Runs every [`PERIOD_SECONDS`] and looks at the due index, which holds exactly the deliveries
-//! that wait for a retry. Sending one twice is harmless: the record says what is still to be done.
+//! The due index holds exactly the deliveries that wait for an attempt. The function runs every
+//! [`PERIOD_SECONDS`] and handles each row by its time:
 //!
-//! * due before the next run: a task is sent that the queue holds back until the moment;
+//! * due within [`LOOK_AHEAD_SECONDS`]: it sends a task that the queue delays until that time. This
+//!   is longer than two periods, because a schedule keeps to the minute and a run can fail: what
+//!   falls due between two runs has been sent by the one before;
 //! * due in the last [`GRACE_SECONDS`]: its task has been sent and is on its way, nothing is done;
-//! * due before that: its message was lost. Its row is moved to now and it is sent again, in this
-//!   order: while rows cannot be written nothing is sent, so that no run adds to a backlog that
+//! * due before that: its message was lost. The function moves the row to now and then sends a
+//!   task. While rows cannot be written nothing is sent, so that no run adds to a backlog that
 //!   nobody can work off. What the queue then refuses waits for another grace.
+//!
+//! A task that is sent twice does no harm: the record says what is left to do.
 
 #[cfg(test)]
 mod tests;
@@ -25,14 +29,17 @@ use webhooks_core::time::Timestamp;
 
 /// How often the function runs, in seconds.
 pub const PERIOD_SECONDS: u64 = 300;
+/// How far ahead a run looks, in seconds: a run that is a minute late after one that failed still
+/// finds its rows sent. The queue can delay a message for 900 s.
+pub const LOOK_AHEAD_SECONDS: u64 = 2 * PERIOD_SECONDS + 60;
 /// How long a task that was sent is given before it counts as lost, in seconds.
 pub const GRACE_SECONDS: u64 = 600;
-/// Rows of the index that are read and sent at once.
+/// Rows of the index that are read by one request and sent together.
 const PAGE: usize = 500;
 /// Pages of one shard in one run; what is left is due first in the next.
 const PAGES_MAX: usize = 100;
-/// Overdue rows that are moved and then sent at once.
-const AT_ONCE: usize = 50;
+/// Overdue rows that are moved concurrently and then sent.
+const BATCH: usize = 50;
 
 /// The function and what it may touch.
 pub struct Retry {
@@ -88,7 +95,7 @@ impl Retry {
         let mut report = Report::default();
         let mut after: Option<Due> = None;
         for _ in 0..PAGES_MAX {
-            let until = now.plus_seconds(PERIOD_SECONDS);
+            let until = now.plus_seconds(LOOK_AHEAD_SECONDS);
             let page = self.due_index.due(shard, until, PAGE, after.as_ref()).await?;
             self.send(&page.items, now, &mut report).await?;
             after = page.next;
@@ -105,7 +112,7 @@ impl Retry {
         let refused = self.send_tasks(&on_time, now).await;
         report.refused += refused;
         report.sent += on_time.len() - refused;
-        for late in late.chunks(AT_ONCE) {
+        for late in late.chunks(BATCH) {
             let moved = join_all(late.iter().map(|due| self.due_index.postpone(due, now))).await;
             // A conflict is no reason not to send: the row may have been moved by a request of ours
             // whose answer was lost, and if the record has moved on, the task does no harm.
@@ -132,13 +139,12 @@ fn wants_task(due: &Due, now: Timestamp) -> bool {
 
 fn task(due: &Due, now: Timestamp) -> Outgoing {
     let left = now.until(due.due_at).as_millis().div_ceil(1000);
-    let left = u64::try_from(left).expect("a wait within the period is a small number");
+    let left = u64::try_from(left).expect("a wait within the look-ahead is a small number");
     Outgoing {
         task: DeliveryTask::Retry {
             subscription_id: due.subscription_id.clone(),
             delivery_id: due.delivery_id.clone(),
         },
-        // At most the period, so it fits the queue's limit.
         delay: Duration::from_secs(left),
     }
 }

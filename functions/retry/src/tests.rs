@@ -7,7 +7,7 @@ use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::ports::{Consistency, Deliveries as _, Expect};
 
-use crate::{GRACE_SECONDS, PERIOD_SECONDS, Report, Retry};
+use crate::{GRACE_SECONDS, LOOK_AHEAD_SECONDS, PERIOD_SECONDS, Report, Retry};
 
 const NOW: u64 = 100_000;
 
@@ -52,14 +52,25 @@ impl Harness {
 }
 
 #[tokio::test]
-async fn what_falls_due_before_the_next_run_is_sent_to_the_second() {
+async fn rows_due_within_the_look_ahead_are_sent_to_the_second() {
     let world = Harness::new();
     let soon = world.waits(1, NOW + 1).await;
-    let last = world.waits(2, NOW + PERIOD_SECONDS).await;
-    world.waits(3, NOW + PERIOD_SECONDS + 1).await;
+    let last = world.waits(2, NOW + LOOK_AHEAD_SECONDS).await;
+    world.waits(3, NOW + LOOK_AHEAD_SECONDS + 1).await;
     let (report, sent) = world.run().await;
-    assert_eq!(sent, [(soon.id, 1), (last.id, 300)]);
+    assert_eq!(sent, [(soon.id, 1), (last.id, 660)]);
     assert_eq!(report, Report { sent: 2, sent_again: 0, refused: 0 });
+}
+
+#[tokio::test]
+async fn row_due_between_a_run_and_a_late_one_after_a_failed_one_is_sent_on_time() {
+    let world = Harness::new();
+    for due in 1..=2 * PERIOD_SECONDS + 60 {
+        world.waits(due, NOW + due).await;
+    }
+    let (_, sent) = world.run().await;
+    // The next run fails, and the one after that begins a minute late.
+    assert_eq!(sent.len() as u64, 2 * PERIOD_SECONDS + 60);
 }
 
 #[tokio::test]
