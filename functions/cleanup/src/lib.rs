@@ -1,10 +1,11 @@
-//! Cleanup: old deliveries out, and whatever belonged to deleted subscriptions.
+//! Cleanup: deletes old deliveries, and the rows of deleted subscriptions.
 //!
-//! Rows carry a TTL as well, so this is not needed for anything to end; it is for a shorter
-//! retention than the one rows were written with, and for what a deleted subscription leaves.
+//! Rows have a TTL as well, which is free. The cleanup is for a retention shorter than the one that
+//! rows were written with, and for the rows of subscriptions that were deleted.
 //!
-//! It walks the subscriptions of everybody in the table's own order, and their rows in batches. It
-//! stops before its time is up and remembers where; the next run goes on from there.
+//! It reads the subscriptions of all users in the order of the table, and their rows in batches. It
+//! stops before its time is up, or when the table is throttled or fails, and saves its position;
+//! the next run goes on from there.
 
 #[cfg(test)]
 mod tests;
@@ -17,9 +18,9 @@ use webhooks_core::limits::RETENTION_DAYS_MAX;
 use webhooks_core::ports::{CleanupState, Clock, StoreError, SubscriptionKey, Subscriptions};
 use webhooks_core::time::Timestamp;
 
-/// Subscriptions that are read at once.
+/// Subscriptions that one request reads.
 const SUBSCRIPTIONS: usize = 100;
-/// Rows that are deleted at once.
+/// Rows that are read and deleted together.
 const ROWS: usize = 100;
 
 /// The function and what it may touch.
@@ -79,9 +80,11 @@ impl Cleanup {
         loop {
             let page = self.subscriptions.scan_keys(SUBSCRIPTIONS, position.as_ref()).await?;
             for row in &page.items {
-                if !self.row(row, before, deadline, &mut report).await? {
+                let cleaned = self.row(row, before, deadline, &mut report).await;
+                if !matches!(cleaned, Ok(true)) {
                     self.cleanup_state.set_position(position.as_ref()).await?;
-                    return Ok(told(report));
+                    log_report(report);
+                    return cleaned.map(|_| report);
                 }
                 position = Some(row.clone());
             }
@@ -89,12 +92,13 @@ impl Cleanup {
             if position.is_none() {
                 self.cleanup_state.set_position(None).await?;
                 report.finished = true;
-                return Ok(told(report));
+                log_report(report);
+                return Ok(report);
             }
         }
     }
 
-    /// Cleans up one subscription; `false` when the time ran out.
+    /// Cleans up one subscription; `false` when the time ran out, or the table took no delete.
     async fn row(
         &self,
         row: &SubscriptionKey,
@@ -117,6 +121,10 @@ impl Cleanup {
             }
             let left = self.cleanup_state.delete(id, &keys).await?;
             report.deleted += keys.len() - left.len();
+            if left.len() == keys.len() {
+                // The table is throttled. To go on would take the capacity of the deliveries.
+                return Ok(false);
+            }
         }
         if row.deleted {
             self.subscriptions.delete_tombstone(&row.user_id, &row.subscription_id).await?;
@@ -126,12 +134,11 @@ impl Cleanup {
     }
 }
 
-fn told(report: Report) -> Report {
+fn log_report(report: Report) {
     tracing::info!(
         deleted = report.deleted,
         subscriptions = report.subscriptions,
         finished = report.finished,
-        "cleaned up"
+        "cleanup ended"
     );
-    report
 }

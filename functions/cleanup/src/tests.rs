@@ -1,12 +1,16 @@
 //! What the cleanup deletes, what it keeps, and where it goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, sample};
+use async_trait::async_trait;
+use test_support::{
+    Effect, Intercepted, Interceptor, ManualClock, MemoryDeliveries, MemorySubscriptions, sample,
+};
 use webhooks_core::delivery::Status;
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::{
-    CleanupState as _, Deliveries as _, Expect, Statistics as _, Subscriptions as _,
+    CleanupState as _, Deliveries as _, Expect, Statistics as _, StoreError, Subscriptions as _,
 };
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
@@ -106,6 +110,37 @@ async fn a_run_that_ran_out_of_time_goes_on_where_it_stopped() {
     assert_eq!(stopped, Report { deleted: 0, subscriptions: 0, finished: false });
     let report = world.run(None).await;
     assert_eq!(report, Report { deleted: 10, subscriptions: 5, finished: true });
+}
+
+/// Lets one call of a name fail, by its number.
+struct FailsOnce {
+    call: &'static str,
+    number: u32,
+    calls: AtomicU32,
+}
+
+#[async_trait]
+impl Interceptor for FailsOnce {
+    async fn before(&self, call: &'static str) -> Result<Effect, StoreError> {
+        if call == self.call && self.calls.fetch_add(1, Ordering::Relaxed) + 1 == self.number {
+            return Err(StoreError::Unavailable("throttled".into()));
+        }
+        Ok(Effect::Done)
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_fails_saves_its_position() {
+    let mut world = Harness::at_day(40);
+    for n in 1..=3 {
+        let id = world.subscribe("u", n).await.id;
+        world.delivery(&id, 1, Status::Success).await;
+    }
+    let fails = FailsOnce { call: "cleanup_state.delete", number: 3, calls: AtomicU32::new(0) };
+    world.cleanup.cleanup_state = Arc::new(Intercepted::new(world.deliveries.clone(), fails));
+    let failed = world.cleanup.handle(Request::default(), sample::at(1000 * DAY)).await;
+    assert!(matches!(failed, Err(Error::Store(_))));
+    assert_eq!(world.run(None).await, Report { deleted: 2, subscriptions: 1, finished: true });
 }
 
 #[tokio::test]

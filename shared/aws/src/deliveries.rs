@@ -18,6 +18,7 @@ mod row;
 mod stats;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -54,6 +55,15 @@ const CLEANUP: &str = "#cleanup";
 const CLEANUP_SCHEMA: u32 = 1;
 /// Rows of one `BatchWriteItem` (AWS quota).
 const DELETE_BATCH: usize = 25;
+/// The waits before what a `BatchWriteItem` left unprocessed is deleted again: the partition is
+/// throttled, and its write capacity is for the deliveries first.
+const DELETE_WAITS: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
 /// Requests of one page, at most.
 const PAGE_REQUESTS: usize = 10;
 
@@ -368,7 +378,15 @@ impl CleanupState for DynamoDeliveries {
     ) -> Result<Vec<RowKey>, StoreError> {
         let mut left = Vec::new();
         for batch in keys.chunks(DELETE_BATCH) {
-            left.extend(self.delete_batch(subscription_id, batch).await?);
+            let mut unprocessed = self.delete_batch(subscription_id, batch).await?;
+            for wait in DELETE_WAITS {
+                if unprocessed.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(wait).await;
+                unprocessed = self.delete_batch(subscription_id, &unprocessed).await?;
+            }
+            left.extend(unprocessed);
         }
         Ok(left)
     }
