@@ -13,7 +13,8 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 use tracing::warn;
-use webhooks_core::limits::QUEUE_BATCH_ENTRIES;
+use webhooks_core::delivery::cut;
+use webhooks_core::limits::{QUEUE_BATCH_BYTES, QUEUE_BATCH_ENTRIES};
 use webhooks_core::ports::{DeadLetterQueue, Outgoing, QueueError, RejectedEvent, TaskQueue};
 
 use crate::error::fault;
@@ -156,23 +157,53 @@ impl SqsDeadLetterQueue {
 
 #[async_trait]
 impl DeadLetterQueue for SqsDeadLetterQueue {
+    /// Sends the event with its reason as message attributes. Both together must fit into a message,
+    /// so the body of an event that is nearly as large as a message can be is cut, which the
+    /// attribute `body_bytes` tells: its size before.
     async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError> {
-        self.client
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(&event.body)
-            .message_attributes("reason", attribute(event.reason)?)
-            .message_attributes("detail", attribute(&event.detail)?)
-            .message_attributes("message_id", attribute(&event.message_id)?)
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| fault(error).into())
+        let mut attributes = vec![
+            ("reason", sendable(event.reason)),
+            ("detail", sendable(&event.detail)),
+            ("message_id", sendable(&event.message_id)),
+        ];
+        let mut body = sendable(&event.body);
+        let bytes = body.len() + attributes_size(&attributes);
+        if bytes > QUEUE_BATCH_BYTES {
+            attributes.push(("body_bytes", event.body.len().to_string()));
+            let room = QUEUE_BATCH_BYTES - attributes_size(&attributes);
+            body.truncate(cut(&body, room).len());
+        }
+        let mut message = self.client.send_message().queue_url(&self.url).message_body(body);
+        for (name, value) in attributes {
+            message = message.message_attributes(name, attribute(value)?);
+        }
+        message.send().await.map(drop).map_err(|error| fault(error).into())
     }
 }
 
-fn attribute(text: &str) -> Result<MessageAttributeValue, QueueError> {
-    MessageAttributeValue::builder().data_type("String").string_value(text).build().map_err(ours)
+const ATTRIBUTE_TYPE: &str = "String";
+
+fn attribute(text: String) -> Result<MessageAttributeValue, QueueError> {
+    MessageAttributeValue::builder()
+        .data_type(ATTRIBUTE_TYPE)
+        .string_value(text)
+        .build()
+        .map_err(ours)
+}
+
+/// What attributes add to the size of a message: names, types and values.
+fn attributes_size(attributes: &[(&str, String)]) -> usize {
+    attributes.iter().map(|(name, value)| name.len() + ATTRIBUTE_TYPE.len() + value.len()).sum()
+}
+
+/// A text that SQS takes: not empty, and with U+FFFD in place of each character that is not allowed
+/// ([SendMessage](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html)).
+fn sendable(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    let allowed = |c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+    text.chars().map(|c| if allowed(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 fn report(failed: &[BatchResultErrorEntry], what: &str) {

@@ -17,6 +17,7 @@ use webhooks_aws::{
 };
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::{Attempt, Delivery, DeliveryTask, Status};
+use webhooks_core::limits::QUEUE_BATCH_BYTES;
 use webhooks_core::ports::{
     Chain, CleanupState as _, Consistency, Creation, DeadLetterQueue as _, Deliveries as _,
     DeliveryFilter, DeliveryWrite, Expect, Outgoing, QueueError, RejectedEvent, StoreError,
@@ -352,6 +353,28 @@ async fn a_rejected_event_carries_its_reason() {
     ] {
         assert_eq!(attributes[name].string_value(), Some(value));
     }
+}
+
+#[tokio::test]
+async fn a_rejected_event_as_large_as_a_message_is_cut_and_keeps_its_reason() {
+    let queue = Queue::start().await;
+    let dead_letter_queue = SqsDeadLetterQueue::new(queue.client.clone(), queue.url.clone());
+    let body = format!("é\u{FFFE}\u{1}{}", "é".repeat(QUEUE_BATCH_BYTES / 2 - 3));
+    assert_eq!(body.len(), QUEUE_BATCH_BYTES);
+    let rejected = RejectedEvent {
+        body,
+        message_id: String::new(),
+        reason: "invalid_json",
+        detail: "the message body is not valid JSON".to_owned(),
+    };
+    dead_letter_queue.send(&rejected).await.unwrap();
+    let messages = queue.receive().await;
+    let body = messages[0].body().unwrap();
+    assert!(body.starts_with("é\u{FFFD}\u{FFFD}é"));
+    assert!((QUEUE_BATCH_BYTES - 200..QUEUE_BATCH_BYTES).contains(&body.len()), "{}", body.len());
+    let attributes = messages[0].message_attributes().unwrap();
+    assert_eq!(attributes["reason"].string_value(), Some("invalid_json"));
+    assert_eq!(attributes["body_bytes"].string_value(), Some("1048576"));
 }
 
 #[tokio::test]

@@ -16,9 +16,9 @@ use serde_json::value::RawValue;
 use crate::catalogue::EventType;
 use crate::event::{Event, payload};
 use crate::ids::{DeliveryId, EventId, SubscriptionId, UserId};
-use crate::json::Data;
+use crate::json::{Data, escape_for_queue};
 use crate::limits::{ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES};
-use crate::outbound::{Failure, HttpResult, Outcome};
+use crate::outbound::{HttpResult, Outcome};
 use crate::time::Timestamp;
 
 /// Declares an enum whose values are stored and shown by a stable name.
@@ -255,11 +255,6 @@ impl Delivery {
         self.next_retry_at = Some(at);
         self.due_at = Some(due_at);
     }
-
-    /// Whether the last attempt was refused because of its address.
-    pub fn was_blocked(&self) -> bool {
-        self.error().is_some_and(|error| error.starts_with(Failure::Blocked.as_str()))
-    }
 }
 
 /// The queue message that asks for an attempt.
@@ -382,7 +377,7 @@ impl DeliveryTask {
             delivery_id: delivery_id.clone(),
             first,
         };
-        Ok(serde_json::to_string(&wire)?)
+        Ok(escape_for_queue(serde_json::to_string(&wire)?))
     }
 
     /// Reads the body of a queue message.
@@ -410,7 +405,7 @@ impl DeliveryTask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbound::RetryAfter;
+    use crate::outbound::{Failure, RetryAfter};
 
     fn task() -> NewDelivery {
         let event = Event::parse(
@@ -436,6 +431,17 @@ mod tests {
         for bad in ["", "{}", "[]", r#"{"subscription_id":"x","delivery_id":"y"}"#] {
             assert!(DeliveryTask::from_json(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_with_characters_that_a_queue_refuses_are_escaped() {
+        let odd = "\u{FFFE}e\u{FFFF}";
+        let new =
+            NewDelivery { event_id: odd.parse().unwrap(), user_id: odd.parse().unwrap(), ..task() };
+        let task = DeliveryTask::FirstAttempt(new);
+        let body = task.to_json().unwrap();
+        assert!(!body.contains(['\u{FFFE}', '\u{FFFF}']), "{body}");
+        assert_eq!(DeliveryTask::from_json(&body).unwrap(), task);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! [`EventError`] and goes to the dead-letter queue with its reason.
 
 use std::collections::HashMap;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::catalogue::EventType;
@@ -28,6 +30,82 @@ pub struct Event {
     pub data: Data,
 }
 
+/// A field of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `event_type`.
+    EventType,
+    /// `user_id`.
+    UserId,
+    /// `event_id`.
+    EventId,
+    /// `occurred_at`.
+    OccurredAt,
+    /// `data`.
+    Data,
+}
+
+impl Field {
+    /// Every field.
+    pub const ALL: [Self; 5] =
+        [Self::EventType, Self::UserId, Self::EventId, Self::OccurredAt, Self::Data];
+
+    /// Its name in the message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EventType => "event_type",
+            Self::UserId => "user_id",
+            Self::EventId => "event_id",
+            Self::OccurredAt => "occurred_at",
+            Self::Data => "data",
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What another service has wrapped an event in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// A notification of Amazon SNS.
+    Sns,
+    /// An event of Amazon EventBridge.
+    EventBridge,
+    /// A CloudEvent in its structured form.
+    CloudEvents,
+}
+
+impl Envelope {
+    /// The fields by which each envelope is known.
+    const KNOWN_BY: [(Self, &'static [&'static str]); 3] = [
+        (Self::Sns, &["Type", "TopicArn", "Message"]),
+        (Self::EventBridge, &["detail-type", "source", "detail"]),
+        (Self::CloudEvents, &["specversion", "type", "source"]),
+    ];
+
+    fn of(fields: &Fields<'_>) -> Option<Self> {
+        let has_all = |names: &[&str]| names.iter().all(|name| fields.0.contains_key(*name));
+        Self::KNOWN_BY.into_iter().find(|(_, names)| has_all(names)).map(|(envelope, _)| envelope)
+    }
+}
+
+/// Names the envelope, and what its sender can do.
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sns => "an SNS notification: turn on raw message delivery on the subscription",
+            Self::EventBridge => {
+                "an EventBridge event: give the target an input transformer or an input path"
+            }
+            Self::CloudEvents => "a CloudEvent: send its data as an event of this service",
+        })
+    }
+}
+
 /// Why a message can never become an event. [`EventError::reason`] is the stable name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
@@ -37,18 +115,30 @@ pub enum EventError {
     /// The body is JSON, but no object.
     #[error("the message body must be a JSON object")]
     NotAnObject,
-    /// A field that must be there is not.
-    #[error("`{0}` is missing")]
-    Missing(&'static str),
+    /// A field is given more than once: which one counts would depend on who reads it.
+    #[error("`{0}` must be given only once")]
+    Duplicate(Field),
+    /// The event is wrapped in something else.
+    #[error("the event is wrapped in {0}")]
+    Wrapped(Envelope),
+    /// There is no type.
+    #[error("`event_type` is missing")]
+    MissingType,
+    /// There is no owner.
+    #[error("`user_id` is missing")]
+    MissingOwner,
+    /// There is no data.
+    #[error("`data` is missing")]
+    MissingData,
     /// A field is no string.
     #[error("`{0}` must be a string")]
-    NotAString(&'static str),
-    /// The type does not stand in the catalogue.
+    NotAString(Field),
+    /// The catalogue does not have the type.
     #[error("`event_type` is not an event type of the catalogue")]
     UnknownType,
     /// The owner's or the event's id is not usable.
     #[error("`{0}` {1}")]
-    InvalidId(&'static str, IdError),
+    InvalidId(Field, IdError),
     /// The data is not usable.
     #[error("`data` {0}")]
     InvalidData(#[from] DataError),
@@ -62,15 +152,24 @@ impl EventError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::InvalidJson | Self::NotAnObject => "invalid_json",
-            Self::Missing("event_type") => "missing_event_type",
-            Self::Missing("user_id") => "missing_owner",
-            Self::Missing(_) => "missing_data",
-            Self::NotAString("event_type") | Self::UnknownType => "unknown_event_type",
-            Self::NotAString("user_id") | Self::InvalidId("user_id", _) => "invalid_owner",
-            Self::NotAString("occurred_at") | Self::InvalidOccurredAt => "invalid_occurred_at",
-            Self::NotAString(_) | Self::InvalidId(..) => "invalid_event_id",
+            Self::Duplicate(_) => "duplicate_field",
+            Self::Wrapped(Envelope::Sns) => "sns_envelope",
+            Self::Wrapped(Envelope::EventBridge) => "eventbridge_envelope",
+            Self::Wrapped(Envelope::CloudEvents) => "cloudevents_envelope",
+            Self::MissingType => "missing_event_type",
+            Self::MissingOwner => "missing_owner",
+            Self::MissingData => "missing_data",
+            Self::UnknownType => "unknown_event_type",
+            Self::InvalidOccurredAt => "invalid_occurred_at",
             Self::InvalidData(DataError::TooLarge) => "data_too_large",
             Self::InvalidData(_) => "invalid_data",
+            Self::NotAString(field) | Self::InvalidId(field, _) => match field {
+                Field::EventType => "unknown_event_type",
+                Field::UserId => "invalid_owner",
+                Field::EventId => "invalid_event_id",
+                Field::OccurredAt => "invalid_occurred_at",
+                Field::Data => "invalid_data",
+            },
         }
     }
 }
@@ -85,30 +184,76 @@ impl Event {
     /// be ahead of this service.
     pub fn parse(body: &str, message_id: &str, sent: Timestamp) -> Result<Self, EventError> {
         let raw: &RawValue = serde_json::from_str(body).map_err(|_| EventError::InvalidJson)?;
-        let fields: HashMap<String, &RawValue> =
+        let fields: Fields<'_> =
             serde_json::from_str(raw.get()).map_err(|_| EventError::NotAnObject)?;
-        let text = |name: &'static str| optional_text(&fields, name);
+        if let Some(field) = Field::ALL.into_iter().find(|field| fields.has_twice(*field)) {
+            return Err(EventError::Duplicate(field));
+        }
 
-        let event_type = text("event_type")?
-            .ok_or(EventError::Missing("event_type"))?
-            .parse()
-            .map_err(|_| EventError::UnknownType)?;
-        let owner = text("user_id")?.ok_or(EventError::Missing("user_id"))?;
-        let id = text("event_id")?.unwrap_or_else(|| message_id.to_owned());
-        let time = match text("occurred_at")? {
+        let Some(event_type) = fields.text(Field::EventType)? else {
+            return Err(Envelope::of(&fields).map_or(EventError::MissingType, EventError::Wrapped));
+        };
+        let event_type = event_type.parse().map_err(|_| EventError::UnknownType)?;
+        let owner = fields.text(Field::UserId)?.ok_or(EventError::MissingOwner)?;
+        let id = fields.text(Field::EventId)?.unwrap_or_else(|| message_id.to_owned());
+        let time = match fields.text(Field::OccurredAt)? {
             Some(moment) => {
                 event_time(Timestamp::parse(&moment).ok_or(EventError::InvalidOccurredAt)?, sent)
             }
             None => sent,
         };
-        let data = fields.get("data").ok_or(EventError::Missing("data"))?;
+        let data = fields.raw(Field::Data).ok_or(EventError::MissingData)?;
         Ok(Self {
-            id: id.parse().map_err(|error| EventError::InvalidId("event_id", error))?,
+            id: id.parse().map_err(|error| EventError::InvalidId(Field::EventId, error))?,
             event_type,
-            owner: owner.parse().map_err(|error| EventError::InvalidId("user_id", error))?,
+            owner: owner.parse().map_err(|error| EventError::InvalidId(Field::UserId, error))?,
             time,
             data: Data::from_raw(data)?,
         })
+    }
+}
+
+/// The fields of a JSON object, and every value of each.
+struct Fields<'a>(HashMap<String, Vec<&'a RawValue>>);
+
+impl<'a> Fields<'a> {
+    fn has_twice(&self, field: Field) -> bool {
+        self.0.get(field.as_str()).is_some_and(|values| values.len() > 1)
+    }
+
+    fn raw(&self, field: Field) -> Option<&'a RawValue> {
+        self.0.get(field.as_str())?.first().copied()
+    }
+
+    /// The field's string; a `null` counts as absent.
+    fn text(&self, field: Field) -> Result<Option<String>, EventError> {
+        self.raw(field).map_or(Ok(None), |raw| {
+            serde_json::from_str(raw.get()).map_err(|_| EventError::NotAString(field))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
+                let mut fields = Fields(HashMap::new());
+                while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                    fields.0.entry(name).or_default().push(value);
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -130,16 +275,6 @@ pub fn payload(id: &EventId, event_type: EventType, time: Timestamp, data: &Data
 fn event_time(occurred: Timestamp, sent: Timestamp) -> Timestamp {
     let age = sent.millis() - occurred.millis();
     if (0..=OCCURRED_AT_WINDOW_MS).contains(&age) { occurred } else { sent }
-}
-
-/// The field's string; a `null` counts as absent.
-fn optional_text(
-    fields: &HashMap<String, &RawValue>,
-    name: &'static str,
-) -> Result<Option<String>, EventError> {
-    fields.get(name).map_or(Ok(None), |raw| {
-        serde_json::from_str(raw.get()).map_err(|_| EventError::NotAString(name))
-    })
 }
 
 #[cfg(test)]
@@ -188,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_handled_says_why() {
+    fn invalid_event_names_its_reason() {
         let cases = [
             ("", "invalid_json"),
             ("{", "invalid_json"),
@@ -220,7 +355,33 @@ mod tests {
                 "invalid_occurred_at",
             ),
         ];
-        for (body, reason) in cases {
+        let wrapped = [
+            (
+                r#"{"Type":"Notification","TopicArn":"arn:aws:sns:x","Message":"{}","MessageId":"m"}"#,
+                "sns_envelope",
+            ),
+            (
+                r#"{"version":"0","id":"i","detail-type":"task.created","source":"app","detail":{}}"#,
+                "eventbridge_envelope",
+            ),
+            (
+                r#"{"specversion":"1.0","type":"task.created","source":"app","id":"i","data":{}}"#,
+                "cloudevents_envelope",
+            ),
+            (
+                r#"{"event_type":"task.created","user_id":"u","user_id":"v","data":{}}"#,
+                "duplicate_field",
+            ),
+            (
+                r#"{"event_type":"task.created","user_id":"u","user\u005fid":"u","data":{}}"#,
+                "duplicate_field",
+            ),
+            (
+                r#"{"event_type":"task.created","user_id":"u","data":{},"data":{}}"#,
+                "duplicate_field",
+            ),
+        ];
+        for (body, reason) in cases.into_iter().chain(wrapped) {
             assert_eq!(parse(body).map_err(|error| error.reason()), Err(reason), "{body}");
         }
         let large = format!(
@@ -228,6 +389,13 @@ mod tests {
             "x".repeat(crate::limits::EVENT_DATA_BYTES)
         );
         assert_eq!(parse(&large).unwrap_err().reason(), "data_too_large");
+    }
+
+    #[test]
+    fn fields_that_are_not_known_may_be_given_twice() {
+        let body =
+            r#"{"event_type":"task.created","user_id":"u","data":{"a":1,"a":2},"x":1,"x":2}"#;
+        assert_eq!(parse(body).unwrap().data.as_str(), r#"{"a":1,"a":2}"#);
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use webhooks_core::event::{Event as CoreEvent, EventError};
 use webhooks_core::ids::EventId;
-use webhooks_core::json::Data;
+use webhooks_core::json::{Data, escape_for_queue};
 use webhooks_core::time::Timestamp;
 
 use crate::error::Reason;
@@ -101,7 +101,7 @@ impl Event {
             occurred_at: self.occurred_at,
             data: serde_json::from_str(data.as_str()).map_err(not_json)?,
         };
-        let body = sendable(serde_json::to_string(&wire).map_err(not_json)?);
+        let body = escape_for_queue(serde_json::to_string(&wire).map_err(not_json)?);
         // The message id and the moment of sending are not known yet and do not matter: the
         // publisher gives every event its own.
         let event = CoreEvent::parse(&body, "", Timestamp::EPOCH).map_err(Reason::Invalid)?;
@@ -128,15 +128,6 @@ fn read_data<D: Serialize + ?Sized>(data: &D) -> Result<Data, Reason> {
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
 fn not_json(error: serde_json::Error) -> Reason {
     Reason::NotJson(error.to_string())
-}
-
-/// Escapes the two characters that JSON may hold but an SQS message may not
-/// ([SendMessage](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html)).
-fn sendable(json: String) -> String {
-    if !json.contains(['\u{FFFE}', '\u{FFFF}']) {
-        return json;
-    }
-    json.replace('\u{FFFE}', "\\ufffe").replace('\u{FFFF}', "\\uffff")
 }
 
 #[cfg(test)]
