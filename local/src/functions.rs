@@ -1,4 +1,4 @@
-//! The deployed handlers, wired to the local tables, queues and the way out.
+//! The deployed handlers over the local tables, queues and HTTP client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use cleanup::Cleanup;
 use deliver::Deliver;
 use delivery_history::DeliveryHistory;
 use dispatch::Dispatch;
+use lambda_http::{Body, Request, Response};
 use retry::Retry;
 use subscriptions::SubscriptionsApi;
 use test_webhook::TestWebhook;
-use webhooks_api::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, ROUTES};
+use webhooks_api::ROUTES;
 use webhooks_core::limits::RETENTION_DAYS_DEFAULT;
 use webhooks_core::ports::{
     Clock, DeadLetterQueue, DeliveriesTable, Random, Sender, Subscriptions, TaskQueue,
@@ -26,7 +27,7 @@ const RETENTION: Duration = Duration::from_secs(RETENTION_DAYS_DEFAULT as u64 * 
 /// How long one cleanup may take: the longest a function may run (AWS quota), less a margin.
 pub const CLEANUP_SECONDS: u64 = 14 * 60;
 
-/// What the handlers need of the outside.
+/// The ports of the handlers.
 #[derive(Clone)]
 pub struct Ports {
     /// The Subscriptions table.
@@ -37,7 +38,7 @@ pub struct Ports {
     pub queue: Arc<dyn TaskQueue>,
     /// The dead-letter queue of the events.
     pub dead_letter_queue: Arc<dyn DeadLetterQueue>,
-    /// The way out.
+    /// The outbound HTTP client.
     pub sender: Arc<dyn Sender>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -75,31 +76,31 @@ impl Functions {
             policy,
         } = ports.clone();
         Self {
-            subscriptions: Arc::new(SubscriptionsApi {
-                subscriptions: subscriptions.clone(),
-                statistics: deliveries.clone(),
-                clock: clock.clone(),
-                random: random.clone(),
+            subscriptions: Arc::new(SubscriptionsApi::new(
+                subscriptions.clone(),
+                deliveries.clone(),
+                clock.clone(),
+                random.clone(),
                 policy,
-                retention: RETENTION,
-            }),
-            deliveries: Arc::new(DeliveryHistory {
-                subscriptions: subscriptions.clone(),
-                deliveries: deliveries.clone(),
-                queue: queue.clone(),
-                clock: clock.clone(),
-                random: random.clone(),
-            }),
-            test_webhook: Arc::new(TestWebhook {
-                subscriptions: subscriptions.clone(),
-                deliveries: deliveries.clone(),
-                statistics: deliveries.clone(),
-                sender: sender.clone(),
-                clock: clock.clone(),
-                random: random.clone(),
+                RETENTION,
+            )),
+            deliveries: Arc::new(DeliveryHistory::new(
+                subscriptions.clone(),
+                deliveries.clone(),
+                queue.clone(),
+                clock.clone(),
+                random.clone(),
+            )),
+            test_webhook: Arc::new(TestWebhook::new(
+                subscriptions.clone(),
+                deliveries.clone(),
+                deliveries.clone(),
+                sender.clone(),
+                clock.clone(),
+                random.clone(),
                 policy,
-                retention: RETENTION,
-            }),
+                RETENTION,
+            )),
             dispatch: Arc::new(Dispatch {
                 subscriptions: subscriptions.clone(),
                 queue: queue.clone(),
@@ -167,11 +168,11 @@ impl Functions {
 
 fn api<T, F>(
     function: T,
-    call: impl Fn(T, ApiGatewayV2httpRequest) -> F + Send + Sync + 'static,
+    call: impl Fn(T, Request) -> F + Send + Sync + 'static,
 ) -> gateway::Handler
 where
     T: Clone + Send + Sync + 'static,
-    F: Future<Output = ApiGatewayV2httpResponse> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     Arc::new(move |request| Box::pin(call(function.clone(), request)))
 }

@@ -1,14 +1,16 @@
 //! Bearer tokens of the local system: what issues them and what the local gateway checks.
 //!
 //! Deployed, an identity provider signs the tokens and API Gateway's JWT authorizer checks them.
-//! Here both ends share one key that stands in this file. It is no secret and protects nothing:
-//! whoever can reach the local system may do anything with it anyway. The check itself is as strict
-//! as the deployed one (algorithm, signature, issuer, audience, `exp`, `nbf`, `iat`, `sub`), so
-//! that a client that works here does not fail there.
+//! Here both use one key, which is in this file. It is no secret and protects nothing: whoever
+//! reaches the local system may do anything with it anyway. The checks are those that
+//! [API Gateway documents](https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html)
+//! (`kid`, signature, `iss`, `aud` or else `client_id`, `exp`, `nbf`, `iat`), so that a client that
+//! works here does not fail there. Only the algorithm differs: API Gateway takes RSA signatures.
 //!
-//! Deliberately absent: key ids, key rotation and scopes.
+//! Deliberately absent: key rotation and scopes. Whether `sub` is a user id is for the functions to
+//! check, as when deployed.
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde_json::{Map, Value, json};
 use webhooks_core::ids::UserId;
 use webhooks_core::time::Timestamp;
@@ -17,33 +19,34 @@ use crate::hs256;
 
 /// Who issues the tokens of the local system.
 pub const ISSUER: &str = "local";
-/// Whom the tokens are meant for.
+/// The audience that the gateway is configured with.
 pub const AUDIENCE: &str = "webhooks";
-/// How long a token is good for, in seconds: a day's work.
+/// How long a token is valid, in seconds.
 pub const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
-/// How far two clocks may differ, in seconds.
-const LEEWAY_SECONDS: u64 = 5;
+/// The id of [`KEY`], which the header of a token must name.
+pub const KEY_ID: &str = "local";
 /// The well-known development key. It must never sign anything that is deployed.
 pub const KEY: &[u8] = b"webhooks local development key, known to everybody";
 
-/// What a good token says.
+/// The claims of a token.
 pub type Claims = Map<String, Value>;
 
-/// A token that is not good. Callers are not told why; a debug log may.
+/// Why a token is refused. Callers are not told; the debug log is.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The form, the algorithm, the signature, the issuer or the audience.
+    /// The form, the algorithm or the signature is wrong.
     #[error(transparent)]
-    Refused(#[from] jsonwebtoken::errors::Error),
-    /// It is too early or too late for it.
-    #[error("the token is not valid at this time")]
-    Time,
-    /// It names no user that this service could know.
-    #[error("the token's `sub` is not a user id")]
-    Subject,
+    Invalid(#[from] jsonwebtoken::errors::Error),
+    /// The header names another key, or extensions that this verifier does not know (RFC 7515,
+    /// section 4.1.11).
+    #[error("the header has another `kid`, or has `crit`")]
+    Header,
+    /// A claim is missing or wrong.
+    #[error("the claim `{0}` is missing or wrong")]
+    Claim(&'static str),
 }
 
-/// A token for `user`, good from `now` on for [`LIFETIME_SECONDS`].
+/// A token for `user`, valid from `now` on for [`LIFETIME_SECONDS`].
 pub fn issue(user: &UserId, now: Timestamp) -> Result<String, TokenError> {
     let claims = json!({
         "iss": ISSUER,
@@ -53,36 +56,48 @@ pub fn issue(user: &UserId, now: Timestamp) -> Result<String, TokenError> {
         "exp": now.plus_seconds(LIFETIME_SECONDS).seconds(),
     });
     hs256::install();
-    let key = EncodingKey::from_secret(KEY);
-    Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
+    let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::HS256) };
+    Ok(encode(&header, &claims, &EncodingKey::from_secret(KEY))?)
 }
 
-/// The claims of a token, if it is good at `now`.
+/// The claims of a token that is valid at `now`.
 pub fn check(token: &str, now: Timestamp) -> Result<Claims, TokenError> {
+    // The library checks the form, the algorithm and the signature. It reads the wall clock itself,
+    // and treats lists and absent claims otherwise than API Gateway, so the claims are checked here.
     let mut rules = Validation::new(Algorithm::HS256);
-    rules.set_issuer(&[ISSUER]);
-    rules.set_audience(&[AUDIENCE]);
-    rules.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-    // The library reads the wall clock itself; the times are checked below, by our clock.
-    rules.validate_exp = false;
+    rules.required_spec_claims.clear();
+    (rules.validate_exp, rules.validate_nbf, rules.validate_aud) = (false, false, false);
     hs256::install();
-    let key = DecodingKey::from_secret(KEY);
-    let claims = jsonwebtoken::decode::<Claims>(token, &key, &rules)?.claims;
-    if !in_time(&claims, now) {
-        return Err(TokenError::Time);
+    let token = decode::<Claims>(token, &DecodingKey::from_secret(KEY), &rules)?;
+    if token.header.kid.as_deref() != Some(KEY_ID) || token.header.crit.is_some() {
+        return Err(TokenError::Header);
     }
-    let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
-    subject.parse::<UserId>().map_err(|_| TokenError::Subject)?;
-    Ok(claims)
+    check_claims(&token.claims, now).map_err(TokenError::Claim)?;
+    Ok(token.claims)
 }
 
-/// `exp` lies ahead; `nbf` and `iat`, where they are given, do not. What is no number is refused.
-fn in_time(claims: &Claims, now: Timestamp) -> bool {
-    let seconds = |name: &str| claims.get(name).map(|value| value.as_f64().unwrap_or(f64::NAN));
+/// Checks the claims, or names the one that is wrong.
+fn check_claims(claims: &Claims, now: Timestamp) -> Result<(), &'static str> {
+    let valid = |name, valid: bool| if valid { Ok(()) } else { Err(name) };
+    let is = |value: &Value, text: &str| value.as_str() == Some(text);
+    valid("iss", claims.get("iss").is_some_and(|issuer| is(issuer, ISSUER)))?;
+    match (claims.get("aud"), claims.get("client_id")) {
+        (Some(Value::Array(audiences)), _) => {
+            valid("aud", audiences.iter().any(|audience| is(audience, AUDIENCE)))?;
+        }
+        (Some(audience), _) => valid("aud", is(audience, AUDIENCE))?,
+        (None, Some(client_id)) => valid("client_id", is(client_id, AUDIENCE))?,
+        (None, None) => return Err("aud"),
+    }
     #[expect(clippy::cast_precision_loss, reason = "seconds stay far below 2^53")]
-    let (now, leeway) = (now.seconds() as f64, LEEWAY_SECONDS as f64);
-    let begun = |name| seconds(name).is_none_or(|moment| moment <= now + leeway);
-    seconds("exp").is_some_and(|end| now < end + leeway) && begun("nbf") && begun("iat")
+    let now = now.seconds() as f64;
+    // A claim that is not a number is wrong.
+    let seconds = |name: &str| claims.get(name).map(|value| value.as_f64().unwrap_or(f64::NAN));
+    valid("exp", seconds("exp").is_some_and(|time| time > now))?;
+    for name in ["nbf", "iat"] {
+        valid(name, seconds(name).is_none_or(|time| time <= now))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -104,16 +119,22 @@ mod tests {
     }
 
     fn message(algorithm: &str, claims: &Value) -> String {
-        let header = json!({"alg": algorithm, "typ": "JWT"});
+        with_header(&json!({"alg": algorithm, "typ": "JWT", "kid": KEY_ID}), claims)
+    }
+
+    fn with_header(header: &Value, claims: &Value) -> String {
         let [header, claims] =
-            [&header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+            [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         format!("{header}.{claims}")
     }
 
     /// Signed by hand, so that the check is not tested with its own other half.
     fn signed(claims: &Value, key: &[u8]) -> String {
-        let message = message("HS256", claims);
-        let mac = Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(&message);
+        sign(&message("HS256", claims), key)
+    }
+
+    fn sign(message: &str, key: &[u8]) -> String {
+        let mac = Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(message);
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
     }
 
@@ -126,15 +147,15 @@ mod tests {
         let token = issue(&"grace".parse().unwrap(), now()).unwrap();
         assert_eq!(check(&token, now()).unwrap()["sub"], "grace");
         let last = now().plus_seconds(LIFETIME_SECONDS);
-        assert!(check(&token, last).is_ok());
-        assert!(check(&token, last.plus_seconds(LEEWAY_SECONDS)).is_err());
+        assert!(check(&token, Timestamp::from_seconds(last.seconds() - 1)).is_ok());
+        assert!(check(&token, last).is_err());
         assert!(check(&token, NOW).is_err(), "issued in the future");
     }
 
     #[test]
-    fn every_claim_is_needed() {
+    fn a_token_without_a_required_claim_is_refused() {
         assert!(accepts(&good()));
-        for claim in ["iss", "aud", "sub", "exp"] {
+        for claim in ["iss", "aud", "exp"] {
             let mut claims = good();
             claims.as_object_mut().unwrap().remove(claim);
             assert!(!accepts(&claims), "without {claim}");
@@ -142,22 +163,50 @@ mod tests {
             {
                 let mut claims = good();
                 claims[claim] = bad.clone();
-                let is_a_user = claim == "sub" && bad == "other";
-                assert_eq!(accepts(&claims), is_a_user, "{claim} {bad}");
+                assert!(!accepts(&claims), "{claim} {bad}");
+            }
+        }
+        for claim in ["nbf", "iat"] {
+            for (value, accepted) in [(0, true), (60, false)] {
+                let mut claims = good();
+                claims[claim] = json!(now().seconds() + value);
+                assert_eq!(accepts(&claims), accepted, "{claim} {value}");
             }
         }
     }
 
     #[test]
-    fn a_token_of_tomorrow_is_refused_and_lists_are_read() {
-        for claim in ["nbf", "iat"] {
+    fn claims_are_checked_as_api_gateway_documents() {
+        for (change, accepted) in [
+            (json!({"aud": ["other", AUDIENCE]}), true),
+            (json!({"iss": [ISSUER]}), false),
+            (json!({"aud": null, "client_id": AUDIENCE}), false),
+            (json!({"aud": "other", "client_id": AUDIENCE}), false),
+            (json!({"client_id": "other"}), true),
+            (json!({"sub": null}), true),
+        ] {
             let mut claims = good();
-            claims[claim] = json!(now().seconds() + 60);
-            assert!(!accepts(&claims), "{claim}");
+            claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            assert_eq!(accepts(&claims), accepted, "{change}");
         }
-        let mut claims = good();
-        claims["aud"] = json!(["other", AUDIENCE]);
-        assert!(accepts(&claims));
+        for (client_id, accepted) in [(AUDIENCE, true), ("other", false)] {
+            let mut claims = good();
+            claims.as_object_mut().unwrap().remove("aud");
+            claims["client_id"] = json!(client_id);
+            assert_eq!(accepts(&claims), accepted, "client_id {client_id} without aud");
+        }
+    }
+
+    #[test]
+    fn another_key_id_and_critical_extensions_are_refused() {
+        for header in [
+            json!({"alg": "HS256"}),
+            json!({"alg": "HS256", "kid": "other"}),
+            json!({"alg": "HS256", "kid": KEY_ID, "crit": ["exp"], "exp": 1}),
+            json!({"alg": "HS256", "kid": KEY_ID, "crit": []}),
+        ] {
+            assert!(check(&sign(&with_header(&header, &good()), KEY), now()).is_err(), "{header}");
+        }
     }
 
     #[test]

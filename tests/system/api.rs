@@ -151,7 +151,7 @@ fn the_readme_lists_every_route_and_every_problem() {
     for route in ROUTES {
         assert!(readme.contains(&format!("`{}`", route.key())), "{}", route.key());
     }
-    for problem in webhooks_core::problem::Problem::examples() {
+    for problem in webhooks_api::problem::Problem::examples() {
         let details = problem.details();
         let name = details.kind.rsplit(':').next().unwrap();
         assert!(readme.contains(&format!("`{name}`")), "{name}");

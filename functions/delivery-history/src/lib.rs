@@ -1,7 +1,7 @@
-//! The delivery history of a webhook: list it, look into one delivery, repeat one.
+//! The delivery history of a webhook: list it, get one delivery, redeliver one.
 //!
-//! The Deliveries table knows no owners. So every request first reads the webhook from the caller's
-//! own partition of the Subscriptions table, and goes on only with what stands there.
+//! The Deliveries table has no owners. So every request first reads the webhook from the caller's
+//! own partition of the Subscriptions table, and reads only the history of a webhook found there.
 
 #[cfg(test)]
 mod tests;
@@ -9,49 +9,53 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_api::view::{DeliveryDetail, DeliverySummary, List};
-use webhooks_api::{
-    ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, Failure, Query, Request, json,
-    refuse_fields, respond,
-};
-use webhooks_core::cursor;
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, Response};
+use webhooks_api::cursor::{self, CursorScope};
+use webhooks_api::problem::Problem;
+use webhooks_api::view::{DeliveryDetail, DeliverySummary, Page};
+use webhooks_api::{ApiError, AuthenticatedRequest, Query, json, respond};
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
-    Clock, Consistency, Deliveries, DeliveryFilter, Outgoing, Page, QueueError, Random,
+    self, Clock, Consistency, Deliveries, DeliveryFilter, Outgoing, QueueError, Random,
     Subscriptions, TaskQueue,
 };
-use webhooks_core::problem::Problem;
 use webhooks_core::subscription::Subscription;
 
-type Answer = Result<ApiGatewayV2httpResponse, Failure>;
-
-/// Reads of the table for one page, at most. A filter may leave little of what a read finds, and a
-/// page that is not full is followed by others all the same.
+/// The most reads of the table for one page. A filter may drop most of what a read finds; then the
+/// page is not full, and more pages follow.
 const PAGE_READS_MAX: usize = 10;
 
-/// The function and what it needs.
+/// The function and its ports.
 pub struct DeliveryHistory {
-    /// Read for whose webhook it is.
-    pub subscriptions: Arc<dyn Subscriptions>,
-    /// The history.
-    pub deliveries: Arc<dyn Deliveries>,
-    /// Takes what is to be delivered again.
-    pub queue: Arc<dyn TaskQueue>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// For ids.
-    pub random: Arc<dyn Random>,
+    subscriptions: Arc<dyn Subscriptions>,
+    deliveries: Arc<dyn Deliveries>,
+    queue: Arc<dyn TaskQueue>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
 }
 
 impl DeliveryHistory {
-    /// Answers a request; what goes wrong is an answer too.
-    pub async fn handle(&self, request: ApiGatewayV2httpRequest) -> ApiGatewayV2httpResponse {
-        respond(&request, self.answer(&request).await)
+    /// The function over these ports. `subscriptions` is read to check the owner, and `queue` takes
+    /// redeliveries.
+    pub fn new(
+        subscriptions: Arc<dyn Subscriptions>,
+        deliveries: Arc<dyn Deliveries>,
+        queue: Arc<dyn TaskQueue>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self { subscriptions, deliveries, queue, clock, random }
     }
 
-    async fn answer(&self, request: &ApiGatewayV2httpRequest) -> Answer {
-        let request = Request::read(request)?;
+    /// Handles a request.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        respond(&request, self.route(&request).await)
+    }
+
+    async fn route(&self, request: &Request) -> Result<Response<Body>, ApiError> {
+        let request = AuthenticatedRequest::new(request)?;
         match request.route() {
             "GET /api/webhooks/{id}/deliveries" => self.list(&request).await,
             "GET /api/webhooks/{id}/deliveries/{delivery_id}" => self.get(&request).await,
@@ -62,22 +66,22 @@ impl DeliveryHistory {
         }
     }
 
-    async fn list(&self, request: &Request<'_>) -> Answer {
+    async fn list(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         let mut query = request.query();
         let limit = query.limit();
         let filter = filter(&mut query);
-        let list_parts = list_parts(request, &filter);
-        let list_parts = list_parts.each_ref().map(String::as_str);
-        let list = cursor::List(&list_parts);
-        let before: Option<DeliveryId> = query.cursor(list);
+        let scope_parts = scope_parts(request, &filter);
+        let scope_parts = scope_parts.each_ref().map(String::as_str);
+        let scope = CursorScope(&scope_parts);
+        let before: Option<DeliveryId> = query.cursor(scope);
         query.finish()?;
         let webhook = self.webhook(request).await?;
         let page = self.page(&webhook.id, &filter, limit, before).await?;
         json(
-            200,
-            &List {
+            StatusCode::OK,
+            &Page {
                 items: page.items.iter().map(DeliverySummary::from).collect(),
-                next_cursor: page.next.map(|position| cursor::encode(list, position.as_str())),
+                next_cursor: page.next.map(|position| cursor::encode(scope, position.as_str())),
             },
         )
     }
@@ -89,9 +93,9 @@ impl DeliveryHistory {
         filter: &DeliveryFilter,
         limit: usize,
         before: Option<DeliveryId>,
-    ) -> Result<Page<Delivery, DeliveryId>, Failure> {
+    ) -> Result<ports::Page<Delivery, DeliveryId>, ApiError> {
         let now = self.clock.now();
-        let mut page = Page { items: Vec::new(), next: before };
+        let mut page = ports::Page { items: Vec::new(), next: before };
         for _ in 0..PAGE_READS_MAX {
             let wanted = limit - page.items.len();
             let before = page.next.as_ref();
@@ -105,65 +109,71 @@ impl DeliveryHistory {
         Ok(page)
     }
 
-    async fn get(&self, request: &Request<'_>) -> Answer {
+    async fn get(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let (_, delivery) = self.delivery(request).await?;
-        json(200, &DeliveryDetail::new(&delivery)?)
+        json(StatusCode::OK, &DeliveryDetail::new(&delivery)?)
     }
 
-    async fn redeliver(&self, request: &Request<'_>) -> Answer {
+    async fn redeliver(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
-        let unknown = refuse_fields(&request.optional_body()?);
-        if !unknown.is_empty() {
-            return Err(unknown.into());
-        }
+        request.optional_body()?.finish()?;
         let (webhook, delivery) = self.delivery(request).await?;
         if !webhook.is_active {
             return Err(Problem::WebhookInactive.into());
         }
+        if delivery.status == Status::Retrying {
+            return Err(Problem::DeliveryRetrying.into());
+        }
         let now = self.clock.now();
         let delivery_id = DeliveryId::new(now, self.random.bytes());
         let again = NewDelivery::redelivery_of(&delivery, delivery_id);
-        // Its record is written at the first attempt. What is shown until then is what will stand
-        // there first; when that expires is not shown.
+        // The first attempt writes the record. The response shows the record as it will be then; it
+        // does not show when it expires, so any time does here.
         let shown = Delivery::new(&again, now, now);
         self.send(DeliveryTask::FirstAttempt(again)).await?;
-        json(202, &DeliverySummary::from(&shown))
+        json(StatusCode::ACCEPTED, &DeliverySummary::from(&shown))
     }
 
-    async fn send(&self, task: DeliveryTask) -> Result<(), Failure> {
+    async fn send(&self, task: DeliveryTask) -> Result<(), ApiError> {
         let refused = self.queue.send(&[Outgoing { task, delay: Duration::ZERO }]).await?;
         if refused.is_empty() {
             return Ok(());
         }
-        Err(QueueError::Unavailable("it did not take the task".into()).into())
+        Err(QueueError::Unavailable("it refused the task".into()).into())
     }
 
-    /// The webhook of the request, where it is the caller's. Strongly consistent: who has just made
-    /// a webhook can ask for its history.
-    async fn webhook(&self, request: &Request<'_>) -> Result<Subscription, Failure> {
+    /// The webhook of the request, if the caller owns it. Strongly consistent, so that the history
+    /// of a new webhook is found immediately.
+    async fn webhook(&self, request: &AuthenticatedRequest<'_>) -> Result<Subscription, ApiError> {
         let id = request.id("id")?;
         let found = self.subscriptions.get(request.caller(), &id, Consistency::Strong).await?;
-        found.ok_or(Failure::Problem(Problem::NotFound))
+        found.ok_or(ApiError::Problem(Problem::NotFound))
     }
 
-    /// The delivery of the request and its webhook, where they are the caller's.
-    async fn delivery(&self, request: &Request<'_>) -> Result<(Subscription, Delivery), Failure> {
+    /// The delivery of the request and its webhook, if the caller owns them.
+    async fn delivery(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<(Subscription, Delivery), ApiError> {
         let webhook = self.webhook(request).await?;
         let id = request.id("delivery_id")?;
         let found = self.deliveries.get(&webhook.id, &id, Consistency::Strong).await?;
-        Ok((webhook, found.ok_or(Failure::Problem(Problem::NotFound))?))
+        Ok((webhook, found.ok_or(ApiError::Problem(Problem::NotFound))?))
     }
 }
 
 fn filter(query: &mut Query) -> DeliveryFilter {
     let filter = DeliveryFilter {
-        status: query.take("status", |text| text.parse().map_err(|_| statuses())),
-        event_type: query.take("event_type", |text| {
+        status: query.optional("status", |text| text.parse().map_err(|_| statuses())),
+        event_type: query.optional("event_type", |text| {
             text.parse().map_err(|_| "must be an event type of the catalogue".to_owned())
         }),
-        since: query.moment("since"),
-        until: query.moment("until"),
+        since: query.time("since"),
+        until: query.time("until"),
     };
     if let (Some(since), Some(until)) = (filter.since, filter.until)
         && since >= until
@@ -178,9 +188,9 @@ fn statuses() -> String {
     format!("must be one of {}", names.join(", "))
 }
 
-/// What a cursor is bound to: the owner, the webhook, and every filter as it was understood, so that
-/// another spelling of the same moment is the same list.
-fn list_parts(request: &Request<'_>, filter: &DeliveryFilter) -> [String; 7] {
+/// What a cursor is bound to: the owner, the webhook, and every filter as it was parsed, so that
+/// another spelling of the same time is the same list.
+fn scope_parts(request: &AuthenticatedRequest<'_>, filter: &DeliveryFilter) -> [String; 7] {
     [
         request.caller().to_string(),
         "deliveries".to_owned(),
@@ -192,7 +202,7 @@ fn list_parts(request: &Request<'_>, filter: &DeliveryFilter) -> [String; 7] {
     ]
 }
 
-/// Nothing is the empty text, which no filter is.
+/// An absent filter is the empty text, which no given one is.
 fn text(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }

@@ -1,12 +1,12 @@
 //! `GET /api/webhooks/event-types`: the catalogue of event types. It needs no table, no network and
 //! no configuration.
 
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, Response};
 use serde::Serialize;
-use webhooks_api::{
-    ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, Failure, Request, json, respond,
-};
+use webhooks_api::problem::Problem;
+use webhooks_api::{ApiError, AuthenticatedRequest, json, respond};
 use webhooks_core::catalogue::CATALOGUE;
-use webhooks_core::problem::Problem;
 
 #[derive(Serialize)]
 struct Listing {
@@ -21,14 +21,14 @@ struct Item {
     description: &'static str,
 }
 
-/// Answers a request.
+/// Handles a request.
 #[expect(clippy::unused_async, reason = "every function of the API is called in the same way")]
-pub async fn handle(request: ApiGatewayV2httpRequest) -> ApiGatewayV2httpResponse {
-    respond(&request, answer(&request))
+pub async fn handle(request: Request) -> Response<Body> {
+    respond(&request, list(&request))
 }
 
-fn answer(request: &ApiGatewayV2httpRequest) -> Result<ApiGatewayV2httpResponse, Failure> {
-    let request = Request::read(request)?;
+fn list(request: &Request) -> Result<Response<Body>, ApiError> {
+    let request = AuthenticatedRequest::new(request)?;
     if request.route() != "GET /api/webhooks/event-types" {
         return Err(Problem::NotFound.into());
     }
@@ -38,25 +38,25 @@ fn answer(request: &ApiGatewayV2httpRequest) -> Result<ApiGatewayV2httpResponse,
         category: entry.category,
         description: entry.description,
     });
-    json(200, &Listing { items: items.collect(), total: CATALOGUE.len() })
+    json(StatusCode::OK, &Listing { items: items.collect(), total: CATALOGUE.len() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use webhooks_api::testing::{Call, Reply};
+    use webhooks_api::testing::{TestRequest, TestResponse};
 
     const ROUTE: &str = "GET /api/webhooks/event-types";
 
-    async fn send(call: Call) -> Reply {
-        Reply::of(&handle(call.request()).await)
+    async fn send(request: TestRequest) -> TestResponse {
+        request.send(handle).await
     }
 
     #[tokio::test]
     async fn every_event_type_is_listed() {
-        let reply = send(Call::to(ROUTE)).await;
-        assert_eq!(reply.status(), 200);
-        let body = reply.json();
+        let response = send(TestRequest::to(ROUTE)).await;
+        assert_eq!(response.status(), 200);
+        let body = response.json();
         assert_eq!(body["total"], 17);
         assert_eq!(body["items"].as_array().unwrap().len(), 17);
         assert_eq!(
@@ -66,9 +66,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_answered_says_why() {
-        assert_eq!(send(Call::to(ROUTE).by_nobody()).await.problem(), "unauthorized");
-        assert_eq!(send(Call::to(ROUTE).query("limit=5")).await.fields(), ["limit"]);
-        assert_eq!(send(Call::to("GET /api/webhooks")).await.problem(), "not-found");
+    async fn a_request_without_a_token_with_a_query_or_to_another_route_is_refused() {
+        assert_eq!(send(TestRequest::to(ROUTE).without_token()).await.problem(), "unauthorized");
+        assert_eq!(send(TestRequest::to(ROUTE).query("limit=5")).await.fields(), ["limit"]);
+        assert_eq!(send(TestRequest::to("GET /api/webhooks")).await.problem(), "not-found");
     }
 }

@@ -4,8 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    webhooks_runtime::serve(async { Ok(()) }, async |&(), event| {
-        Ok(event_types::handle(event.payload).await)
-    })
-    .await
+    webhooks_runtime::start(webhooks_api::run(event_types::handle)).await
 }

@@ -1,7 +1,7 @@
 //! The webhooks of a user: create, list, get, change, delete, and a new secret.
 //!
-//! Every request reads and writes inside the caller's own partition of the table, so somebody else's
-//! webhook is not refused but not there. A change is a conditional write on the version that was
+//! Every request reads and writes in the caller's own partition of the table, so another user's
+//! webhook is not found. A change is a conditional write on the version that was
 //! read. On a conflict it is made again on what the table has then.
 
 #[cfg(test)]
@@ -10,56 +10,63 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-use webhooks_api::view::{List, Webhook, WebhookWithSecret, WebhookWithStatistics};
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, Response};
+use serde_json::Value;
+use webhooks_api::cursor::{self, CursorScope};
+use webhooks_api::problem::Problem;
+use webhooks_api::view::{Page, Webhook, WebhookWithSecret, WebhookWithStatistics};
+use webhooks_api::webhook::{PatchBody, new_subscription};
 use webhooks_api::{
-    ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, Failure, Request, created, json, no_content,
-    refuse_fields, respond,
+    ApiError, AuthenticatedRequest, Fields, created, json, no_content, respond, whole_number,
 };
-use webhooks_core::cursor;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{
     Clock, Consistency, Creation, Random, Statistics, SubscriptionWrite, Subscriptions,
 };
-use webhooks_core::problem::{FieldError, Problem};
 use webhooks_core::secret::Secret;
 use webhooks_core::statistics::Totals;
-use webhooks_core::subscription::{NewSubscription, Patch, Subscription};
+use webhooks_core::subscription::Subscription;
 use webhooks_core::target::TargetPolicy;
-
-type Answer = Result<ApiGatewayV2httpResponse, Failure>;
 
 /// How often a change is tried when others change the same webhook.
 const CHANGE_TRIES: usize = 5;
 /// How long the old secret still signs after a rotation when the user does not say, in seconds.
-const OVERLAP_SECONDS_DEFAULT: u64 = 86_400;
+const OVERLAP_SECONDS_DEFAULT: u32 = 86_400;
 /// How long the old secret may still sign after a rotation, in seconds: a week.
-const OVERLAP_SECONDS_MAX: u64 = 604_800;
+const OVERLAP_SECONDS_MAX: u32 = 604_800;
 
-/// The function and what it needs.
+/// The function and its ports.
 pub struct SubscriptionsApi {
-    /// The webhooks.
-    pub subscriptions: Arc<dyn Subscriptions>,
-    /// Read for the statistics.
-    pub statistics: Arc<dyn Statistics>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// For ids and secrets.
-    pub random: Arc<dyn Random>,
-    /// Which URLs are taken.
-    pub policy: TargetPolicy,
-    /// How far the statistics reach back.
-    pub retention: Duration,
+    subscriptions: Arc<dyn Subscriptions>,
+    statistics: Arc<dyn Statistics>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    policy: TargetPolicy,
+    retention: Duration,
 }
 
 impl SubscriptionsApi {
-    /// Answers a request; what goes wrong is an answer too.
-    pub async fn handle(&self, request: ApiGatewayV2httpRequest) -> ApiGatewayV2httpResponse {
-        respond(&request, self.answer(&request).await)
+    /// The function over these ports. `policy` says which URLs are accepted, `retention` how far
+    /// back the statistics reach.
+    pub fn new(
+        subscriptions: Arc<dyn Subscriptions>,
+        statistics: Arc<dyn Statistics>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        policy: TargetPolicy,
+        retention: Duration,
+    ) -> Self {
+        Self { subscriptions, statistics, clock, random, policy, retention }
     }
 
-    async fn answer(&self, request: &ApiGatewayV2httpRequest) -> Answer {
-        let request = Request::read(request)?;
+    /// Handles a request.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        respond(&request, self.route(&request).await)
+    }
+
+    async fn route(&self, request: &Request) -> Result<Response<Body>, ApiError> {
+        let request = AuthenticatedRequest::new(request)?;
         match request.route() {
             "POST /api/webhooks" => self.create(&request).await,
             "GET /api/webhooks" => self.list(&request).await,
@@ -71,58 +78,62 @@ impl SubscriptionsApi {
         }
     }
 
-    async fn create(&self, request: &Request<'_>) -> Answer {
+    async fn create(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
-        let wish = NewSubscription::parse(request.body()?, self.policy)?;
+        let new = new_subscription(request.body()?, self.policy)?;
         let now = self.clock.now();
         let id = SubscriptionId::new(now, self.random.bytes());
         let caller = request.caller().clone();
-        let subscription = Subscription::new(caller, id, wish, self.new_secret(), now);
+        let secret = self.new_secret();
+        let subscription = Subscription::new(caller, id, new, secret.clone(), now);
         match self.subscriptions.create(&subscription).await? {
             Creation::LimitReached => Err(Problem::WebhookLimitReached.into()),
             Creation::DailyLimitReached => Err(Problem::CreationLimitReached.into()),
             Creation::Created => created(
                 &format!("/api/webhooks/{}", subscription.id),
-                &WebhookWithSecret::from(&subscription),
+                &WebhookWithSecret::new(&subscription, &secret),
             ),
         }
     }
 
-    async fn list(&self, request: &Request<'_>) -> Answer {
+    async fn list(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         let caller = request.caller();
-        let list_parts = [caller.as_str(), "webhooks"];
-        let list = cursor::List(&list_parts);
+        let scope_parts = [caller.as_str(), "webhooks"];
+        let scope = CursorScope(&scope_parts);
         let mut query = request.query();
         let limit = query.limit();
-        let before: Option<SubscriptionId> = query.cursor(list);
+        let before: Option<SubscriptionId> = query.cursor(scope);
         query.finish()?;
         let page = self.subscriptions.page(caller, limit, before.as_ref()).await?;
         json(
-            200,
-            &List {
+            StatusCode::OK,
+            &Page {
                 items: page.items.iter().map(Webhook::from).collect(),
-                next_cursor: page.next.map(|position| cursor::encode(list, position.as_str())),
+                next_cursor: page.next.map(|position| cursor::encode(scope, position.as_str())),
             },
         )
     }
 
-    async fn get(&self, request: &Request<'_>) -> Answer {
+    async fn get(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let subscription = self.read(request.caller(), &request.id("id")?).await?;
         let since = self.clock.now().minus(self.retention);
         let hours = self.statistics.counters(&subscription.id, since).await?;
-        json(200, &WebhookWithStatistics::new(&subscription, &Totals::of(&hours)))
+        json(StatusCode::OK, &WebhookWithStatistics::new(&subscription, &Totals::of(&hours)))
     }
 
-    async fn patch(&self, request: &Request<'_>) -> Answer {
+    async fn patch(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
-        let patch = Patch::parse(request.body()?, self.policy)?;
+        let body = PatchBody::read(request.body()?, self.policy)?;
         let now = self.clock.now();
-        let changed = self.change(request, |webhook| webhook.apply(patch.clone(), now)).await?;
-        json(200, &Webhook::from(&changed))
+        let webhook = self.read(request.caller(), &request.id("id")?).await?;
+        body.check_read_only(&webhook)?;
+        let changed =
+            self.change(webhook, |webhook| webhook.apply(body.patch.clone(), now)).await?;
+        json(StatusCode::OK, &Webhook::from(&changed))
     }
 
-    async fn delete(&self, request: &Request<'_>) -> Answer {
+    async fn delete(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         if self.subscriptions.delete(request.caller(), &request.id("id")?).await? {
             Ok(no_content())
@@ -131,30 +142,38 @@ impl SubscriptionsApi {
         }
     }
 
-    async fn rotate_secret(&self, request: &Request<'_>) -> Answer {
+    async fn rotate_secret(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let overlap = overlap_seconds(request.optional_body()?)?;
         let secret = self.new_secret();
         let now = self.clock.now();
-        let overlap_end = now.plus_seconds(overlap);
+        let overlap_end = now.plus_seconds(overlap.into());
+        let webhook = self.read(request.caller(), &request.id("id")?).await?;
         let rotate = |webhook: &mut Subscription| webhook.rotate(secret.clone(), overlap_end, now);
-        let changed = self.change(request, rotate).await?;
-        json(200, &WebhookWithSecret::from(&changed))
+        let changed = self.change(webhook, rotate).await?;
+        json(StatusCode::OK, &WebhookWithSecret::new(&changed, &secret))
     }
 
-    /// Changes the webhook of the request, also while others change it.
+    /// Changes a webhook. On a conflict, the change is made to what the table has then. That may be
+    /// the change itself, when a write succeeded whose response was lost, so a change that is there
+    /// already must not change the version.
     async fn change(
         &self,
-        request: &Request<'_>,
+        mut webhook: Subscription,
         change: impl Fn(&mut Subscription),
-    ) -> Result<Subscription, Failure> {
-        let mut subscription = self.read(request.caller(), &request.id("id")?).await?;
+    ) -> Result<Subscription, ApiError> {
         for _ in 0..CHANGE_TRIES {
-            let version = subscription.version;
-            change(&mut subscription);
-            match self.subscriptions.update(&subscription, version).await? {
-                SubscriptionWrite::Applied => return Ok(subscription),
-                SubscriptionWrite::Conflict(current) => subscription = *current,
+            let version = webhook.version;
+            change(&mut webhook);
+            if webhook.version == version {
+                return Ok(webhook);
+            }
+            match self.subscriptions.update(&webhook, version).await? {
+                SubscriptionWrite::Applied => return Ok(webhook),
+                SubscriptionWrite::Conflict(current) => webhook = *current,
                 SubscriptionWrite::Missing => return Err(Problem::NotFound.into()),
             }
         }
@@ -162,9 +181,9 @@ impl SubscriptionsApi {
     }
 
     /// Strongly consistent: who has just written a webhook finds it as it was written.
-    async fn read(&self, caller: &UserId, id: &SubscriptionId) -> Result<Subscription, Failure> {
+    async fn read(&self, caller: &UserId, id: &SubscriptionId) -> Result<Subscription, ApiError> {
         let found = self.subscriptions.get(caller, id, Consistency::Strong).await?;
-        found.ok_or(Failure::Problem(Problem::NotFound))
+        found.ok_or(ApiError::Problem(Problem::NotFound))
     }
 
     fn new_secret(&self) -> Secret {
@@ -173,18 +192,9 @@ impl SubscriptionsApi {
 }
 
 /// Reads the body of a request for a new secret.
-fn overlap_seconds(mut body: Map<String, Value>) -> Result<u64, Vec<FieldError>> {
-    const FIELD: &str = "overlap_seconds";
-    let given = body.remove(FIELD);
-    let mut errors = refuse_fields(&body);
-    let seconds = given.map_or(Some(OVERLAP_SECONDS_DEFAULT), |value| value.as_u64());
-    match seconds.filter(|seconds| *seconds <= OVERLAP_SECONDS_MAX) {
-        Some(seconds) if errors.is_empty() => return Ok(seconds),
-        Some(_) => {}
-        None => {
-            let message = format!("must be a whole number from 0 to {OVERLAP_SECONDS_MAX}");
-            errors.insert(0, FieldError::new(FIELD, message));
-        }
-    }
-    Err(errors)
+fn overlap_seconds(mut fields: Fields<Value>) -> Result<u32, Problem> {
+    let read = |value: &Value| whole_number(value, 0..=OVERLAP_SECONDS_MAX);
+    let seconds = fields.optional("overlap_seconds", read);
+    fields.finish()?;
+    Ok(seconds.unwrap_or(OVERLAP_SECONDS_DEFAULT))
 }

@@ -1,7 +1,7 @@
-//! Test: one real signed attempt at a webhook, answered at once.
+//! Test: one real signed attempt, whose result is in the response.
 //!
 //! It is an ordinary delivery of a sample event, recorded in the history as a test and counted,
-//! but it never waits and is never tried again. The webhook need not be active: a test is how its
+//! but it never waits and is never retried. The webhook need not be active: with a test, its
 //! owner finds out whether to activate it.
 
 #[cfg(test)]
@@ -10,11 +10,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, Response};
 use serde_json::json;
-use webhooks_api::{
-    ApiGatewayV2httpRequest, ApiGatewayV2httpResponse, Failure, Request, json, refuse_fields,
-    respond,
-};
+use webhooks_api::problem::Problem;
+use webhooks_api::{ApiError, AuthenticatedRequest, json, respond};
 use webhooks_core::attempt;
 use webhooks_core::breaker::Health;
 use webhooks_core::catalogue::EventType;
@@ -27,49 +27,49 @@ use webhooks_core::ports::{
     Chain, Clock, Consistency, Deliveries, Expect, Random, Sender, Statistics, StoreError,
     Subscriptions,
 };
-use webhooks_core::problem::Problem;
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
 
-/// The function and what it may touch.
+/// The function and its ports.
 pub struct TestWebhook {
-    /// Where to, how, signed with what.
-    pub subscriptions: Arc<dyn Subscriptions>,
-    /// The history.
-    pub deliveries: Arc<dyn Deliveries>,
-    /// The counters.
-    pub statistics: Arc<dyn Statistics>,
-    /// The way out.
-    pub sender: Arc<dyn Sender>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// What names the test.
-    pub random: Arc<dyn Random>,
-    /// Where deliveries may go.
-    pub policy: TargetPolicy,
-    /// How long the history is kept.
-    pub retention: Duration,
+    subscriptions: Arc<dyn Subscriptions>,
+    deliveries: Arc<dyn Deliveries>,
+    statistics: Arc<dyn Statistics>,
+    sender: Arc<dyn Sender>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    policy: TargetPolicy,
+    retention: Duration,
 }
 
 impl TestWebhook {
-    /// Answers one request.
-    pub async fn handle(&self, request: ApiGatewayV2httpRequest) -> ApiGatewayV2httpResponse {
-        let answer = self.test(&request).await;
-        respond(&request, answer)
+    /// The function over these ports. `policy` says where deliveries may go, `retention` how long
+    /// the history is kept.
+    #[expect(clippy::too_many_arguments, reason = "each is another port or setting")]
+    pub fn new(
+        subscriptions: Arc<dyn Subscriptions>,
+        deliveries: Arc<dyn Deliveries>,
+        statistics: Arc<dyn Statistics>,
+        sender: Arc<dyn Sender>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        policy: TargetPolicy,
+        retention: Duration,
+    ) -> Self {
+        Self { subscriptions, deliveries, statistics, sender, clock, random, policy, retention }
     }
 
-    async fn test(
-        &self,
-        request: &ApiGatewayV2httpRequest,
-    ) -> Result<ApiGatewayV2httpResponse, Failure> {
-        let request = Request::read(request)?;
+    /// Handles a request.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        respond(&request, self.test(&request).await)
+    }
+
+    async fn test(&self, request: &Request) -> Result<Response<Body>, ApiError> {
+        let request = AuthenticatedRequest::new(request)?;
         request.no_query()?;
-        let unknown = refuse_fields(&request.optional_body()?);
-        if !unknown.is_empty() {
-            return Err(unknown.into());
-        }
+        request.optional_body()?.finish()?;
         let id: SubscriptionId = request.id("id")?;
         let found = self.subscriptions.get(request.caller(), &id, Consistency::Strong).await?;
         let subscription = found.ok_or(Problem::NotFound)?;
@@ -91,18 +91,18 @@ impl TestWebhook {
         self.record(&delivery, &subscription, now).await?;
 
         let last = delivery.attempts.last();
-        let answer = json!({
+        let body = json!({
             "success": success,
             "status_code": last.and_then(|attempt| attempt.response_status),
             "duration_ms": last.map(|attempt| attempt.duration_ms),
             "error": delivery.error(),
             "delivery_id": delivery.id,
         });
-        json(200, &answer)
+        json(StatusCode::OK, &body)
     }
 
-    /// A delivery of the sample of the first event type the webhook wants.
-    fn delivery(&self, subscription: &Subscription) -> Result<Delivery, Failure> {
+    /// A delivery of the example of the first event type that the webhook wants.
+    fn delivery(&self, subscription: &Subscription) -> Result<Delivery, ApiError> {
         let now = self.clock.now();
         let delivery_id = DeliveryId::new(now, self.random.bytes());
         // A subscription names at least one event type; the catalogue has some in any case.
@@ -124,8 +124,8 @@ impl TestWebhook {
         Ok(Delivery::new(&new, now, now.plus(self.retention)))
     }
 
-    /// Writes the history, the counters, and that the endpoint works again if it does. Only the
-    /// history is owed: without it the test did not happen.
+    /// Writes the history and the counters, and resets the health if the endpoint works. Only the
+    /// history must be written: a test without a record is an error.
     async fn record(
         &self,
         delivery: &Delivery,

@@ -7,14 +7,18 @@ use test_webhook::TestWebhook;
 use webhooks_aws::Environment;
 use webhooks_aws::clients::DYNAMODB;
 use webhooks_outbound::GuardedClient;
-use webhooks_runtime::{Error, serve};
+use webhooks_runtime::{Error, start};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(Box::pin(make()), async |function, event| Ok(function.handle(event.payload).await)).await
+    start(async {
+        let api = Box::pin(prepare()).await?;
+        webhooks_api::run(|request| api.handle(request)).await
+    })
+    .await
 }
 
-async fn make() -> Result<TestWebhook, Error> {
+async fn prepare() -> Result<TestWebhook, Error> {
     let environment = Environment::read();
     environment.opening(&[DYNAMODB], function(&environment)).await
 }
@@ -22,14 +26,14 @@ async fn make() -> Result<TestWebhook, Error> {
 async fn function(environment: &Environment) -> Result<TestWebhook, Error> {
     let policy = environment.target_policy()?;
     let deliveries = environment.deliveries()?;
-    Ok(TestWebhook {
-        subscriptions: environment.subscriptions().await?,
-        deliveries: deliveries.clone(),
-        statistics: deliveries,
-        sender: Arc::new(GuardedClient::new(policy)?),
-        clock: environment.clock(),
-        random: environment.random(),
+    Ok(TestWebhook::new(
+        environment.subscriptions().await?,
+        deliveries.clone(),
+        deliveries,
+        Arc::new(GuardedClient::new(policy)?),
+        environment.clock(),
+        environment.random(),
         policy,
-        retention: environment.retention()?,
-    })
+        environment.retention()?,
+    ))
 }

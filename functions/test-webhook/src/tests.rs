@@ -8,6 +8,7 @@ use test_support::sender::{self, Reply};
 use test_support::{
     ManualClock, MemoryDeliveries, MemorySubscriptions, ScriptedSender, SeededRandom, sample,
 };
+use webhooks_api::testing::TestRequest;
 use webhooks_core::delivery::{Status, Trigger};
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Statistics as _, Subscriptions as _};
@@ -30,16 +31,16 @@ impl Harness {
         let subscriptions = MemorySubscriptions::default();
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let sender = ScriptedSender::default();
-        let function = TestWebhook {
-            subscriptions: Arc::new(subscriptions.clone()),
-            deliveries: Arc::new(deliveries.clone()),
-            statistics: Arc::new(deliveries.clone()),
-            sender: Arc::new(sender.clone()),
-            clock: Arc::new(clock),
-            random: Arc::new(SeededRandom::new(1)),
-            policy: TargetPolicy::Strict,
-            retention: Duration::from_hours(1),
-        };
+        let function = TestWebhook::new(
+            Arc::new(subscriptions.clone()),
+            Arc::new(deliveries.clone()),
+            Arc::new(deliveries.clone()),
+            Arc::new(sender.clone()),
+            Arc::new(clock),
+            Arc::new(SeededRandom::new(1)),
+            TargetPolicy::Strict,
+            Duration::from_hours(1),
+        );
         let mut subscription = sample::subscription("u", 1);
         subscription.timeout_seconds = timeout_seconds;
         subscriptions.create(&subscription).await.unwrap();
@@ -48,20 +49,10 @@ impl Harness {
     }
 
     async fn call(&self, user: &str, id: &str, body: Option<&str>) -> (u64, Value) {
-        let route = "POST /api/webhooks/{id}/test";
-        let event = json!({
-            "version": "2.0", "routeKey": route, "rawPath": format!("/api/webhooks/{id}/test"),
-            "rawQueryString": "", "headers": {}, "pathParameters": {"id": id}, "body": body,
-            "requestContext": {
-                "routeKey": route, "http": {"method": "POST"},
-                "authorizer": {"jwt": {"claims": {"sub": user}, "scopes": null}},
-            },
-            "isBase64Encoded": false,
-        });
-        let response = self.function.handle(serde_json::from_value(event).unwrap()).await;
-        let response = serde_json::to_value(response).unwrap();
-        let body = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
-        (response["statusCode"].as_u64().unwrap(), body)
+        let request = TestRequest::to("POST /api/webhooks/{id}/test").by(user).with("id", id);
+        let request = body.into_iter().fold(request, TestRequest::text);
+        let response = request.send(|request| self.function.handle(request)).await;
+        (response.status(), response.json())
     }
 }
 

@@ -1,8 +1,5 @@
-//! One HTTP request as Lambda gets it from an HTTP API, payload format 2.0, and the answer back
-//! (<https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>).
-//!
-//! Everything passes through the JSON text's own form, so that a field that does not survive it is
-//! seen here and not only on AWS.
+//! HTTP requests as the JSON that Lambda gets from an HTTP API, payload format 2.0, and the response
+//! back (<https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>).
 
 use std::collections::BTreeMap;
 
@@ -17,7 +14,7 @@ use webhooks_core::time::Timestamp;
 
 use crate::token::Claims;
 
-/// What the gateway knows of a request beside the request itself.
+/// What the gateway adds to a request.
 pub(super) struct Context<'a> {
     /// `METHOD /path/{template}`.
     pub(super) route_key: String,
@@ -28,11 +25,12 @@ pub(super) struct Context<'a> {
     pub(super) now: Timestamp,
 }
 
-/// The event of a request.
+/// The event that a request becomes.
 pub(super) fn event(request: &Parts, body: &Bytes, context: &Context<'_>) -> Value {
     let path = request.uri.path();
     let query = request.uri.query().unwrap_or_default();
-    let headers = joined_headers(&request.headers);
+    let mut headers = joined_headers(&request.headers);
+    headers.insert("x-forwarded-proto".to_owned(), "http".to_owned());
     let mut event = json!({
         "version": "2.0",
         "routeKey": context.route_key,
@@ -123,8 +121,8 @@ fn common_log_time(now: Timestamp) -> String {
     format!("{}/{}/{}:{} +0000", &iso[8..10], MONTHS[month - 1], &iso[..4], &iso[11..19])
 }
 
-/// The HTTP answer of a handler's answer; nothing if it is none.
-pub(super) fn answer(response: &Value) -> Option<Response> {
+/// The HTTP response of a handler's response; `None` if it is not one.
+pub(super) fn response(response: &Value) -> Option<Response> {
     let status = response["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok())?;
     let body = response["body"].as_str().unwrap_or_default();
     let body = if response["isBase64Encoded"].as_bool() == Some(true) {
@@ -132,23 +130,22 @@ pub(super) fn answer(response: &Value) -> Option<Response> {
     } else {
         Bytes::from(body.to_owned())
     };
-    let mut answer = Response::new(Body::from(body));
-    *answer.status_mut() = StatusCode::from_u16(status).ok()?;
+    let mut sent = Response::new(Body::from(body));
+    *sent.status_mut() = StatusCode::from_u16(status).ok()?;
     for (name, value) in response["headers"].as_object().into_iter().flatten() {
         let name = HeaderName::try_from(name.as_str()).ok()?;
-        answer.headers_mut().insert(name, HeaderValue::from_str(value.as_str()?).ok()?);
+        sent.headers_mut().insert(name, HeaderValue::from_str(value.as_str()?).ok()?);
     }
     for cookie in response["cookies"].as_array().into_iter().flatten() {
         let cookie = HeaderValue::from_str(cookie.as_str()?).ok()?;
-        answer.headers_mut().append(axum::http::header::SET_COOKIE, cookie);
+        sent.headers_mut().append(axum::http::header::SET_COOKIE, cookie);
     }
-    Some(answer)
+    Some(sent)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
     use axum::http::Request;
 
     fn built(request: axum::http::request::Builder, body: &[u8]) -> Value {
@@ -178,7 +175,7 @@ mod tests {
             "routeKey": "PATCH /api/webhooks/{id}",
             "rawPath": "/api/webhooks/wh_1",
             "rawQueryString": "limit=5&status=a&status=b+%C3%A9",
-            "headers": {"host": "127.0.0.1:3000", "user-agent": "curl/8", "x-many": "1,2"},
+            "headers": {"host": "127.0.0.1:3000", "user-agent": "curl/8", "x-forwarded-proto": "http", "x-many": "1,2"},
             "queryStringParameters": {"limit": "5", "status": "a,b é"},
             "requestContext": {
                 "accountId": "000000000000",
@@ -208,13 +205,14 @@ mod tests {
         });
         let event = built(request, br#"{"is_active":false}"#);
         assert_eq!(event, expected);
-        let request: ApiGatewayV2httpRequest = serde_json::from_value(event).unwrap();
-        assert_eq!(request.request_context.authorizer.unwrap().jwt.unwrap().claims["sub"], "u1");
-        assert_eq!(request.path_parameters["id"], "wh_1");
+        let request = lambda_http::request::from_str(&event.to_string()).unwrap();
+        let request = webhooks_api::AuthenticatedRequest::new(&request).unwrap();
+        assert_eq!(request.caller().as_str(), "u1");
+        assert_eq!(request.parameter("id"), "wh_1");
     }
 
     #[test]
-    fn what_is_empty_is_absent_and_what_is_no_text_is_base64() {
+    fn empty_fields_are_absent_and_binary_bodies_are_base64() {
         let event = built(Request::get("/api/webhooks"), b"");
         assert!(event.get("body").is_none() && event.get("queryStringParameters").is_none());
         let event = built(Request::get("/api/webhooks"), b"\xff\x00");
@@ -222,19 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_goes_back_as_it_was_given() {
+    fn a_response_keeps_status_and_headers() {
         let response = json!({
             "statusCode": 201, "headers": {"location": "/x", "content-type": "application/json"},
             "multiValueHeaders": {}, "body": "{}", "isBase64Encoded": false, "cookies": [],
         });
-        let typed: ApiGatewayV2httpResponse = serde_json::from_value(response).unwrap();
-        let answer = answer(&serde_json::to_value(typed).unwrap()).unwrap();
-        assert_eq!(answer.status(), 201);
-        assert_eq!(answer.headers()["location"], "/x");
+        let response = super::response(&response).unwrap();
+        assert_eq!(response.status(), 201);
+        assert_eq!(response.headers()["location"], "/x");
     }
 
     #[test]
-    fn what_is_no_answer_is_noticed() {
+    fn an_invalid_response_is_refused() {
         for bad in [
             json!({}),
             json!({"statusCode": 42}),
@@ -242,7 +239,7 @@ mod tests {
             json!({"statusCode": 200, "headers": {"a": "c\n"}}),
             json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}),
         ] {
-            assert!(answer(&bad).is_none(), "{bad}");
+            assert!(response(&bad).is_none(), "{bad}");
         }
     }
 }

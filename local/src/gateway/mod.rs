@@ -1,10 +1,10 @@
-//! The API's front: what API Gateway's HTTP API and its JWT authorizer do for the deployed
+//! The local gateway: what API Gateway's HTTP API and its JWT authorizer do for the deployed
 //! functions.
 //!
-//! A [`Route`] is a method, a path template and the function behind it. A request is routed, its
-//! token is checked, and it becomes the JSON event of payload format 2.0 (`event.rs`) that the very
-//! handler that is deployed is called with. The gateway's own refusals are problems like those of
-//! the handlers.
+//! A [`Route`] is a method, a path template and a function. A request is routed, its token is
+//! checked, and it becomes the JSON event of payload format 2.0 (`event.rs`) with which the deployed
+//! handler is called. The gateway's own responses are those of API Gateway: `{"message":…}`, and 404
+//! for an unknown method too.
 //!
 //! Deliberately absent: CORS, throttling, custom domains, stages.
 
@@ -17,21 +17,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use futures::future::BoxFuture;
 use http_body_util::LengthLimitError;
+use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 use webhooks_core::ports::Clock;
-use webhooks_core::problem::{CONTENT_TYPE, Problem};
 
 use crate::token::{self, Claims};
 use event::Context;
-use routes::{Routed, Template};
+use routes::Template;
 
 /// The largest body an HTTP API passes on (AWS quota). The handlers refuse far smaller ones.
 const BODY_BYTES: usize = 10 * 1024 * 1024;
@@ -40,7 +40,9 @@ const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A deployed handler of API events.
 pub type Handler = Arc<
-    dyn Fn(ApiGatewayV2httpRequest) -> BoxFuture<'static, ApiGatewayV2httpResponse> + Send + Sync,
+    dyn Fn(lambda_http::Request) -> BoxFuture<'static, lambda_http::Response<lambda_http::Body>>
+        + Send
+        + Sync,
 >;
 
 /// One route of the API.
@@ -76,17 +78,17 @@ impl Gateway {
         Self { routes, clock, requests: AtomicU64::new(0) }
     }
 
-    async fn answer(&self, request: Request) -> Response {
+    async fn handle(&self, request: Request) -> Response {
         let request_id = format!("local-{}", self.requests.fetch_add(1, Ordering::Relaxed));
         let (parts, body) = request.into_parts();
-        let mut answer = match self.pass_on(&parts, body, &request_id).await {
-            Ok(answer) => answer,
+        let mut response = match self.pass_on(&parts, body, &request_id).await {
+            Ok(response) => response,
             Err(refusal) => refusal.into_response(),
         };
         if let Ok(id) = HeaderValue::from_str(&request_id) {
-            answer.headers_mut().insert(HeaderName::from_static("apigw-requestid"), id);
+            response.headers_mut().insert(HeaderName::from_static("apigw-requestid"), id);
         }
-        answer
+        response
     }
 
     async fn pass_on(
@@ -96,12 +98,9 @@ impl Gateway {
         request_id: &str,
     ) -> Result<Response, Refusal> {
         let method = request.method.as_str();
-        let (route, path_parameters) = match routes::route(&self.routes, method, request.uri.path())
-        {
-            Routed::To(route, parameters) => (route, parameters),
-            Routed::OtherMethods(allowed) => return Err(Refusal::method(&allowed)),
-            Routed::Nowhere => return Err(Problem::NotFound.into()),
-        };
+        let (route, path_parameters) =
+            routes::route(&self.routes, method, request.uri.path()).ok_or(Refusal::NotFound)?;
+        check_host(&request.headers)?;
         let now = self.clock.now();
         let claims = self.claims(&request.headers)?;
         let body = read(body).await?;
@@ -114,41 +113,45 @@ impl Gateway {
             now,
         };
         let event = event::event(request, &body, &context);
-        invoke(&route.handler, event).await
+        invoke(&route.handler, &event).await
     }
 
+    /// The claims of the token, which comes with or without the prefix `Bearer`.
     fn claims(&self, headers: &HeaderMap) -> Result<Claims, Refusal> {
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(value), None) = (given.next(), given.next()) else {
-            return Err(Refusal::unauthorized());
+            return Err(Refusal::Unauthorized);
         };
-        let (scheme, token) =
-            value.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Refusal::unauthorized());
-        }
-        token::check(token.trim(), self.clock.now()).map_err(|error| {
+        let value = value.to_str().map_err(|_| Refusal::Unauthorized)?;
+        let token = match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            Some(_) => return Err(Refusal::Unauthorized),
+            None => value,
+        };
+        token::check(token, self.clock.now()).map_err(|error| {
             tracing::debug!(%error, "a token was refused");
-            Refusal::unauthorized()
+            Refusal::Unauthorized
         })
     }
 }
 
 /// What serves every path of the API.
 pub async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    gateway.answer(request).await
+    gateway.handle(request).await
+}
+
+/// API Gateway finds an API by the host, so no handler sees a host that cannot be in a URL.
+fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(host) = headers.get(header::HOST) else { return Ok(()) };
+    let url = host.to_str().ok().and_then(|host| Url::parse(&format!("http://{host}/")).ok());
+    url.map(|_| ()).ok_or(Refusal::BadRequest)
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {
     axum::body::to_bytes(body, BODY_BYTES).await.map_err(|error| {
         let too_large = error.source().is_some_and(<dyn Error>::is::<LengthLimitError>);
-        let problem = if too_large {
-            Problem::BodyTooLarge
-        } else {
-            // The client hung up, was too slow, or sent chunks that are none.
-            Problem::InvalidJson("the body did not arrive in full".to_owned())
-        };
-        problem.into()
+        // Otherwise the client hung up, was too slow, or sent chunks that are none.
+        if too_large { Refusal::TooLarge } else { Refusal::BadRequest }
     })
 }
 
@@ -157,66 +160,55 @@ fn source_ip(request: &Parts) -> String {
     peer.map_or_else(String::new, |ConnectInfo(address)| address.ip().to_string())
 }
 
-/// Calls a handler as Lambda would: a panic or a late answer is a failed invocation.
-async fn invoke(handler: &Handler, event: serde_json::Value) -> Result<Response, Refusal> {
-    let event = serde_json::from_value(event).map_err(|error| broken(&error))?;
-    let invocation = AbortOnDropHandle::new(tokio::spawn(handler(event)));
+/// Calls a handler as Lambda would: a panic or a late response is a failed invocation.
+async fn invoke(handler: &Handler, event: &Value) -> Result<Response, Refusal> {
+    let (handler, event) = (handler.clone(), event.to_string());
+    let invocation = tokio::spawn(async move { webhooks_api::invoke(&*handler, &event).await });
+    let invocation = AbortOnDropHandle::new(invocation);
     let Ok(ended) = tokio::time::timeout(INTEGRATION_TIMEOUT, invocation).await else {
-        return Err(Problem::Unavailable.into());
+        return Err(Refusal::ServiceUnavailable);
     };
-    let response = ended.map_err(|error| broken(&error))?;
-    let response = serde_json::to_value(response).map_err(|error| broken(&error))?;
-    event::answer(&response).ok_or_else(|| broken(&"its answer is none that HTTP can carry"))
+    let response = ended.map_err(|error| broken(&error))?.map_err(|error| broken(&error))?;
+    let response = serde_json::from_str(&response).map_err(|error| broken(&error))?;
+    event::response(&response).ok_or_else(|| broken(&"its response is not one of HTTP"))
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Refusal {
     tracing::error!(%error, "a function of the API failed");
-    Problem::Internal.into()
+    Refusal::InternalServerError
 }
 
-/// A request that reaches no handler, or gets no answer from it.
-struct Refusal {
-    problem: Problem,
-    header: Option<(HeaderName, String)>,
-}
-
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
-        Self { problem, header: None }
-    }
+/// A request that reaches no handler, or gets no response from it.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    BadRequest,
+    Unauthorized,
+    NotFound,
+    TooLarge,
+    InternalServerError,
+    ServiceUnavailable,
 }
 
 impl Refusal {
-    fn method(allowed: &[&str]) -> Self {
-        let header = Some((header::ALLOW, allowed.join(", ")));
-        Self { problem: Problem::MethodNotAllowed, header }
-    }
-
-    fn unauthorized() -> Self {
-        let header = Some((header::WWW_AUTHENTICATE, "Bearer".to_owned()));
-        Self { problem: Problem::Unauthorized, header }
-    }
-
+    /// The response of API Gateway.
     fn into_response(self) -> Response {
-        let mut response = problem(&self.problem);
-        if let Some((name, Ok(value))) =
-            self.header.map(|(name, value)| (name, HeaderValue::try_from(value)))
-        {
-            response.headers_mut().insert(name, value);
+        let (status, message) = match self {
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "Bad Request"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
+            Self::InternalServerError => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            }
+            Self::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+        };
+        let mut response = (status, axum::Json(json!({"message": message}))).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
         }
         response
     }
-}
-
-/// The HTTP answer that tells of a problem.
-pub(crate) fn problem(problem: &Problem) -> Response {
-    let details = problem.details();
-    let body = serde_json::to_vec(&details).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() =
-        StatusCode::from_u16(details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    response
 }
 
 #[cfg(test)]

@@ -4,42 +4,23 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-/// What became of a request's method and path.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Routed<'a, T> {
-    /// A route takes it, with these parameters.
-    To(&'a T, BTreeMap<String, String>),
-    /// The path exists, but only with these methods.
-    OtherMethods(Vec<&'a str>),
-    /// No route has this path.
-    Nowhere,
-}
-
-/// What a route answers to.
+/// The method and the path of a route.
 pub(super) trait Template {
     fn method(&self) -> &str;
     fn path(&self) -> &str;
 }
 
-/// Picks the route. Where several match, the one with the fewest parameters wins, as in API
-/// Gateway.
-pub(super) fn route<'a, T: Template>(routes: &'a [T], method: &str, path: &str) -> Routed<'a, T> {
-    let matching: Vec<_> =
-        routes.iter().filter_map(|route| Some((route, parameters(route.path(), path)?))).collect();
-    if matching.is_empty() {
-        return Routed::Nowhere;
-    }
-    let mut methods: Vec<&str> = matching.iter().map(|(route, _)| route.method()).collect();
-    let best = matching
-        .into_iter()
-        .filter(|(route, _)| route.method() == method)
-        .min_by_key(|(_, parameters)| parameters.len());
-    if let Some((route, parameters)) = best {
-        return Routed::To(route, parameters);
-    }
-    methods.sort_unstable();
-    methods.dedup();
-    Routed::OtherMethods(methods)
+/// Picks the route, and its path parameters. Where several match, the one with the fewest
+/// parameters wins, as in API Gateway.
+pub(super) fn route<'a, T: Template>(
+    routes: &'a [T],
+    method: &str,
+    path: &str,
+) -> Option<(&'a T, BTreeMap<String, String>)> {
+    let of_method = routes.iter().filter(|route| route.method() == method);
+    of_method
+        .filter_map(|route| Some((route, parameters(route.path(), path)?)))
+        .min_by_key(|(_, parameters)| parameters.len())
 }
 
 /// The parameters with which `template` becomes `path`, percent-decoded, if it can.
@@ -84,13 +65,9 @@ mod tests {
     ];
 
     fn taken(method: &str, path: &str) -> Option<(usize, Vec<String>)> {
-        match route(&ROUTES, method, path) {
-            Routed::To(route, parameters) => Some((
-                ROUTES.iter().position(|other| other == route).unwrap(),
-                parameters.into_values().collect(),
-            )),
-            _ => None,
-        }
+        let (route, parameters) = route(&ROUTES, method, path)?;
+        let index = ROUTES.iter().position(|other| other == route).unwrap();
+        Some((index, parameters.into_values().collect()))
     }
 
     #[test]
@@ -107,11 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn a_known_path_names_its_methods() {
-        assert_eq!(route(&ROUTES, "PUT", "/hooks/x"), Routed::OtherMethods(vec!["DELETE", "GET"]));
-        assert_eq!(route(&ROUTES, "get", "/hooks/x/do/y"), Routed::OtherMethods(vec!["POST"]));
+    fn an_unknown_method_or_path_has_no_route() {
+        assert_eq!(taken("PUT", "/hooks/x"), None);
+        assert_eq!(taken("get", "/hooks/x/do/y"), None);
         for path in ["/", "/hooks", "/hooks/", "/hooks/x/", "//x", "/hooks//do/x", "/hooks/x/do"] {
-            assert_eq!(route(&ROUTES, "GET", path), Routed::Nowhere, "{path}");
+            assert_eq!(taken("GET", path), None, "{path}");
         }
     }
 }

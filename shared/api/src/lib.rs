@@ -1,19 +1,25 @@
-//! What the functions behind the HTTP API share.
+//! What the functions behind the HTTP API share. They run on `lambda_http`.
 //!
-//! * A [`Request`] is what API Gateway hands a function (payload format 2.0): the caller, the route,
-//!   the ids in the path, the [`Query`] and the JSON body, each read strictly.
-//! * A [`Failure`] is why a request was not done; [`respond`] turns it into a problem (RFC 9457) and
-//!   logs it when the fault is ours.
-//! * The [`view`]s are the JSON that is shown, field by field.
-//! * [`ROUTES`] lists every route there is and the function that answers it.
+//! * An [`AuthenticatedRequest`] is a request of `lambda_http` with a known caller. It reads the ids
+//!   in the path, and the query string and the JSON body as [`Fields`], each strictly.
+//! * An [`ApiError`] is why a request failed. [`respond`] makes it a problem (RFC 9457), and logs it
+//!   if the service failed.
+//! * The [`view`]s are the JSON of responses, field by field.
+//! * [`ROUTES`] lists every route and its function.
+//! * [`run`] runs a handler in Lambda; [`invoke`] calls it in the same way, with JSON in and JSON
+//!   out, for the local system and the tests.
 //!
-//! A function reads the whole request before it asks a table, and the ids last: so somebody else's
-//! id, a missing one and one that is no id at all answer alike, whatever else the request says.
+//! A function reads the whole request before it asks a table, and the ids last. So another user's
+//! id, a missing one and a malformed one have the same response, whatever else the request has.
 //!
-//! Deliberately absent: checking tokens, unknown paths and methods. API Gateway, or the local system
-//! in its place, has done that before a function sees the request.
+//! Deliberately absent: checks of tokens, unknown paths and methods. API Gateway, or the local
+//! gateway in its place, makes them before a function gets the request.
 
 mod body;
+pub mod cursor;
+mod fields;
+mod lambda;
+pub mod problem;
 mod query;
 mod request;
 mod response;
@@ -21,10 +27,11 @@ mod routes;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod view;
+pub mod webhook;
 
-pub use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
-pub use body::refuse_fields;
+pub use fields::{Fields, whole_number};
+pub use lambda::{invoke, run};
 pub use query::Query;
-pub use request::Request;
-pub use response::{Failure, created, json, no_content, problem, respond};
+pub use request::{AuthenticatedRequest, route_key};
+pub use response::{ApiError, created, json, no_content, problem, respond};
 pub use routes::{ROUTES, Route};

@@ -1,104 +1,47 @@
-//! The parameters after the question mark, taken out one by one; what is wrong with them is
-//! collected, so that every bad one is named at once.
-//!
-//! They are read from the raw query string: `queryStringParameters` joins the values of a repeated
-//! parameter with commas, where nobody can tell them apart from a comma in a value.
+//! The parameters of the query string.
 
 use std::str::FromStr;
 
-use webhooks_core::cursor::{self, List, NotACursor};
+use lambda_http::aws_lambda_events::query_map::QueryMap;
 use webhooks_core::limits::{PAGE_DEFAULT, PAGE_MAX};
-use webhooks_core::problem::{FieldError, Problem};
 use webhooks_core::time::Timestamp;
 
-/// The parameters of a request that have not been taken out yet.
-#[derive(Clone, Debug)]
-pub struct Query {
-    parameters: Vec<(String, String)>,
-    errors: Vec<FieldError>,
-}
+use crate::cursor::{self, CursorScope, NotACursor};
+use crate::fields::Fields;
+
+/// The parameters of a request.
+pub type Query = Fields<String>;
 
 impl Query {
-    /// Reads a query string.
-    pub fn parse(raw: &str) -> Self {
-        let mut query = Self { parameters: Vec::new(), errors: Vec::new() };
-        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match (decode(name), decode(value)) {
-                (Some(name), Some(value)) => query.add(name, value),
-                (decoded, _) => {
-                    let name = decoded.as_deref().unwrap_or(name);
-                    query.refuse(name, "must be percent-encoded UTF-8");
-                }
-            }
+    /// The parameters that `lambda_http` has parsed.
+    pub(crate) fn new(parameters: Option<&QueryMap>) -> Self {
+        let mut pairs: Vec<_> = parameters.into_iter().flat_map(QueryMap::iter).collect();
+        // A map has no order of its own; errors have one.
+        pairs.sort_unstable();
+        let mut query = Self::empty("parameter");
+        for (name, value) in pairs {
+            query.insert(name.to_owned(), value.to_owned());
         }
         query
     }
 
-    /// Takes a parameter out and reads it.
-    pub fn take<T>(
-        &mut self,
-        name: &str,
-        read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let at = self.parameters.iter().position(|(known, _)| known == name)?;
-        let (_, value) = self.parameters.swap_remove(at);
-        read(&value).map_err(|message| self.refuse(name, message)).ok()
-    }
-
-    /// Takes `limit` out.
+    /// Reads `limit`.
     pub fn limit(&mut self) -> usize {
-        self.take("limit", limit).unwrap_or(PAGE_DEFAULT)
+        self.optional("limit", |text| limit(text)).unwrap_or(PAGE_DEFAULT)
     }
 
-    /// Takes a moment out.
-    pub fn moment(&mut self, name: &str) -> Option<Timestamp> {
-        self.take(name, moment)
+    /// Reads a time.
+    pub fn time(&mut self, name: &str) -> Option<Timestamp> {
+        self.optional(name, |text| time(text))
     }
 
-    /// Takes `cursor` out: the position after which the page begins.
-    pub fn cursor<T: FromStr>(&mut self, list: List<'_>) -> Option<T> {
-        self.take("cursor", |text| {
-            let position = cursor::decode(list, text).map_err(|error| error.to_string())?;
+    /// Reads `cursor`: the position after which the page begins.
+    pub fn cursor<T: FromStr>(&mut self, scope: CursorScope<'_>) -> Option<T> {
+        self.optional("cursor", |text| {
+            let position = cursor::decode(scope, text).map_err(|error| error.to_string())?;
             position.parse().map_err(|_| NotACursor.to_string())
         })
     }
-
-    /// Says what is wrong with a parameter.
-    pub fn refuse(&mut self, name: &str, message: impl Into<String>) {
-        self.errors.push(FieldError::new(name, message));
-    }
-
-    /// Whatever was not taken out is not known.
-    pub fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in &self.parameters {
-            self.errors.push(FieldError::new(name.as_str(), "is not a known parameter"));
-        }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::InvalidFields(self.errors)) }
-    }
-
-    fn add(&mut self, name: String, value: String) {
-        if self.parameters.iter().any(|(known, _)| *known == name) {
-            return self.refuse(&name, "must not be repeated");
-        }
-        self.parameters.push((name, value));
-    }
-}
-
-/// Undoes percent-encoding (RFC 3986, section 2.1). A `+` stays what it is: no parameter of ours
-/// holds a space, but the offset of a moment often holds a plus that nobody encoded.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' { hex(rest.next()?)? << 4 | hex(rest.next()?)? } else { byte });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    let value = char::from(digit).to_digit(16)?;
-    u8::try_from(value).ok()
 }
 
 fn limit(text: &str) -> Result<usize, String> {
@@ -109,8 +52,8 @@ fn limit(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("must be a whole number from 1 to {PAGE_MAX}"))
 }
 
-/// A plus that became a space on its way, as in form encoding, is read as the plus it was.
-fn moment(text: &str) -> Result<Timestamp, String> {
+/// Clients often leave the plus of an offset unencoded, which makes it a space in a query string.
+fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(&text.replace(' ', "+"))
         .ok_or_else(|| "must be an RFC 3339 date and time, such as 2026-01-31T09:30:00Z".to_owned())
 }
@@ -118,6 +61,11 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::Problem;
+
+    fn query(raw: &str) -> Query {
+        Query::new(Some(&raw.parse().unwrap()))
+    }
 
     fn refused(query: Query) -> Vec<String> {
         match query.finish() {
@@ -128,30 +76,11 @@ mod tests {
         }
     }
 
-    fn text(query: &mut Query, name: &str) -> Option<String> {
-        query.take(name, |value| Ok(value.to_owned()))
-    }
-
-    #[test]
-    fn parameters_are_decoded_strictly() {
-        let mut query = Query::parse("a=1%2c2&%62=%C3%A9+&c&&d=x=y&");
-        assert_eq!(text(&mut query, "a").as_deref(), Some("1,2"));
-        assert_eq!(text(&mut query, "b").as_deref(), Some("é+"));
-        assert_eq!(text(&mut query, "c").as_deref(), Some(""));
-        assert_eq!(text(&mut query, "d").as_deref(), Some("x=y"));
-        assert_eq!(text(&mut query, "e"), None);
-        assert_eq!(query.finish(), Ok(()));
-        for bad in ["a=%", "a=%4", "a=%zz", "a=%+1", "a=%ff", "a=%é"] {
-            assert_eq!(refused(Query::parse(bad)), ["a"], "{bad}");
-        }
-        assert_eq!(refused(Query::parse("%zz=1")), ["%zz"]);
-    }
-
     #[test]
     fn unknown_and_repeated_parameters_are_refused() {
-        let mut query = Query::parse("limit=5&limit=6&page=2&since=today");
+        let mut query = query("limit=6&limit=5&page=2&since=today");
         assert_eq!(query.limit(), 5);
-        assert_eq!(query.moment("since"), None);
+        assert_eq!(query.time("since"), None);
         assert_eq!(refused(query), ["limit", "since", "page"]);
     }
 
@@ -163,11 +92,11 @@ mod tests {
         for bad in ["", "0", "101", "-1", "+5", "5.0", "ten", "99999999999999999999999"] {
             assert!(limit(bad).is_err(), "{bad}");
         }
-        assert_eq!(Query::parse("").limit(), PAGE_DEFAULT);
+        assert_eq!(query("").limit(), PAGE_DEFAULT);
     }
 
     #[test]
-    fn an_offset_may_come_with_any_spelling_of_its_plus() {
+    fn the_plus_of_an_offset_may_be_unencoded() {
         let utc = Timestamp::parse("2026-01-31T08:30:00Z");
         for given in [
             "2026-01-31T08:30:00Z",
@@ -176,11 +105,11 @@ mod tests {
             "2026-01-31T09:30:00%2b01%3A00",
             "2026-01-31T09:30:00%2001:00",
         ] {
-            assert_eq!(Query::parse(&format!("since={given}")).moment("since"), utc, "{given}");
+            assert_eq!(query(&format!("since={given}")).time("since"), utc, "{given}");
         }
-        for bad in ["", "2026-01-31", "1769848200", "now"] {
-            let mut query = Query::parse(&format!("since={bad}"));
-            assert_eq!(query.moment("since"), None, "{bad}");
+        for bad in ["", "2026-01-31", "1769848200", "now", "%", "%zz", "%ff"] {
+            let mut query = query(&format!("since={bad}"));
+            assert_eq!(query.time("since"), None, "{bad}");
             assert_eq!(refused(query), ["since"]);
         }
     }

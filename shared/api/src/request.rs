@@ -1,83 +1,90 @@
-//! What API Gateway hands a function.
+//! Requests as `lambda_http` hands them over, once their caller is known.
 
 use std::str::FromStr;
 
-use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use serde_json::{Map, Value};
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt as _};
+use serde_json::Value;
 use webhooks_core::ids::UserId;
-use webhooks_core::problem::Problem;
 
 use crate::body;
+use crate::fields::Fields;
+use crate::problem::Problem;
 use crate::query::Query;
 
-/// A request whose caller is known.
+/// A request whose caller API Gateway's authorizer has authenticated.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub struct AuthenticatedRequest<'a> {
     caller: UserId,
-    inner: &'a ApiGatewayV2httpRequest,
+    request: &'a Request,
 }
 
-impl<'a> Request<'a> {
-    /// Finds out who calls: the `sub` of the token that the authorizer has checked.
-    pub fn read(inner: &'a ApiGatewayV2httpRequest) -> Result<Self, Problem> {
-        let authorizer = inner.request_context.authorizer.as_ref();
+impl<'a> AuthenticatedRequest<'a> {
+    /// Reads the caller: the `sub` of the token that the authorizer has checked.
+    pub fn new(request: &'a Request) -> Result<Self, Problem> {
+        let authorizer = request.request_context_ref().and_then(RequestContext::authorizer);
         let caller = authorizer
             .and_then(|authorizer| authorizer.jwt.as_ref())
             .and_then(|jwt| jwt.claims.get("sub"))
             .and_then(|subject| subject.parse().ok())
             .ok_or(Problem::Unauthorized)?;
-        Ok(Self { caller, inner })
+        Ok(Self { caller, request })
     }
 
-    /// Who calls.
+    /// The user who sent the request.
     pub fn caller(&self) -> &UserId {
         &self.caller
     }
 
     /// The route that API Gateway chose: `GET /api/webhooks/{id}`.
-    pub fn route(&self) -> &str {
-        route_key(self.inner)
+    pub fn route(&self) -> &'a str {
+        route_key(self.request)
     }
 
-    /// An id in the path. What is no id at all answers as a missing one does.
+    /// An id in the path. A text that is not an id is not found, like an id that does not exist.
     pub fn id<T: FromStr>(&self, parameter: &str) -> Result<T, Problem> {
         self.parameter(parameter).parse().map_err(|_| Problem::NotFound)
     }
 
-    /// A parameter in the path as it was sent; empty when it is not there.
+    /// A parameter of the path; empty when it is absent.
     pub fn parameter(&self, name: &str) -> &str {
-        self.inner.path_parameters.get(name).map(String::as_str).unwrap_or_default()
+        let parameters = self.request.path_parameters_ref();
+        parameters.and_then(|parameters| parameters.first(name)).unwrap_or_default()
     }
 
-    /// The parameters after the question mark.
+    /// The parameters of the query string.
     pub fn query(&self) -> Query {
-        Query::parse(self.inner.raw_query_string.as_deref().unwrap_or_default())
+        Query::new(self.request.query_string_parameters_ref())
     }
 
-    /// Refuses every parameter after the question mark.
+    /// Refuses every parameter of the query string.
     pub fn no_query(&self) -> Result<(), Problem> {
         self.query().finish()
     }
 
-    /// The body, which must be a JSON object.
-    pub fn body(&self) -> Result<Map<String, Value>, Problem> {
-        let text = self.inner.body.as_deref().unwrap_or_default();
-        body::object(text, self.inner.is_base64_encoded)
+    /// The fields of the body, which must be a JSON object.
+    pub fn body(&self) -> Result<Fields<Value>, Problem> {
+        body::fields(self.request.body())
     }
 
-    /// The body, where none at all is as good as an empty object.
-    pub fn optional_body(&self) -> Result<Map<String, Value>, Problem> {
-        match self.inner.body.as_deref() {
-            None | Some("") => Ok(Map::new()),
-            Some(_) => self.body(),
+    /// The fields of the body, where no body counts as an empty object.
+    pub fn optional_body(&self) -> Result<Fields<Value>, Problem> {
+        match self.request.body() {
+            Body::Empty => Ok(body::no_fields()),
+            Body::Text(text) if text.is_empty() => Ok(body::no_fields()),
+            _ => self.body(),
         }
     }
 }
 
-/// The route that API Gateway chose; empty when it did not say.
-pub(crate) fn route_key(request: &ApiGatewayV2httpRequest) -> &str {
-    let inner = request.request_context.route_key.as_deref();
-    request.route_key.as_deref().or(inner).unwrap_or_default()
+/// The route that API Gateway chose; empty if the event has none.
+pub fn route_key(request: &Request) -> &str {
+    match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            context.route_key.as_deref().unwrap_or_default()
+        }
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -86,8 +93,8 @@ mod tests {
     use serde_json::json;
     use webhooks_core::ids::SubscriptionId;
 
-    fn event(authorizer: &Value) -> ApiGatewayV2httpRequest {
-        serde_json::from_value(json!({
+    fn request(authorizer: &Value) -> Request {
+        let event = json!({
             "version": "2.0",
             "routeKey": "GET /api/webhooks/{id}",
             "rawPath": "/api/webhooks/x",
@@ -100,20 +107,20 @@ mod tests {
                 "http": {"method": "GET", "path": "/api/webhooks/x"},
             },
             "isBase64Encoded": false,
-        }))
-        .unwrap()
+        });
+        lambda_http::request::from_str(&event.to_string()).unwrap()
     }
 
     #[test]
     fn the_caller_is_the_subject_of_the_token() {
-        let event = event(&json!({"jwt": {"claims": {"sub": "user-1"}, "scopes": null}}));
-        let request = Request::read(&event).unwrap();
+        let request = request(&json!({"jwt": {"claims": {"sub": "user-1"}, "scopes": null}}));
+        let request = AuthenticatedRequest::new(&request).unwrap();
         assert_eq!(request.caller().as_str(), "user-1");
         assert_eq!(request.route(), "GET /api/webhooks/{id}");
     }
 
     #[test]
-    fn nobody_calls_without_a_usable_subject() {
+    fn a_request_without_a_usable_subject_is_unauthorized() {
         let long = "x".repeat(257);
         for authorizer in [
             Value::Null,
@@ -125,15 +132,16 @@ mod tests {
             json!({"jwt": {"claims": {"sub": "a\u{0}b"}, "scopes": null}}),
             json!({"jwt": {"claims": {"sub": long}, "scopes": null}}),
         ] {
-            let event = event(&authorizer);
-            assert_eq!(Request::read(&event).unwrap_err(), Problem::Unauthorized, "{authorizer}");
+            let request = request(&authorizer);
+            let error = AuthenticatedRequest::new(&request).unwrap_err();
+            assert_eq!(error, Problem::Unauthorized, "{authorizer}");
         }
     }
 
     #[test]
-    fn what_is_no_id_is_not_found() {
-        let event = event(&json!({"jwt": {"claims": {"sub": "user-1"}, "scopes": null}}));
-        let request = Request::read(&event).unwrap();
+    fn a_malformed_id_is_not_found() {
+        let request = request(&json!({"jwt": {"claims": {"sub": "user-1"}, "scopes": null}}));
+        let request = AuthenticatedRequest::new(&request).unwrap();
         assert_eq!(request.id::<SubscriptionId>("id"), Err(Problem::NotFound));
         assert_eq!(request.id::<SubscriptionId>("delivery_id"), Err(Problem::NotFound));
     }

@@ -1,156 +1,132 @@
-//! What a function answers.
+//! The responses of the API, and what an error becomes.
 
-use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
-use aws_lambda_events::encodings::Body;
 use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, InvalidHeaderValue, LOCATION, WWW_AUTHENTICATE};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use webhooks_core::ports::{Chain, QueueError, StoreError};
-use webhooks_core::problem::{self, FieldError, Problem};
 
+use crate::problem::{self, Problem};
 use crate::request::route_key;
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The caller is told all of it.
+pub enum ApiError {
+    /// The caller sees all of it.
     #[error("the request is refused: {0:?}")]
     Problem(Problem),
-    /// A table did not do what it should.
+    /// A table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A queue did not do what it should.
+    /// A queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The answer cannot be written as JSON.
-    #[error("the answer cannot be written: {0}")]
+    /// The response cannot be written as JSON.
+    #[error("the response cannot be written: {0}")]
     Json(#[from] serde_json::Error),
-    /// A header of the answer cannot be written.
-    #[error("the answer cannot be written: {0}")]
-    Header(#[from] InvalidHeaderValue),
 }
 
-impl From<Problem> for Failure {
+impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
     }
 }
 
-impl From<Vec<FieldError>> for Failure {
-    fn from(errors: Vec<FieldError>) -> Self {
-        Self::Problem(Problem::InvalidFields(errors))
-    }
-}
-
-/// The answer, or the problem that stands for the failure. A failure of ours is logged, here and
-/// nowhere else, and the caller is told only its kind.
-pub fn respond(
-    request: &ApiGatewayV2httpRequest,
-    answer: Result<ApiGatewayV2httpResponse, Failure>,
-) -> ApiGatewayV2httpResponse {
-    let failure = match answer {
+/// The response of a handler, or that of its error. A failure of the service is logged here and
+/// nowhere else, and its response names only the kind.
+pub fn respond(request: &Request, result: Result<Response<Body>, ApiError>) -> Response<Body> {
+    let error = match result {
         Ok(response) => return response,
-        Err(Failure::Problem(told)) => return problem(&told),
-        Err(failure) => failure,
+        Err(ApiError::Problem(told)) => return problem(&told),
+        Err(error) => error,
     };
-    tracing::error!(error = %Chain(&failure), http.route = route_key(request), "the request failed");
-    match failure {
-        Failure::Store(StoreError::Unavailable(_)) | Failure::Queue(QueueError::Unavailable(_)) => {
-            problem(&Problem::Unavailable)
-        }
+    tracing::error!(error = %Chain(&error), http.route = route_key(request), "the request failed");
+    match error {
+        ApiError::Store(StoreError::Unavailable(_))
+        | ApiError::Queue(QueueError::Unavailable(_)) => problem(&Problem::Unavailable),
         _ => problem(&Problem::Internal),
     }
 }
 
-/// An answer of JSON.
-pub fn json<T: Serialize>(status: u16, body: &T) -> Result<ApiGatewayV2httpResponse, Failure> {
-    let body = serde_json::to_string(body)?;
-    Ok(with_body(status, "application/json", body))
+/// A response of JSON.
+pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response<Body>, ApiError> {
+    Ok(with_body(status, "application/json", serde_json::to_string(body)?))
 }
 
-/// 201 and where the new thing is.
-pub fn created<T: Serialize>(
-    location: &str,
-    body: &T,
-) -> Result<ApiGatewayV2httpResponse, Failure> {
-    let mut response = json(201, body)?;
-    response.headers.insert(LOCATION, HeaderValue::from_str(location)?);
+/// 201 and the path of the new resource.
+#[expect(clippy::expect_used, reason = "a path of this API has no character that a header cannot")]
+pub fn created<T: Serialize>(location: &str, body: &T) -> Result<Response<Body>, ApiError> {
+    let mut response = json(StatusCode::CREATED, body)?;
+    let location = HeaderValue::from_str(location).expect("a path is a header value");
+    response.headers_mut().insert(LOCATION, location);
     Ok(response)
 }
 
 /// 204.
-pub fn no_content() -> ApiGatewayV2httpResponse {
-    empty(204)
+pub fn no_content() -> Response<Body> {
+    empty(StatusCode::NO_CONTENT)
 }
 
-/// What is told when a request was not done.
-pub fn problem(problem: &Problem) -> ApiGatewayV2httpResponse {
+/// The response that tells of a problem.
+#[expect(clippy::expect_used, reason = "the details have only strings and numbers")]
+pub fn problem(problem: &Problem) -> Response<Body> {
     let details = problem.details();
-    // Strings and numbers can always be written.
-    let body = serde_json::to_string(&details).unwrap_or_default();
-    let mut response = with_body(details.status, problem::CONTENT_TYPE, body);
+    let body = serde_json::to_string(&details).expect("strings and numbers are JSON");
+    let status = StatusCode::from_u16(details.status).expect("the status of a problem is valid");
+    let mut response = with_body(status, problem::CONTENT_TYPE, body);
     if *problem == Problem::Unauthorized {
-        response.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }
 
-fn with_body(status: u16, content_type: &'static str, body: String) -> ApiGatewayV2httpResponse {
+fn with_body(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
     let mut response = empty(status);
-    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.body = Some(Body::Text(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    *response.body_mut() = Body::Text(body);
     response
 }
 
-/// What is told is about one caller at one moment: nothing may keep it.
-fn empty(status: u16) -> ApiGatewayV2httpResponse {
-    let mut response = ApiGatewayV2httpResponse::default();
-    response.status_code = i64::from(status);
-    response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// A response that no cache keeps, because it concerns one caller at one moment.
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::FieldError;
     use serde_json::{Value, json};
 
-    fn sent(response: &ApiGatewayV2httpResponse) -> Value {
-        serde_json::to_value(response).unwrap()
-    }
-
-    fn failed(failure: impl Into<Failure>) -> Value {
-        sent(&respond(&ApiGatewayV2httpRequest::default(), Err(failure.into())))
-    }
-
-    #[test]
-    fn an_answer_is_json_that_nothing_keeps() {
-        let response = sent(&created("/api/webhooks/x", &json!({"a": 1})).unwrap());
-        assert_eq!(
-            response,
-            json!({
-                "statusCode": 201,
-                "headers": {
-                    "content-type": "application/json",
-                    "cache-control": "no-store",
-                    "location": "/api/webhooks/x",
-                },
-                "multiValueHeaders": {},
-                "body": "{\"a\":1}",
-                "isBase64Encoded": false,
-                "cookies": [],
-            })
-        );
-        assert!(sent(&no_content()).get("body").is_none());
+    fn error(error: impl Into<ApiError>) -> (u16, Response<Body>, Value) {
+        let response = respond(&Request::default(), Err(error.into()));
+        let body = serde_json::from_slice(response.body()).unwrap();
+        (response.status().as_u16(), response, body)
     }
 
     #[test]
-    fn a_problem_is_what_the_rfc_says() {
-        let response = failed(vec![FieldError::new("url", "is required")]);
-        assert_eq!(response["statusCode"], 422);
-        assert_eq!(response["headers"]["content-type"], "application/problem+json");
-        assert_eq!(response["headers"]["cache-control"], "no-store");
-        let body: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+    fn a_response_is_json_without_caching() {
+        let response = created("/api/webhooks/x", &json!({"a": 1})).unwrap();
+        assert_eq!(response.status(), 201);
+        let headers = response.headers();
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["location"], "/api/webhooks/x");
+        assert_eq!(*response.body(), Body::Text("{\"a\":1}".to_owned()));
+        assert_eq!(*no_content().body(), Body::Empty);
+    }
+
+    #[test]
+    fn a_problem_has_the_form_of_rfc_9457() {
+        let (status, response, body) =
+            error(Problem::InvalidFields(vec![FieldError::new("url", "is required")]));
+        assert_eq!(status, 422);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(response.headers()["cache-control"], "no-store");
         assert_eq!(
             body,
             json!({
@@ -164,30 +140,28 @@ mod tests {
     }
 
     #[test]
-    fn only_a_missing_token_is_asked_for() {
+    fn only_401_asks_for_a_token() {
         for known in Problem::examples() {
-            let response = failed(known.clone());
-            assert_eq!(
-                response["headers"]["www-authenticate"].as_str(),
-                (known == Problem::Unauthorized).then_some("Bearer")
-            );
+            let (_, response, _) = error(known.clone());
+            let header = response.headers().get("www-authenticate");
+            assert_eq!(header.is_some(), known == Problem::Unauthorized);
         }
     }
 
     #[test]
-    fn our_own_failures_are_told_only_by_kind() {
-        let detail = || String::from("user-1 at 10.0.0.1");
+    fn the_details_of_our_own_failures_are_not_in_the_response() {
+        let detail = || "user-1 at 10.0.0.1".to_owned();
         let undecodable = StoreError::Undecodable { key: detail(), reason: detail() };
-        for (failure, status) in [
-            (Failure::from(StoreError::Unavailable(detail().into())), 503),
+        for (failure, expected) in [
+            (ApiError::from(StoreError::Unavailable(detail().into())), 503),
             (QueueError::Unavailable(detail().into()).into(), 503),
             (StoreError::Rejected(detail().into()).into(), 500),
             (QueueError::Rejected(detail().into()).into(), 500),
             (undecodable.into(), 500),
         ] {
-            let response = failed(failure);
-            assert_eq!(response["statusCode"], status);
-            assert!(!response.to_string().contains("10.0.0.1"), "{response}");
+            let (status, _, body) = error(failure);
+            assert_eq!(status, expected);
+            assert!(!body.to_string().contains("10.0.0.1"), "{body}");
         }
     }
 }

@@ -1,16 +1,18 @@
-//! For tests: requests in the JSON that API Gateway sends, and responses read from the JSON that it
-//! gets. Both go through the text, so that what Lambda would parse is what is tested.
+//! For tests: requests in the JSON that API Gateway sends, and responses in the JSON that it
+//! receives. Both pass through `lambda_http`, as in Lambda.
 
 #![expect(clippy::expect_used, reason = "this module is for tests alone")]
 
-use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use lambda_http::{Body, Request, Response};
 use serde_json::{Map, Value, json};
 
-/// A request that is being put together.
+use crate::invoke;
+
+/// A request under construction.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct TestRequest {
     route: String,
     subject: Option<String>,
     parameters: Map<String, Value>,
@@ -19,7 +21,7 @@ pub struct Call {
     is_base64: bool,
 }
 
-impl Call {
+impl TestRequest {
     /// A request to a route (`GET /api/webhooks/{id}`) by the user `alice`.
     pub fn to(route: &str) -> Self {
         Self {
@@ -32,7 +34,7 @@ impl Call {
         }
     }
 
-    /// By this user instead.
+    /// By this user instead of `alice`.
     #[must_use]
     pub fn by(mut self, subject: &str) -> Self {
         self.subject = Some(subject.to_owned());
@@ -41,19 +43,19 @@ impl Call {
 
     /// Without a token.
     #[must_use]
-    pub fn by_nobody(mut self) -> Self {
+    pub fn without_token(mut self) -> Self {
         self.subject = None;
         self
     }
 
-    /// With this in the place of `{name}`.
+    /// With this value of the path parameter `{name}`.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.parameters.insert(name.to_owned(), value.into());
         self
     }
 
-    /// With this after the question mark.
+    /// With this query string.
     #[must_use]
     pub fn query(mut self, raw: &str) -> Self {
         raw.clone_into(&mut self.query);
@@ -67,14 +69,14 @@ impl Call {
         self
     }
 
-    /// With a body of any text.
+    /// With any text as body.
     #[must_use]
     pub fn text(mut self, body: &str) -> Self {
         self.body = Some(body.to_owned());
         self
     }
 
-    /// With a body of any bytes, in base64.
+    /// With any bytes as body, in base64.
     #[must_use]
     pub fn bytes(mut self, body: &[u8]) -> Self {
         self.body = Some(STANDARD.encode(body));
@@ -129,23 +131,27 @@ impl Call {
         event
     }
 
-    /// The request as Lambda parses it.
-    pub fn request(&self) -> ApiGatewayV2httpRequest {
-        serde_json::from_str(&self.json().to_string())
-            .expect("the event is as API Gateway sends it")
+    /// The route, as in `routeKey`.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Sends the request to a handler.
+    pub async fn send<F>(&self, handler: impl FnMut(Request) -> F) -> TestResponse
+    where
+        F: Future<Output = Response<Body>> + Send,
+    {
+        let response = invoke(handler, &self.json().to_string()).await;
+        let response = response.expect("events and responses have the form of API Gateway");
+        TestResponse(serde_json::from_str(&response).expect("a response is JSON"))
     }
 }
 
-/// A response as API Gateway gets it.
+/// A response as API Gateway receives it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reply(pub Value);
+pub struct TestResponse(pub Value);
 
-impl Reply {
-    /// Reads a response.
-    pub fn of(response: &ApiGatewayV2httpResponse) -> Self {
-        Self(serde_json::to_value(response).expect("a response can be written"))
-    }
-
+impl TestResponse {
     /// The HTTP status.
     pub fn status(&self) -> u64 {
         self.0["statusCode"].as_u64().expect("a status")

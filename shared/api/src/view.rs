@@ -13,7 +13,7 @@ use webhooks_core::time::Timestamp;
 
 /// One page of a list.
 #[derive(Debug, Serialize)]
-pub struct List<T> {
+pub struct Page<T> {
     /// The rows, newest first.
     pub items: Vec<T>,
     /// Where the next page begins; null at the end.
@@ -52,21 +52,18 @@ impl<'a> From<&'a Subscription> for Webhook<'a> {
     }
 }
 
-/// A subscription whose newest secret is shown: once, when it has just been made.
+/// A subscription and its new secret, which is shown in this one response only.
 #[derive(Serialize)]
 pub struct WebhookWithSecret<'a> {
     #[serde(flatten)]
     webhook: Webhook<'a>,
-    secret: Option<&'a str>,
+    secret: &'a str,
 }
 
-impl<'a> From<&'a Subscription> for WebhookWithSecret<'a> {
-    fn from(subscription: &'a Subscription) -> Self {
-        let newest = subscription.secrets.first();
-        Self {
-            webhook: subscription.into(),
-            secret: newest.map(|signing| Secret::expose(&signing.secret)),
-        }
+impl<'a> WebhookWithSecret<'a> {
+    /// Puts both together.
+    pub fn new(subscription: &'a Subscription, secret: &'a Secret) -> Self {
+        Self { webhook: subscription.into(), secret: secret.expose() }
     }
 }
 

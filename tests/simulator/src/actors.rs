@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use webhooks_api::testing::Call;
+use webhooks_api::testing::TestRequest;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::subscription::Subscription;
@@ -126,7 +126,8 @@ pub(crate) async fn create_as(
     });
     let user = user(who);
     let reply =
-        ask(harness, invocation, &Call::to("POST /api/webhooks").by(&user).body(&body)).await;
+        ask(harness, invocation, &TestRequest::to("POST /api/webhooks").by(&user).body(&body))
+            .await;
     if reply.status() == 201 {
         check_secret(harness, &reply.json(), harness.now());
         if then_published {
@@ -155,7 +156,7 @@ fn rotate(harness: &Arc<Harness>, who: usize, overlap: Option<u64>) {
     with_webhook(harness, Function::Api, who, |harness, invocation, (user, id)| async move {
         let began = harness.now();
         let route = "POST /api/webhooks/{id}/rotate-secret";
-        let mut call = Call::to(route).by(&user).with("id", id.as_str());
+        let mut call = TestRequest::to(route).by(&user).with("id", id.as_str());
         if let Some(seconds) = overlap {
             call = call.body(&json!({"overlap_seconds": seconds}));
         }
@@ -202,7 +203,7 @@ async fn delete(
     invocation: Arc<Invocation>,
     (user, id): (String, SubscriptionId),
 ) {
-    let call = Call::to("DELETE /api/webhooks/{id}").by(&user).with("id", id.as_str());
+    let call = TestRequest::to("DELETE /api/webhooks/{id}").by(&user).with("id", id.as_str());
     let reply = ask(&harness, &invocation, &call).await;
     let now = harness.now();
     let mut model = lock(&harness.model);
@@ -214,7 +215,7 @@ async fn delete(
 fn patch(harness: &Arc<Harness>, who: usize, body: Value) {
     with_webhook(harness, Function::Api, who, |harness, invocation, (user, id)| async move {
         let began = harness.now();
-        let call = Call::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
+        let call = TestRequest::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
         let reply = ask(&harness, &invocation, &call.body(&body)).await;
         if reply.status() == 200 {
             check_patch(&harness, &id, &body, began);
@@ -230,7 +231,8 @@ fn resume(harness: &Arc<Harness>, number: usize, who: usize, then_published: boo
         Box::pin(async move {
             let began = shared.now();
             let body = json!({"is_active": true});
-            let call = Call::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
+            let call =
+                TestRequest::to("PATCH /api/webhooks/{id}").by(&user).with("id", id.as_str());
             let reply = ask(&shared, &invocation, &call.body(&body)).await;
             if reply.status() != 200 {
                 return;
@@ -267,7 +269,7 @@ async fn test(
     invocation: Arc<Invocation>,
     (user, id): (String, SubscriptionId),
 ) {
-    let call = Call::to("POST /api/webhooks/{id}/test").by(&user).with("id", id.as_str());
+    let call = TestRequest::to("POST /api/webhooks/{id}/test").by(&user).with("id", id.as_str());
     let reply = ask(&harness, &invocation, &call).await;
     if reply.status() != 200 {
         return;
@@ -290,7 +292,8 @@ fn succeeded(record: &Delivery) -> bool {
 /// A user asks for one of the newest deliveries of a webhook again.
 fn redeliver(harness: &Arc<Harness>, who: usize) {
     with_webhook(harness, Function::Api, who, |harness, invocation, (user, id)| async move {
-        let list = Call::to("GET /api/webhooks/{id}/deliveries").by(&user).with("id", id.as_str());
+        let list =
+            TestRequest::to("GET /api/webhooks/{id}/deliveries").by(&user).with("id", id.as_str());
         let reply = ask(&harness, &invocation, &list.query("limit=5")).await;
         if reply.status() != 200 {
             return;
@@ -305,7 +308,8 @@ fn redeliver(harness: &Arc<Harness>, who: usize) {
         *lock(&harness.model).repeats.entry((event.to_owned(), id.clone())).or_default() += 1;
         let asked = harness.now();
         let route = "POST /api/webhooks/{id}/deliveries/{delivery_id}/redeliver";
-        let call = Call::to(route).by(&user).with("id", id.as_str()).with("delivery_id", name);
+        let call =
+            TestRequest::to(route).by(&user).with("id", id.as_str()).with("delivery_id", name);
         let reply = ask(&harness, &invocation, &call).await;
         if reply.status() == 202 {
             let json = reply.json();

@@ -12,8 +12,7 @@ use dispatch::Dispatch;
 use retry::Retry;
 use subscriptions::SubscriptionsApi;
 use test_webhook::TestWebhook;
-use webhooks_api::ApiGatewayV2httpRequest;
-use webhooks_api::testing::{Call, Reply};
+use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::target::TargetPolicy;
 
 use crate::executor::lock;
@@ -175,52 +174,38 @@ pub(crate) async fn clean_as(
     harness.note(invocation, || format!("{report:?}"));
 }
 
-/// Asks the function of the API that has this route.
+/// Sends a request to the function of the API that has its route.
 pub(crate) async fn ask(
     harness: &Arc<Harness>,
     invocation: &Arc<Invocation>,
-    call: &Call,
-) -> Reply {
-    let request: ApiGatewayV2httpRequest = call.request();
+    request: &TestRequest,
+) -> TestResponse {
     let ports = |folder| Ports::new(harness, invocation, folder);
     let (clock, random) = (Arc::new(harness.clock.clone()), Arc::new(harness.secrets.clone()));
-    let route = request.route_key.clone().unwrap_or_default();
+    let route = request.route();
     let response = if route.ends_with("/test") {
         let ports = ports("test-webhook");
-        let function = TestWebhook {
-            subscriptions: ports.clone(),
-            deliveries: ports.clone(),
-            statistics: ports.clone(),
-            sender: ports,
+        let function = TestWebhook::new(
+            ports.clone(),
+            ports.clone(),
+            ports.clone(),
+            ports,
             clock,
             random,
-            policy: POLICY,
-            retention: RETENTION,
-        };
-        function.handle(request).await
+            POLICY,
+            RETENTION,
+        );
+        request.send(|request| function.handle(request)).await
     } else if route.contains("deliveries") {
         let ports = ports("delivery-history");
-        let function = DeliveryHistory {
-            subscriptions: ports.clone(),
-            deliveries: ports.clone(),
-            queue: ports,
-            clock,
-            random,
-        };
-        function.handle(request).await
+        let function = DeliveryHistory::new(ports.clone(), ports.clone(), ports, clock, random);
+        request.send(|request| function.handle(request)).await
     } else {
         let ports = ports("subscriptions");
-        let function = SubscriptionsApi {
-            subscriptions: ports.clone(),
-            statistics: ports,
-            clock,
-            random,
-            policy: POLICY,
-            retention: RETENTION,
-        };
-        function.handle(request).await
+        let function =
+            SubscriptionsApi::new(ports.clone(), ports, clock, random, POLICY, RETENTION);
+        request.send(|request| function.handle(request)).await
     };
-    let reply = Reply::of(&response);
-    harness.note(invocation, || format!("{route}: {} {}", reply.status(), reply.text()));
-    reply
+    harness.note(invocation, || format!("{route}: {} {}", response.status(), response.text()));
+    response
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use webhooks_api::testing::Call;
+use webhooks_api::testing::TestRequest;
 use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::limits::PAGE_MAX;
@@ -238,9 +238,9 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
         let (owner, id) = (webhook.user_id.as_str(), webhook.id.as_str());
         let owned = harness.subscriptions.snapshot();
         let owned = owned.iter().filter(|other| other.user_id == webhook.user_id).count();
-        let get = Call::to("GET /api/webhooks/{id}").with("id", id);
-        let all = Call::to("GET /api/webhooks").by(owner).query("limit=100");
-        let list = Call::to("GET /api/webhooks/{id}/deliveries").with("id", id);
+        let get = TestRequest::to("GET /api/webhooks/{id}").with("id", id);
+        let all = TestRequest::to("GET /api/webhooks").by(owner).query("limit=100");
+        let list = TestRequest::to("GET /api/webhooks/{id}/deliveries").with("id", id);
         let answers = async {
             let shown = ask(harness, &call, &get.clone().by(owner)).await;
             let listed = ask(harness, &call, &list.by(owner).query("limit=100")).await;

@@ -23,6 +23,9 @@ use webhooks_core::time::Timestamp;
 pub enum Effect {
     /// It is carried out and answered.
     Done,
+    /// It is carried out twice and the second is answered, as when an SDK retries a request whose
+    /// response was lost.
+    Repeated,
     /// It is answered as if it had been carried out, and is not.
     Skipped,
 }
@@ -89,13 +92,17 @@ impl<P, I> Intercepted<P, I> {
 }
 
 impl<P: Sync, I: Interceptor> Intercepted<P, I> {
-    async fn call<T: Applied, E: PortError>(
+    async fn call<T: Applied, E: PortError, F: Future<Output = Result<T, E>> + Send>(
         &self,
         name: &'static str,
-        call: impl Future<Output = Result<T, E>> + Send,
+        call: impl Fn() -> F + Send,
     ) -> Result<T, E> {
         match self.interceptor.before(name).await.map_err(E::of)? {
-            Effect::Done => call.await,
+            Effect::Done => call().await,
+            Effect::Repeated => {
+                call().await?;
+                call().await
+            }
             Effect::Skipped => Ok(T::applied()),
         }
     }
@@ -154,7 +161,7 @@ macro_rules! intercept {
         impl<P: $port, I: Interceptor> $port for Intercepted<P, I> {
             $(async fn $method(&self, $($arg: $type),*) -> Result<$ok, $error> {
                 let name = concat!($name, ".", stringify!($method));
-                self.call(name, self.inner.$method($($arg),*)).await
+                self.call(name, || self.inner.$method($($arg),*)).await
             })+
         })+
     };

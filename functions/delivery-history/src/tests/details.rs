@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::sample;
-use webhooks_api::testing::{Call, Reply};
+use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
 use webhooks_core::ports::{Clock as _, Outgoing, Subscriptions as _};
 
 use super::{GET, Harness, REDELIVER, succeeded, text};
 
-fn call(route: &str, delivery: &Delivery) -> Call {
-    let call = Call::to(route).with("id", delivery.subscription_id.as_str());
+fn call(route: &str, delivery: &Delivery) -> TestRequest {
+    let call = TestRequest::to(route).with("id", delivery.subscription_id.as_str());
     call.with("delivery_id", delivery.id.as_str())
 }
 
@@ -24,7 +24,7 @@ async fn recorded(world: &Harness) -> Delivery {
     delivery
 }
 
-async fn redeliver(world: &Harness, delivery: &Delivery) -> Reply {
+async fn redeliver(world: &Harness, delivery: &Delivery) -> TestResponse {
     world.send(call(REDELIVER, delivery)).await
 }
 
@@ -32,10 +32,10 @@ async fn redeliver(world: &Harness, delivery: &Delivery) -> Reply {
 async fn a_delivery_is_shown_with_its_attempts_and_its_very_payload() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
-    let reply = world.send(call(GET, &delivery)).await;
-    assert_eq!(reply.status(), 200);
-    assert!(reply.text().contains(&format!(r#""payload":{}"#, delivery.body())));
-    let body = reply.json();
+    let response = world.send(call(GET, &delivery)).await;
+    assert_eq!(response.status(), 200);
+    assert!(response.text().contains(&format!(r#""payload":{}"#, delivery.body())));
+    let body = response.json();
     assert_eq!(body.as_object().unwrap().len(), 15);
     assert_eq!(body["status"], "success");
     assert_eq!(
@@ -67,9 +67,9 @@ async fn an_expired_delivery_is_not_shown() {
 async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
     let world = Harness::new();
     let old = recorded(&world).await;
-    let reply = redeliver(&world, &old).await;
-    assert_eq!(reply.status(), 202);
-    let body = reply.json();
+    let response = redeliver(&world, &old).await;
+    assert_eq!(response.status(), 202);
+    let body = response.json();
     let now = world.clock.now().to_string();
     let id = text(&body["id"]);
     assert_eq!(
@@ -110,14 +110,25 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
 }
 
 #[tokio::test]
+async fn redelivery_of_a_retrying_delivery_returns_409() {
+    let world = Harness::new();
+    let webhook = world.webhook("alice", 1).await.id;
+    let retrying = sample::delivery(&webhook, 20);
+    world.record(&retrying).await;
+    let response = redeliver(&world, &retrying).await;
+    assert_eq!((response.status(), response.problem().as_str()), (409, "delivery-retrying"));
+    assert_eq!(world.queue.take(), []);
+}
+
+#[tokio::test]
 async fn nothing_is_sent_again_to_a_webhook_that_is_not_active() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
     let mut webhook = world.subscriptions.snapshot().remove(0);
     webhook.is_active = false;
     world.subscriptions.update(&webhook, 1).await.unwrap();
-    let reply = redeliver(&world, &delivery).await;
-    assert_eq!((reply.status(), reply.problem().as_str()), (409, "webhook-inactive"));
+    let response = redeliver(&world, &delivery).await;
+    assert_eq!((response.status(), response.problem().as_str()), (409, "webhook-inactive"));
     assert_eq!(world.queue.take(), []);
 }
 
@@ -127,8 +138,8 @@ async fn a_redelivery_takes_an_empty_body_or_none() {
     let delivery = recorded(&world).await;
     for (body, status) in [("", 202), (" {} ", 202), (r#"{"url":1}"#, 422), ("[]", 400), ("x", 400)]
     {
-        let reply = world.send(call(REDELIVER, &delivery).text(body)).await;
-        assert_eq!(reply.status(), status, "{body}");
+        let response = world.send(call(REDELIVER, &delivery).text(body)).await;
+        assert_eq!(response.status(), status, "{body}");
     }
     assert_eq!(world.queue.take().len(), 2);
 }
@@ -138,8 +149,8 @@ async fn a_task_that_the_queue_does_not_take_is_no_redelivery() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
     world.queue.refuse_next(&[0]);
-    let reply = redeliver(&world, &delivery).await;
-    assert_eq!((reply.status(), reply.problem().as_str()), (503, "unavailable"));
+    let response = redeliver(&world, &delivery).await;
+    assert_eq!((response.status(), response.problem().as_str()), (503, "unavailable"));
     assert_eq!(world.queue.take(), []);
     assert_eq!(redeliver(&world, &delivery).await.status(), 202);
 }
@@ -149,9 +160,9 @@ async fn neither_takes_parameters() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
     for route in [GET, REDELIVER] {
-        let reply = world.send(call(route, &delivery).query("x=1")).await;
+        let response = world.send(call(route, &delivery).query("x=1")).await;
         assert_eq!(
-            (reply.status(), reply.json()["errors"][0]["field"].clone()),
+            (response.status(), response.json()["errors"][0]["field"].clone()),
             (422, Value::from("x"))
         );
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use test_support::sample;
-use webhooks_api::testing::Call;
+use webhooks_api::testing::TestRequest;
 use webhooks_core::delivery::{Delivery, EndReason, Status, Trigger};
 use webhooks_core::ids::SubscriptionId;
 
@@ -23,9 +23,14 @@ async fn history(world: &Harness, webhook: &SubscriptionId, events: u64) -> Vec<
 }
 
 async fn refused(world: &Harness, webhook: &SubscriptionId, query: &str) -> Vec<String> {
-    let reply = world.send(Call::to(LIST).with("id", webhook.as_str()).query(query)).await;
-    assert_eq!((reply.status(), reply.problem().as_str()), (422, "invalid-fields"), "{query}");
-    reply.fields()
+    let response =
+        world.send(TestRequest::to(LIST).with("id", webhook.as_str()).query(query)).await;
+    assert_eq!(
+        (response.status(), response.problem().as_str()),
+        (422, "invalid-fields"),
+        "{query}"
+    );
+    response.fields()
 }
 
 #[tokio::test]
@@ -42,8 +47,8 @@ async fn a_delivery_is_shown_as_the_contract_says() {
     for delivery in [&succeeded(&webhook, 20), &ended, &retrying] {
         world.record(delivery).await;
     }
-    let reply = world.send(Call::to(LIST).with("id", webhook.as_str())).await;
-    let items = reply.json()["items"].clone();
+    let response = world.send(TestRequest::to(LIST).with("id", webhook.as_str())).await;
+    let items = response.json()["items"].clone();
     assert_eq!(
         items,
         json!([
@@ -72,7 +77,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
             },
         ])
     );
-    assert_eq!(reply.json()["next_cursor"], Value::Null);
+    assert_eq!(response.json()["next_cursor"], Value::Null);
 }
 
 #[tokio::test]
@@ -175,8 +180,9 @@ async fn every_bad_parameter_is_named_at_once() {
         assert_eq!(refused(&world, &webhook, &query).await, ["until"]);
     }
     assert_eq!(refused(&world, &webhook, "status=success&status=failed").await, ["status"]);
-    let reply = world.send(Call::to(LIST).with("id", webhook.as_str()).query("status=done")).await;
-    assert_eq!(reply.json()["detail"], "`status` must be one of retrying, success, failed");
+    let response =
+        world.send(TestRequest::to(LIST).with("id", webhook.as_str()).query("status=done")).await;
+    assert_eq!(response.json()["detail"], "`status` must be one of retrying, success, failed");
 }
 
 #[tokio::test]
@@ -206,7 +212,7 @@ async fn a_cursor_is_bound_to_owner_webhook_and_filters() {
     let query = format!("{filters}&{cursor}");
     assert_eq!(refused(&world, &second, &query).await, ["cursor"]);
     for id in [&webhook, &bobs] {
-        let call = Call::to(LIST).by("bob").with("id", id.as_str()).query(&query);
+        let call = TestRequest::to(LIST).by("bob").with("id", id.as_str()).query(&query);
         assert_eq!(world.send(call).await.fields(), ["cursor"]);
     }
 }

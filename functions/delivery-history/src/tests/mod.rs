@@ -11,7 +11,7 @@ use serde_json::Value;
 use test_support::{
     ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
 };
-use webhooks_api::testing::{Call, Reply};
+use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::{Deliveries, DeliveryWrite, Expect, Subscriptions as _};
@@ -43,22 +43,22 @@ impl Harness {
         let subscriptions = MemorySubscriptions::default();
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let queue = MemoryTaskQueue::default();
-        let api = DeliveryHistory {
-            subscriptions: Arc::new(subscriptions.clone()),
-            deliveries: port(deliveries.clone()),
-            queue: Arc::new(queue.clone()),
-            clock: Arc::new(clock.clone()),
-            random: Arc::new(SeededRandom::new(1)),
-        };
+        let api = DeliveryHistory::new(
+            Arc::new(subscriptions.clone()),
+            port(deliveries.clone()),
+            Arc::new(queue.clone()),
+            Arc::new(clock.clone()),
+            Arc::new(SeededRandom::new(1)),
+        );
         Self { api, subscriptions, deliveries, queue, clock }
     }
 
-    /// Sends a request, and checks what holds of every answer.
-    async fn send(&self, call: Call) -> Reply {
-        let reply = Reply::of(&self.api.handle(call.request()).await);
-        assert_eq!(reply.header("cache-control"), Some("no-store"));
-        assert!(!reply.text().contains("whsec_"), "{reply:?}");
-        reply
+    /// Sends a request, and checks what holds of every response.
+    async fn send(&self, request: TestRequest) -> TestResponse {
+        let response = request.send(|request| self.api.handle(request)).await;
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert!(!response.text().contains("whsec_"), "{response:?}");
+        response
     }
 
     /// The `n`th webhook of a user.
@@ -76,10 +76,10 @@ impl Harness {
 
     /// The ids on a page, and the cursor of the next.
     async fn page(&self, webhook: &SubscriptionId, query: &str) -> (Vec<String>, Option<String>) {
-        let call = Call::to(LIST).with("id", webhook.as_str()).query(query);
-        let reply = self.send(call).await;
-        assert_eq!(reply.status(), 200, "{query}: {reply:?}");
-        let body = reply.json();
+        let call = TestRequest::to(LIST).with("id", webhook.as_str()).query(query);
+        let response = self.send(call).await;
+        assert_eq!(response.status(), 200, "{query}: {response:?}");
+        let body = response.json();
         assert_eq!(body.as_object().unwrap().len(), 2);
         let cursor = &body["next_cursor"];
         assert!(cursor.is_string() || cursor.is_null());

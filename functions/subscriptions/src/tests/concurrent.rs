@@ -17,6 +17,8 @@ pub(super) enum Event {
     EndpointFails,
     /// Somebody deletes the webhook before the update.
     Deletes,
+    /// The response of an update is lost, and the SDK retries the update.
+    LosesResponse,
     /// The table cannot be read.
     Unavailable,
     /// The row cannot be decoded.
@@ -64,6 +66,7 @@ impl Interceptor for Concurrent {
                 let (key, reason) = ("alice/sub_1".to_owned(), "at 10.0.0.1".to_owned());
                 return Err(StoreError::Undecodable { key, reason });
             }
+            ("subscriptions.update", Event::LosesResponse) => return Ok(Effect::Repeated),
             ("subscriptions.update", _) => self.before_update().await?,
             _ => {}
         }

@@ -1,20 +1,21 @@
 //! Listing webhooks, and looking at one.
 
 use serde_json::{Value, json};
-use webhooks_api::testing::Call;
+use webhooks_api::cursor::{self, CursorScope};
+use webhooks_api::testing::TestRequest;
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::limits::WEBHOOKS_PER_USER;
 use webhooks_core::ports::{Clock as _, Statistics as _};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
-use super::{FIELDS, GET, Harness, LIST, text};
+use super::{FIELDS, GET, Harness, LIST, RETENTION, text};
 use std::time::Duration;
 
 async fn page(world: &Harness, query: &str) -> (Vec<String>, Option<String>) {
-    let reply = world.send(Call::to(LIST).query(query)).await;
-    assert_eq!(reply.status(), 200, "{query}: {reply:?}");
-    let body = reply.json();
+    let response = world.send(TestRequest::to(LIST).query(query)).await;
+    assert_eq!(response.status(), 200, "{query}: {response:?}");
+    let body = response.json();
     assert_eq!(body.as_object().unwrap().len(), 2);
     let ids = body["items"].as_array().unwrap().iter().map(|item| text(&item["id"])).collect();
     let cursor = &body["next_cursor"];
@@ -40,8 +41,8 @@ async fn a_list_is_newest_first_and_only_of_the_caller() {
     world.create("bob").await;
     ids.reverse();
     assert_eq!(page(&world, "").await, (ids.clone(), None));
-    let reply = world.send(Call::to(LIST)).await;
-    let first = reply.json()["items"][0].clone();
+    let response = world.send(TestRequest::to(LIST)).await;
+    let first = response.json()["items"][0].clone();
     let mut names: Vec<&String> = first.as_object().unwrap().keys().collect();
     let mut expected = FIELDS.to_vec();
     names.sort();
@@ -83,23 +84,23 @@ async fn a_cursor_is_only_for_its_own_list() {
     let (_, cursor) = page(&world, "limit=1").await;
     let query = format!("cursor={}", cursor.unwrap());
     assert_eq!(page(&world, &query).await.0.len(), 1);
-    let reply = world.send(Call::to(LIST).by("bob").query(&query)).await;
-    assert_eq!((reply.status(), reply.fields()), (422, vec!["cursor".to_owned()]));
+    let response = world.send(TestRequest::to(LIST).by("bob").query(&query)).await;
+    assert_eq!((response.status(), response.fields()), (422, vec!["cursor".to_owned()]));
     // A position that no list of ours has, with a check that fits.
-    let forged =
-        webhooks_core::cursor::encode(webhooks_core::cursor::List(&["alice", "webhooks"]), "x");
+    let forged = cursor::encode(CursorScope(&["alice", "webhooks"]), "x");
     for cursor in [forged.as_str(), "", "x", "%00"] {
-        let reply = world.send(Call::to(LIST).query(&format!("cursor={cursor}"))).await;
-        assert_eq!(reply.fields(), ["cursor"]);
+        let response = world.send(TestRequest::to(LIST).query(&format!("cursor={cursor}"))).await;
+        assert_eq!(response.fields(), ["cursor"]);
     }
 }
 
 #[tokio::test]
 async fn every_bad_parameter_is_named() {
     let world = Harness::new();
-    let reply = world.send(Call::to(LIST).query("page=2&limit=0&cursor=x&limit=7&sort=%zz")).await;
-    assert_eq!(reply.problem(), "invalid-fields");
-    let mut fields = reply.fields();
+    let response =
+        world.send(TestRequest::to(LIST).query("page=2&limit=0&cursor=x&limit=7&sort=%zz")).await;
+    assert_eq!(response.problem(), "invalid-fields");
+    let mut fields = response.fields();
     fields.sort();
     assert_eq!(fields, ["cursor", "limit", "limit", "page", "sort"]);
 }
@@ -126,7 +127,7 @@ async fn a_webhook_is_shown_with_its_statistics() {
 
     let now = world.clock.now();
     count(&world, &id, now, Counts { total: 6, success: 2, failed: 1 }).await;
-    let too_old = now.minus(world.api.retention + Duration::from_hours(1));
+    let too_old = now.minus(RETENTION + Duration::from_hours(1));
     count(&world, &id, too_old, Counts { total: 100, success: 100, failed: 0 }).await;
     assert_eq!(
         world.get(&id).await["statistics"],
@@ -150,7 +151,7 @@ async fn count(world: &Harness, id: &str, at: Timestamp, counts: Counts) {
 async fn looking_at_a_webhook_takes_no_parameters() {
     let world = Harness::new();
     let id = world.create("alice").await;
-    let reply = world.send(Call::to(GET).with("id", &id).query("expand=1")).await;
-    assert_eq!((reply.status(), reply.fields()), (422, vec!["expand".to_owned()]));
+    let response = world.send(TestRequest::to(GET).with("id", &id).query("expand=1")).await;
+    assert_eq!((response.status(), response.fields()), (422, vec!["expand".to_owned()]));
     assert_eq!(world.get(&id).await["disabled_reason"], Value::Null);
 }

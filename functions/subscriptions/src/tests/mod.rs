@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom};
-use webhooks_api::testing::{Call, Reply};
+use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::ports::Subscriptions;
 use webhooks_core::target::TargetPolicy;
 
@@ -37,6 +37,8 @@ const FIELDS: [&str; 10] = [
     "updated_at",
 ];
 
+const RETENTION: Duration = Duration::from_hours(30 * 24);
+
 struct Harness {
     api: SubscriptionsApi,
     subscriptions: MemorySubscriptions,
@@ -54,43 +56,42 @@ impl Harness {
     fn over(subscriptions: MemorySubscriptions, port: Arc<dyn Subscriptions>) -> Self {
         let clock = ManualClock::default();
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
-        let api = SubscriptionsApi {
-            subscriptions: port,
-            statistics: Arc::new(deliveries.clone()),
-            clock: Arc::new(clock.clone()),
-            random: Arc::new(SeededRandom::new(1)),
-            policy: TargetPolicy::Strict,
-            retention: Duration::from_hours(30 * 24),
-        };
+        let api = SubscriptionsApi::new(
+            port,
+            Arc::new(deliveries.clone()),
+            Arc::new(clock.clone()),
+            Arc::new(SeededRandom::new(1)),
+            TargetPolicy::Strict,
+            RETENTION,
+        );
         Self { api, subscriptions, deliveries, clock }
     }
 
-    /// Sends a request, and checks what holds of every answer.
-    async fn send(&self, call: Call) -> Reply {
-        let request = call.request();
-        let shows_secret = matches!(request.route_key.as_deref(), Some(CREATE | ROTATE));
-        let reply = Reply::of(&self.api.handle(request).await);
-        assert_eq!(reply.header("cache-control"), Some("no-store"));
-        let shown = reply.text().matches("whsec_").count();
-        assert_eq!(shown, usize::from(shows_secret && reply.status() < 300), "{reply:?}");
-        reply
+    /// Sends a request, and checks what holds of every response.
+    async fn send(&self, request: TestRequest) -> TestResponse {
+        let shows_secret = matches!(request.route(), CREATE | ROTATE);
+        let response = request.send(|request| self.api.handle(request)).await;
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        let shown = response.text().matches("whsec_").count();
+        assert_eq!(shown, usize::from(shows_secret && response.status() < 300), "{response:?}");
+        response
     }
 
     /// Creates a webhook and answers with its id.
     async fn create(&self, user: &str) -> String {
-        let reply = self.send(Call::to(CREATE).by(user).body(&wish())).await;
-        assert_eq!(reply.status(), 201);
-        text(&reply.json()["id"])
+        let response = self.send(TestRequest::to(CREATE).by(user).body(&new_webhook())).await;
+        assert_eq!(response.status(), 201);
+        text(&response.json()["id"])
     }
 
     async fn get(&self, id: &str) -> Value {
-        let reply = self.send(Call::to(GET).with("id", id)).await;
-        assert_eq!(reply.status(), 200);
-        reply.json()
+        let response = self.send(TestRequest::to(GET).with("id", id)).await;
+        assert_eq!(response.status(), 200);
+        response.json()
     }
 }
 
-fn wish() -> Value {
+fn new_webhook() -> Value {
     json!({"url": "https://hooks.example.com/in", "event_types": ["task.created"]})
 }
 

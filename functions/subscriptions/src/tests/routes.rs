@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use test_support::sample;
-use webhooks_api::testing::{Call, Reply};
+use webhooks_api::problem::Problem;
+use webhooks_api::testing::TestRequest;
 use webhooks_api::{ROUTES, Route};
-use webhooks_core::problem::Problem;
 
-use super::{CREATE, Harness, PATCH, wish};
+use super::{CREATE, Harness, PATCH, new_webhook};
 
 fn routes() -> Vec<String> {
     let own = ROUTES.iter().filter(|route| route.function == "subscriptions");
@@ -15,11 +15,11 @@ fn routes() -> Vec<String> {
 }
 
 /// A request to a route that has all it needs.
-fn call(route: &str, id: &str) -> Call {
-    let call = Call::to(route);
+fn call(route: &str, id: &str) -> TestRequest {
+    let call = TestRequest::to(route);
     let call = if route.contains("{id}") { call.with("id", id) } else { call };
     match route {
-        CREATE => call.body(&wish()),
+        CREATE => call.body(&new_webhook()),
         PATCH => call.body(&json!({"retry_count": 1})),
         _ => call,
     }
@@ -30,14 +30,18 @@ async fn every_route_is_answered_and_only_to_somebody() {
     for route in routes() {
         let world = Harness::new();
         let id = world.create("alice").await;
-        let reply = world.send(call(&route, &id).by_nobody()).await;
-        assert_eq!((reply.status(), reply.problem().as_str()), (401, "unauthorized"), "{route}");
-        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
-        let reply = world.send(call(&route, &id)).await;
-        assert!((200..300).contains(&reply.status()), "{route}: {reply:?}");
+        let response = world.send(call(&route, &id).without_token()).await;
+        assert_eq!(
+            (response.status(), response.problem().as_str()),
+            (401, "unauthorized"),
+            "{route}"
+        );
+        assert_eq!(response.header("www-authenticate"), Some("Bearer"));
+        let response = world.send(call(&route, &id)).await;
+        assert!((200..300).contains(&response.status()), "{route}: {response:?}");
     }
-    let reply = Harness::new().send(Call::to("PUT /api/webhooks")).await;
-    assert_eq!(reply.problem(), "not-found");
+    let response = Harness::new().send(TestRequest::to("PUT /api/webhooks")).await;
+    assert_eq!(response.problem(), "not-found");
 }
 
 #[tokio::test]
@@ -48,9 +52,9 @@ async fn what_is_somebody_elses_answers_as_what_is_missing() {
     for route in routes().iter().filter(|route| route.contains("{id}")) {
         // Not even the words about a bad body or query tell them apart.
         for spoil in [
-            Call::clone,
-            |call: &Call| call.clone().text("{"),
-            |call: &Call| call.clone().query("x=1"),
+            TestRequest::clone,
+            |call: &TestRequest| call.clone().text("{"),
+            |call: &TestRequest| call.clone().query("x=1"),
         ] {
             let send = |id: &str| world.send(spoil(&call(route, id).by("bob")));
             let expected = send(missing.as_str()).await;
@@ -63,16 +67,6 @@ async fn what_is_somebody_elses_answers_as_what_is_missing() {
     }
     assert_eq!(world.subscriptions.snapshot().len(), 1);
     assert_eq!(world.subscriptions.snapshot()[0].version, 1);
-}
-
-#[tokio::test]
-async fn the_handler_can_be_spawned() {
-    fn spawnable<T: Send>(future: T) -> T {
-        future
-    }
-    let world = Harness::new();
-    let response = spawnable(world.api.handle(Call::to("GET /api/webhooks").request())).await;
-    assert_eq!(Reply::of(&response).status(), 200);
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -134,17 +128,17 @@ proptest! {
             let known = world.create("alice").await;
             let user = if own { "alice".to_owned() } else { user };
             let id = if own { known } else { id };
-            let call = Call::to(&route).by(&user).with("id", &id).query(&query);
+            let call = TestRequest::to(&route).by(&user).with("id", &id).query(&query);
             let call = if encoded { call.bytes(body.as_bytes()) } else { call.text(&body) };
-            let reply = world.send(call).await;
-            if reply.status() >= 300 {
-                let kind = reply.json()["type"].clone();
-                let status = reply.status();
+            let response = world.send(call).await;
+            if response.status() >= 300 {
+                let kind = response.json()["type"].clone();
+                let status = response.status();
                 let known = Problem::examples().iter().any(|problem| {
                     let details = problem.details();
                     details.kind == kind && u64::from(details.status) == status
                 });
-                assert!(known && status < 500, "{reply:?}");
+                assert!(known && status < 500, "{response:?}");
             }
         });
     }

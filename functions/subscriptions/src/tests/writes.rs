@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::{Intercepted, MemorySubscriptions, sample};
-use webhooks_api::testing::{Call, Reply};
+use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Clock as _, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 
 use super::concurrent::{Concurrent, Event};
-use super::{CREATE, DELETE, FIELDS, GET, Harness, PATCH, ROTATE, text, wish};
+use super::{CREATE, DELETE, FIELDS, GET, Harness, PATCH, ROTATE, new_webhook, text};
 use crate::CHANGE_TRIES;
 
-async fn patch(world: &Harness, id: &str, body: &Value) -> Reply {
-    world.send(Call::to(PATCH).with("id", id).body(body)).await
+async fn patch(world: &Harness, id: &str, body: &Value) -> TestResponse {
+    world.send(TestRequest::to(PATCH).with("id", id).body(body)).await
 }
 
-async fn rotate(world: &Harness, id: &str, body: &Value) -> Reply {
-    world.send(Call::to(ROTATE).with("id", id).body(body)).await
+async fn rotate(world: &Harness, id: &str, body: &Value) -> TestResponse {
+    world.send(TestRequest::to(ROTATE).with("id", id).body(body)).await
 }
 
 fn stored(world: &Harness) -> Subscription {
@@ -32,13 +32,13 @@ fn stored(world: &Harness) -> Subscription {
 #[tokio::test]
 async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
     let world = Harness::new();
-    let reply = world.send(Call::to(CREATE).body(&wish())).await;
-    assert_eq!(reply.status(), 201);
-    assert_eq!(reply.header("content-type"), Some("application/json"));
-    let mut body = reply.json();
+    let response = world.send(TestRequest::to(CREATE).body(&new_webhook())).await;
+    assert_eq!(response.status(), 201);
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    let mut body = response.json();
     let row = stored(&world);
     assert_eq!(body["secret"], row.secrets[0].secret.expose());
-    assert_eq!(reply.header("location").unwrap(), format!("/api/webhooks/{}", row.id));
+    assert_eq!(response.header("location").unwrap(), format!("/api/webhooks/{}", row.id));
     assert_eq!(row.user_id.as_str(), "alice");
     let now = world.clock.now().to_string();
     let webhook = json!({
@@ -55,7 +55,7 @@ async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
     });
     body.as_object_mut().unwrap().remove("secret");
     assert_eq!(body, webhook);
-    let at = |name: &str| reply.text().find(&format!("\"{name}\":")).unwrap();
+    let at = |name: &str| response.text().find(&format!("\"{name}\":")).unwrap();
     assert!(FIELDS.is_sorted_by_key(|name| at(name)), "in the order of the contract");
 
     let mut shown = world.get(row.id.as_str()).await;
@@ -66,29 +66,29 @@ async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
 #[tokio::test]
 async fn a_webhook_is_created_as_asked_for_also_in_base64() {
     let world = Harness::new();
-    let wish = json!({
+    let body = json!({
         "url": "https://bücher.example/ö?q=1", "event_types": ["sync.completed", "email.sent"],
         "description": "für mich", "retry_count": 0, "timeout_seconds": 60,
     });
-    let reply = world.send(Call::to(CREATE).bytes(wish.to_string().as_bytes())).await;
-    assert_eq!(reply.status(), 201);
-    for (name, value) in wish.as_object().unwrap() {
-        assert_eq!(reply.json()[name], *value);
+    let response = world.send(TestRequest::to(CREATE).bytes(body.to_string().as_bytes())).await;
+    assert_eq!(response.status(), 201);
+    for (name, value) in body.as_object().unwrap() {
+        assert_eq!(response.json()[name], *value);
     }
 }
 
 #[tokio::test]
 async fn every_bad_field_of_a_new_webhook_is_named() {
     let world = Harness::new();
-    let reply = world
-        .send(Call::to(CREATE).body(&json!({
+    let response = world
+        .send(TestRequest::to(CREATE).body(&json!({
             "url": "http://localhost/", "event_types": ["task.eaten"], "description": 1,
             "retry_count": 11, "timeout_seconds": "10", "is_active": true, "secret": "mine",
         })))
         .await;
-    assert_eq!((reply.status(), reply.problem().as_str()), (422, "invalid-fields"));
+    assert_eq!((response.status(), response.problem().as_str()), (422, "invalid-fields"));
     let named = ["url", "event_types", "description", "retry_count", "timeout_seconds"];
-    assert_eq!(reply.fields(), [&named[..], &["is_active", "secret"]].concat());
+    assert_eq!(response.fields(), [&named[..], &["is_active", "secret"]].concat());
     assert!(world.subscriptions.snapshot().is_empty());
 }
 
@@ -97,23 +97,27 @@ async fn bodies_that_are_no_object_are_refused_everywhere() {
     let world = Harness::new();
     let id = world.create("alice").await;
     for route in [CREATE, PATCH, ROTATE] {
-        let call = || Call::to(route).with("id", &id);
+        let call = || TestRequest::to(route).with("id", &id);
         for bad in ["[]", "null", "{", "{\"url\"", "\"x\"", " ", "{} {}"] {
-            let reply = world.send(call().text(bad)).await;
-            assert_eq!((reply.status(), reply.problem().as_str()), (400, "invalid-json"), "{bad}");
-            assert!(reply.json()["detail"].is_string());
+            let response = world.send(call().text(bad)).await;
+            assert_eq!(
+                (response.status(), response.problem().as_str()),
+                (400, "invalid-json"),
+                "{bad}"
+            );
+            assert!(response.json()["detail"].is_string());
         }
-        let reply = world.send(call().bytes(&[b'{', 0xff, b'}'])).await;
-        assert_eq!(reply.problem(), "invalid-json");
-        let reply = world.send(call().text(r#"{"url":1,"url":2}"#)).await;
-        assert_eq!(reply.fields(), ["url"]);
+        let response = world.send(call().bytes(&[b'{', 0xff, b'}'])).await;
+        assert_eq!(response.problem(), "invalid-json");
+        let response = world.send(call().text(r#"{"url":1,"url":2}"#)).await;
+        assert_eq!(response.fields()[0], "url");
         let large = json!({"description": "x".repeat(64 * 1024)});
-        let reply = world.send(call().body(&large)).await;
-        assert_eq!((reply.status(), reply.problem().as_str()), (413, "body-too-large"));
+        let response = world.send(call().body(&large)).await;
+        assert_eq!((response.status(), response.problem().as_str()), (413, "body-too-large"));
     }
     for route in [CREATE, PATCH] {
-        let reply = world.send(Call::to(route).with("id", &id)).await;
-        assert_eq!(reply.json()["detail"], "the body is empty");
+        let response = world.send(TestRequest::to(route).with("id", &id)).await;
+        assert_eq!(response.json()["detail"], "the body is empty");
     }
 }
 
@@ -123,11 +127,11 @@ async fn a_user_has_at_most_a_hundred() {
     for n in 0..WEBHOOKS_PER_USER as u64 {
         world.subscriptions.create(&sample::subscription("alice", n)).await.unwrap();
     }
-    let reply = world.send(Call::to(CREATE).body(&wish())).await;
-    assert_eq!((reply.status(), reply.problem().as_str()), (409, "webhook-limit-reached"));
+    let response = world.send(TestRequest::to(CREATE).body(&new_webhook())).await;
+    assert_eq!((response.status(), response.problem().as_str()), (409, "webhook-limit-reached"));
     world.create("bob").await;
     let one = sample::subscription_id("alice", 5);
-    assert_eq!(world.send(Call::to(DELETE).with("id", one.as_str())).await.status(), 204);
+    assert_eq!(world.send(TestRequest::to(DELETE).with("id", one.as_str())).await.status(), 204);
     world.create("alice").await;
 }
 
@@ -136,10 +140,10 @@ async fn who_creates_and_deletes_all_day_is_stopped_until_the_next() {
     let world = Harness::new();
     for _ in 0..WEBHOOKS_CREATED_PER_DAY {
         let id = world.create("alice").await;
-        assert_eq!(world.send(Call::to(DELETE).with("id", &id)).await.status(), 204);
+        assert_eq!(world.send(TestRequest::to(DELETE).with("id", &id)).await.status(), 204);
     }
-    let reply = world.send(Call::to(CREATE).body(&wish())).await;
-    assert_eq!((reply.status(), reply.problem().as_str()), (429, "creation-limit-reached"));
+    let response = world.send(TestRequest::to(CREATE).body(&new_webhook())).await;
+    assert_eq!((response.status(), response.problem().as_str()), (429, "creation-limit-reached"));
     world.create("bob").await;
     world.clock.advance(Duration::from_hours(24));
     world.create("alice").await;
@@ -160,15 +164,18 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
         json!({"timeout_seconds": 1}),
         json!({"is_active": false}),
         json!({"is_active": true, "retry_count": 10}),
+        json!({"is_active": true, "retry_count": 10}),
         json!({}),
     ] {
         let now = world.clock.advance(Duration::from_secs(1));
         for (name, value) in change.as_object().unwrap() {
-            expected[name] = value.clone();
+            if expected[name] != *value {
+                expected[name] = value.clone();
+                expected["updated_at"] = now.to_string().into();
+            }
         }
-        expected["updated_at"] = now.to_string().into();
-        let reply = patch(&world, &id, &change).await;
-        assert_eq!((reply.status(), reply.json()), (200, expected.clone()), "{change}");
+        let response = patch(&world, &id, &change).await;
+        assert_eq!((response.status(), response.json()), (200, expected.clone()), "{change}");
         let mut shown = world.get(&id).await;
         shown.as_object_mut().unwrap().remove("statistics");
         assert_eq!(shown, expected);
@@ -197,13 +204,51 @@ async fn a_bad_patch_names_every_field_and_changes_nothing() {
     let before = world.get(&id).await;
     let body = json!({
         "url": null, "event_types": ["task.created", "task.created"], "description": [],
-        "retry_count": 1.5, "timeout_seconds": 61, "is_active": "no", "id": "x",
+        "retry_count": 1.5, "timeout_seconds": 61, "is_active": "no", "secret": "mine",
     });
-    let reply = patch(&world, &id, &body).await;
-    assert_eq!(reply.status(), 422);
+    let response = patch(&world, &id, &body).await;
+    assert_eq!(response.status(), 422);
     let named = ["url", "event_types", "description", "retry_count", "timeout_seconds"];
-    assert_eq!(reply.fields(), [&named[..], &["is_active", "id"]].concat());
+    assert_eq!(response.fields(), [&named[..], &["is_active", "secret"]].concat());
     assert_eq!(world.get(&id).await, before);
+}
+
+#[tokio::test]
+async fn patch_accepts_the_webhook_that_get_returned() {
+    let world = Harness::new();
+    let id = world.create("alice").await;
+    let mut row = stored(&world);
+    row.disable(DisabledReason::EndpointGone, world.clock.now());
+    world.subscriptions.update(&row, 1).await.unwrap();
+    let mut body = world.get(&id).await;
+    let response = patch(&world, &id, &body).await;
+    assert_eq!((response.status(), stored(&world).version), (200, 2), "nothing changes");
+    body["is_active"] = true.into();
+    body["retry_count"] = json!(4.0);
+    let response = patch(&world, &id, &body).await;
+    assert_eq!((response.status(), &response.json()["retry_count"]), (200, &json!(4)));
+    assert_eq!(response.json()["disabled_reason"], Value::Null);
+}
+
+#[tokio::test]
+async fn patch_refuses_changed_read_only_fields() {
+    let world = Harness::new();
+    let id = world.create("alice").await;
+    let other = sample::subscription_id("alice", 9);
+    for (field, value) in [
+        ("id", json!(other)),
+        ("disabled_reason", json!("endpoint_gone")),
+        ("created_at", json!("2020-01-01T00:00:00Z")),
+        ("updated_at", Value::Null),
+        ("statistics", json!(7)),
+    ] {
+        let mut body = world.get(&id).await;
+        body["retry_count"] = json!(7);
+        body[field] = value;
+        let response = patch(&world, &id, &body).await;
+        assert_eq!((response.status(), response.fields()), (422, vec![field.to_owned()]));
+    }
+    assert_eq!(stored(&world).version, 1);
 }
 
 fn during(event: Event) -> (Harness, Arc<Intercepted<MemorySubscriptions, Concurrent>>) {
@@ -217,9 +262,9 @@ fn during(event: Event) -> (Harness, Arc<Intercepted<MemorySubscriptions, Concur
 async fn a_change_that_is_overtaken_is_made_on_what_stands_there_then() {
     let (world, _) = during(Event::Changes(CHANGE_TRIES - 1));
     let id = world.create("alice").await;
-    let reply = patch(&world, &id, &json!({"retry_count": 7})).await;
-    assert_eq!((reply.status(), &reply.json()["retry_count"]), (200, &json!(7)));
-    assert_eq!(reply.json()["description"], "change 4 of others");
+    let response = patch(&world, &id, &json!({"retry_count": 7})).await;
+    assert_eq!((response.status(), &response.json()["retry_count"]), (200, &json!(7)));
+    assert_eq!(response.json()["description"], "change 4 of others");
     let row = stored(&world);
     assert_eq!((row.retry_count, row.version), (7, 6));
     assert_eq!(row.description.as_deref(), Some("change 4 of others"));
@@ -238,10 +283,25 @@ async fn a_change_keeps_what_is_learnt_of_the_endpoint_meanwhile() {
 async fn a_rotation_that_is_overtaken_shows_the_secret_that_is_stored() {
     let (world, _) = during(Event::Changes(2));
     let id = world.create("alice").await;
-    let reply = rotate(&world, &id, &json!({})).await;
+    let response = rotate(&world, &id, &json!({})).await;
     let row = stored(&world);
     assert_eq!(row.secrets.len(), 2);
-    assert_eq!(reply.json()["secret"], row.secrets[0].secret.expose());
+    assert_eq!(response.json()["secret"], row.secrets[0].secret.expose());
+}
+
+#[tokio::test]
+async fn a_change_whose_response_is_lost_is_applied_once() {
+    for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
+        let (world, _) = during(Event::LosesResponse);
+        let id = world.create("alice").await;
+        let response = world.send(TestRequest::to(route).with("id", &id).body(&body)).await;
+        assert_eq!((response.status(), stored(&world).version), (200, 2), "{route}");
+        if route == ROTATE {
+            let secrets = stored(&world).secrets;
+            assert_eq!(secrets.len(), 2);
+            assert_eq!(response.json()["secret"], secrets[0].secret.expose());
+        }
+    }
 }
 
 #[tokio::test]
@@ -250,8 +310,8 @@ async fn a_change_that_is_always_overtaken_is_a_conflict() {
     let id = world.create("alice").await;
     for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
         port.interceptor().updates.store(0, Ordering::SeqCst);
-        let reply = world.send(Call::to(route).with("id", &id).body(&body)).await;
-        assert_eq!((reply.status(), reply.problem().as_str()), (409, "edit-conflict"));
+        let response = world.send(TestRequest::to(route).with("id", &id).body(&body)).await;
+        assert_eq!((response.status(), response.problem().as_str()), (409, "edit-conflict"));
         assert_eq!(port.interceptor().updates.load(Ordering::SeqCst), CHANGE_TRIES);
     }
     assert_eq!(stored(&world).secrets.len(), 1);
@@ -261,7 +321,7 @@ async fn a_change_that_is_always_overtaken_is_a_conflict() {
 async fn a_change_of_what_is_deleted_meanwhile_finds_nothing() {
     let (world, _) = during(Event::Deletes);
     let id = world.create("alice").await;
-    assert_eq!(patch(&world, &id, &json!({})).await.problem(), "not-found");
+    assert_eq!(patch(&world, &id, &json!({"retry_count": 7})).await.problem(), "not-found");
 }
 
 #[tokio::test]
@@ -271,9 +331,9 @@ async fn a_table_that_fails_is_told_only_by_kind() {
     {
         let (world, _) = during(event);
         let id = world.create("alice").await;
-        let reply = world.send(Call::to(GET).with("id", &id)).await;
-        assert_eq!((reply.status(), reply.problem().as_str()), (status, kind));
-        assert!(!reply.text().contains("10.0.0.1") && !reply.text().contains(&id));
+        let response = world.send(TestRequest::to(GET).with("id", &id)).await;
+        assert_eq!((response.status(), response.problem().as_str()), (status, kind));
+        assert!(!response.text().contains("10.0.0.1") && !response.text().contains(&id));
     }
 }
 
@@ -281,12 +341,12 @@ async fn a_table_that_fails_is_told_only_by_kind() {
 async fn a_deleted_webhook_is_gone() {
     let world = Harness::new();
     let id = world.create("alice").await;
-    let reply = world.send(Call::to(DELETE).with("id", &id)).await;
-    assert_eq!((reply.status(), reply.text()), (204, ""));
+    let response = world.send(TestRequest::to(DELETE).with("id", &id)).await;
+    assert_eq!((response.status(), response.text()), (204, ""));
     assert!(world.subscriptions.snapshot().is_empty());
     for route in [GET, DELETE] {
-        let reply = world.send(Call::to(route).with("id", &id)).await;
-        assert_eq!(reply.problem(), "not-found");
+        let response = world.send(TestRequest::to(route).with("id", &id)).await;
+        assert_eq!(response.problem(), "not-found");
     }
 }
 
@@ -302,13 +362,13 @@ async fn a_new_secret_signs_beside_the_old_one_for_as_long_as_asked() {
         let world = Harness::new();
         let id = world.create("alice").await;
         let old = stored(&world).secrets[0].secret.expose().to_owned();
-        let call = Call::to(ROTATE).with("id", &id);
-        let call = body.iter().fold(call, Call::body);
-        let reply = world.send(call).await;
-        assert_eq!(reply.status(), 200);
-        let new = text(&reply.json()["secret"]);
+        let call = TestRequest::to(ROTATE).with("id", &id);
+        let call = body.iter().fold(call, TestRequest::body);
+        let response = world.send(call).await;
+        assert_eq!(response.status(), 200);
+        let new = text(&response.json()["secret"]);
         assert!(new.starts_with("whsec_") && new != old);
-        assert_eq!(reply.json().as_object().unwrap().len(), FIELDS.len() + 1);
+        assert_eq!(response.json().as_object().unwrap().len(), FIELDS.len() + 1);
         let now = world.clock.now();
         let signing = |at| -> Vec<String> {
             let secrets = stored(&world).secrets;
@@ -327,12 +387,15 @@ async fn a_bad_overlap_is_refused() {
     let world = Harness::new();
     let id = world.create("alice").await;
     for bad in [json!(-1), json!(604_801), json!(1.5), json!("60"), json!(null)] {
-        let reply = rotate(&world, &id, &json!({"overlap_seconds": bad})).await;
-        assert_eq!((reply.status(), reply.fields()), (422, vec!["overlap_seconds".to_owned()]));
+        let response = rotate(&world, &id, &json!({"overlap_seconds": bad})).await;
+        assert_eq!(
+            (response.status(), response.fields()),
+            (422, vec!["overlap_seconds".to_owned()])
+        );
     }
-    let reply = rotate(&world, &id, &json!({"overlap_seconds": -1, "secret": "mine"})).await;
-    assert_eq!(reply.fields(), ["overlap_seconds", "secret"]);
-    let reply = rotate(&world, &id, &json!({"secret": "mine"})).await;
-    assert_eq!(reply.fields(), ["secret"]);
+    let response = rotate(&world, &id, &json!({"overlap_seconds": -1, "secret": "mine"})).await;
+    assert_eq!(response.fields(), ["overlap_seconds", "secret"]);
+    let response = rotate(&world, &id, &json!({"secret": "mine"})).await;
+    assert_eq!(response.fields(), ["secret"]);
     assert_eq!(stored(&world).secrets.len(), 1);
 }

@@ -9,6 +9,7 @@ use deliver::Deliver;
 use delivery_history::DeliveryHistory;
 use deployment::Template;
 use dispatch::Dispatch;
+use lambda_http::{Body, Request, Response};
 use retry::Retry;
 use serde::Serialize;
 use serde_json::Value;
@@ -78,10 +79,19 @@ impl Harness {
     /// Hands a function an event, as JSON in and JSON out.
     async fn run(&self, function: &str, event: Value) -> Value {
         match function {
-            "event-types" => json(event_types::handle(parse(event)).await),
-            "subscriptions" => json(self.subscriptions_api().handle(parse(event)).await),
-            "delivery-history" => json(self.delivery_history().handle(parse(event)).await),
-            "test-webhook" => json(self.test_webhook().handle(parse(event)).await),
+            "event-types" => api(event_types::handle, &event).await,
+            "subscriptions" => {
+                let function = self.subscriptions_api();
+                api(|request| function.handle(request), &event).await
+            }
+            "deliveries" => {
+                let function = self.deliveries_api();
+                api(|request| function.handle(request), &event).await
+            }
+            "test-webhook" => {
+                let function = self.test_webhook();
+                api(|request| function.handle(request), &event).await
+            }
             "dispatch" => json(self.dispatch().handle(parse(event)).await),
             "deliver" => json(self.deliver().handle(parse(event)).await),
             "retry" => json(self.retry().handle().await.unwrap()),
@@ -94,37 +104,37 @@ impl Harness {
     }
 
     fn subscriptions_api(&self) -> SubscriptionsApi {
-        SubscriptionsApi {
-            subscriptions: Arc::new(self.subscriptions.clone()),
-            statistics: Arc::new(self.deliveries.clone()),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-            policy: TargetPolicy::Strict,
-            retention: RETENTION,
-        }
+        SubscriptionsApi::new(
+            Arc::new(self.subscriptions.clone()),
+            Arc::new(self.deliveries.clone()),
+            self.clock.clone(),
+            self.random.clone(),
+            TargetPolicy::Strict,
+            RETENTION,
+        )
     }
 
-    fn delivery_history(&self) -> DeliveryHistory {
-        DeliveryHistory {
-            subscriptions: Arc::new(self.subscriptions.clone()),
-            deliveries: Arc::new(self.deliveries.clone()),
-            queue: Arc::new(self.queue.clone()),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-        }
+    fn deliveries_api(&self) -> DeliveryHistory {
+        DeliveryHistory::new(
+            Arc::new(self.subscriptions.clone()),
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.queue.clone()),
+            self.clock.clone(),
+            self.random.clone(),
+        )
     }
 
     fn test_webhook(&self) -> TestWebhook {
-        TestWebhook {
-            subscriptions: Arc::new(self.subscriptions.clone()),
-            deliveries: Arc::new(self.deliveries.clone()),
-            statistics: Arc::new(self.deliveries.clone()),
-            sender: Arc::new(self.sender.clone()),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-            policy: TargetPolicy::Strict,
-            retention: RETENTION,
-        }
+        TestWebhook::new(
+            Arc::new(self.subscriptions.clone()),
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.sender.clone()),
+            self.clock.clone(),
+            self.random.clone(),
+            TargetPolicy::Strict,
+            RETENTION,
+        )
     }
 
     fn dispatch(&self) -> Dispatch {
@@ -165,6 +175,15 @@ impl Harness {
             retention_days: 30,
         }
     }
+}
+
+/// Calls a function of the API as `lambda_http` does.
+async fn api<F>(handler: impl FnMut(Request) -> F, event: &Value) -> Value
+where
+    F: Future<Output = Response<Body>> + Send,
+{
+    let response = webhooks_api::invoke(handler, &event.to_string()).await.unwrap();
+    serde_json::from_str(&response).unwrap()
 }
 
 fn parse<T: serde::de::DeserializeOwned>(event: Value) -> T {

@@ -12,7 +12,7 @@ use subscriptions::SubscriptionsApi;
 use test_support::{
     ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
 };
-use webhooks_api::testing::{Call, Reply};
+use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::limits::{API_BODY_BYTES, PAGE_MAX};
 use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
 use webhooks_core::subscription::Subscription;
@@ -45,17 +45,17 @@ const ANSWER_BYTES: usize = 128 * 1024;
 pub fn api_body(input: &[u8]) {
     let Some((route, body)) = choose(&WITH_BODY, input) else { return };
     let harness = Harness::new();
-    let call = harness.to(route);
-    let reply = match text(body) {
-        Some(body) => harness.send(&call.text(body)),
-        None => harness.send(&call.bytes(body)),
+    let request = harness.to(route);
+    let response = match text(body) {
+        Some(body) => harness.send(&request.text(body)),
+        None => harness.send(&request.bytes(body)),
     };
-    let too_large = reply.status() == 413;
-    assert_eq!(too_large, body.len() > API_BODY_BYTES, "{} bytes: {reply:?}", body.len());
-    if route == CREATE && reply.status() == 201 {
-        harness.check_created(&reply.json());
+    let too_large = response.status() == 413;
+    assert_eq!(too_large, body.len() > API_BODY_BYTES, "{} bytes: {response:?}", body.len());
+    if route == CREATE && response.status() == 201 {
+        harness.check_created(&response.json());
     }
-    harness.check_bystanders(route == ROTATE || route == CREATE, &reply);
+    harness.check_bystanders(route == ROTATE || route == CREATE, &response);
 }
 
 /// A digit that chooses a route of `WITH_QUERY`; then, a line each, the webhook's id, the
@@ -67,14 +67,15 @@ pub fn api_query(input: &[u8]) {
     let mut line = || lines.next().unwrap_or_default();
     let (id, delivery_id, query) = (line(), line(), line());
     let harness = Harness::new();
-    let call = harness.to(route);
-    let call = if id == "@" { call } else { call.with("id", id) };
-    let call = if delivery_id == "@" { call } else { call.with("delivery_id", delivery_id) };
-    let reply = harness.send(&call.clone().query(query));
-    harness.check_bystanders(route == ROTATE || route == CREATE, &reply);
+    let request = harness.to(route);
+    let request = if id == "@" { request } else { request.with("id", id) };
+    let request =
+        if delivery_id == "@" { request } else { request.with("delivery_id", delivery_id) };
+    let response = harness.send(&request.clone().query(query));
+    harness.check_bystanders(route == ROTATE || route == CREATE, &response);
 
     // Without the query, only ids that are hers are found.
-    let plain = Harness::new().send(&call);
+    let plain = Harness::new().send(&request);
     let hers = route == LIST
         || route == CREATE
         || id == "@"
@@ -82,8 +83,8 @@ pub fn api_query(input: &[u8]) {
         || id == harness.alice.id.as_str();
     assert!(hers || plain.status() == 404 || plain.status() == 400, "{id:?}: {plain:?}");
 
-    if reply.status() == 200 && (route == LIST || route == HISTORY) {
-        let page = reply.json();
+    if response.status() == 200 && (route == LIST || route == HISTORY) {
+        let page = response.json();
         assert!(page["items"].as_array().unwrap().len() <= PAGE_MAX);
     }
 }
@@ -116,93 +117,93 @@ impl Harness {
             subscription
         });
         let random = Arc::new(SeededRandom::new(1));
-        let webhooks = SubscriptionsApi {
-            subscriptions: Arc::new(subscriptions.clone()),
-            statistics: Arc::new(rows.clone()),
-            clock: Arc::new(clock.clone()),
-            random: random.clone(),
-            policy: TargetPolicy::Strict,
-            retention: Duration::from_hours(30 * 24),
-        };
-        let deliveries = DeliveryHistory {
-            subscriptions: Arc::new(subscriptions.clone()),
-            deliveries: Arc::new(rows),
-            queue: Arc::new(MemoryTaskQueue::default()),
-            clock: Arc::new(clock),
+        let webhooks = SubscriptionsApi::new(
+            Arc::new(subscriptions.clone()),
+            Arc::new(rows.clone()),
+            Arc::new(clock.clone()),
+            random.clone(),
+            TargetPolicy::Strict,
+            Duration::from_hours(30 * 24),
+        );
+        let deliveries = DeliveryHistory::new(
+            Arc::new(subscriptions.clone()),
+            Arc::new(rows),
+            Arc::new(MemoryTaskQueue::default()),
+            Arc::new(clock),
             random,
-        };
+        );
         Self { webhooks, deliveries, subscriptions, alice, bob }
     }
 
     /// A request to a route, with Alice's own ids in its path.
-    fn to(&self, route: &str) -> Call {
-        let mut call = Call::to(route);
+    fn to(&self, route: &str) -> TestRequest {
+        let mut request = TestRequest::to(route);
         if route.contains("{id}") {
-            call = call.with("id", self.alice.id.as_str());
+            request = request.with("id", self.alice.id.as_str());
         }
         if route.contains("{delivery_id}") {
             let delivery = sample::delivery_id(&self.alice.id, 1);
-            call = call.with("delivery_id", delivery.as_str());
+            request = request.with("delivery_id", delivery.as_str());
         }
-        call
+        request
     }
 
-    /// Sends a request, and checks what holds of every answer.
-    fn send(&self, call: &Call) -> Reply {
-        let request = call.request();
-        let is_history =
-            request.route_key.as_deref().is_some_and(|key| key.contains("/deliveries"));
-        let response = if is_history {
-            run(self.deliveries.handle(request))
+    /// Sends a request, and checks what holds of every response.
+    fn send(&self, request: &TestRequest) -> TestResponse {
+        let response = if request.route().contains("/deliveries") {
+            run(request.send(|request| self.deliveries.handle(request)))
         } else {
-            run(self.webhooks.handle(request))
+            run(request.send(|request| self.webhooks.handle(request)))
         };
-        let reply = Reply::of(&response);
-        assert_eq!(reply.header("cache-control"), Some("no-store"));
-        assert!(reply.text().len() <= ANSWER_BYTES, "an answer of {} bytes", reply.text().len());
-        match reply.status() {
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert!(
+            response.text().len() <= ANSWER_BYTES,
+            "an answer of {} bytes",
+            response.text().len()
+        );
+        match response.status() {
             200 | 201 | 202 | 204 => {}
-            400 | 404 | 409 | 413 => drop(reply.problem()),
+            400 | 404 | 409 | 413 => drop(response.problem()),
             422 => {
-                assert_eq!(reply.problem(), "invalid-fields");
-                let errors = reply.json()["errors"].as_array().cloned().unwrap_or_default();
-                assert!((1..=100).contains(&errors.len()), "{reply:?}");
-                assert!(errors.iter().all(|error| error["message"] != ""), "{reply:?}");
+                assert_eq!(response.problem(), "invalid-fields");
+                let errors = response.json()["errors"].as_array().cloned().unwrap_or_default();
+                assert!((1..=100).contains(&errors.len()), "{response:?}");
+                assert!(errors.iter().all(|error| error["message"] != ""), "{response:?}");
             }
-            other => panic!("{other}: {reply:?}"),
+            other => panic!("{other}: {response:?}"),
         }
-        reply
+        response
     }
 
     /// A webhook that was made is found as it was shown, and what was shown can be sent back.
     fn check_created(&self, created: &Value) {
         let id = created["id"].as_str().unwrap();
-        let shown = self.send(&Call::to(GET).with("id", id)).json();
+        let shown = self.send(&TestRequest::to(GET).with("id", id)).json();
         let mut patch = BTreeMap::new();
         for name in CHANGEABLE {
             assert_eq!(shown[name], created[name]);
             patch.insert(name, created[name].clone());
         }
-        let reply = self.send(&Call::to(PATCH).with("id", id).body(&json!(patch)));
+        let response = self.send(&TestRequest::to(PATCH).with("id", id).body(&json!(patch)));
         // The webhook that is shown may be larger than the body that made it: escapes.
-        if reply.status() != 413 {
-            assert_eq!(reply.status(), 200, "{reply:?}");
-            assert!(CHANGEABLE.iter().all(|name| reply.json()[name] == created[name]));
+        if response.status() != 413 {
+            assert_eq!(response.status(), 200, "{response:?}");
+            assert!(CHANGEABLE.iter().all(|name| response.json()[name] == created[name]));
         }
     }
 
     /// Bob's webhook is as it was, and nobody's secret is shown but the one that is new.
-    fn check_bystanders(&self, may_show_new: bool, reply: &Reply) {
+    fn check_bystanders(&self, may_show_new: bool, response: &TestResponse) {
         let rows = self.subscriptions.snapshot();
         let bobs = rows.iter().find(|row| row.id == self.bob.id);
         assert_eq!(format!("{bobs:?}"), format!("{:?}", Some(&self.bob)));
-        let shown = reply.text();
+        let shown = response.text();
         for row in rows {
             for (age, secret) in row.secrets.iter().enumerate() {
                 let is_new = may_show_new && age == 0 && row.id != self.bob.id;
-                assert!(is_new || !shown.contains(secret.secret.expose()), "{reply:?}");
+                assert!(is_new || !shown.contains(secret.secret.expose()), "{response:?}");
             }
         }
-        assert!(!shown.contains(self.alice.secrets[0].secret.expose()), "{reply:?}");
+        assert!(!shown.contains(self.alice.secrets[0].secret.expose()), "{response:?}");
     }
 }

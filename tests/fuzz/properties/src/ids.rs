@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use webhooks_core::cursor::{self, List};
+use webhooks_api::cursor::{self, CursorScope};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use webhooks_core::limits::{EVENT_ID_CHARS, USER_ID_CHARS};
 use webhooks_core::time::Timestamp;
@@ -34,14 +34,17 @@ pub fn ids(input: &[u8]) {
         assert_eq!(Timestamp::parse(&moment.to_string()), Some(moment));
     }
 
-    let list = List(&["alice", "webhooks"]);
-    if let Ok(position) = cursor::decode(list, text) {
-        assert_eq!(cursor::encode(list, &position), text, "two cursors of one position");
-        assert!(cursor::decode(List(&["bob", "webhooks"]), text).is_err(), "it is everybody's");
+    let scope = CursorScope(&["alice", "webhooks"]);
+    if let Ok(position) = cursor::decode(scope, text) {
+        assert_eq!(cursor::encode(scope, &position), text, "two cursors of one position");
+        assert!(
+            cursor::decode(CursorScope(&["bob", "webhooks"]), text).is_err(),
+            "it is everybody's"
+        );
     }
     // A position of any text comes back, as long as the cursor of it can be read at all.
-    let made = cursor::encode(list, text);
-    match cursor::decode(list, &made) {
+    let made = cursor::encode(scope, text);
+    match cursor::decode(scope, &made) {
         Ok(position) => assert_eq!(position, text),
         Err(_) => assert!(made.len() > 256),
     }

@@ -16,25 +16,25 @@ const VERSION: u8 = 1;
 /// Far longer than any position we make.
 const ENCODED_MAX: usize = 256;
 
-/// The list a cursor belongs to: its owner, its kind, its filters, in this order.
+/// The list that a cursor belongs to: its owner, its kind, its filters, in this order.
 #[derive(Clone, Copy, Debug)]
-pub struct List<'a>(pub &'a [&'a str]);
+pub struct CursorScope<'a>(pub &'a [&'a str]);
 
-/// A text that is no cursor of this list.
+/// A text that is not a cursor of this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a cursor of this list; leave it out to start from the beginning")]
 pub struct NotACursor;
 
-/// The cursor after `position` in `list`.
-pub fn encode(list: List<'_>, position: &str) -> String {
+/// The cursor after `position` in the list.
+pub fn encode(scope: CursorScope<'_>, position: &str) -> String {
     let mut bytes = vec![VERSION];
-    bytes.extend(check(list, position));
+    bytes.extend(check(scope, position));
     bytes.extend(position.as_bytes());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The position that a cursor of `list` holds.
-pub fn decode(list: List<'_>, cursor: &str) -> Result<String, NotACursor> {
+/// The position that a cursor of the list holds.
+pub fn decode(scope: CursorScope<'_>, cursor: &str) -> Result<String, NotACursor> {
     if cursor.len() > ENCODED_MAX {
         return Err(NotACursor);
     }
@@ -44,15 +44,15 @@ pub fn decode(list: List<'_>, cursor: &str) -> Result<String, NotACursor> {
     };
     let (given, position) = rest.split_at_checked(CHECK_BYTES).ok_or(NotACursor)?;
     let position = std::str::from_utf8(position).map_err(|_| NotACursor)?;
-    if given != check(list, position) {
+    if given != check(scope, position) {
         return Err(NotACursor);
     }
     Ok(position.to_owned())
 }
 
-fn check(list: List<'_>, position: &str) -> [u8; CHECK_BYTES] {
+fn check(scope: CursorScope<'_>, position: &str) -> [u8; CHECK_BYTES] {
     let mut hash = Sha256::new();
-    for part in list.0.iter().copied().chain([position]) {
+    for part in scope.0.iter().copied().chain([position]) {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
@@ -68,31 +68,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_is_read_only_by_its_own_list(
+        fn a_cursor_is_refused_by_another_list(
             list in proptest::collection::vec(".{0,12}", 1..5),
             other in proptest::collection::vec(".{0,12}", 1..5),
             position in "[a-zA-Z0-9_]{1,40}",
         ) {
             let own: Vec<&str> = list.iter().map(String::as_str).collect();
-            let cursor = encode(List(&own), &position);
-            prop_assert_eq!(decode(List(&own), &cursor), Ok(position));
+            let cursor = encode(CursorScope(&own), &position);
+            prop_assert_eq!(decode(CursorScope(&own), &cursor), Ok(position));
             let foreign: Vec<&str> = other.iter().map(String::as_str).collect();
-            prop_assert_eq!(decode(List(&foreign), &cursor).is_ok(), own == foreign);
+            prop_assert_eq!(decode(CursorScope(&foreign), &cursor).is_ok(), own == foreign);
         }
 
         #[test]
         fn a_changed_cursor_is_refused(position in "[a-z]{1,20}", at in 0..200usize, to in "[A-Za-z0-9_-]") {
-            let cursor = encode(List(&["u"]), &position);
+            let cursor = encode(CursorScope(&["u"]), &position);
             let at = at % cursor.len();
             let mut changed = cursor.clone();
             changed.replace_range(at..=at, &to);
             prop_assume!(changed != cursor);
-            prop_assert_eq!(decode(List(&["u"]), &changed), Err(NotACursor));
+            prop_assert_eq!(decode(CursorScope(&["u"]), &changed), Err(NotACursor));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in ".{0,300}") {
-            prop_assert!(decode(List(&["u"]), &text).is_err());
+        fn any_other_text_is_refused(text in ".{0,300}") {
+            prop_assert!(decode(CursorScope(&["u"]), &text).is_err());
         }
     }
 }

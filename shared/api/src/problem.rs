@@ -1,69 +1,70 @@
-//! What the API says when it cannot do what was asked ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)).
+//! The error responses of the API, which are problems
+//! ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)).
 //!
-//! One exhaustive match gives each problem its stable `type` and status. What is told outside
-//! stands here; what is logged inside never leaves.
+//! One exhaustive match gives each problem its stable `type` and status. The response has no more
+//! than stands here; details of our own failures are logged only.
 
 use serde::Serialize;
 
-use crate::delivery::cut;
+use webhooks_core::delivery::cut;
 
 /// The media type of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";
-/// The fields that one problem names, at most: an answer does not grow far beyond its request.
+/// The most fields that one problem names, so that a response is not much larger than its request.
 const ERRORS_MAX: usize = 100;
-/// Of a field's name as the caller wrote it, the bytes that are repeated.
+/// The most bytes of a field's name, which is as the caller wrote it.
 const FIELD_BYTES: usize = 128;
 
-/// One field that is not as it must be.
+/// A field that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// The field of the body, or the parameter of the query.
     pub field: String,
-    /// What it must be, as the end of a sentence that begins with the field's name.
+    /// What is wrong, as the end of a sentence that begins with the field's name.
     pub message: String,
 }
 
 impl FieldError {
-    /// A field and what it must be.
+    /// A field and what is wrong with it.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         let field = field.into();
         Self { field: cut(&field, FIELD_BYTES).to_owned(), message: message.into() }
     }
 }
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// The body is not a JSON object.
     InvalidJson(String),
-    /// One or more fields of the body or the query are not as they must be.
+    /// Fields of the body or parameters of the query are not valid.
     InvalidFields(Vec<FieldError>),
-    /// The body is larger than [`crate::limits::API_BODY_BYTES`].
+    /// The body is larger than [`webhooks_core::limits::API_BODY_BYTES`].
     BodyTooLarge,
-    /// No valid token came with the request.
+    /// The request has no valid token.
     Unauthorized,
-    /// There is no such thing, or it is somebody else's: nobody can tell which.
+    /// The resource does not exist, or belongs to another user: the caller cannot tell which.
     NotFound,
-    /// The path exists, the method does not.
-    MethodNotAllowed,
-    /// The user has as many webhooks as one may have.
+    /// The user has as many webhooks as a user may have.
     WebhookLimitReached,
-    /// The user has created as many webhooks today as one may in a day.
+    /// The user has created as many webhooks today as a user may create in a day.
     CreationLimitReached,
-    /// The webhook was changed by others all the while.
+    /// Other requests changed the webhook at each try.
     EditConflict,
-    /// The webhook is not active, so nothing can be sent to it.
+    /// The webhook is not active, so nothing is sent to it.
     WebhookInactive,
-    /// The fault is ours.
+    /// The delivery is still retrying, so a redelivery would be a duplicate.
+    DeliveryRetrying,
+    /// The service failed.
     Internal,
-    /// The fault is ours and will pass.
+    /// The service failed, and a later request may succeed.
     Unavailable,
 }
 
-/// The body of an error.
+/// The body of an error response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Details {
-    /// The stable name of the kind of problem: a URI (RFC 9457, section 3.1.1) that need not be
+    /// The stable name of the kind of problem: a URI (RFC 9457, section 3.1.1) that cannot be
     /// fetched.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -71,16 +72,16 @@ pub struct Details {
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// What is wrong this time.
+    /// What is wrong with this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Every field that is not as it must be.
+    /// Every field that is not valid.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
 impl Problem {
-    /// One of each kind, so that a test can prove the documentation complete.
+    /// One of each kind, with which a test proves the documentation complete.
     pub fn examples() -> Vec<Self> {
         vec![
             Self::InvalidJson(String::new()),
@@ -88,17 +89,17 @@ impl Problem {
             Self::BodyTooLarge,
             Self::Unauthorized,
             Self::NotFound,
-            Self::MethodNotAllowed,
             Self::WebhookLimitReached,
             Self::CreationLimitReached,
             Self::EditConflict,
             Self::WebhookInactive,
+            Self::DeliveryRetrying,
             Self::Internal,
             Self::Unavailable,
         ]
     }
 
-    /// What is told outside.
+    /// The body of the error response.
     pub fn details(&self) -> Details {
         let (kind, title, status) = match self {
             Self::InvalidJson(_) => {
@@ -114,9 +115,6 @@ impl Problem {
                 ("urn:webhooks:problem:unauthorized", "A valid bearer token is needed", 401)
             }
             Self::NotFound => ("urn:webhooks:problem:not-found", "There is no such resource", 404),
-            Self::MethodNotAllowed => {
-                ("urn:webhooks:problem:method-not-allowed", "This path has no such method", 405)
-            }
             Self::WebhookLimitReached => (
                 "urn:webhooks:problem:webhook-limit-reached",
                 "A user may have at most 100 webhooks",
@@ -134,6 +132,9 @@ impl Problem {
             ),
             Self::WebhookInactive => {
                 ("urn:webhooks:problem:webhook-inactive", "The webhook is not active", 409)
+            }
+            Self::DeliveryRetrying => {
+                ("urn:webhooks:problem:delivery-retrying", "The delivery is still retrying", 409)
             }
             Self::Internal => {
                 ("urn:webhooks:problem:internal", "Something went wrong on our side", 500)
@@ -166,7 +167,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_kind_has_a_type_of_its_own_and_a_status() {
+    fn every_kind_has_its_own_type_and_an_error_status() {
         let kinds: HashSet<_> = Problem::examples().iter().map(|p| p.details().kind).collect();
         assert_eq!(kinds.len(), Problem::examples().len());
         assert!(kinds.iter().all(|kind| kind.starts_with("urn:webhooks:problem:")));
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_stays_small_however_many_fields_are_wrong() {
+    fn many_bad_fields_make_a_bounded_response() {
         let error = FieldError::new("é".repeat(1000), "is not a known field");
         assert_eq!(error.field, "é".repeat(FIELD_BYTES / 2));
         let details = Problem::InvalidFields(vec![error; 1000]).details();
