@@ -11,8 +11,10 @@ MB = 1_000_000
 # The largest zipped package of a function, in bytes.
 SIZE_MAX = 4 * MB
 SIZE_MAX_OF = {"event-types": 3 * MB // 2}
-# An empty function that is built in the same way. Init times are compared with its init time.
-EMPTY = "empty"
+# The empty functions that are built in the same way, and their packages. Init times are compared with
+# theirs: that of a function of the API with the one on `lambda_http`.
+EMPTY, EMPTY_HTTP = "empty", "empty-http"
+EMPTY_PACKAGES = {EMPTY: "webhooks-runtime", EMPTY_HTTP: "webhooks-api"}
 
 
 def check(space):
@@ -22,7 +24,8 @@ def check(space):
     if space.machine != deployed:
         cargo_build(space, space.machine, FUNCTIONS)
         check_sizes(space, space.machine)
-    cargo_build(space, space.machine, [EMPTY])
+    for empty in EMPTY_PACKAGES:
+        cargo_build(space, space.machine, [empty])
 
 
 def sam_build(space, architecture):
@@ -41,11 +44,11 @@ def sam_build(space, architecture):
 
 
 def cargo_build(space, architecture, functions):
-    """Runs the command of `sam build` once for several functions, or for the empty function."""
+    """Runs the command of `sam build` once for several functions, or for one empty function."""
     flags = {"arm64": "--arm64", "x86_64": "--x86-64"}
     packages = [part for function in functions for part in ("--package", function)]
-    if functions == [EMPTY]:
-        packages = ["--package", "webhooks-runtime", "--example", EMPTY]
+    if functions[0] in EMPTY_PACKAGES:
+        packages = ["--package", EMPTY_PACKAGES[functions[0]], "--example", functions[0]]
     began = time.monotonic()
     space.run(
         *("cargo", "lambda", "build", "--release", "--disable-optimizations", "--locked"),

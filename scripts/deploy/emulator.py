@@ -12,7 +12,7 @@ from pathlib import Path
 
 import samcli
 
-from .build import EMPTY, MB, package
+from .build import EMPTY, EMPTY_HTTP, MB, package
 from .template import parsed
 from .tools import (
     FUNCTIONS,
@@ -37,6 +37,8 @@ INIT_RATIO_MAX = 2.0
 BUSY_SHARE_MAX = 0.25
 # The limit for the resident memory of an idle function, in bytes.
 MEMORY_MAX = 32 * 1024 * 1024
+# The functions on `lambda_http`.
+API_FUNCTIONS = ("event-types", "subscriptions", "delivery-history", "test-webhook")
 INVOKE = "/2015-03-31/functions/function/invocations"
 
 
@@ -260,7 +262,7 @@ def processor_wait():
 
 
 def table(space, local):
-    environments = {EMPTY: {}, **{f: environment(space, f, local) for f in FUNCTIONS}}
+    environments = {EMPTY: {}, EMPTY_HTTP: {}, **{f: environment(space, f, local) for f in FUNCTIONS}}
     waited, began = processor_wait(), time.monotonic()
     inits, memory = measure(space, environments)
     busy = (processor_wait() - waited) / (time.monotonic() - began)
@@ -269,7 +271,8 @@ def table(space, local):
     print(f"{'function':14} {'init ms':>8} {'of empty':>9} {'memory MB':>10} {'zipped MB':>10}")
     found = []
     for function in environments:
-        ratio = inits[function] / inits[EMPTY]
+        empty = EMPTY_HTTP if function in API_FUNCTIONS else EMPTY
+        ratio = inits[function] / inits[empty]
         size = package(space.binary(function).parent)
         print(
             f"{function:14} {inits[function]:8.1f} {ratio:9.2f}"

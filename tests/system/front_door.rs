@@ -133,7 +133,7 @@ async fn oversized_body_is_rejected_in_every_framing() {
         assert_eq!((status, fields.len()), (422, 3), "it is read");
     }
     for large in [post().body(of(most + 1)), chunked(of(most + 1)), post().body(of(11 << 20))] {
-        assert_eq!(one(&local, &large).await.problem().0, 413);
+        assert_eq!(one(&local, &large).await.status, 413);
     }
     // Cut off: the length is longer than the body, and the client stops sending.
     let short = post().with("content-length: 3").and("{}");

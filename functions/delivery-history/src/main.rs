@@ -1,4 +1,4 @@
-//! The Lambda function `deliveries`.
+//! The Lambda function `delivery-history`.
 
 use std::process::ExitCode;
 

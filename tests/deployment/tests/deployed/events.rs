@@ -20,7 +20,7 @@ use test_support::{
     ScriptedSender, SeededRandom, sample,
 };
 use test_webhook::TestWebhook;
-use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::delivery::{DeliveryTask, Status};
 use webhooks_core::ports::{
     Clock, Consistency, Deliveries as _, Expect, Random, Subscriptions as _,
 };
@@ -71,7 +71,8 @@ impl Harness {
         let task = DeliveryTask::from_json(event["Records"][0]["body"].as_str().unwrap()).unwrap();
         let DeliveryTask::FirstAttempt(new) = task else { panic!("not a first attempt") };
         let now = self.clock.now();
-        let record = webhooks_core::delivery::Delivery::new(&new, now, now.plus(RETENTION));
+        let mut record = webhooks_core::delivery::Delivery::new(&new, now, now.plus(RETENTION));
+        record.end(Status::Success, now);
         self.deliveries.put(&record, Expect::Absent).await.unwrap();
         self
     }
@@ -84,7 +85,7 @@ impl Harness {
                 let function = self.subscriptions_api();
                 api(|request| function.handle(request), &event).await
             }
-            "deliveries" => {
+            "delivery-history" => {
                 let function = self.deliveries_api();
                 api(|request| function.handle(request), &event).await
             }
