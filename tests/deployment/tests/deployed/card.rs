@@ -48,7 +48,10 @@ fn folder(package: &Value) -> &Path {
 fn deployed(workspace: &[Value]) -> Vec<&Value> {
     let is_function = |package: &&Value| folder(package).parent().unwrap().ends_with("functions");
     let mut deployed: Vec<&Value> = workspace.iter().filter(is_function).collect();
-    assert_eq!(deployed.len(), std::fs::read_dir(source::root().join("functions")).unwrap().count());
+    assert_eq!(
+        deployed.len(),
+        std::fs::read_dir(source::root().join("functions")).unwrap().count()
+    );
     let mut next = 0;
     while let Some(package) = deployed.get(next) {
         let names: BTreeSet<&str> = dependencies(package).collect();
