@@ -12,6 +12,8 @@ export async function publish(queueUrl, eventType, userId, data) {
     occurred_at: new Date().toISOString(),
     data,
   };
-  await sqs.send(new SendMessageCommand({ QueueUrl: queueUrl, MessageBody: JSON.stringify(event) }));
+  await sqs.send(
+    new SendMessageCommand({ QueueUrl: queueUrl, MessageGroupId: userId, MessageBody: JSON.stringify(event) }),
+  );
   return event.event_id;
 }

@@ -16,5 +16,5 @@ def publish(queue_url, event_type, user_id, data):
         "occurred_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "data": data,
     }
-    sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps(event))
+    sqs.send_message(QueueUrl=queue_url, MessageGroupId=user_id, MessageBody=json.dumps(event))
     return event["event_id"]

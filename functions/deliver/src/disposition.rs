@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use webhooks_core::delivery::Delivery;
-use webhooks_core::limits::QUEUE_WAIT_MAX_SECONDS;
+use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, VISIBILITY_WAIT_MAX_SECONDS};
 use webhooks_core::ports::Refusal;
 use webhooks_core::time::Timestamp;
 
@@ -18,8 +18,10 @@ const LOST_AFTER_SECONDS: u64 = 900;
 pub(crate) enum Disposition {
     /// It is acknowledged: nothing is left to do with it.
     Ack,
-    /// It comes back after this time.
+    /// It comes back after this time, which is its visibility timeout.
     RetryAfter(Duration),
+    /// A copy that the queue delays by this time takes its place, and it is acknowledged.
+    Delay(Duration),
     /// It comes back when its visibility timeout ends.
     Nack,
 }
@@ -30,8 +32,10 @@ impl Disposition {
     /// The wait is cut to whole seconds, which is never less than what a receiver asked for,
     /// because that is whole seconds before the jitter.
     pub(crate) fn until(at: Timestamp, now: Timestamp) -> Self {
-        match now.until(at).as_secs() {
-            seconds @ 0..=QUEUE_WAIT_MAX_SECONDS => Self::RetryAfter(Duration::from_secs(seconds)),
+        let wait = now.until(at).as_secs();
+        match wait {
+            0..=VISIBILITY_WAIT_MAX_SECONDS => Self::RetryAfter(Duration::from_secs(wait)),
+            ..=QUEUE_WAIT_MAX_SECONDS => Self::Delay(Duration::from_secs(wait)),
             _ => Self::Ack,
         }
     }
@@ -56,12 +60,12 @@ impl Disposition {
     }
 }
 
-/// Puts the next attempt off until `at`: this message makes it, if the queue can keep the message
-/// that long, else one that the retry function sends.
+/// Puts the next attempt off until `at`: this message or a delayed copy of it makes it, if the queue
+/// can keep a message that long, else one that the retry function sends.
 pub(crate) fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Disposition {
     let disposition = Disposition::until(at, now);
     let due_at = match disposition {
-        Disposition::RetryAfter(_) => at.plus_seconds(LOST_AFTER_SECONDS),
+        Disposition::RetryAfter(_) | Disposition::Delay(_) => at.plus_seconds(LOST_AFTER_SECONDS),
         Disposition::Ack | Disposition::Nack => at,
     };
     delivery.wait(at, due_at, now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::ports::{Consistency, Expect, StoreError};
+use webhooks_core::ports::{Consistency, Expect, Outgoing, StoreError};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -36,6 +36,18 @@ impl Loaded {
     /// Whether the retry function counts the message of this delivery as lost, and sends another.
     pub(crate) fn is_overdue(&self, now: Timestamp) -> bool {
         matches!(self, Self::Existing(delivery) if delivery.due_at.is_some_and(|at| at <= now))
+    }
+
+    /// The task of a later attempt.
+    pub(crate) fn retry(&self) -> Outgoing {
+        let (subscription_id, delivery_id, owner) = match self {
+            Self::New(new) => (&new.subscription_id, &new.delivery_id, &new.user_id),
+            Self::Existing(delivery) => {
+                (&delivery.subscription_id, &delivery.id, &delivery.user_id)
+            }
+        };
+        let (subscription_id, delivery_id) = (subscription_id.clone(), delivery_id.clone());
+        Outgoing::retry(subscription_id, delivery_id, Some(owner), Duration::ZERO)
     }
 
     /// The record to be changed and written, and what the table must have for that.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::delivery::{DeliveryTask, EndReason};
-use webhooks_core::ports::{Chain, StoreError};
+use webhooks_core::ports::{Chain, Outgoing, StoreError};
 use webhooks_core::subscription::Subscription;
+use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
@@ -55,8 +56,23 @@ impl Deliver {
         // The retry function sends another message for an overdue record, so this one need not come
         // back. If it did, each outage would leave many messages behind it.
         let disposition = if loaded.is_overdue(now) { Disposition::Ack } else { Disposition::Nack };
+        let copy = loaded.retry();
         let step = self.next_step(loaded, subscription, message, now).await;
-        step.map_err(|error| Failed { error, disposition })
+        let handled = step.map_err(|error| Failed { error, disposition })?;
+        Ok(match handled.disposition {
+            Disposition::Delay(wait) => {
+                let disposition = self.send_copy(Outgoing { delay: wait, ..copy }).await;
+                Handled { disposition, ..handled }
+            }
+            _ => handled,
+        })
+    }
+
+    /// Sends a delayed copy of a task. When the queue does not take it, the message itself waits.
+    async fn send_copy(&self, copy: Outgoing) -> Disposition {
+        let wait = copy.delay;
+        let refused = send_tasks(self.queue.as_ref(), &[copy]).await;
+        if refused.is_empty() { Disposition::Ack } else { Disposition::RetryAfter(wait) }
     }
 
     /// Does what is next for a delivery that has not ended.

@@ -257,12 +257,17 @@ async fn it_ends_as_failed_when_the_retries_run_out() {
 }
 
 #[tokio::test]
-async fn a_message_that_comes_early_goes_back_without_an_attempt() {
+async fn wait_of_more_than_a_minute_becomes_a_delayed_copy() {
     let world = Harness::new().await;
     world.replies(&[sender::retry_after(503, 600)]);
-    assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(600..=660)));
-    world.clock.set(sample::at(110));
-    assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(590..=650)));
+    for (now, delays) in [(100, 600..=660), (110, 590..=650)] {
+        world.clock.set(sample::at(now));
+        assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+        let [copy] = &world.queue.take()[..] else { panic!("no delayed copy") };
+        assert!(delays.contains(&copy.delay.as_secs()));
+        assert_eq!(copy.task, world.again(1));
+        assert_eq!(copy.group, world.subscription.user_id.as_str());
+    }
     assert_eq!(world.sender.take().len(), 1);
 }
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use webhooks_core::breaker::park_until;
-use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
-use webhooks_core::ports::{DeliveryWrite, Expect, Outgoing, StoreError};
-use webhooks_core::task_batch::send_tasks;
+use webhooks_core::delivery::{Delivery, EndReason, Status};
+use webhooks_core::ports::{DeliveryWrite, Expect, StoreError};
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
@@ -19,9 +18,7 @@ use crate::telemetry::{Measured, log_unsent};
 const PARK_JITTER_MS: u64 = 30_000;
 
 impl Deliver {
-    /// Puts a delivery off without an attempt, because its endpoint is known to be down. A delayed
-    /// message brings it back, which unlike a hidden one does not count as in flight; after longer
-    /// than a message can be delayed, the retry function does.
+    /// Puts a delivery off without an attempt, because its endpoint is known to be down.
     pub(crate) async fn park(
         &self,
         loaded: Loaded,
@@ -31,20 +28,8 @@ impl Deliver {
         let (mut delivery, expect) = self.unleased(loaded, now);
         let jitter = Duration::from_millis(self.random.up_to(PARK_JITTER_MS));
         let at = park_until(delivery.created_at(), open_until, now).plus(jitter);
-        let waits = wait(&mut delivery, at, now);
-        let task = DeliveryTask::Retry {
-            subscription_id: delivery.subscription_id.clone(),
-            delivery_id: delivery.id.clone(),
-        };
-        let handled = self.write_unsent(&delivery, expect, now).await?;
-        let (Some(_), Disposition::RetryAfter(delay)) = (&handled.effect, waits) else {
-            return Ok(handled);
-        };
-        if send_tasks(self.queue.as_ref(), &[Outgoing { task, delay }]).await.is_empty() {
-            return Ok(handled);
-        }
-        // The queue did not take the delayed message: this one comes back instead.
-        Ok(Handled { disposition: waits, ..handled })
+        let disposition = wait(&mut delivery, at, now);
+        self.write_unsent(&delivery, expect, disposition, now).await
     }
 
     /// Ends a delivery without an attempt.
@@ -57,7 +42,7 @@ impl Deliver {
         let (mut delivery, expect) = self.unleased(loaded, now);
         delivery.end_reason = Some(reason);
         delivery.end(Status::Failed, now);
-        self.write_unsent(&delivery, expect, now).await
+        self.write_unsent(&delivery, expect, Disposition::Ack, now).await
     }
 
     /// The record for a write without an attempt, which must not take the lease from a copy of the
@@ -75,15 +60,16 @@ impl Deliver {
         &self,
         delivery: &Delivery,
         expect: Expect,
+        disposition: Disposition,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let written = self.deliveries.put(delivery, expect).await;
-        log_unsent(delivery, &Measured::new(delivery, expect, Disposition::Ack, &written));
+        log_unsent(delivery, &Measured::new(delivery, expect, disposition, &written));
         if let DeliveryWrite::Refused(refusal) = written? {
             tracing::warn!(delivery_id = %delivery.id, "another copy of the task was faster");
             return Ok(Disposition::after_refusal(&refusal, now).into());
         }
         let effect = Effect::new(delivery, expect, now);
-        Ok(Handled { disposition: Disposition::Ack, effect: Some(effect) })
+        Ok(Handled { disposition, effect: Some(effect) })
     }
 }

@@ -7,7 +7,6 @@
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
@@ -15,7 +14,7 @@ use webhooks_api::cursor::{self, CursorScope};
 use webhooks_api::problem::Problem;
 use webhooks_api::view::{DeliveryDetail, DeliverySummary, Page};
 use webhooks_api::{ApiError, AuthenticatedRequest, Query, json, respond};
-use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status};
+use webhooks_core::delivery::{Delivery, NewDelivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
     self, Clock, Consistency, Deliveries, DeliveryFilter, Outgoing, QueueError, Random,
@@ -134,12 +133,12 @@ impl DeliveryHistory {
         // The first attempt writes the record. The response shows the record as it will be then; it
         // does not show when it expires, so any time does here.
         let shown = Delivery::new(&again, now, now);
-        self.send(DeliveryTask::FirstAttempt(again)).await?;
+        self.send(Outgoing::first_attempt(again)).await?;
         json(StatusCode::ACCEPTED, &DeliverySummary::from(&shown))
     }
 
-    async fn send(&self, task: DeliveryTask) -> Result<(), ApiError> {
-        let refused = self.queue.send(&[Outgoing { task, delay: Duration::ZERO }]).await?;
+    async fn send(&self, task: Outgoing) -> Result<(), ApiError> {
+        let refused = self.queue.send(&[task]).await?;
         if refused.is_empty() {
             return Ok(());
         }

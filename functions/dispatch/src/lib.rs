@@ -11,11 +11,10 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::join_all;
-use webhooks_core::delivery::{DeliveryTask, NewDelivery};
+use webhooks_core::delivery::NewDelivery;
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::ports::{
@@ -134,12 +133,7 @@ impl Dispatch {
     async fn send(&self, wanted: Vec<Wanted>) -> BTreeSet<usize> {
         let (tasks, records): (Vec<Outgoing>, Vec<BTreeSet<usize>>) = wanted
             .into_iter()
-            .map(|Wanted { task, records }| {
-                (
-                    Outgoing { task: DeliveryTask::FirstAttempt(task), delay: Duration::ZERO },
-                    records,
-                )
-            })
+            .map(|Wanted { task, records }| (Outgoing::first_attempt(task), records))
             .unzip();
         let refused = send_tasks(self.queue.as_ref(), &tasks).await;
         tracing::info!(metric.deliveries_requested = tasks.len() - refused.len(), "tasks sent");

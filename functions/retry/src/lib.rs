@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde::Serialize;
-use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{Clock, Due, DueIndex, Outgoing, StoreError, TaskQueue};
 use webhooks_core::task_batch::send_tasks;
@@ -140,11 +139,6 @@ fn wants_task(due: &Due, now: Timestamp) -> bool {
 fn task(due: &Due, now: Timestamp) -> Outgoing {
     let left = now.until(due.due_at).as_millis().div_ceil(1000);
     let left = u64::try_from(left).expect("a wait within the look-ahead is a small number");
-    Outgoing {
-        task: DeliveryTask::Retry {
-            subscription_id: due.subscription_id.clone(),
-            delivery_id: due.delivery_id.clone(),
-        },
-        delay: Duration::from_secs(left),
-    }
+    let delay = Duration::from_secs(left);
+    Outgoing::retry(due.subscription_id.clone(), due.delivery_id.clone(), None, delay)
 }

@@ -58,8 +58,8 @@ impl fmt::Debug for SqsClient {
 
 /// The deliveries queue.
 ///
-/// It is a standard queue; each message carries its subscription as the message group, so that
-/// SQS fair queues keep a noisy endpoint from starving the rest. A delay for a single message is
+/// It is a standard queue; each message carries its owner as the message group, so that SQS fair
+/// queues keep one user from delaying the others. A delay for a single message is
 /// refused together with a group on FIFO queues only.
 #[derive(Clone, Debug)]
 pub struct SqsTaskQueue {
@@ -131,11 +131,10 @@ impl TaskQueue for SqsTaskQueue {
 }
 
 fn entry(index: usize, outgoing: &Outgoing) -> Result<SendMessageBatchRequestEntry, QueueError> {
-    let (subscription_id, _) = outgoing.task.key();
     SendMessageBatchRequestEntry::builder()
         .id(index.to_string())
         .message_body(outgoing.task.to_json()?)
-        .message_group_id(subscription_id.as_str())
+        .message_group_id(&outgoing.group)
         .delay_seconds(whole_seconds(outgoing.delay))
         .build()
         .map_err(ours)

@@ -283,14 +283,12 @@ impl Queue {
 
 fn outgoing(n: u64, delay: u64) -> Outgoing {
     let subscription = sample::subscription("u", n);
-    Outgoing {
-        task: DeliveryTask::FirstAttempt(sample::new_delivery(&subscription, n)),
-        delay: Duration::from_secs(delay),
-    }
+    let task = Outgoing::first_attempt(sample::new_delivery(&subscription, n));
+    Outgoing { delay: Duration::from_secs(delay), ..task }
 }
 
 #[tokio::test]
-async fn tasks_are_sent_with_their_delay_and_their_subscription_as_the_group() {
+async fn tasks_are_sent_with_their_delay_and_their_owner_as_the_group() {
     let queue = Queue::start().await;
     assert_eq!(queue.tasks().send(&[]).await.unwrap(), [0; 0]);
     let tasks = [outgoing(1, 0), outgoing(2, 901), outgoing(3, 60)];
@@ -301,7 +299,7 @@ async fn tasks_are_sent_with_their_delay_and_their_subscription_as_the_group() {
         let body = messages[0].body().unwrap();
         assert_eq!(DeliveryTask::from_json(body).unwrap(), expected.task);
         let group = &messages[0].attributes().unwrap()[&MessageSystemAttributeName::MessageGroupId];
-        assert_eq!(group, expected.task.key().0.as_str());
+        assert_eq!(*group, expected.group);
         let delete = queue.client.delete_message().queue_url(&queue.url);
         let handle = messages[0].receipt_handle().unwrap();
         delete.receipt_handle(handle).send().await.unwrap();

@@ -159,6 +159,23 @@ sortable_id!(
     "dlv_"
 );
 
+/// The longest `MessageGroupId` (AWS quota).
+const MESSAGE_GROUP_CHARS: usize = 128;
+
+impl UserId {
+    /// The `MessageGroupId` of the user's messages, by which SQS fair queues tell users apart: the
+    /// id, or its SHA-256 where SQS does not take the id.
+    pub fn message_group(&self) -> String {
+        let is_taken = self.0.len() <= MESSAGE_GROUP_CHARS
+            && self.0.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_taken {
+            return self.0.clone();
+        }
+        let digest = Sha256::digest(self.0.as_bytes());
+        digest.iter().fold("sha256-".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    }
+}
+
 impl DeliveryId {
     /// The delivery of this event to this subscription: the same whenever it is asked again.
     ///
@@ -192,6 +209,18 @@ mod tests {
 
     fn subscription(n: u8) -> SubscriptionId {
         SubscriptionId::new(Timestamp::from_seconds(1), [n; 10])
+    }
+
+    #[test]
+    fn message_group_is_the_user_id_or_its_hash_where_sqs_refuses_the_id() {
+        let group = |id: &str| id.parse::<UserId>().unwrap().message_group();
+        assert_eq!(group("auth0|user@example.com"), "auth0|user@example.com");
+        // printf 'a b' | sha256sum
+        let hash = "sha256-c8687a08aa5d6ed2044328fa6a697ab8e96dc34291e8c2034ae8c38e6fcc6d65";
+        assert_eq!(group("a b"), hash);
+        for refused in ["é", &"x".repeat(129)] {
+            assert_eq!(group(refused).len(), hash.len());
+        }
     }
 
     #[test]

@@ -47,8 +47,11 @@ pub const ERROR_KEEP_BYTES: usize = 512;
 pub const BACKOFF_MAX_SECONDS: u64 = 900;
 /// The longest `Retry-After` that is honoured, in seconds.
 pub const RETRY_AFTER_MAX_SECONDS: u64 = 24 * 60 * 60;
-/// The longest wait that is left to the queue's visibility timeout, in seconds; longer ones are
-/// parked in the table, because hidden messages count against the in-flight limit of a queue.
+/// The longest wait that is left to the visibility timeout, in seconds: a hidden message counts
+/// against the 120,000 messages in flight of a queue (AWS quota). A longer wait is that of a delayed
+/// copy, which does not count.
+pub const VISIBILITY_WAIT_MAX_SECONDS: u64 = 60;
+/// The longest delay of a message, in seconds (AWS quota). A longer wait is parked in the table.
 pub const QUEUE_WAIT_MAX_SECONDS: u64 = 900;
 /// Entries of one `SendMessageBatch` (AWS quota).
 pub const QUEUE_BATCH_ENTRIES: usize = 10;

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::breaker::Health;
 use crate::catalogue::EventType;
-use crate::delivery::{Delivery, DeliveryTask, Status, TaskError};
+use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
 use crate::ids::{DeliveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::statistics::{Counts, HourCounts};
@@ -443,6 +443,29 @@ pub struct Outgoing {
     pub task: DeliveryTask,
     /// The time until it can be received, in whole seconds, at most 900 (AWS quota).
     pub delay: Duration,
+    /// The `MessageGroupId`, by which SQS fair queues keep one user from delaying the others.
+    pub group: String,
+}
+
+impl Outgoing {
+    /// The first attempt of a delivery, now, in the group of its owner.
+    pub fn first_attempt(new: NewDelivery) -> Self {
+        let group = new.user_id.message_group();
+        Self { task: DeliveryTask::FirstAttempt(new), delay: Duration::ZERO, group }
+    }
+
+    /// A later attempt. Who does not know the owner, because the due index has only keys, leaves the
+    /// task in the group of its subscription.
+    pub fn retry(
+        subscription_id: SubscriptionId,
+        delivery_id: DeliveryId,
+        owner: Option<&UserId>,
+        delay: Duration,
+    ) -> Self {
+        let group =
+            owner.map_or_else(|| subscription_id.as_str().to_owned(), UserId::message_group);
+        Self { task: DeliveryTask::Retry { subscription_id, delivery_id }, delay, group }
+    }
 }
 
 /// The deliveries queue.

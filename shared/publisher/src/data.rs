@@ -87,7 +87,7 @@ macro_rules! event_types {
                     assert_eq!(serde_json::to_string(&data).unwrap(), entry.example);
 
                     let event = Event::new("u1", &data).with_id("e1");
-                    let (_, body) = event.encode().unwrap();
+                    let (_, body, _) = event.encode().unwrap();
                     let read = CoreEvent::parse(&body, "m1", Timestamp::EPOCH).unwrap();
                     assert_eq!((read.event_type.name(), read.owner.as_str()), ($type, "u1"));
                     assert_eq!(read.data.as_str(), entry.example);

@@ -91,8 +91,8 @@ impl Event {
         self.event_id.as_deref()
     }
 
-    /// The event's name and the message body, where the service will accept it.
-    pub(crate) fn encode(&self) -> Result<(EventId, String), Reason> {
+    /// The event's name, the message body and the message group, where the service will accept it.
+    pub(crate) fn encode(&self) -> Result<(EventId, String, String), Reason> {
         let data = self.data.as_ref().map_err(Clone::clone)?;
         let wire = Wire {
             event_type: &self.event_type,
@@ -105,7 +105,7 @@ impl Event {
         // The message id and the moment of sending are not known yet and do not matter: the
         // publisher gives every event its own.
         let event = CoreEvent::parse(&body, "", Timestamp::EPOCH).map_err(Reason::Invalid)?;
-        Ok((event.id, body))
+        Ok((event.id, body, event.owner.message_group()))
     }
 }
 
@@ -153,7 +153,8 @@ mod tests {
     fn the_body_is_what_the_service_reads() {
         let happened = Timestamp::from_seconds(1_800_000_000);
         let event = event(&json!({"a": "é\u{FFFF}\u{FFFE}\u{7}"})).with_occurred_at(happened);
-        let (id, body) = event.encode().unwrap();
+        let (id, body, group) = event.encode().unwrap();
+        assert_eq!(group, "u1");
         assert_eq!(
             body,
             r#"{"event_type":"task.created","user_id":"u1","event_id":"e1","occurred_at":"2027-01-15T08:00:00.000Z","data":{"a":"é\uffff\ufffe\u0007"}}"#
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn raw_json_keeps_its_order_and_spelling_and_loses_its_white_space() {
         let raw = RawValue::from_string(r#"{"b": 1.50, "a": 1e3}"#.to_owned()).unwrap();
-        let (_, body) = event(&raw).encode().unwrap();
+        let (_, body, _) = event(&raw).encode().unwrap();
         assert!(body.ends_with(r#""data":{"b":1.50,"a":1e3}}"#), "{body}");
     }
 

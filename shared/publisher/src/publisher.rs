@@ -34,6 +34,7 @@ struct Message {
     event: Event,
     id: EventId,
     body: String,
+    group: String,
 }
 
 impl Publisher {
@@ -99,7 +100,9 @@ impl Publisher {
         for (position, event) in events.into_iter().enumerate() {
             let event = self.named(event);
             match event.encode() {
-                Ok((id, body)) => messages.push(Message { position, event, id, body }),
+                Ok((id, body, group)) => {
+                    messages.push(Message { position, event, id, body, group });
+                }
                 Err(reason) => invalid.push(NotAccepted { position, event, reason }),
             }
         }
@@ -128,9 +131,9 @@ impl Publisher {
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }
-            let bodies: Vec<&str> =
-                pending.iter().map(|index| batch[*index].body.as_str()).collect();
-            match self.queue.send(&bodies).await {
+            let entry = |index: &usize| (batch[*index].body.as_str(), batch[*index].group.as_str());
+            let entries: Vec<_> = pending.iter().map(entry).collect();
+            match self.queue.send(&entries).await {
                 Ok(answers) => {
                     for (index, answer) in pending.into_iter().zip(answers) {
                         reasons[index] = answer.err();
@@ -197,11 +200,12 @@ mod tests {
     where
         F: Fn(usize, &str) -> Result<Answer, String> + Send + Sync,
     {
-        async fn send(&self, bodies: &[&str]) -> Result<Vec<Answer>, String> {
+        async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<Answer>, String> {
             let mut requests = self.requests.lock().unwrap();
             let number = requests.len();
-            requests.push(bodies.iter().map(ToString::to_string).collect());
-            bodies.iter().map(|body| (self.answer)(number, body)).collect()
+            assert!(messages.iter().all(|(_, group)| *group == "u1"), "the group is the user");
+            requests.push(messages.iter().map(|(body, _)| (*body).to_owned()).collect());
+            messages.iter().map(|(body, _)| (self.answer)(number, body)).collect()
         }
     }
 

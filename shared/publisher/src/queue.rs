@@ -16,9 +16,9 @@ pub(crate) type Answer = Result<(), Reason>;
 /// A queue that takes one batch at a time.
 #[async_trait]
 pub(crate) trait Queue: Send + Sync {
-    /// Sends a batch; the answers are in the order of the bodies. The error is that of the request
-    /// as a whole.
-    async fn send(&self, bodies: &[&str]) -> Result<Vec<Answer>, String>;
+    /// Sends a batch of bodies, each with its message group; the answers are in their order. The
+    /// error is that of the request as a whole.
+    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<Answer>, String>;
 }
 
 /// A queue of SQS.
@@ -29,22 +29,30 @@ pub(crate) struct SqsQueue {
 
 #[async_trait]
 impl Queue for SqsQueue {
-    async fn send(&self, bodies: &[&str]) -> Result<Vec<Answer>, String> {
-        let entries: Vec<_> = bodies
+    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<Answer>, String> {
+        let entries: Vec<_> = messages
             .iter()
             .enumerate()
-            .map(|(index, body)| entry(index, body))
+            .map(|(index, (body, group))| entry(index, body, group))
             .collect::<Result<_, _>>()
             .map_err(|error| chain(&error))?;
         let request = self.client.send_message_batch().queue_url(&self.url);
         let output =
             request.set_entries(Some(entries)).send().await.map_err(|error| chain(&error))?;
-        Ok(answers(bodies.len(), &output))
+        Ok(answers(messages.len(), &output))
     }
 }
 
-fn entry(index: usize, body: &str) -> Result<SendMessageBatchRequestEntry, BuildError> {
-    SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body).build()
+fn entry(
+    index: usize,
+    body: &str,
+    group: &str,
+) -> Result<SendMessageBatchRequestEntry, BuildError> {
+    SendMessageBatchRequestEntry::builder()
+        .id(index.to_string())
+        .message_body(body)
+        .message_group_id(group)
+        .build()
 }
 
 /// The answer to each of `count` entries, which are named by their index. An entry that SQS does

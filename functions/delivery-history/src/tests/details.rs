@@ -81,7 +81,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
             "created_at": now, "updated_at": now, "next_retry_at": null,
         })
     );
-    let task = DeliveryTask::FirstAttempt(NewDelivery {
+    let new = NewDelivery {
         user_id: sample::user("alice"),
         subscription_id: old.subscription_id.clone(),
         delivery_id: id.parse().unwrap(),
@@ -90,9 +90,8 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
         event_time: old.created_at(),
         data: old.data.clone(),
         trigger: Trigger::Redelivery,
-    });
-    assert_eq!(world.queue.take(), [Outgoing { task: task.clone(), delay: Duration::ZERO }]);
-    let DeliveryTask::FirstAttempt(new) = task else { unreachable!() };
+    };
+    assert_eq!(world.queue.take(), [Outgoing::first_attempt(new.clone())]);
     let again = Delivery::new(&new, world.clock.now(), old.expires_at);
     assert_eq!(
         again.body(),

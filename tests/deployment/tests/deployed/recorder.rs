@@ -15,7 +15,6 @@ use webhooks_aws::{
     SystemRandom, clients, tables,
 };
 use webhooks_core::breaker::Health;
-use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ports::{
     CleanupState as _, Consistency, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Due,
     DueIndex as _, Expect, Lease, Outgoing, RejectedEvent, Statistics as _, SubscriptionKey,
@@ -179,10 +178,9 @@ impl Recorder {
 
     async fn queue(&self, method: &str) {
         let one = sample::delivery(&sample::subscription_id("u", 1), 1);
-        let task =
-            DeliveryTask::Retry { subscription_id: one.subscription_id, delivery_id: one.id };
+        let task = Outgoing::retry(one.subscription_id, one.id, None, Duration::ZERO);
         match method {
-            "send" => drop(self.queue.send(&[Outgoing { task, delay: Duration::ZERO }]).await),
+            "send" => drop(self.queue.send(&[task]).await),
             "change_visibility" => {
                 drop(self.queue.change_visibility(&[("h".to_owned(), Duration::ZERO)]).await)
             }

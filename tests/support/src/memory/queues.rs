@@ -143,8 +143,8 @@ mod tests {
 
     fn outgoing(n: u64, delay: u64) -> Outgoing {
         let subscription = sample::subscription("u", 1);
-        let task = DeliveryTask::FirstAttempt(sample::new_delivery(&subscription, n));
-        Outgoing { task, delay: Duration::from_secs(delay) }
+        let task = Outgoing::first_attempt(sample::new_delivery(&subscription, n));
+        Outgoing { delay: Duration::from_secs(delay), ..task }
     }
 
     #[tokio::test]
