@@ -2,7 +2,7 @@
 //!
 //! API Gateway keeps such bounds for the deployed functions. Here they keep a slow or greedy client
 //! of one port from taking the connections and the memory of the others. Like API Gateway, it
-//! refuses a request whose lines end in a bare LF ([`strict_lines`]) and one without exactly one
+//! refuses a request whose lines end in a bare LF (`strict_lines`) and one without exactly one
 //! `Host` header.
 //!
 //! Deliberately absent: TLS, HTTP/2, and a bound on how long a response takes; a long poll is long.
