@@ -13,6 +13,7 @@ use retry::Retry;
 use subscriptions::SubscriptionsApi;
 use test_webhook::TestWebhook;
 use webhooks_api::ROUTES;
+use webhooks_aws::Sealer;
 use webhooks_core::limits::RETENTION_DAYS_DEFAULT;
 use webhooks_core::ports::{
     Clock, DeadLetterQueue, DeliveriesTable, Random, Sender, Subscriptions, TaskQueue,
@@ -32,6 +33,8 @@ pub const CLEANUP_SECONDS: u64 = 14 * 60;
 pub struct Ports {
     /// The Subscriptions table.
     pub subscriptions: Arc<dyn Subscriptions>,
+    /// Seals and opens the signing secrets.
+    pub sealer: Arc<Sealer>,
     /// The Deliveries table.
     pub deliveries: Arc<dyn DeliveriesTable>,
     /// The deliveries queue.
@@ -67,6 +70,7 @@ impl Functions {
     pub fn new(ports: &Ports) -> Self {
         let Ports {
             subscriptions,
+            sealer,
             deliveries,
             queue,
             dead_letter_queue,
@@ -78,6 +82,7 @@ impl Functions {
         Self {
             subscriptions: Arc::new(SubscriptionsApi::new(
                 subscriptions.clone(),
+                sealer.clone(),
                 deliveries.clone(),
                 clock.clone(),
                 random.clone(),
@@ -93,6 +98,7 @@ impl Functions {
             )),
             test_webhook: Arc::new(TestWebhook::new(
                 subscriptions.clone(),
+                sealer.clone(),
                 deliveries.clone(),
                 deliveries.clone(),
                 sender.clone(),
@@ -108,6 +114,7 @@ impl Functions {
             }),
             deliver: Arc::new(Deliver {
                 subscriptions: subscriptions.clone(),
+                opener: sealer,
                 deliveries: deliveries.clone(),
                 statistics: deliveries.clone(),
                 queue: queue.clone(),

@@ -30,7 +30,7 @@ use axum::routing::get;
 use serde::Serialize;
 use url::{Host, Url};
 use webhooks_core::ports::{Clock, Consistency, StoreError, Subscriptions};
-use webhooks_core::secret::Secret;
+use webhooks_core::secret::{Secret, SecretOpener};
 use webhooks_core::signature::{SIGNATURE_HEADER, verify_reference, verify_standard};
 use webhooks_core::time::Timestamp;
 
@@ -98,6 +98,7 @@ struct Known {
 /// The receiver.
 pub struct Receiver {
     subscriptions: Arc<dyn Subscriptions>,
+    opener: Arc<dyn SecretOpener>,
     clock: Arc<dyn Clock>,
     address: SocketAddr,
     prints: bool,
@@ -109,12 +110,13 @@ impl Receiver {
     /// A receiver that listens at `address` and, with `prints`, prints one line per request.
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
+        opener: Arc<dyn SecretOpener>,
         clock: Arc<dyn Clock>,
         address: SocketAddr,
         prints: bool,
     ) -> Self {
         let (received, known) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { subscriptions, clock, address, prints, received, known }
+        Self { subscriptions, opener, clock, address, prints, received, known }
     }
 
     /// The requests so far, newest last.
@@ -181,8 +183,9 @@ impl Receiver {
                 let found = self.subscriptions.get(user, id, Consistency::Strong).await?;
                 let Some(subscription) = found else { continue };
                 if let Some(path) = path_here(&subscription.url, self.address) {
-                    let secrets = subscription.secrets.into_iter().map(|s| s.secret).collect();
-                    known.push(Known { path, secrets });
+                    let secrets = subscription.signing_secrets(&*self.opener, self.clock.now());
+                    let secrets = secrets.map_err(|error| subscription.undecodable(error))?;
+                    known.push(Known { path, secrets: secrets.iter().cloned().collect() });
                 }
             }
             after = page.next;
@@ -328,7 +331,7 @@ fn all(headers: &HeaderMap) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use webhooks_core::secret::SigningSecret;
+    use webhooks_core::secret::SigningSecrets;
     use webhooks_core::signature;
 
     const NOW: i64 = 1_800_000_000;
@@ -339,10 +342,9 @@ mod tests {
     }
 
     fn headers(secrets: &[u8], at: i64) -> HeaderMap {
-        let secrets: Vec<SigningSecret> = secrets
-            .iter()
-            .map(|n| SigningSecret { secret: secret(*n), expires_at: None })
-            .collect();
+        let mut secrets = secrets.iter().map(|n| secret(*n));
+        let current = secrets.next().unwrap();
+        let secrets = SigningSecrets { current, previous: secrets.collect() };
         signature::headers(&secrets, "dlv_1", Timestamp::from_seconds(at), BODY)
             .into_iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))

@@ -240,6 +240,7 @@ pub async fn start(options: Options) -> Result<System, StartError> {
 
     let receiver = Arc::new(Receiver::new(
         ports.subscriptions.clone(),
+        ports.sealer.clone(),
         options.clock.clone(),
         addresses.receiver,
         options.prints,
@@ -375,11 +376,8 @@ async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartEr
     let sender = sender.map_err(|error| part("the outbound HTTP client", &error))?;
     let clock = options.clock.clone();
     Ok(Ports {
-        subscriptions: Arc::new(DynamoSubscriptions::new(
-            dynamodb.clone(),
-            names.subscriptions,
-            Arc::new(sealer),
-        )),
+        subscriptions: Arc::new(DynamoSubscriptions::new(dynamodb.clone(), names.subscriptions)),
+        sealer: Arc::new(sealer),
         deliveries: Arc::new(DynamoDeliveries::new(dynamodb, names.deliveries, clock.clone())),
         queue: Arc::new(SqsTaskQueue::new(sqs.clone(), addresses.queue_url(DELIVERIES.name))),
         dead_letter_queue: Arc::new(SqsDeadLetterQueue::new(

@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
 fn make() -> Result<Cleanup, Error> {
     let environment = Environment::read();
     Ok(Cleanup {
-        subscriptions: environment.subscriptions_without_secrets()?,
+        subscriptions: environment.subscriptions()?,
         cleanup_state: environment.deliveries()?,
         clock: environment.clock(),
         retention_days: environment.retention_days()?,

@@ -29,10 +29,12 @@ impl Deliver {
             subscription,
             subscription.timeout(),
             self.policy,
+            self.opener.as_ref(),
             self.sender.as_ref(),
             self.clock.as_ref(),
         )
-        .await;
+        .await
+        .map_err(|error| subscription.undecodable(error))?;
         let now = self.clock.now();
         let jitter = self.random.up_to(JITTER_MAX_PER_MILLE);
         let next =

@@ -143,7 +143,7 @@ impl Verdicts {
         if self.gone {
             return self.disable(deliver, DisabledReason::EndpointGone).await;
         }
-        let Subscription { user_id, id, health, .. } = &self.subscription;
+        let Subscription { user_id, id, health, url, .. } = &self.subscription;
         let store = &deliver.subscriptions;
         let mut before = *health;
         for _ in 0..TRIES {
@@ -160,6 +160,8 @@ impl Verdicts {
                     log(id, &before, &after);
                     return Ok(());
                 }
+                // What the attempt says is about the old URL.
+                SubscriptionWrite::Conflict(current) if current.url != *url => return Ok(()),
                 SubscriptionWrite::Conflict(current) => before = current.health,
                 SubscriptionWrite::Missing => return Ok(()),
             }

@@ -41,6 +41,7 @@ use futures::future::join_all;
 use webhooks_core::ports::{
     Chain, Clock, Deliveries, Random, Sender, Statistics, Subscriptions, TaskQueue,
 };
+use webhooks_core::secret::SecretOpener;
 use webhooks_core::target::TargetPolicy;
 
 use crate::disposition::{Disposition, Handled};
@@ -50,6 +51,8 @@ use crate::effects::Effects;
 pub struct Deliver {
     /// The URL, the secrets and the settings of each delivery.
     pub subscriptions: Arc<dyn Subscriptions>,
+    /// Opens the signing secrets.
+    pub opener: Arc<dyn SecretOpener>,
     /// The records.
     pub deliveries: Arc<dyn Deliveries>,
     /// The counters.

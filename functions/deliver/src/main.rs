@@ -24,7 +24,8 @@ async fn function(environment: &Environment) -> Result<Deliver, Error> {
     let policy = environment.target_policy()?;
     let deliveries = environment.deliveries()?;
     Ok(Deliver {
-        subscriptions: environment.subscriptions().await?,
+        subscriptions: environment.subscriptions()?,
+        opener: environment.sealer().await?,
         deliveries: deliveries.clone(),
         statistics: deliveries,
         queue: environment.deliveries_queue()?,

@@ -10,7 +10,7 @@ use serde_json::json;
 use test_support::sender::{self, Reply};
 use test_support::{
     Failing, Intercepted, ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue,
-    ScriptedSender, SeededRandom, sample,
+    ScriptedSender, SeededRandom, TestSealer, sample,
 };
 use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES, PROBE_SECONDS};
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
@@ -56,6 +56,7 @@ impl Harness {
         let sender = ScriptedSender::default();
         let deliver = Deliver {
             subscriptions: Arc::new(subscriptions.clone()),
+            opener: Arc::new(TestSealer),
             deliveries: Arc::new(deliveries.clone()),
             statistics: Arc::new(deliveries.clone()),
             queue: Arc::new(queue.clone()),
@@ -296,7 +297,7 @@ async fn gone_disables_the_webhook_and_ends_what_still_waits() {
     assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
     let current = world.current().await;
     assert!(!current.is_active);
-    assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointGone));
+    assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointGone.into()));
     world.clock.set(sample::at(103));
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
     assert_eq!(world.run(&world.task(3)).await, Came::Acknowledged);
@@ -473,6 +474,6 @@ async fn an_endpoint_that_fails_for_five_days_is_disabled() {
     world.clock.set(sample::at(100 + DISABLE_AFTER_SECONDS));
     assert_eq!(world.run(&world.task(2)).await, Came::BackIn(2));
     let current = world.current().await;
-    assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointFailing));
+    assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointFailing.into()));
     assert!(!current.is_active);
 }

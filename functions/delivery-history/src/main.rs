@@ -24,7 +24,7 @@ async fn prepare() -> Result<DeliveryHistory, Error> {
 
 fn function(environment: &Environment) -> Result<DeliveryHistory, Error> {
     Ok(DeliveryHistory::new(
-        environment.subscriptions_without_secrets()?,
+        environment.subscriptions()?,
         environment.deliveries()?,
         environment.deliveries_queue()?,
         environment.clock(),

@@ -18,9 +18,10 @@ use webhooks_core::delivery::NewDelivery;
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::ports::{
-    Chain, DeadLetterQueue, Outgoing, RejectedEvent, StoreError, Subscriptions, TaskQueue,
+    Chain, DeadLetterQueue, ListedSubscription, Outgoing, RejectedEvent, StoreError, Subscriptions,
+    TaskQueue,
 };
-use webhooks_core::subscription::Subscription;
+use webhooks_core::subscription::UnreadableSubscription;
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
@@ -40,7 +41,7 @@ struct Wanted {
     records: BTreeSet<usize>,
 }
 
-type Owners = BTreeMap<UserId, Result<Vec<Subscription>, StoreError>>;
+type Owners = BTreeMap<UserId, Result<Vec<ListedSubscription>, StoreError>>;
 
 impl Dispatch {
     /// Handles one batch; answers with the records that are to come back.
@@ -121,8 +122,13 @@ impl Dispatch {
         let names: BTreeSet<UserId> = events.map(|event| event.owner.clone()).collect();
         let queries = names.into_iter().map(|owner| async move {
             let found = self.subscriptions.list_by_user(&owner).await;
-            if let Err(error) = &found {
-                tracing::error!(error = %Chain(error), "the subscriptions of an owner could not be read");
+            match &found {
+                Ok(listed) => {
+                    listed.iter().filter_map(|listed| listed.as_ref().err()).for_each(log)
+                }
+                Err(error) => {
+                    tracing::error!(error = %Chain(error), "the subscriptions of an owner could not be read");
+                }
             }
             (owner, found)
         });
@@ -158,8 +164,12 @@ fn want(
     let Some(Ok(subscriptions)) = owners.get(&event.owner) else {
         return false;
     };
-    for subscription in subscriptions.iter().filter(|s| s.wants(event.event_type)) {
-        let task = NewDelivery::of_event(event, &subscription.id);
+    let wanting = subscriptions.iter().filter_map(|listed| match listed {
+        Ok(readable) => readable.wants(event.event_type).then_some(&readable.id),
+        Err(unreadable) => unreadable.may_want(event.event_type).then_some(&unreadable.id),
+    });
+    for id in wanting {
+        let task = NewDelivery::of_event(event, id);
         wanted
             .entry(task.delivery_id.clone())
             .or_insert_with(|| Wanted { task, records: BTreeSet::new() })
@@ -167,6 +177,13 @@ fn want(
             .insert(index);
     }
     true
+}
+
+/// The row may be of another version. Its events are not lost: deliver fails to read it, too, and
+/// the tasks wait in the queue and its dead-letter queue until a version is deployed that can.
+fn log(unreadable: &UnreadableSubscription) {
+    let UnreadableSubscription { user_id, id, reason, .. } = unreadable;
+    tracing::error!(%user_id, subscription_id = %id, reason, "a subscription cannot be read");
 }
 
 fn sent_timestamp(record: &SqsMessage) -> Option<Timestamp> {

@@ -19,7 +19,7 @@ async fn make() -> Result<Dispatch, Error> {
 
 fn function(environment: &Environment) -> Result<Dispatch, Error> {
     Ok(Dispatch {
-        subscriptions: environment.subscriptions_without_secrets()?,
+        subscriptions: environment.subscriptions()?,
         queue: environment.deliveries_queue()?,
         dead_letter_queue: environment.events_dlq()?,
     })

@@ -11,7 +11,7 @@ use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::EVENT_DATA_BYTES;
 use webhooks_core::ports::{DeadLetterQueue, Subscriptions as _};
-use webhooks_core::subscription::DisabledReason;
+use webhooks_core::subscription::{DisabledReason, UnreadableSubscription};
 
 use crate::Dispatch;
 
@@ -41,7 +41,8 @@ impl Harness {
 
     async fn subscribe(&self, user: &str, n: u64, types: &[&str]) -> String {
         let mut subscription = sample::subscription(user, n);
-        subscription.event_types = types.iter().map(|name| sample::event_type(name)).collect();
+        subscription.event_types =
+            types.iter().map(|name| sample::event_type(name).into()).collect();
         self.subscriptions.create(&subscription).await.unwrap();
         subscription.id.to_string()
     }
@@ -91,6 +92,30 @@ async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
     assert_eq!(world.sent_to(), [wants, also, disabled.id.to_string()]);
     assert!(world.run(&[sample::event_body("nobody", 1)]).await.is_empty());
     assert!(world.sent_to().is_empty());
+}
+
+#[tokio::test]
+async fn unreadable_subscription_gets_the_tasks_it_may_want_and_fails_no_event() {
+    let world = Harness::new();
+    let readable = world.subscribe("u", 2, &["task.created"]).await;
+    let mut row = UnreadableSubscription {
+        user_id: sample::user("u"),
+        id: sample::subscription_id("u", 1),
+        reason: "has schema version 99".to_owned(),
+        event_types: None,
+        is_paused: None,
+    };
+    let unreadable = row.id.to_string();
+    for (event_type, expected) in [
+        (None, vec![unreadable.clone(), readable.clone()]),
+        (Some("task.created"), vec![unreadable, readable.clone()]),
+        (Some("task.deleted"), vec![readable]),
+    ] {
+        row.event_types = event_type.map(|name| vec![sample::event_type(name).into()]);
+        world.subscriptions.set_unreadable(row.clone());
+        assert!(world.run(&[sample::event_body("u", 1)]).await.is_empty());
+        assert_eq!(world.sent_to(), expected, "{event_type:?}");
+    }
 }
 
 #[tokio::test]

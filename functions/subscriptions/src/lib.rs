@@ -22,11 +22,12 @@ use webhooks_api::{
 };
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Clock, Consistency, Creation, Random, Statistics, SubscriptionWrite, Subscriptions,
+    Clock, Consistency, Creation, ListedSubscription, Random, Statistics, SubscriptionWrite,
+    Subscriptions,
 };
-use webhooks_core::secret::Secret;
+use webhooks_core::secret::{Secret, SecretSealer};
 use webhooks_core::statistics::Totals;
-use webhooks_core::subscription::Subscription;
+use webhooks_core::subscription::{Subscription, UnreadableSubscription};
 use webhooks_core::target::TargetPolicy;
 
 /// How often a change is tried when others change the same webhook.
@@ -39,6 +40,8 @@ const OVERLAP_SECONDS_MAX: u32 = 604_800;
 /// The function and its ports.
 pub struct SubscriptionsApi {
     subscriptions: Arc<dyn Subscriptions>,
+    /// Nothing here can open a secret.
+    sealer: Arc<dyn SecretSealer>,
     statistics: Arc<dyn Statistics>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -51,13 +54,14 @@ impl SubscriptionsApi {
     /// back the statistics reach.
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
+        sealer: Arc<dyn SecretSealer>,
         statistics: Arc<dyn Statistics>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         policy: TargetPolicy,
         retention: Duration,
     ) -> Self {
-        Self { subscriptions, statistics, clock, random, policy, retention }
+        Self { subscriptions, sealer, statistics, clock, random, policy, retention }
     }
 
     /// Handles a request.
@@ -85,7 +89,8 @@ impl SubscriptionsApi {
         let id = SubscriptionId::new(now, self.random.bytes());
         let caller = request.caller().clone();
         let secret = self.new_secret();
-        let subscription = Subscription::new(caller, id, new, secret.clone(), now);
+        let sealed = self.sealer.seal(&secret, &caller, &id);
+        let subscription = Subscription::new(caller, id, new, sealed, now);
         match self.subscriptions.create(&subscription).await? {
             Creation::LimitReached => Err(Problem::WebhookLimitReached.into()),
             Creation::DailyLimitReached => Err(Problem::CreationLimitReached.into()),
@@ -108,7 +113,7 @@ impl SubscriptionsApi {
         json(
             StatusCode::OK,
             &Page {
-                items: page.items.iter().map(Webhook::from).collect(),
+                items: page.items.iter().filter_map(readable).map(Webhook::from).collect(),
                 next_cursor: page.next.map(|position| cursor::encode(scope, position.as_str())),
             },
         )
@@ -152,7 +157,8 @@ impl SubscriptionsApi {
         let now = self.clock.now();
         let overlap_end = now.plus_seconds(overlap.into());
         let webhook = self.read(request.caller(), &request.id("id")?).await?;
-        let rotate = |webhook: &mut Subscription| webhook.rotate(secret.clone(), overlap_end, now);
+        let sealed = self.sealer.seal(&secret, &webhook.user_id, &webhook.id);
+        let rotate = |webhook: &mut Subscription| webhook.rotate(sealed.clone(), overlap_end, now);
         let changed = self.change(webhook, rotate).await?;
         json(StatusCode::OK, &WebhookWithSecret::new(&changed, &secret))
     }
@@ -189,6 +195,15 @@ impl SubscriptionsApi {
     fn new_secret(&self) -> Secret {
         Secret::from_random(&self.random.bytes())
     }
+}
+
+/// A webhook whose row cannot be read does not fail the list of the others.
+fn readable(listed: &ListedSubscription) -> Option<&Subscription> {
+    let log = |unreadable: &UnreadableSubscription| {
+        let UnreadableSubscription { user_id, id, reason, .. } = unreadable;
+        tracing::error!(%user_id, subscription_id = %id, reason, "a webhook cannot be read");
+    };
+    listed.as_ref().inspect_err(|unreadable| log(unreadable)).ok()
 }
 
 /// Reads the body of a request for a new secret.

@@ -23,7 +23,8 @@ async fn prepare() -> Result<SubscriptionsApi, Error> {
 
 async fn function(environment: &Environment) -> Result<SubscriptionsApi, Error> {
     Ok(SubscriptionsApi::new(
-        environment.subscriptions().await?,
+        environment.subscriptions()?,
+        environment.sealer().await?,
         environment.deliveries()?,
         environment.clock(),
         environment.random(),

@@ -16,17 +16,18 @@ use serde_json::json;
 use webhooks_api::problem::Problem;
 use webhooks_api::{ApiError, AuthenticatedRequest, json, respond};
 use webhooks_core::attempt;
-use webhooks_core::breaker::Health;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Delivery, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
 use webhooks_core::json::Data;
 use webhooks_core::limits::TEST_TIMEOUT_SECONDS;
+use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{
     Chain, Clock, Consistency, Deliveries, Expect, Random, Sender, Statistics, StoreError,
     Subscriptions,
 };
+use webhooks_core::secret::SecretOpener;
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::target::TargetPolicy;
@@ -35,6 +36,7 @@ use webhooks_core::time::Timestamp;
 /// The function and its ports.
 pub struct TestWebhook {
     subscriptions: Arc<dyn Subscriptions>,
+    opener: Arc<dyn SecretOpener>,
     deliveries: Arc<dyn Deliveries>,
     statistics: Arc<dyn Statistics>,
     sender: Arc<dyn Sender>,
@@ -50,6 +52,7 @@ impl TestWebhook {
     #[expect(clippy::too_many_arguments, reason = "each is another port or setting")]
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
+        opener: Arc<dyn SecretOpener>,
         deliveries: Arc<dyn Deliveries>,
         statistics: Arc<dyn Statistics>,
         sender: Arc<dyn Sender>,
@@ -58,7 +61,17 @@ impl TestWebhook {
         policy: TargetPolicy,
         retention: Duration,
     ) -> Self {
-        Self { subscriptions, deliveries, statistics, sender, clock, random, policy, retention }
+        Self {
+            subscriptions,
+            opener,
+            deliveries,
+            statistics,
+            sender,
+            clock,
+            random,
+            policy,
+            retention,
+        }
     }
 
     /// Handles a request.
@@ -81,10 +94,12 @@ impl TestWebhook {
             &subscription,
             timeout,
             self.policy,
+            self.opener.as_ref(),
             self.sender.as_ref(),
             self.clock.as_ref(),
         )
-        .await;
+        .await
+        .map_err(|error| subscription.undecodable(error))?;
         let success = matches!(outcome, Outcome::Response { status: 200..=299, .. });
         let now = self.clock.now();
         delivery.end(if success { Status::Success } else { Status::Failed }, now);
@@ -105,8 +120,9 @@ impl TestWebhook {
     fn delivery(&self, subscription: &Subscription) -> Result<Delivery, ApiError> {
         let now = self.clock.now();
         let delivery_id = DeliveryId::new(now, self.random.bytes());
-        // A subscription names at least one event type; the catalogue has some in any case.
-        let event_type = subscription.event_types.first().copied().or(EventType::all().next());
+        // A subscription may name only event types that this version does not know.
+        let wanted = subscription.event_types.iter().find_map(MaybeKnown::known);
+        let event_type = wanted.or(EventType::all().next());
         let event_type = event_type.ok_or(Problem::Internal)?;
         let data = Data::parse(event_type.entry().example).map_err(|_| Problem::Internal)?;
         let event_id: EventId =
@@ -124,8 +140,8 @@ impl TestWebhook {
         Ok(Delivery::new(&new, now, now.plus(self.retention)))
     }
 
-    /// Writes the history and the counters, and resets the health if the endpoint works. Only the
-    /// history must be written: a test without a record is an error.
+    /// Writes the history and the counters, and lets a delivery probe the endpoint after a success.
+    /// Only the history must be written: a test without a record is an error.
     async fn record(
         &self,
         delivery: &Delivery,
@@ -143,11 +159,11 @@ impl TestWebhook {
         if let Err(error) = counted {
             tracing::warn!(delivery_id = %delivery.id, error = %Chain(&error), "the test was not counted");
         }
-        if success && subscription.health != Health::default() {
-            let Subscription { user_id, id, health, .. } = subscription;
-            let healthy = Health::default();
-            let closed = self.subscriptions.set_health(user_id, id, health, &healthy).await;
-            if let Err(error) = closed {
+        let Subscription { user_id, id, health, .. } = subscription;
+        let tested = health.after_successful_test(now);
+        if success && tested != *health {
+            let set = self.subscriptions.set_health(user_id, id, health, &tested).await;
+            if let Err(error) = set {
                 tracing::warn!(subscription_id = %id, error = %Chain(&error), "the circuit breaker stays open");
             }
         }

@@ -27,7 +27,8 @@ async fn function(environment: &Environment) -> Result<TestWebhook, Error> {
     let policy = environment.target_policy()?;
     let deliveries = environment.deliveries()?;
     Ok(TestWebhook::new(
-        environment.subscriptions().await?,
+        environment.subscriptions()?,
+        environment.sealer().await?,
         deliveries.clone(),
         deliveries,
         Arc::new(GuardedClient::new(policy)?),

@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::sender::{self, Reply};
 use test_support::{
-    ManualClock, MemoryDeliveries, MemorySubscriptions, ScriptedSender, SeededRandom, sample,
+    ManualClock, MemoryDeliveries, MemorySubscriptions, ScriptedSender, SeededRandom, TestSealer,
+    sample,
 };
 use webhooks_api::testing::TestRequest;
+use webhooks_core::breaker::{BreakerState, Health};
 use webhooks_core::delivery::{Status, Trigger};
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Statistics as _, Subscriptions as _};
@@ -18,6 +20,7 @@ use webhooks_core::target::TargetPolicy;
 use crate::TestWebhook;
 
 struct Harness {
+    subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
     sender: ScriptedSender,
     function: TestWebhook,
@@ -33,6 +36,7 @@ impl Harness {
         let sender = ScriptedSender::default();
         let function = TestWebhook::new(
             Arc::new(subscriptions.clone()),
+            Arc::new(TestSealer),
             Arc::new(deliveries.clone()),
             Arc::new(deliveries.clone()),
             Arc::new(sender.clone()),
@@ -45,7 +49,7 @@ impl Harness {
         subscription.timeout_seconds = timeout_seconds;
         subscriptions.create(&subscription).await.unwrap();
         let (id, url) = (subscription.id.to_string(), subscription.url);
-        Self { deliveries, sender, function, id, url }
+        Self { subscriptions, deliveries, sender, function, id, url }
     }
 
     async fn call(&self, user: &str, id: &str, body: Option<&str>) -> (u64, Value) {
@@ -78,6 +82,25 @@ async fn a_success_is_answered_recorded_and_counted() {
     let request = world.sender.take().remove(0);
     assert_eq!(request.timeout, Duration::from_secs(25));
     assert!(request.body.contains(r#""event_type":"email.received""#));
+}
+
+#[tokio::test]
+async fn success_half_opens_the_breaker_and_keeps_failing_since() {
+    let world = Harness::new(10).await;
+    let failing = Health {
+        consecutive_failures: 12,
+        failing_since: Some(sample::at(1)),
+        open_until: Some(sample::at(900)),
+    };
+    let row = world.subscriptions.snapshot().remove(0);
+    let (user, id) = (&row.user_id, &row.id);
+    assert!(
+        world.subscriptions.set_health(user, id, &row.health, &failing).await.unwrap().is_applied()
+    );
+    world.call("u", &world.id, None).await;
+    let health = world.subscriptions.snapshot().remove(0).health;
+    assert_eq!(health, Health { open_until: Some(sample::at(100)), ..failing });
+    assert_eq!(health.state(sample::at(100)), BreakerState::HalfOpen);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
+use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::secret::Secret;
 use webhooks_core::statistics;
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -25,10 +26,10 @@ pub struct Page<T> {
 pub struct Webhook<'a> {
     id: &'a SubscriptionId,
     url: &'a str,
-    event_types: &'a [EventType],
+    event_types: &'a [MaybeKnown<EventType>],
     description: Option<&'a str>,
     is_active: bool,
-    disabled_reason: Option<DisabledReason>,
+    disabled_reason: Option<&'a MaybeKnown<DisabledReason>>,
     retry_count: u32,
     timeout_seconds: u32,
     created_at: Timestamp,
@@ -43,7 +44,7 @@ impl<'a> From<&'a Subscription> for Webhook<'a> {
             event_types: &subscription.event_types,
             description: subscription.description.as_deref(),
             is_active: subscription.is_active,
-            disabled_reason: subscription.disabled_reason,
+            disabled_reason: subscription.disabled_reason.as_ref(),
             retry_count: subscription.retry_count,
             timeout_seconds: subscription.timeout_seconds,
             created_at: subscription.created_at,
@@ -61,7 +62,7 @@ pub struct WebhookWithSecret<'a> {
 }
 
 impl<'a> WebhookWithSecret<'a> {
-    /// Puts both together.
+    /// A subscription and the secret that has just been made for it.
     pub fn new(subscription: &'a Subscription, secret: &'a Secret) -> Self {
         Self { webhook: subscription.into(), secret: secret.expose() }
     }
@@ -86,7 +87,7 @@ struct Statistics {
 }
 
 impl<'a> WebhookWithStatistics<'a> {
-    /// Puts both together.
+    /// A subscription and the secret that has just been made for it.
     pub fn new(subscription: &'a Subscription, statistics: &statistics::Totals) -> Self {
         let counts = statistics.counts;
         Self {

@@ -1,8 +1,8 @@
 //! What a deployed function holds, as its environment says.
 //!
-//! A function asks for the ports it needs, and so reads just the variables it needs. Connections
-//! can be opened while it is made: Lambda gives a function a whole CPU until its first event, and
-//! the first TLS handshake is most of a cold start when it has to share one.
+//! A function asks for the ports it needs, and so reads just the variables it needs. It opens its
+//! connections at init: Lambda gives a function a whole CPU until its first event, and the first
+//! TLS handshake is most of a cold start when it has to share one.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -22,9 +22,6 @@ use crate::{
     SystemClock, SystemRandom, clients,
 };
 
-/// After so many turns of the runtime a request over a new connection has been sent, if the service
-/// is near.
-const TURNS: usize = 4;
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Makes the ports.
@@ -68,8 +65,8 @@ impl Environment {
         Self { settings, connections, sdk, dynamodb: OnceCell::new(), sqs }
     }
 
-    /// Opens a connection to each of these services while the function is made, for the first
-    /// requests to them.
+    /// Makes the function, and opens a connection to each of these services concurrently, which
+    /// their first requests then use. A function that cannot be made does not wait for them.
     pub async fn opening<T, E>(
         &self,
         services: &[&str],
@@ -78,33 +75,27 @@ impl Environment {
         let open = services
             .iter()
             .map(|service| clients::open(&self.connections, service, &self.settings));
-        let opened = join_all(open).map(|_| Ok(()));
-        let make = async {
-            // Making clients takes a while, in which the requests should be on their way.
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
-            }
-            if services.contains(&SQS) {
-                // Who opens a connection to it uses it with every event.
-                self.sqs.make();
-            }
-            make.await
-        };
-        Ok(try_join(opened, make).await?.1)
+        if services.contains(&SQS) {
+            // A function that opens a connection to SQS uses it with every event.
+            self.sqs.make();
+        }
+        let ((), made) = try_join(join_all(open).map(|_| Ok(())), make).await?;
+        Ok(made)
     }
 
-    /// The Subscriptions table, with the secrets.
-    pub async fn subscriptions(&self) -> Result<Arc<DynamoSubscriptions>, EnvironmentError> {
+    /// The Subscriptions table.
+    pub fn subscriptions(&self) -> Result<Arc<DynamoSubscriptions>, ConfigError> {
+        let name = self.settings.subscriptions_table()?;
+        Ok(Arc::new(DynamoSubscriptions::new(self.dynamodb(), name)))
+    }
+
+    /// Seals and opens the signing secrets.
+    pub async fn sealer(&self) -> Result<Arc<Sealer>, EnvironmentError> {
         let keys = match self.settings.secrets_keys()? {
             SecretsKeys::Inline(keys) => keys,
             SecretsKeys::Secret(name) => self.secret(name).await?,
         };
-        Ok(self.table(config::sealer(&keys, self.random())?)?)
-    }
-
-    /// The Subscriptions table; each subscription comes without its secrets.
-    pub fn subscriptions_without_secrets(&self) -> Result<Arc<DynamoSubscriptions>, ConfigError> {
-        self.table(Sealer::without_keys(self.random()))
+        Ok(Arc::new(config::sealer(&keys, self.random())?))
     }
 
     /// The Deliveries table.
@@ -160,11 +151,6 @@ impl Environment {
         clients::for_service(&self.sdk, name, &self.settings)
     }
 
-    fn table(&self, sealer: Sealer) -> Result<Arc<DynamoSubscriptions>, ConfigError> {
-        let name = self.settings.subscriptions_table()?;
-        Ok(Arc::new(DynamoSubscriptions::new(self.dynamodb(), name, Arc::new(sealer))))
-    }
-
     /// Fetches the text of a secret.
     async fn secret(&self, name: String) -> Result<String, EnvironmentError> {
         let client = aws_sdk_secretsmanager::Client::new(&self.service(SECRETS_MANAGER));
@@ -196,7 +182,7 @@ mod tests {
 
     type Seen = Arc<Mutex<Vec<(SocketAddr, Method)>>>;
 
-    /// A service that answers everything with an empty object, and whose requests came from where.
+    /// A service that answers every request with an empty object, and where its requests came from.
     async fn service() -> (String, Seen) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -225,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_request_finds_its_connection_open() {
+    async fn first_request_uses_the_connection_opened_at_init() {
         let (url, seen) = service().await;
         let environment = environment(&url);
         let store =
@@ -241,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_made_does_not_wait_for_a_connection() {
+    async fn configuration_error_does_not_wait_for_a_connection() {
         // Nothing is ever accepted here.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let environment = environment(&format!("http://{}", listener.local_addr().unwrap()));
@@ -253,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_is_away_keeps_nothing_from_being_made() {
+    async fn unreachable_service_does_not_fail_the_init() {
         let environment = environment("http://127.0.0.1:9");
         let made = environment.opening(&[DYNAMODB, SQS], async { environment.deliveries() }).await;
         assert!(made.is_ok());

@@ -1,12 +1,14 @@
 //! Signing secrets at rest.
 //!
-//! A [`Sealer`] encrypts each secret with AES-256-GCM before it reaches a table, so that whoever
-//! reads the table, a backup or an export has no secret. It holds a ring of keys, each with an id:
-//! it seals with the current one and still opens what older ones sealed, so a key is rotated by
-//! putting a new one in front, and the old one is dropped once every row has been written again.
+//! A [`Sealer`] encrypts each secret with AES-256-GCM before it reaches a table, so that nobody who
+//! reads the table, a backup or an export has a secret. It has several keys, each with an id: it
+//! seals with the current one and opens what any of them sealed. To rotate a key, an operator puts
+//! a new one first, reseals every subscription ([`webhooks_core::reseal`]), and drops the old one.
 //!
-//! A sealed secret is `[length of the key id] [key id] [nonce, 12 bytes] [ciphertext and tag]`.
-//! Owner and subscription are authenticated with it (AAD): moved to another row it does not open.
+//! A sealed secret is `0, length of the key id, key id, nonce (12 bytes), ciphertext and tag`. Its
+//! purpose, owner and subscription are authenticated with it (AAD), so that it does not open in
+//! another row or as something else. The first form had neither the `0` nor the purpose, and still
+//! opens.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,13 +20,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::Random;
-use webhooks_core::secret::Secret;
+use webhooks_core::secret::{OpenError, SealedSecret, Secret, SecretOpener, SecretSealer};
 use zeroize::Zeroizing;
 
 /// A key's id, in characters, at most.
 const KEY_ID_CHARS: usize = 32;
 /// Bytes of a nonce. Random ones of this length are safe for 2^32 secrets a key (NIST SP 800-38D).
 const NONCE_BYTES: usize = 12;
+/// What a sealed secret of the current form begins with. The first form begins with the length of
+/// the key id, which is never 0.
+const CURRENT_FORM: u8 = 0;
+/// What the sealed bytes are for.
+const PURPOSE: &str = "webhook signing secret";
 
 /// Seals and opens signing secrets.
 pub struct Sealer {
@@ -53,23 +60,6 @@ pub enum KeysError {
     NoCurrent,
 }
 
-/// Why a sealed secret does not open. It shows nothing of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum OpenError {
-    /// Not in the form above.
-    #[error("a sealed secret is not in the form of one")]
-    Form,
-    /// Its key is not on the ring.
-    #[error("a secret was sealed with a key that is not configured")]
-    UnknownKey,
-    /// Tampered with, moved here from another row, or sealed with another key of that id.
-    #[error("a sealed secret does not belong to this row, was changed, or has another key")]
-    NotAuthentic,
-    /// No signing secret inside.
-    #[error("a sealed secret does not hold a signing secret")]
-    NotASecret,
-}
-
 impl Sealer {
     /// Seals with the key `current`, and opens with all `keys`.
     pub fn from_keys(
@@ -93,17 +83,6 @@ impl Sealer {
         Ok(Self { current: current.to_owned(), keys: ring, random })
     }
 
-    /// Has no key, for functions that never need a secret: subscriptions are read without their
-    /// secrets, and none can be written.
-    pub fn without_keys(random: Arc<dyn Random>) -> Self {
-        Self { current: String::new(), keys: HashMap::new(), random }
-    }
-
-    /// Whether there are keys at all.
-    pub(crate) fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
-    }
-
     /// Reads `id:key,id:key,…`, where each key is the base64 of 32 bytes and the first is the
     /// current one.
     pub fn parse(text: &str, random: Arc<dyn Random>) -> Result<Self, KeysError> {
@@ -112,47 +91,64 @@ impl Sealer {
         Self::from_keys(&current, keys, random)
     }
 
-    /// Encrypts a secret for the row of this owner and subscription.
-    pub(crate) fn seal(
-        &self,
-        secret: &Secret,
-        user_id: &UserId,
-        id: &SubscriptionId,
-    ) -> Option<Vec<u8>> {
+    /// Made for each use: that costs next to nothing, but the first one detects the features of the
+    /// processor, which would take a part of the init.
+    fn cipher(&self, key_id: &str) -> Option<Aes256Gcm> {
+        let key = self.keys.get(key_id)?;
+        Some(Aes256Gcm::new_from_slice(key.as_slice()).expect("every key has 32 bytes"))
+    }
+}
+
+impl SecretSealer for Sealer {
+    fn seal(&self, secret: &Secret, user_id: &UserId, id: &SubscriptionId) -> SealedSecret {
         let nonce: [u8; NONCE_BYTES] = self.random.bytes();
-        let cipher = self.cipher(&self.current)?;
-        let aad = row(user_id, id);
+        let aad = bound_to(&[PURPOSE, user_id.as_str(), id.as_str()]);
         let payload = Payload { msg: secret.expose().as_bytes(), aad: &aad };
-        let ciphertext = cipher.encrypt(&nonce.into(), payload).ok()?;
-        let mut sealed = vec![u8::try_from(self.current.len()).ok()?];
+        let ciphertext = self
+            .cipher(&self.current)
+            .expect("the current key is one of the keys")
+            .encrypt(&nonce.into(), payload)
+            .expect("a secret is much shorter than what AES-GCM can encrypt");
+        let length = u8::try_from(self.current.len()).expect("a key id has at most 32 bytes");
+        let mut sealed = vec![CURRENT_FORM, length];
         sealed.extend(self.current.as_bytes());
         sealed.extend(nonce);
         sealed.extend(ciphertext);
-        Some(sealed)
+        SealedSecret::new(sealed)
     }
 
-    /// Decrypts a secret that was sealed for this row.
-    pub(crate) fn open(
+    fn reseal(
         &self,
-        sealed: &[u8],
+        sealed: &SealedSecret,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<Option<SealedSecret>, OpenError> {
+        let parts = Parts::of(sealed.as_bytes()).ok_or(OpenError::Form)?;
+        if parts.has_purpose && parts.key_id == self.current {
+            return Ok(None);
+        }
+        let secret = self.open(sealed, user_id, id)?;
+        Ok(Some(self.seal(&secret, user_id, id)))
+    }
+}
+
+impl SecretOpener for Sealer {
+    fn open(
+        &self,
+        sealed: &SealedSecret,
         user_id: &UserId,
         id: &SubscriptionId,
     ) -> Result<Secret, OpenError> {
-        let (key_id, nonce, ciphertext) = parts(sealed).ok_or(OpenError::Form)?;
-        let cipher = self.cipher(key_id).ok_or(OpenError::UnknownKey)?;
-        let aad = row(user_id, id);
+        let parts = Parts::of(sealed.as_bytes()).ok_or(OpenError::Form)?;
+        let cipher = self.cipher(parts.key_id).ok_or(OpenError::UnknownKey)?;
+        let row = [PURPOSE, user_id.as_str(), id.as_str()];
+        let aad = bound_to(if parts.has_purpose { &row } else { &row[1..] });
         let text = cipher
-            .decrypt(&nonce.into(), Payload { msg: ciphertext, aad: &aad })
+            .decrypt(&parts.nonce.into(), Payload { msg: parts.ciphertext, aad: &aad })
             .map(Zeroizing::new)
             .map_err(|_| OpenError::NotAuthentic)?;
         let text = std::str::from_utf8(&text).map_err(|_| OpenError::NotASecret)?;
         Secret::parse(text).map_err(|_| OpenError::NotASecret)
-    }
-
-    /// Made for each use: that costs next to nothing, but the first one asks what the processor can
-    /// do, which would take a part of the init.
-    fn cipher(&self, key_id: &str) -> Option<Aes256Gcm> {
-        Aes256Gcm::new_from_slice(self.keys.get(key_id)?.as_slice()).ok()
     }
 }
 
@@ -174,17 +170,30 @@ fn is_key_id(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-fn parts(sealed: &[u8]) -> Option<(&str, [u8; NONCE_BYTES], &[u8])> {
-    let (length, rest) = sealed.split_first()?;
-    let (key_id, rest) = rest.split_at_checked(usize::from(*length))?;
-    let (nonce, ciphertext) = rest.split_first_chunk()?;
-    Some((std::str::from_utf8(key_id).ok()?, *nonce, ciphertext))
+/// The parts of a sealed secret.
+struct Parts<'a> {
+    has_purpose: bool,
+    key_id: &'a str,
+    nonce: [u8; NONCE_BYTES],
+    ciphertext: &'a [u8],
 }
 
-/// The row, each part preceded by its length so that no two rows run together.
-fn row(user_id: &UserId, id: &SubscriptionId) -> Vec<u8> {
+impl<'a> Parts<'a> {
+    fn of(sealed: &'a [u8]) -> Option<Self> {
+        let current = sealed.strip_prefix(&[CURRENT_FORM]);
+        let (length, rest) = current.unwrap_or(sealed).split_first()?;
+        let (key_id, rest) = rest.split_at_checked(usize::from(*length))?;
+        let (nonce, ciphertext) = rest.split_first_chunk()?;
+        let key_id = std::str::from_utf8(key_id).ok()?;
+        Some(Self { has_purpose: current.is_some(), key_id, nonce: *nonce, ciphertext })
+    }
+}
+
+/// The bytes that are authenticated: each part preceded by its length, so that no two lists of
+/// parts make the same bytes.
+fn bound_to(parts: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for part in [user_id.as_str(), id.as_str()] {
+    for part in parts {
         bytes.extend((part.len() as u64).to_be_bytes());
         bytes.extend(part.as_bytes());
     }
@@ -195,6 +204,11 @@ fn row(user_id: &UserId, id: &SubscriptionId) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::SystemRandom;
+    use test_support::{MemorySubscriptions, sample};
+    use webhooks_core::ports::Subscriptions as _;
+    use webhooks_core::reseal::reseal;
+    use webhooks_core::secret::{PreviousSecret, SubscriptionSecrets};
+    use webhooks_core::subscription::Subscription;
     use webhooks_core::time::Timestamp;
 
     fn sealer(current: &str, keys: &[(&str, u8)]) -> Sealer {
@@ -210,58 +224,105 @@ mod tests {
         SubscriptionId::new(Timestamp::EPOCH, [n; 10])
     }
 
-    fn opened(sealer: &Sealer, sealed: &[u8], user: &str, n: u8) -> Result<String, OpenError> {
+    fn sealed(sealer: &Sealer) -> SealedSecret {
+        sealer.seal(&secret(), &owner("u1"), &subscription(1))
+    }
+
+    fn secret() -> Secret {
+        Secret::from_random(&[7; 32])
+    }
+
+    fn opened(
+        sealer: &Sealer,
+        sealed: &SealedSecret,
+        user: &str,
+        n: u8,
+    ) -> Result<String, OpenError> {
         let secret = sealer.open(sealed, &owner(user), &subscription(n))?;
         Ok(secret.expose().to_owned())
     }
 
+    /// [`secret`] in the first form, sealed with the key `k1` (32 bytes of 9) by another
+    /// implementation of AES-GCM.
+    const FIRST_FORM: &str = "AmsxAAECAwQFBgcICQoLnTnop18QaJL8Hm7os4uHQ7A9zdX+WH7THEZygSWBvaw5hVuzvoEa\
+        VdIC6/M41553O4firHQtYrKApn+nQYs+TNJf";
+
     #[test]
-    fn a_secret_opens_only_in_its_own_row() {
+    fn secret_opens_only_in_its_own_row() {
         let sealer = sealer("a", &[("a", 1)]);
-        let secret = Secret::from_random(&[7; 32]);
-        let sealed = sealer.seal(&secret, &owner("u1"), &subscription(1)).unwrap();
-        assert_eq!(opened(&sealer, &sealed, "u1", 1).unwrap(), secret.expose());
-        assert_eq!(opened(&sealer, &sealed, "u2", 1), Err(OpenError::NotAuthentic));
-        assert_eq!(opened(&sealer, &sealed, "u1", 2), Err(OpenError::NotAuthentic));
-        let again = sealer.seal(&secret, &owner("u1"), &subscription(1)).unwrap();
-        assert_ne!(sealed, again, "every nonce is new");
+        let first = sealed(&sealer);
+        assert_eq!(opened(&sealer, &first, "u1", 1).unwrap(), secret().expose());
+        assert_eq!(opened(&sealer, &first, "u2", 1), Err(OpenError::NotAuthentic));
+        assert_eq!(opened(&sealer, &first, "u1", 2), Err(OpenError::NotAuthentic));
+        assert_ne!(first, sealed(&sealer), "every nonce is new");
     }
 
     #[test]
-    fn no_changed_byte_and_no_cut_goes_unnoticed() {
+    fn changed_or_shortened_secret_does_not_open() {
         let sealer = sealer("key", &[("key", 1), ("kez", 1)]);
-        let secret = Secret::from_random(&[7; 32]);
-        let sealed = sealer.seal(&secret, &owner("u1"), &subscription(1)).unwrap();
-        let id_bytes = 1..4;
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
+        let sealed = sealed(&sealer);
+        let bytes = sealed.as_bytes();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.to_vec();
             changed[at] ^= 0x55;
-            let result = opened(&sealer, &changed, "u1", 1);
-            assert!(result.is_err(), "byte {at}");
-            if id_bytes.contains(&at) {
-                assert_eq!(result, Err(OpenError::UnknownKey));
-            }
-            assert!(opened(&sealer, &sealed[..at], "u1", 1).is_err(), "cut at {at}");
+            assert!(opened(&sealer, &SealedSecret::new(changed), "u1", 1).is_err(), "byte {at}");
+            let short = SealedSecret::new(bytes[..at].to_vec());
+            assert!(opened(&sealer, &short, "u1", 1).is_err(), "{at} bytes");
         }
     }
 
     #[test]
-    fn old_keys_open_and_the_current_one_seals() {
-        let secret = Secret::from_random(&[7; 32]);
-        let before = sealer("old", &[("old", 1)]);
-        let sealed = before.seal(&secret, &owner("u1"), &subscription(1)).unwrap();
-        let during = sealer("new", &[("new", 2), ("old", 1)]);
-        assert_eq!(opened(&during, &sealed, "u1", 1).unwrap(), secret.expose());
-        let resealed = during.seal(&secret, &owner("u1"), &subscription(1)).unwrap();
-        let after = sealer("new", &[("new", 2)]);
-        assert_eq!(opened(&after, &resealed, "u1", 1).unwrap(), secret.expose());
-        assert_eq!(opened(&after, &sealed, "u1", 1), Err(OpenError::UnknownKey));
-        let wrong = sealer("old", &[("old", 9)]);
-        assert_eq!(opened(&wrong, &sealed, "u1", 1), Err(OpenError::NotAuthentic));
+    fn first_form_opens_in_its_row_and_is_resealed() {
+        let sealer = sealer("k1", &[("k1", 9)]);
+        let first = SealedSecret::new(STANDARD.decode(FIRST_FORM).unwrap());
+        assert_eq!(opened(&sealer, &first, "u1", 1).unwrap(), secret().expose());
+        assert_eq!(opened(&sealer, &first, "u2", 1), Err(OpenError::NotAuthentic));
+        let claims_purpose = [&[CURRENT_FORM], first.as_bytes()].concat();
+        let claims_purpose = SealedSecret::new(claims_purpose);
+        assert_eq!(opened(&sealer, &claims_purpose, "u1", 1), Err(OpenError::NotAuthentic));
+        let resealed = sealer.reseal(&first, &owner("u1"), &subscription(1)).unwrap().unwrap();
+        assert_eq!(opened(&sealer, &resealed, "u1", 1).unwrap(), secret().expose());
+        assert_eq!(sealer.reseal(&resealed, &owner("u1"), &subscription(1)), Ok(None));
     }
 
     #[test]
-    fn a_ring_is_read_and_what_is_wrong_with_it_is_said() {
+    fn old_key_is_not_needed_after_resealing() {
+        let before = sealed(&sealer("old", &[("old", 1)]));
+        let during = sealer("new", &[("new", 2), ("old", 1)]);
+        assert_eq!(opened(&during, &before, "u1", 1).unwrap(), secret().expose());
+        let resealed = during.reseal(&before, &owner("u1"), &subscription(1)).unwrap().unwrap();
+        let after = sealer("new", &[("new", 2)]);
+        assert_eq!(opened(&after, &resealed, "u1", 1).unwrap(), secret().expose());
+        assert_eq!(opened(&after, &before, "u1", 1), Err(OpenError::UnknownKey));
+        let stranger = after.reseal(&before, &owner("u1"), &subscription(1));
+        assert_eq!(stranger, Err(OpenError::UnknownKey));
+        let wrong = sealer("old", &[("old", 9)]);
+        assert_eq!(opened(&wrong, &before, "u1", 1), Err(OpenError::NotAuthentic));
+    }
+
+    #[tokio::test]
+    async fn reseal_changes_only_subscriptions_that_another_key_sealed() {
+        let store = MemorySubscriptions::default();
+        let old = sealer("old", &[("old", 1)]);
+        let mut row = sample::subscription("u1", 1);
+        let resealed_secret = |secret: &Secret| old.seal(secret, &row.user_id, &row.id);
+        let (current, previous) = (resealed_secret(&secret()), resealed_secret(&secret()));
+        let previous = PreviousSecret { sealed: previous, expires_at: sample::at(60) };
+        row.secrets = SubscriptionSecrets { current, previous: vec![previous] };
+        store.create(&row).await.unwrap();
+        let new = sealer("new", &[("new", 2), ("old", 1)]);
+        assert!(reseal(&store, &new, &row.user_id, &row.id).await.unwrap());
+        assert!(!reseal(&store, &new, &row.user_id, &row.id).await.unwrap());
+        let resealed = store.snapshot().remove(0);
+        let secrets = resealed.signing_secrets(&sealer("new", &[("new", 2)]), sample::at(0));
+        let secrets = secrets.unwrap();
+        assert_eq!(secrets.iter().map(Secret::expose).collect::<Vec<_>>(), [secret().expose(); 2]);
+        let only_secrets = Subscription { secrets: row.secrets.clone(), version: 1, ..resealed };
+        assert_eq!(only_secrets, row);
+    }
+
+    #[test]
+    fn keys_are_parsed_and_errors_say_what_is_wrong() {
         let parse = |text: &str| Sealer::parse(text, Arc::new(SystemRandom));
         let key = STANDARD.encode([3; 32]);
         let ring = parse(&format!("k2:{key}, k1:{key}")).unwrap();

@@ -15,7 +15,6 @@
 mod row;
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,14 +32,14 @@ use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
-    Consistency, Creation, Page, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions,
+    Consistency, Creation, ListedSubscription, Page, StoreError, SubscriptionKey,
+    SubscriptionWrite, Subscriptions,
 };
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{Item, Rows, just_below, key, number, page, read, shown_key, text};
 use crate::error::{fault, is_transient};
-use crate::seal::Sealer;
 
 const USER_ID: &str = "user_id";
 const SUBSCRIPTION_ID: &str = "subscription_id";
@@ -63,7 +62,6 @@ const PAGE_REQUESTS: usize = 10;
 pub struct DynamoSubscriptions {
     client: Client,
     table: String,
-    sealer: Arc<Sealer>,
 }
 
 /// What became of a transaction.
@@ -96,8 +94,8 @@ struct Counter {
 
 impl DynamoSubscriptions {
     /// The table of this name.
-    pub fn new(client: Client, table: String, sealer: Arc<Sealer>) -> Self {
-        Self { client, table, sealer }
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
     }
 
     /// The subscriptions of a user below `top`, with strong consistency: who has just created one
@@ -133,12 +131,10 @@ impl DynamoSubscriptions {
         }
     }
 
-    fn written(&self, update: Update) -> Result<SubscriptionWrite, StoreError> {
+    fn written(update: Update) -> Result<SubscriptionWrite, StoreError> {
         Ok(match update {
             Update::Applied => SubscriptionWrite::Applied,
-            Update::Refused(row) => {
-                SubscriptionWrite::Conflict(Box::new(row::decode(row, &self.sealer)?))
-            }
+            Update::Refused(row) => SubscriptionWrite::Conflict(Box::new(row::decode(row)?)),
             Update::Missing => SubscriptionWrite::Missing,
         })
     }
@@ -155,7 +151,7 @@ impl DynamoSubscriptions {
     ) -> Result<Transacted, StoreError> {
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(row::encode(subscription, &self.sealer)?))
+            .set_item(Some(row::encode(subscription)?))
             .condition_expression("attribute_not_exists(subscription_id)")
             .build()
             .map_err(ours)?;
@@ -296,7 +292,7 @@ impl Subscriptions for DynamoSubscriptions {
             .send()
             .await
             .map_err(fault)?;
-        answer.item.map(|item| row::decode(item, &self.sealer)).transpose()
+        answer.item.map(row::decode).transpose()
     }
 
     async fn page(
@@ -304,23 +300,26 @@ impl Subscriptions for DynamoSubscriptions {
         user_id: &UserId,
         limit: usize,
         before: Option<&SubscriptionId>,
-    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+    ) -> Result<Page<ListedSubscription, SubscriptionId>, StoreError> {
         let top = before.map_or_else(above_all, |before| just_below(before.as_str()));
         let query = self.of_user(user_id, top).scan_index_forward(false);
         let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
         page(
             rows,
             limit,
-            |item| row::decode(item, &self.sealer),
-            |subscription| subscription.id.clone(),
+            listed,
+            |listed| match listed {
+                Ok(subscription) => subscription.id.clone(),
+                Err(unreadable) => unreadable.id.clone(),
+            },
             |key| Ok(position(key)?.subscription_id),
         )
     }
 
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError> {
         let query = self.of_user(user_id, above_all());
         let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
-        items.into_iter().map(|item| row::decode(item, &self.sealer)).collect()
+        items.into_iter().map(listed).collect()
     }
 
     async fn update(
@@ -328,12 +327,12 @@ impl Subscriptions for DynamoSubscriptions {
         subscription: &Subscription,
         expected_version: u64,
     ) -> Result<SubscriptionWrite, StoreError> {
-        let row = row::encode(subscription, &self.sealer)?;
+        let row = row::encode(subscription)?;
         let update = self
             .change(&subscription.user_id, &subscription.id)
             .condition_expression("version = :expected")
             .expression_attribute_values(":expected", number(expected_version));
-        self.written(self.send(row::update_of(row, update)).await?)
+        Self::written(self.send(row::update_of(row, update)).await?)
     }
 
     async fn set_health(
@@ -354,7 +353,7 @@ impl Subscriptions for DynamoSubscriptions {
             .expression_attribute_values(":expected", row::encode_health(expected)?);
         let sent = match self.send(unchanged).await? {
             Update::Refused(row) if !row.contains_key(row::HEALTH) => {
-                let current = row::decode(row, &self.sealer)?;
+                let current = row::decode(row)?;
                 if current.health != *expected {
                     return Ok(SubscriptionWrite::Conflict(Box::new(current)));
                 }
@@ -367,7 +366,7 @@ impl Subscriptions for DynamoSubscriptions {
             }
             sent => sent,
         };
-        self.written(sent)
+        Self::written(sent)
     }
 
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
@@ -440,6 +439,12 @@ impl Subscriptions for DynamoSubscriptions {
 
 fn row_key(user_id: &UserId, sort: &str) -> Item {
     key((USER_ID, user_id.as_str()), (SUBSCRIPTION_ID, sort))
+}
+
+/// A row between the lowest and the highest id of a subscription.
+fn listed(item: Item) -> Result<ListedSubscription, StoreError> {
+    let key = position(&item)?;
+    Ok(row::decode_listed(item, key))
 }
 
 /// Lies above every subscription.

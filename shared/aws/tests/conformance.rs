@@ -12,8 +12,7 @@ use aws_sdk_sqs::types::MessageSystemAttributeName;
 use test_support::{ManualClock, conformance, sample};
 use webhooks_aws::tables::{self, TableNames};
 use webhooks_aws::{
-    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemRandom,
-    clients,
+    DynamoDeliveries, DynamoSubscriptions, SqsDeadLetterQueue, SqsTaskQueue, clients,
 };
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::{Attempt, Delivery, DeliveryTask, Status};
@@ -41,10 +40,8 @@ async fn database() -> Client {
     client
 }
 
-fn subscriptions(client: &Client, key: u8) -> DynamoSubscriptions {
-    let keys = [("k1".to_owned(), [key; 32])];
-    let sealer = Sealer::from_keys("k1", keys, Arc::new(SystemRandom)).unwrap();
-    DynamoSubscriptions::new(client.clone(), names().subscriptions, Arc::new(sealer))
+fn subscriptions(client: &Client) -> DynamoSubscriptions {
+    DynamoSubscriptions::new(client.clone(), names().subscriptions)
 }
 
 fn deliveries(client: &Client) -> (DynamoDeliveries, ManualClock) {
@@ -83,7 +80,7 @@ async fn raw(client: &Client, delivery: &Delivery) -> HashMap<String, AttributeV
 #[tokio::test]
 async fn subscriptions_keep_every_rule() {
     let client = database().await;
-    conformance::subscriptions(&subscriptions(&client, 1)).await;
+    conformance::subscriptions(&subscriptions(&client)).await;
 }
 
 #[tokio::test]
@@ -96,7 +93,7 @@ async fn deliveries_keep_every_rule() {
 #[tokio::test]
 async fn creating_the_tables_again_changes_nothing() {
     let client = database().await;
-    let store = subscriptions(&client, 1);
+    let store = subscriptions(&client);
     assert_eq!(store.create(&sample::subscription("u", 1)).await.unwrap(), Creation::Created);
     tables::create(&client, &names()).await.unwrap();
     assert_eq!(store.list_by_user(&sample::user("u")).await.unwrap().len(), 1);
@@ -129,19 +126,32 @@ async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write(
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_an_error_in_every_list() {
+async fn unreadable_subscription_fails_no_list() {
     let client = database().await;
-    let row = sample::subscription("u", 1);
-    subscriptions(&client, 1).create(&row).await.unwrap();
-    let other_key = subscriptions(&client, 2);
+    let store = subscriptions(&client);
+    let [unreadable, readable] = [1, 2].map(|n| sample::subscription("u", n));
+    for row in [&unreadable, &readable] {
+        store.create(row).await.unwrap();
+    }
+    change_row(&client, &unreadable, |row| {
+        row.insert("v".to_owned(), AttributeValue::N("99".to_owned()));
+    })
+    .await;
+    let found = store.get(&unreadable.user_id, &unreadable.id, Consistency::Strong).await;
+    assert!(matches!(found, Err(StoreError::Undecodable { .. })), "{found:?}");
+    let all = store.list_by_user(&readable.user_id).await.unwrap();
+    let [Err(first), Ok(second)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((&first.id, second), (&unreadable.id, &readable));
+    let page = store.page(&readable.user_id, 1, Some(&readable.id)).await.unwrap();
+    assert_eq!(page.items, [Err(first.clone())]);
+}
+
+#[tokio::test]
+async fn unreadable_delivery_is_an_error_with_its_key() {
+    let client = database().await;
     let undecodable = |result: Result<(), StoreError>| {
         assert!(matches!(result, Err(StoreError::Undecodable { .. })), "{result:?}");
     };
-    let found = other_key.get(&row.user_id, &row.id, Consistency::Strong).await;
-    undecodable(found.map(drop));
-    undecodable(other_key.list_by_user(&row.user_id).await.map(drop));
-    undecodable(other_key.page(&row.user_id, 5, None).await.map(drop));
-
     let (store, _) = deliveries(&client);
     let delivery = typical();
     store.put(&delivery, Expect::Absent).await.unwrap();
@@ -181,7 +191,7 @@ async fn subscription_row(client: &Client, of: &Subscription) -> HashMap<String,
 #[tokio::test]
 async fn health_of_a_row_of_schema_version_1_is_read_and_replaced() {
     let client = database().await;
-    let store = subscriptions(&client, 1);
+    let store = subscriptions(&client);
     let row = sample::subscription("u", 1);
     store.create(&row).await.unwrap();
     change_row(&client, &row, |row| {
@@ -210,7 +220,7 @@ async fn health_of_a_row_of_schema_version_1_is_read_and_replaced() {
 #[tokio::test]
 async fn update_keeps_attributes_that_it_does_not_know_and_removes_those_of_older_versions() {
     let client = database().await;
-    let store = subscriptions(&client, 1);
+    let store = subscriptions(&client);
     let row = sample::subscription("u", 1);
     store.create(&row).await.unwrap();
     change_row(&client, &row, |row| {

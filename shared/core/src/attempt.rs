@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::delivery::{Attempt, Delivery};
 use crate::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use crate::ports::{Clock, Sender};
+use crate::secret::{OpenError, SecretOpener, SigningSecrets};
 use crate::signature;
 use crate::subscription::Subscription;
 use crate::target::{TargetPolicy, TargetUrl};
@@ -14,22 +15,24 @@ use crate::time::Timestamp;
 pub const USER_AGENT: &str = concat!("Serverless-Webhooks/", env!("CARGO_PKG_VERSION"));
 
 /// Makes the delivery's next attempt and adds it to the record. What follows is for the caller to
-/// decide.
+/// decide. Without the secrets there is no attempt.
 pub async fn send(
     delivery: &mut Delivery,
     subscription: &Subscription,
     timeout: Duration,
     policy: TargetPolicy,
+    opener: &dyn SecretOpener,
     sender: &dyn Sender,
     clock: &dyn Clock,
-) -> Outcome {
+) -> Result<Outcome, OpenError> {
     let started_at = clock.now();
-    let answer = match request(delivery, subscription, timeout, policy, started_at) {
+    let secrets = subscription.signing_secrets(opener, started_at)?;
+    let answer = match request(delivery, subscription, &secrets, timeout, policy, started_at) {
         Ok(request) => sender.post(request).await,
         Err(answer) => answer,
     };
     delivery.attempts.push(Attempt::new(started_at, &answer));
-    answer.outcome
+    Ok(answer.outcome)
 }
 
 /// The signed request of the next attempt. An URL that the rules of today refuse is answered as a
@@ -37,6 +40,7 @@ pub async fn send(
 fn request(
     delivery: &Delivery,
     subscription: &Subscription,
+    secrets: &SigningSecrets,
     timeout: Duration,
     policy: TargetPolicy,
     now: Timestamp,
@@ -49,7 +53,7 @@ fn request(
         duration_ms: 0,
     })?;
     let body = delivery.body();
-    let mut headers = signature::headers(&subscription.secrets, delivery.id.as_str(), now, &body);
+    let mut headers = signature::headers(secrets, delivery.id.as_str(), now, &body).to_vec();
     headers.extend([
         ("content-type", "application/json".to_owned()),
         ("user-agent", USER_AGENT.to_owned()),

@@ -1,6 +1,6 @@
-//! The circuit breaker: an endpoint that keeps failing is left alone for a while.
+//! The circuit breaker: no attempts are made at an endpoint that keeps failing.
 //!
-//! Its state, [`Health`], stands beside the subscription, which each delivery reads anyway.
+//! Its state, [`Health`], is part of the subscription, which each delivery reads anyway.
 //!
 //! * closed: attempts are made. After [`OPEN_AFTER_FAILURES`] failures in a row that span at least
 //!   [`OPEN_AFTER_SECONDS`], it opens; when failures are slow, already after
@@ -9,7 +9,8 @@
 //! * half open: the time is up. One delivery claims the probe, the others stay parked. Its success
 //!   closes the breaker, its failure opens it again for longer.
 //!
-//! An endpoint that has failed for [`DISABLE_AFTER_SECONDS`] on end is disabled.
+//! A subscription whose endpoint has failed for [`DISABLE_AFTER_SECONDS`] without one success is
+//! disabled.
 //!
 //! Not needed for correctness: a lost or late update only makes the breaker open or close later.
 
@@ -20,8 +21,8 @@ use crate::time::Timestamp;
 
 /// Failures in a row after which the breaker may open.
 pub const OPEN_AFTER_FAILURES: u32 = 10;
-/// How long the failures must have lasted before it opens, in seconds: a short blip is what the
-/// ordinary retries are for.
+/// How long the failures must span before it opens, in seconds: ordinary retries get over a short
+/// outage.
 pub const OPEN_AFTER_SECONDS: u64 = 30;
 /// Failures in a row after which the breaker opens when the last of them was slow.
 pub const OPEN_AFTER_SLOW_FAILURES: u32 = 3;
@@ -31,14 +32,15 @@ pub const SLOW_SECONDS: u64 = 5;
 pub const COOL_DOWN_SECONDS: u64 = 60;
 /// The longest it stays open, in seconds.
 pub const COOL_DOWN_MAX_SECONDS: u64 = 3_600;
-/// The longest one parked delivery waits before it looks again, in seconds.
+/// The longest time between two checks of a parked delivery, in seconds.
 pub const PARK_MAX_SECONDS: u64 = 6 * 3_600;
-/// Failing for so long without one success disables the subscription, in seconds: 5 days.
+/// How long an endpoint may fail without one success before the subscription is disabled, in
+/// seconds: 5 days.
 pub const DISABLE_AFTER_SECONDS: u64 = 5 * 24 * 3_600;
 /// How long a claimed probe keeps the others away, in seconds: longer than any attempt.
 pub const PROBE_SECONDS: u64 = TIMEOUT_SECONDS_MAX as u64 + 15;
 
-/// How an endpoint has been doing, as it stands beside its subscription.
+/// How the attempts at an endpoint went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Attempts that failed since the last success.
@@ -61,7 +63,7 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -72,19 +74,19 @@ impl Failures {
     }
 }
 
-/// What the breaker says of an attempt that is about to be made.
+/// Whether an attempt may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
     /// Make it.
     Closed,
-    /// Make it only after claiming the probe: writing [`Health::probing`] in place of this health.
+    /// Make it only after claiming the probe: writing [`Health::with_probe_claimed`] in place of this health.
     HalfOpen,
     /// Do not make it before this moment.
     Open(Timestamp),
 }
 
 impl Health {
-    /// What the breaker says at this moment.
+    /// Whether an attempt may be made at this moment.
     pub fn state(&self, now: Timestamp) -> BreakerState {
         match self.open_until {
             None => BreakerState::Closed,
@@ -117,6 +119,14 @@ impl Health {
         }
     }
 
+    /// The health after a test that succeeded. A breaker that is open becomes half open, so that a
+    /// delivery may probe the endpoint. Only a delivery closes it: an owner could otherwise keep a
+    /// failing endpoint from being disabled with a test a day.
+    #[must_use]
+    pub fn after_successful_test(self, now: Timestamp) -> Self {
+        Self { open_until: self.open_until.map(|until| until.min(now)), ..self }
+    }
+
     /// Whether it has failed for so long that the subscription is to be disabled.
     pub fn should_disable(&self, now: Timestamp) -> bool {
         self.failing_since
@@ -136,7 +146,7 @@ fn cool_down(since: Timestamp, now: Timestamp, again: bool) -> Duration {
 
 /// How long a delivery created at `created` is parked when the breaker is open until `open_until`:
 /// at least until then, and as long again as it has waited already, so that an endpoint that is
-/// dead for days costs each of its deliveries a dozen looks rather than one an hour.
+/// down for days costs each of its deliveries a dozen checks rather than one an hour.
 pub fn park_until(created: Timestamp, open_until: Timestamp, now: Timestamp) -> Timestamp {
     let waited = created.until(now).min(Duration::from_secs(PARK_MAX_SECONDS));
     open_until.max(now.plus(waited))
@@ -162,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_enough_failures_that_lasted() {
+    fn breaker_opens_after_ten_failures_that_span_thirty_seconds() {
         let one = Health::default().record_failures(quick(1, 0), at(0));
         assert_eq!(one.state(at(1)), BreakerState::Closed);
         let short = one.record_failures(quick(50, 5), at(29));
-        assert_eq!(short.state(at(29)), BreakerState::Closed, "a blip");
+        assert_eq!(short.state(at(29)), BreakerState::Closed, "a short outage");
         let few = one.record_failures(quick(8, 5), at(300));
         assert_eq!(few.state(at(300)), BreakerState::Closed, "too few");
         let open = few.record_failures(quick(1, 300), at(301));
@@ -175,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_sooner_when_failures_are_slow() {
+    fn breaker_opens_after_three_failures_when_the_last_is_slow() {
         let slow =
             |count| Failures { longest: Duration::from_secs(SLOW_SECONDS), ..quick(count, 0) };
         let two = Health::default().record_failures(slow(2), at(10));
@@ -195,24 +205,35 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_at_a_time_and_each_failure_doubles_the_rest() {
+    fn failed_probe_opens_the_breaker_again_for_twice_as_long() {
         let mut health = Health::default().record_failures(quick(10, 0), at(30));
         let mut now = 30;
-        let mut rests = Vec::new();
+        let mut pauses = Vec::new();
         for _ in 0..9 {
             let BreakerState::Open(until) = health.state(at(now)) else { panic!("not open") };
-            rests.push(until.seconds() - at(now).seconds());
+            pauses.push(until.seconds() - at(now).seconds());
             now = until.seconds() - START;
             assert_eq!(health.state(at(now)), BreakerState::HalfOpen);
             let claimed = health.with_probe_claimed(at(now));
             assert!(matches!(claimed.state(at(now)), BreakerState::Open(_)), "others stay away");
             health = claimed.record_failures(quick(1, now), at(now));
         }
-        assert_eq!(rests, [60, 90, 180, 360, 720, 1440, 2880, 3600, 3600]);
+        assert_eq!(pauses, [60, 90, 180, 360, 720, 1440, 2880, 3600, 3600]);
     }
 
     #[test]
-    fn five_days_without_a_success_are_hopeless() {
+    fn successful_test_half_opens_an_open_breaker_and_never_closes_it() {
+        let open = Health::default().record_failures(quick(10, 0), at(30));
+        let tested = open.after_successful_test(at(40));
+        assert_eq!(tested.state(at(40)), BreakerState::HalfOpen);
+        assert_eq!(Health { open_until: open.open_until, ..tested }, open);
+        assert_eq!(tested.after_successful_test(at(50)), tested);
+        let closed = Health::default().record_failures(quick(1, 0), at(0));
+        assert_eq!(closed.after_successful_test(at(40)), closed);
+    }
+
+    #[test]
+    fn five_days_of_failures_without_a_success_disable() {
         let health = Health::default().record_failures(quick(1, 0), at(0));
         let days = i64::try_from(DISABLE_AFTER_SECONDS).unwrap();
         assert!(!health.should_disable(at(days - 1)));
@@ -222,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_parked_delivery_never_looks_while_it_is_open(
+        fn parked_delivery_waits_at_least_until_the_breaker_is_half_open(
             created in 0..1_000_000i64, waited in 0..1_000_000i64, open in 1..4000i64,
         ) {
             let now = at(created + waited);

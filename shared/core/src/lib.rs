@@ -1,7 +1,7 @@
 //! The domain of the webhook service: what the nouns of the design are, and what may be
 //! decided about them.
 //!
-//! * A [`subscription::Subscription`] is a user's wish for events (the API calls it a webhook).
+//! * A [`subscription::Subscription`] is a user's registration for events (the API calls it a webhook).
 //! * An [`event::Event`] is something that happened, published once.
 //! * A [`delivery::Delivery`] is one event for one subscription, a [`delivery::Attempt`] one HTTP
 //!   try of it, and a [`delivery::DeliveryTask`] the queue message that asks for an attempt.
@@ -20,8 +20,10 @@ pub mod event;
 pub mod ids;
 pub mod json;
 pub mod limits;
+pub mod maybe_known;
 pub mod outbound;
 pub mod ports;
+pub mod reseal;
 pub mod retry;
 pub mod secret;
 pub mod signature;

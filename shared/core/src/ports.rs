@@ -15,7 +15,7 @@ use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
 use crate::ids::{DeliveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::statistics::{Counts, HourCounts};
-use crate::subscription::Subscription;
+use crate::subscription::{Subscription, UnreadableSubscription};
 use crate::time::Timestamp;
 
 /// What a port reports as the cause of its error: usually an error of the AWS SDK.
@@ -88,6 +88,9 @@ pub struct Page<T, P> {
     pub next: Option<P>,
 }
 
+/// A subscription of a list. One row that cannot be read does not fail the list.
+pub type ListedSubscription = Result<Subscription, UnreadableSubscription>;
+
 /// What became of a request to create a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
@@ -109,7 +112,7 @@ pub enum Written {
 }
 
 /// What became of a conditional write of a subscription.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubscriptionWrite {
     /// The table has it.
     Applied,
@@ -207,10 +210,10 @@ pub trait Subscriptions: Send + Sync {
         user_id: &UserId,
         limit: usize,
         before: Option<&SubscriptionId>,
-    ) -> Result<Page<Subscription, SubscriptionId>, StoreError>;
+    ) -> Result<Page<ListedSubscription, SubscriptionId>, StoreError>;
 
     /// All of a user, read with strong consistency.
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError>;
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError>;
 
     /// Replaces one, if its version in the table is still `expected_version`. Its health is
     /// replaced too.

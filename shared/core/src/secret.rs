@@ -1,4 +1,8 @@
-//! Signing secrets. They are never printed: the one way to their text is [`Secret::expose`].
+//! Signing secrets.
+//!
+//! A [`Secret`] is never printed: the one way to its text is [`Secret::expose`]. A table and a
+//! subscription have [`SealedSecret`]s. A [`SecretSealer`] makes them and cannot open them; only
+//! what signs has a [`SecretOpener`].
 
 use std::fmt;
 
@@ -6,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use crate::ids::{SubscriptionId, UserId};
+use crate::limits::SECRETS_MAX;
 use crate::time::Timestamp;
 
 /// What every secret begins with (Standard Webhooks 1.0).
@@ -45,8 +51,8 @@ impl Secret {
 
     /// The bytes behind the prefix, which key the Standard Webhooks signature.
     pub(crate) fn key(&self) -> Zeroizing<Vec<u8>> {
-        let encoded = self.0.strip_prefix(PREFIX).unwrap_or_default();
-        Zeroizing::new(STANDARD.decode(encoded).unwrap_or_default())
+        let encoded = self.0.strip_prefix(PREFIX).expect("both constructors see to the prefix");
+        Zeroizing::new(STANDARD.decode(encoded).expect("both constructors see to the base64"))
     }
 }
 
@@ -56,19 +62,133 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret and, while a rotation overlaps, the moment from which it no longer signs.
-#[derive(Clone, Debug)]
-pub struct SigningSecret {
-    /// The secret.
-    pub secret: Secret,
-    /// Set on the secrets that a rotation replaced.
-    pub expires_at: Option<Timestamp>,
+/// A secret as a table has it: encrypted, and bound to the row of one subscription.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedSecret(Vec<u8>);
+
+impl SealedSecret {
+    /// The sealed secret of these bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for the table and for the cipher.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
-impl SigningSecret {
-    /// Whether it signs at this moment.
-    pub fn signs_at(&self, now: Timestamp) -> bool {
-        self.expires_at.is_none_or(|end| now < end)
+impl fmt::Debug for SealedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedSecret({})", STANDARD.encode(&self.0))
+    }
+}
+
+/// Why a sealed secret does not open. It shows nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Not in the form of a sealed secret.
+    #[error("a sealed secret is not in the form of one")]
+    Form,
+    /// Sealed with a key that is not configured.
+    #[error("a secret was sealed with a key that is not configured")]
+    UnknownKey,
+    /// Changed, moved here from another row, or sealed with another key of that id.
+    #[error("a sealed secret does not belong to this row, was changed, or has another key")]
+    NotAuthentic,
+    /// No signing secret inside.
+    #[error("a sealed secret does not hold a signing secret")]
+    NotASecret,
+}
+
+/// Encrypts signing secrets. It never shows one.
+pub trait SecretSealer: Send + Sync {
+    /// Encrypts a secret for the row of this subscription.
+    fn seal(&self, secret: &Secret, user_id: &UserId, id: &SubscriptionId) -> SealedSecret;
+
+    /// Encrypts a sealed secret of this row again, with the current key and in the current form.
+    /// `None` when it is so already.
+    fn reseal(
+        &self,
+        sealed: &SealedSecret,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<Option<SealedSecret>, OpenError>;
+}
+
+/// Decrypts signing secrets, for what signs with them.
+pub trait SecretOpener: Send + Sync {
+    /// Decrypts a sealed secret of this row.
+    fn open(
+        &self,
+        sealed: &SealedSecret,
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<Secret, OpenError>;
+}
+
+/// The secrets of a subscription: one that signs until it is replaced, and those that it replaced
+/// and that still sign while the rotation overlaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionSecrets {
+    /// The newest one.
+    pub current: SealedSecret,
+    /// Those before it, newest first.
+    pub previous: Vec<PreviousSecret>,
+}
+
+/// A secret that a rotation replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// The secret.
+    pub sealed: SealedSecret,
+    /// The moment from which it no longer signs.
+    pub expires_at: Timestamp,
+}
+
+impl SubscriptionSecrets {
+    /// The secrets of a new subscription.
+    pub fn new(current: SealedSecret) -> Self {
+        Self { current, previous: Vec::new() }
+    }
+
+    /// Signs with `new` from `now` on, and until `overlap_end` with those before it, too.
+    pub(crate) fn rotate(&mut self, new: SealedSecret, overlap_end: Timestamp, now: Timestamp) {
+        let sealed = std::mem::replace(&mut self.current, new);
+        for previous in &mut self.previous {
+            previous.expires_at = previous.expires_at.min(overlap_end);
+        }
+        self.previous.insert(0, PreviousSecret { sealed, expires_at: overlap_end });
+        self.previous.retain(|previous| now < previous.expires_at);
+        self.previous.truncate(SECRETS_MAX - 1);
+    }
+
+    /// Those that sign at this moment, newest first.
+    pub fn signing_at(&self, now: Timestamp) -> impl Iterator<Item = &SealedSecret> {
+        let previous = self.previous.iter().filter(move |previous| now < previous.expires_at);
+        std::iter::once(&self.current).chain(previous.map(|previous| &previous.sealed))
+    }
+
+    /// All of them, newest first.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut SealedSecret> {
+        let previous = self.previous.iter_mut().map(|previous| &mut previous.sealed);
+        std::iter::once(&mut self.current).chain(previous)
+    }
+}
+
+/// What signs an attempt: the decrypted secrets of its moment, at least one.
+#[derive(Clone, Debug)]
+pub struct SigningSecrets {
+    /// The newest one.
+    pub current: Secret,
+    /// Those before it, newest first.
+    pub previous: Vec<Secret>,
+}
+
+impl SigningSecrets {
+    /// All of them, newest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
+        std::iter::once(&self.current).chain(&self.previous)
     }
 }
 
@@ -77,16 +197,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_does_not_print() {
+    fn secret_is_not_printed() {
         let secret = Secret::from_random(&[7; 32]);
         assert!(secret.expose().starts_with("whsec_BwcH"));
         assert_eq!(secret.expose().len(), 50);
-        let signing = SigningSecret { secret, expires_at: None };
+        let signing = SigningSecrets { current: secret, previous: Vec::new() };
         assert!(!format!("{signing:?}").contains("BwcH"));
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn text_that_is_no_secret_is_refused() {
         for bad in
             ["", "whsec_", "whsec_AAAA", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "whsec_!"]
         {

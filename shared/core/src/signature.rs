@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use crate::secret::{Secret, SigningSecret};
+use crate::secret::{Secret, SigningSecrets};
 use crate::time::Timestamp;
 
 /// The reference's signature header.
@@ -29,27 +29,22 @@ pub fn standard_signature(secret: &Secret, id: &str, timestamp: i64, body: &str)
 
 /// The four signature headers of an attempt made at `now`, names in lower case.
 ///
-/// Every secret that signs at this moment gives an entry of `webhook-signature`. The reference's
-/// header holds one signature only: that of the newest secret, which stands first.
+/// Every secret gives an entry of `webhook-signature`. The reference's header holds one signature
+/// only, that of the newest secret.
 pub fn headers(
-    secrets: &[SigningSecret],
+    secrets: &SigningSecrets,
     id: &str,
     now: Timestamp,
     body: &str,
-) -> Vec<(&'static str, String)> {
-    let valid: Vec<&Secret> =
-        secrets.iter().filter(|s| s.signs_at(now)).map(|s| &s.secret).collect();
+) -> [(&'static str, String); 4] {
     let standard: Vec<String> =
-        valid.iter().map(|secret| standard_signature(secret, id, now.seconds(), body)).collect();
-    let mut headers = vec![
+        secrets.iter().map(|secret| standard_signature(secret, id, now.seconds(), body)).collect();
+    [
         ("webhook-id", id.to_owned()),
         ("webhook-timestamp", now.seconds().to_string()),
         ("webhook-signature", standard.join(" ")),
-    ];
-    if let Some(newest) = valid.first() {
-        headers.push((SIGNATURE_HEADER, reference_signature(newest, body)));
-    }
-    headers
+        (SIGNATURE_HEADER, reference_signature(&secrets.current, body)),
+    ]
 }
 
 /// Whether `X-Webhook-Signature` fits the body, in constant time.
@@ -68,10 +63,7 @@ fn same(expected: &[u8], given: &[u8]) -> bool {
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC takes keys of every length, so the error cannot occur; an empty key would sign nothing
-    // that any receiver accepts.
-    let mut mac = Hmac::<Sha256>::new_from_slice(key)
-        .unwrap_or_else(|_| Hmac::<Sha256>::new(&hmac::digest::Key::<Hmac<Sha256>>::default()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
     for part in parts {
         mac.update(part);
     }
@@ -86,7 +78,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     #[test]
-    fn the_reference_scheme_keys_with_the_whole_secret() {
+    fn reference_signature_is_keyed_with_the_whole_secret() {
         // Computed with Python:
         // hmac.new(b"whsec_" + base64.b64encode(bytes([7]*32)), b'{"a":1}', hashlib.sha256)
         let secret = Secret::from_random(&[7; 32]);
@@ -97,53 +89,46 @@ mod tests {
     }
 
     #[test]
-    fn every_secret_signs_until_it_expires() {
+    fn every_secret_signs_and_the_newest_signs_the_reference_header() {
         let now = Timestamp::from_seconds(NOW);
-        let secrets = [
-            SigningSecret { secret: Secret::from_random(&[1; 32]), expires_at: None },
-            SigningSecret {
-                secret: Secret::from_random(&[2; 32]),
-                expires_at: Some(now.plus_seconds(1)),
-            },
-            SigningSecret { secret: Secret::from_random(&[3; 32]), expires_at: Some(now) },
-        ];
+        let [newest, old, other] = [1, 2, 3].map(|n| Secret::from_random(&[n; 32]));
+        let secrets = SigningSecrets { current: newest.clone(), previous: vec![old.clone()] };
         let headers = headers(&secrets, "dlv_1", now, "{}");
-        let standard = &headers.iter().find(|(name, _)| *name == "webhook-signature").unwrap().1;
+        let [_, _, (_, standard), (_, reference)] = &headers;
         assert_eq!(standard.split(' ').count(), 2);
-        for (n, valid) in [(0, true), (1, true), (2, false)] {
-            assert_eq!(verify_standard(&secrets[n].secret, "dlv_1", NOW, "{}", standard), valid);
+        for (secret, signs) in [(&newest, true), (&old, true), (&other, false)] {
+            assert_eq!(verify_standard(secret, "dlv_1", NOW, "{}", standard), signs);
         }
-        let reference = &headers.iter().find(|(name, _)| *name == SIGNATURE_HEADER).unwrap().1;
-        assert!(verify_reference(&secrets[0].secret, "{}", reference));
-        assert!(!verify_reference(&secrets[1].secret, "{}", reference));
+        assert!(verify_reference(&newest, "{}", reference));
+        assert!(!verify_reference(&old, "{}", reference));
     }
 
     proptest! {
-        // The judge is the verifier that receivers use.
+        // `standardwebhooks` is the verifier that receivers use.
         #[test]
-        fn standard_webhooks_accepts_what_we_sign(
+        fn standard_webhooks_verifier_accepts_our_signature_and_no_other(
             key in any::<[u8; 32]>(), id in "dlv_[0-9A-Z]{26}", body in ".{0,200}", flip in 0..32usize,
         ) {
             let secret = Secret::from_random(&key);
             // The verifier compares with the wall clock, so the attempt is made now.
-            let now = Timestamp::from_system_time(now_for_the_judge()).unwrap();
-            let signing = [SigningSecret { secret: secret.clone(), expires_at: None }];
+            let now = Timestamp::from_system_time(wall_clock()).unwrap();
+            let signing = SigningSecrets { current: secret.clone(), previous: Vec::new() };
             let mut map = http::HeaderMap::new();
             for (name, value) in headers(&signing, &id, now, &body) {
                 map.insert(name, value.parse().unwrap());
             }
-            let judge = standardwebhooks::Webhook::new(secret.expose()).unwrap();
-            prop_assert!(judge.verify(body.as_bytes(), &map).is_ok());
+            let verifier = standardwebhooks::Webhook::new(secret.expose()).unwrap();
+            prop_assert!(verifier.verify(body.as_bytes(), &map).is_ok());
 
             let mut other = key;
             other[flip] ^= 1;
-            let judge = standardwebhooks::Webhook::new(Secret::from_random(&other).expose()).unwrap();
-            prop_assert!(judge.verify(body.as_bytes(), &map).is_err());
+            let verifier = standardwebhooks::Webhook::new(Secret::from_random(&other).expose()).unwrap();
+            prop_assert!(verifier.verify(body.as_bytes(), &map).is_err());
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the judge reads the wall clock itself")]
-    fn now_for_the_judge() -> std::time::SystemTime {
+    #[expect(clippy::disallowed_methods, reason = "the verifier reads the wall clock itself")]
+    fn wall_clock() -> std::time::SystemTime {
         std::time::SystemTime::now()
     }
 }

@@ -10,16 +10,19 @@ use crate::breaker::Health;
 use crate::catalogue::EventType;
 use crate::delivery::{UnknownName, named};
 use crate::ids::{SubscriptionId, UserId};
-use crate::limits::SECRETS_MAX;
+use crate::maybe_known::MaybeKnown;
+use crate::ports::StoreError;
 use crate::retry::RetryPolicy;
-use crate::secret::{Secret, SigningSecret};
+use crate::secret::{
+    OpenError, SealedSecret, SecretOpener, SecretSealer, SigningSecrets, SubscriptionSecrets,
+};
 use crate::time::Timestamp;
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A user's wish for events.
-#[derive(Clone, Debug)]
+/// A user's registration for events.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The owner.
     pub user_id: UserId,
@@ -28,20 +31,21 @@ pub struct Subscription {
     /// Where deliveries go. It was checked when it was given, and is checked again at each
     /// attempt, by the rules of that moment.
     pub url: String,
-    /// The events it wants, without repeats.
-    pub event_types: Vec<EventType>,
+    /// The events it wants, without repeats. A type that this version does not know matches no
+    /// event.
+    pub event_types: Vec<MaybeKnown<EventType>>,
     /// What the owner says of it.
     pub description: Option<String>,
     /// Whether deliveries are made.
     pub is_active: bool,
     /// Why the service, not its owner, made it inactive.
-    pub disabled_reason: Option<DisabledReason>,
+    pub disabled_reason: Option<MaybeKnown<DisabledReason>>,
     /// Retries after the first attempt.
     pub retry_count: u32,
     /// How long one attempt may take.
     pub timeout_seconds: u32,
-    /// What deliveries are signed with, newest first.
-    pub secrets: Vec<SigningSecret>,
+    /// What deliveries are signed with.
+    pub secrets: SubscriptionSecrets,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -68,20 +72,20 @@ impl Subscription {
         user_id: UserId,
         id: SubscriptionId,
         new: NewSubscription,
-        secret: Secret,
+        secret: SealedSecret,
         now: Timestamp,
     ) -> Self {
         Self {
             user_id,
             id,
             url: new.url,
-            event_types: new.event_types,
+            event_types: known(new.event_types),
             description: new.description,
             is_active: true,
             disabled_reason: None,
             retry_count: new.retry_count,
             timeout_seconds: new.timeout_seconds,
-            secrets: vec![SigningSecret { secret, expires_at: None }],
+            secrets: SubscriptionSecrets::new(secret),
             created_at: now,
             updated_at: now,
             version: 1,
@@ -92,7 +96,8 @@ impl Subscription {
     /// Whether an event of this type makes a delivery. One that the service disabled still gets
     /// them, as failed ones that its owner can repeat; one that its owner paused does not.
     pub fn wants(&self, event_type: EventType) -> bool {
-        (self.is_active || self.disabled_reason.is_some()) && self.event_types.contains(&event_type)
+        (self.is_active || self.disabled_reason.is_some())
+            && self.event_types.contains(&MaybeKnown::Known(event_type))
     }
 
     /// How often its deliveries are tried again.
@@ -116,7 +121,7 @@ impl Subscription {
         let changed = [
             new_url,
             toggled,
-            replace(&mut self.event_types, event_types),
+            replace(&mut self.event_types, event_types.map(known)),
             replace(&mut self.description, description),
             replace(&mut self.retry_count, retry_count),
             replace(&mut self.timeout_seconds, timeout_seconds),
@@ -135,29 +140,90 @@ impl Subscription {
     /// Makes it inactive because of what its endpoint did.
     pub fn disable(&mut self, reason: DisabledReason, now: Timestamp) {
         self.is_active = false;
-        self.disabled_reason = Some(reason);
+        self.disabled_reason = Some(reason.into());
         self.touch(now);
     }
 
-    /// Signs with `secret` from now on, and with those before it until `overlap_end`. A secret that
-    /// is there already changes nothing, so that a repeated rotation is applied once.
-    pub fn rotate(&mut self, secret: Secret, overlap_end: Timestamp, now: Timestamp) {
-        if self.secrets.iter().any(|old| old.secret.expose() == secret.expose()) {
-            return;
+    /// Signs with `secret` from now on, and with those before it until `overlap_end`. Changes
+    /// nothing when `secret` is the newest already, so that a repeated rotation is one rotation.
+    pub fn rotate(&mut self, secret: SealedSecret, overlap_end: Timestamp, now: Timestamp) {
+        if self.secrets.current != secret {
+            self.secrets.rotate(secret, overlap_end, now);
+            self.touch(now);
         }
-        self.secrets.retain(|old| old.signs_at(now));
-        for old in &mut self.secrets {
-            old.expires_at = Some(old.expires_at.map_or(overlap_end, |end| end.min(overlap_end)));
+    }
+
+    /// Decrypts the secrets that sign at this moment.
+    pub fn signing_secrets(
+        &self,
+        opener: &dyn SecretOpener,
+        now: Timestamp,
+    ) -> Result<SigningSecrets, OpenError> {
+        let mut secrets =
+            self.secrets.signing_at(now).map(|sealed| opener.open(sealed, &self.user_id, &self.id));
+        Ok(SigningSecrets {
+            current: secrets.next().expect("the newest secret always signs")?,
+            previous: secrets.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The error of a subscription whose secrets do not open.
+    pub fn undecodable(&self, error: OpenError) -> StoreError {
+        StoreError::Undecodable {
+            key: format!("{} / {}", self.user_id, self.id),
+            reason: error.to_string(),
         }
-        self.secrets.insert(0, SigningSecret { secret, expires_at: None });
-        self.secrets.truncate(SECRETS_MAX);
-        self.touch(now);
+    }
+
+    /// Seals every secret with the sealer's current key. The result tells whether any was not.
+    pub fn reseal(&mut self, sealer: &dyn SecretSealer) -> Result<bool, OpenError> {
+        let mut is_changed = false;
+        for sealed in self.secrets.iter_mut() {
+            if let Some(resealed) = sealer.reseal(sealed, &self.user_id, &self.id)? {
+                *sealed = resealed;
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            // It is no change that the user made, so `updated_at` stays.
+            self.version += 1;
+        }
+        Ok(is_changed)
     }
 
     fn touch(&mut self, now: Timestamp) {
         // A clock that runs behind does not turn time back.
         self.updated_at = self.updated_at.max(now);
         self.version += 1;
+    }
+}
+
+fn known(event_types: Vec<EventType>) -> Vec<MaybeKnown<EventType>> {
+    event_types.into_iter().map(MaybeKnown::Known).collect()
+}
+
+/// A subscription whose row this version cannot read, and what can be read of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableSubscription {
+    /// The owner.
+    pub user_id: UserId,
+    /// Its id.
+    pub id: SubscriptionId,
+    /// What is wrong with the row, without its contents.
+    pub reason: String,
+    /// The events it wants.
+    pub event_types: Option<Vec<MaybeKnown<EventType>>>,
+    /// Whether its owner paused it.
+    pub is_paused: Option<bool>,
+}
+
+impl UnreadableSubscription {
+    /// Whether an event of this type may be one that it wants. What cannot be read rules nothing
+    /// out: an event too many fails until the row can be read, an event too few would be lost.
+    pub fn may_want(&self, event_type: EventType) -> bool {
+        let wanted = MaybeKnown::Known(event_type);
+        self.is_paused != Some(true)
+            && self.event_types.as_ref().is_none_or(|types| types.contains(&wanted))
     }
 }
 
@@ -207,6 +273,7 @@ fn replace<T: PartialEq>(value: &mut T, new: Option<T>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SECRETS_MAX;
 
     fn subscription() -> Subscription {
         let new = NewSubscription {
@@ -220,7 +287,7 @@ mod tests {
             "u1".parse().unwrap(),
             SubscriptionId::new(Timestamp::EPOCH, [0; 10]),
             new,
-            Secret::from_random(&[0; 32]),
+            SealedSecret::new(vec![0]),
             Timestamp::EPOCH,
         )
     }
@@ -298,15 +365,42 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_secret_signs_until_the_overlap_ends() {
+    fn event_type_of_another_version_matches_nothing_and_survives_other_changes() {
+        let mut subscription = subscription();
+        subscription.event_types.insert(0, MaybeKnown::Unknown("task.archived".to_owned()));
+        subscription.disabled_reason = Some(MaybeKnown::Unknown("moved".to_owned()));
+        let before = subscription.clone();
+        let patch = Patch { retry_count: Some(5), ..Patch::default() };
+        subscription.apply(patch, Timestamp::EPOCH);
+        assert_eq!(subscription.event_types, before.event_types);
+        assert_eq!(subscription.disabled_reason, before.disabled_reason);
+        assert!(subscription.wants("task.created".parse().unwrap()));
+        assert!(!subscription.wants("task.updated".parse().unwrap()));
+    }
+
+    #[test]
+    fn replaced_secret_signs_until_the_overlap_ends() {
         let mut subscription = subscription();
         let now = Timestamp::from_seconds(100);
-        for n in 1..=9u8 {
-            subscription.rotate(Secret::from_random(&[n; 32]), now.plus_seconds(60), now);
-        }
-        assert_eq!(subscription.secrets.len(), SECRETS_MAX);
-        assert_eq!(subscription.secrets[0].expires_at, None);
         let later = now.plus_seconds(60);
-        assert_eq!(subscription.secrets.iter().filter(|s| s.signs_at(later)).count(), 1);
+        for n in 1..=9 {
+            subscription.rotate(SealedSecret::new(vec![n]), later, now);
+        }
+        let signing = |subscription: &Subscription, at| subscription.secrets.signing_at(at).count();
+        assert_eq!(signing(&subscription, now), SECRETS_MAX);
+        assert_eq!(signing(&subscription, later), 1);
+        assert_eq!(subscription.secrets.current, SealedSecret::new(vec![9]));
+        subscription.rotate(SealedSecret::new(vec![10]), later, later);
+        assert!(subscription.secrets.previous.is_empty());
+    }
+
+    #[test]
+    fn rotation_to_the_current_secret_changes_nothing() {
+        let mut subscription = subscription();
+        let now = Timestamp::from_seconds(100);
+        subscription.rotate(SealedSecret::new(vec![1]), now.plus_seconds(60), now);
+        let before = subscription.clone();
+        subscription.rotate(SealedSecret::new(vec![1]), now.plus_seconds(90), now);
+        assert_eq!(subscription, before);
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use webhooks_core::catalogue::CATALOGUE;
 use webhooks_core::delivery::EndReason;
 use webhooks_core::event::{Event, payload};
-use webhooks_core::secret::{Secret, SigningSecret};
+use webhooks_core::secret::{Secret, SigningSecrets};
 use webhooks_core::signature;
 use webhooks_core::time::Timestamp;
 
@@ -75,12 +75,10 @@ fn the_vector_is_what_the_service_signs() {
     let event = Event::parse(&vector.message, "", now).unwrap();
     assert_eq!(payload(&event.id, event.event_type, event.time, &event.data), vector.body);
 
-    let secret =
-        |text: &str, expires_at| SigningSecret { secret: Secret::parse(text).unwrap(), expires_at };
-    let secrets = [
-        secret(&vector.secret, None),
-        secret(&vector.previous_secret, Some(now.plus_seconds(82_800))),
-    ];
+    let secrets = SigningSecrets {
+        current: Secret::parse(&vector.secret).unwrap(),
+        previous: vec![Secret::parse(&vector.previous_secret).unwrap()],
+    };
     let signed = signature::headers(&secrets, &vector.headers["webhook-id"], now, &vector.body);
     let signed: BTreeMap<_, _> = signed.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
     assert_eq!(signed, vector.headers);

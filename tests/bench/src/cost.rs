@@ -18,6 +18,7 @@ use webhooks_aws::{
     SystemRandom, clients,
 };
 use webhooks_core::ports::{Clock, Sender, Subscriptions};
+use webhooks_core::secret::{SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::target::TargetPolicy;
 use webhooks_local::dynamodb;
 use webhooks_local::functions::{Functions, Ports};
@@ -165,12 +166,14 @@ impl Rig {
         let unmetered = clients::dynamodb(&clients::local(&Addresses::url(tables_address)));
         tables::create(&unmetered, &names).await.map_err(text)?;
         let sealer = Arc::new(Sealer::parse(SEALING_KEY, Arc::new(SystemRandom)).map_err(text)?);
-        let store =
-            |client| DynamoSubscriptions::new(client, names.subscriptions.clone(), sealer.clone());
+        let store = |client| DynamoSubscriptions::new(client, names.subscriptions.clone());
         let unmetered = store(unmetered);
         for user in 0..users {
             let mut subscription = sample::subscription(&format!("u{user}"), 1);
             url.clone_into(&mut subscription.url);
+            let secret = sample::secret(&format!("u{user}"), 1);
+            let sealed = sealer.seal(&secret, &subscription.user_id, &subscription.id);
+            subscription.secrets = SubscriptionSecrets::new(sealed);
             unmetered.create(&subscription).await.map_err(text)?;
         }
 
@@ -186,6 +189,7 @@ impl Rig {
         };
         let functions = Functions::new(&Ports {
             subscriptions,
+            sealer,
             deliveries: Arc::new(DynamoDeliveries::new(tables, names.deliveries, clock.clone())),
             queue: Arc::new(queue),
             dead_letter_queue: Arc::new(dead_letter_queue),

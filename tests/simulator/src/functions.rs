@@ -11,6 +11,7 @@ use delivery_history::DeliveryHistory;
 use dispatch::Dispatch;
 use retry::Retry;
 use subscriptions::SubscriptionsApi;
+use test_support::TestSealer;
 use test_webhook::TestWebhook;
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::target::TargetPolicy;
@@ -51,6 +52,7 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
             let ports = Ports::new(&harness, &invocation, "deliver");
             let handler = Deliver {
                 subscriptions: ports.clone(),
+                opener: Arc::new(TestSealer),
                 deliveries: ports.clone(),
                 statistics: ports.clone(),
                 queue: ports.clone(),
@@ -187,6 +189,7 @@ pub(crate) async fn ask(
         let ports = ports("test-webhook");
         let function = TestWebhook::new(
             ports.clone(),
+            Arc::new(TestSealer),
             ports.clone(),
             ports.clone(),
             ports,
@@ -202,8 +205,15 @@ pub(crate) async fn ask(
         request.send(|request| function.handle(request)).await
     } else {
         let ports = ports("subscriptions");
-        let function =
-            SubscriptionsApi::new(ports.clone(), ports, clock, random, POLICY, RETENTION);
+        let function = SubscriptionsApi::new(
+            ports.clone(),
+            Arc::new(TestSealer),
+            ports,
+            clock,
+            random,
+            POLICY,
+            RETENTION,
+        );
         request.send(|request| function.handle(request)).await
     };
     harness.note(invocation, || format!("{route}: {} {}", response.status(), response.text()));

@@ -11,12 +11,13 @@ use futures::FutureExt as _;
 use webhooks_core::breaker::{Health, OPEN_AFTER_FAILURES};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
-    DeliveryWrite, Due, DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey,
-    Sender, Statistics, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue,
-    Written,
+    DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
+    RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
+    Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -136,7 +137,7 @@ impl Ports {
             Mutation::ForgetBreaker => found.health.open_until = None,
             Mutation::OneRetryMore => found.retry_count += 1,
             Mutation::DoubleTimeout => found.timeout_seconds *= 2,
-            Mutation::NoOverlap => found.secrets.truncate(1),
+            Mutation::NoOverlap => found.secrets.previous.clear(),
             Mutation::OldUrl => {
                 if let Some(url) = lock(&self.harness.model).first_url(id) {
                     found.url = url;
@@ -280,25 +281,26 @@ impl Subscriptions for Ports {
         user_id: &UserId,
         limit: usize,
         before: Option<&SubscriptionId>,
-    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+    ) -> Result<Page<ListedSubscription, SubscriptionId>, StoreError> {
         self.request("subscriptions.page", || {
             ready(self.harness.subscriptions.page(user_id, limit, before))
         })
         .await
     }
 
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError> {
         self.request("subscriptions.list_by_user", || {
             if self.is(Mutation::ForgetOwner) {
-                return Ok(self.harness.subscriptions.snapshot());
+                return Ok(self.harness.subscriptions.snapshot().into_iter().map(Ok).collect());
             }
             if self.is(Mutation::StaleDispatch) {
                 let moment = self.harness.now().minus(Duration::from_secs(1));
-                return Ok(lock(&self.harness.model).subscriptions_at(user_id, moment));
+                let all = lock(&self.harness.model).subscriptions_at(user_id, moment);
+                return Ok(all.into_iter().map(Ok).collect());
             }
             let mut all = ready(self.harness.subscriptions.list_by_user(user_id))?;
             if self.is(Mutation::DropDisabled) {
-                all.retain(|subscription| subscription.is_active);
+                all.retain(|listed| listed.as_ref().is_ok_and(|listed| listed.is_active));
             }
             Ok(all)
         })
@@ -311,7 +313,8 @@ impl Subscriptions for Ports {
         expected_version: u64,
     ) -> Result<SubscriptionWrite, StoreError> {
         self.request("subscriptions.update", || {
-            let drops = match subscription.disabled_reason.filter(|_| self.delivers()) {
+            let reason = subscription.disabled_reason.as_ref().and_then(MaybeKnown::known);
+            let drops = match reason.filter(|_| self.delivers()) {
                 Some(DisabledReason::EndpointGone) => self.is(Mutation::KeepGone),
                 Some(DisabledReason::EndpointFailing) => self.is(Mutation::KeepFailing),
                 None => self.is(Mutation::DropChange),

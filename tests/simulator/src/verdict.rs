@@ -202,7 +202,7 @@ fn matched(model: &Model, id: &SubscriptionId, event: &Published, dispatched: Ti
         subscription.is_none_or(|subscription| {
             let mut wanted = subscription.event_types.iter();
             let gets = subscription.is_active || subscription.disabled_reason.is_some();
-            !gets || !wanted.any(|known| known.name() == event.event_type)
+            !gets || !wanted.any(|wanted| wanted.to_string() == event.event_type)
         })
     })
 }

@@ -11,8 +11,9 @@ use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
-    DeliveryWrite, Due, DueIndex, Expect, Lease, Outgoing, Page, QueueError, RejectedEvent, RowKey,
-    Statistics, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions, TaskQueue, Written,
+    DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
+    RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
+    Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::Subscription;
@@ -173,8 +174,8 @@ intercept! {
         fn get(user_id: &UserId, id: &SubscriptionId, consistency: Consistency)
             -> Result<Option<Subscription>, StoreError>;
         fn page(user_id: &UserId, limit: usize, before: Option<&SubscriptionId>)
-            -> Result<Page<Subscription, SubscriptionId>, StoreError>;
-        fn list_by_user(user_id: &UserId) -> Result<Vec<Subscription>, StoreError>;
+            -> Result<Page<ListedSubscription, SubscriptionId>, StoreError>;
+        fn list_by_user(user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError>;
         fn update(subscription: &Subscription, expected_version: u64)
             -> Result<SubscriptionWrite, StoreError>;
         fn set_health(user_id: &UserId, id: &SubscriptionId, expected: &Health, health: &Health)

@@ -22,6 +22,7 @@ pub mod memory;
 pub mod random;
 pub mod receiver;
 pub mod sample;
+pub mod sealer;
 pub mod sender;
 
 pub use clock::ManualClock;
@@ -29,6 +30,7 @@ pub use intercept::{Effect, Failing, Intercepted, Interceptor};
 pub use memory::{MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
 pub use random::SeededRandom;
 pub use receiver::FakeReceiver;
+pub use sealer::TestSealer;
 pub use sender::ScriptedSender;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -9,9 +9,12 @@ use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
 use webhooks_core::event::Event;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use webhooks_core::json::Data;
-use webhooks_core::secret::{Secret, SigningSecret};
+use webhooks_core::maybe_known::MaybeKnown;
+use webhooks_core::secret::{Secret, SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
+
+use crate::TestSealer;
 
 use crate::random::SeededRandom;
 
@@ -47,22 +50,29 @@ pub fn subscription_id(user: &str, n: u64) -> SubscriptionId {
     SubscriptionId::new(at(n), random)
 }
 
-/// The `n`th subscription of a user: active, wants every event type, at
-/// `https://receiver.example/<n>`.
-pub fn subscription(user: &str, n: u64) -> Subscription {
+/// The secret of [`subscription`].
+pub fn secret(user: &str, n: u64) -> Secret {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&mix(user, n).to_be_bytes());
+    Secret::from_random(&bytes)
+}
+
+/// The `n`th subscription of a user, sealed by [`TestSealer`]: active, wants every event type, at
+/// `https://receiver.example/<n>`.
+pub fn subscription(user: &str, n: u64) -> Subscription {
+    let (user_id, id) = (self::user(user), subscription_id(user, n));
+    let secret = TestSealer.seal(&secret(user, n), &user_id, &id);
     Subscription {
-        user_id: self::user(user),
-        id: subscription_id(user, n),
+        user_id,
+        id,
         url: format!("https://receiver.example/{n}"),
-        event_types: EventType::all().collect(),
+        event_types: EventType::all().map(MaybeKnown::Known).collect(),
         description: None,
         is_active: true,
         disabled_reason: None,
         retry_count: 3,
         timeout_seconds: 10,
-        secrets: vec![SigningSecret { secret: Secret::from_random(&bytes), expires_at: None }],
+        secrets: SubscriptionSecrets::new(secret),
         created_at: at(n),
         updated_at: at(n),
         version: 1,

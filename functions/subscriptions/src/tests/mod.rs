@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom};
+use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom, TestSealer};
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::ports::Subscriptions;
 use webhooks_core::target::TargetPolicy;
@@ -58,6 +58,7 @@ impl Harness {
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let api = SubscriptionsApi::new(
             port,
+            Arc::new(TestSealer),
             Arc::new(deliveries.clone()),
             Arc::new(clock.clone()),
             Arc::new(SeededRandom::new(1)),

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use webhooks_core::breaker::Health;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::ports::StoreError;
-use webhooks_core::secret::SigningSecret;
-use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::maybe_known::MaybeKnown;
+use webhooks_core::ports::{ListedSubscription, StoreError, SubscriptionKey};
+use webhooks_core::secret::{PreviousSecret, SealedSecret, SubscriptionSecrets};
+use webhooks_core::subscription::{DisabledReason, Subscription, UnreadableSubscription};
 use webhooks_core::time::Timestamp;
 
 use super::{SUBSCRIPTION_ID, USER_ID};
 use crate::dynamo::{Item, from_item, millis, optional_millis, shown_key, to_item};
 use crate::packed::Bytes;
-use crate::seal::Sealer;
 
 /// The schema version of the rows that are written.
 const SCHEMA: u32 = 2;
@@ -34,15 +34,15 @@ struct Row {
     #[serde(rename = "v")]
     schema: u32,
     url: String,
-    event_types: Vec<EventType>,
+    event_types: Vec<MaybeKnown<EventType>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     is_active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_reason: Option<DisabledReason>,
+    disabled_reason: Option<MaybeKnown<DisabledReason>>,
     retry_count: u32,
     timeout_seconds: u32,
-    secrets: Vec<SealedSecret>,
+    secrets: Vec<SecretRow>,
     #[serde(with = "millis")]
     created_at: Timestamp,
     #[serde(with = "millis")]
@@ -87,19 +87,40 @@ impl From<HealthRow> for Health {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SealedSecret {
+struct SecretRow {
     sealed: Bytes,
     #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
 }
 
+impl SecretRow {
+    fn new(sealed: &SealedSecret, expires_at: Option<Timestamp>) -> Self {
+        Self { sealed: Bytes(sealed.as_bytes().to_vec()), expires_at }
+    }
+}
+
+/// The secrets, newest first. Only the newest one does not expire.
+fn secrets(rows: Vec<SecretRow>) -> Result<SubscriptionSecrets, String> {
+    let mut rows = rows.into_iter();
+    let current = rows.next().ok_or("has no secret")?;
+    if current.expires_at.is_some() {
+        return Err("has a newest secret that expires".to_owned());
+    }
+    let previous = rows.map(|row| {
+        let expires_at = row.expires_at.ok_or("has an old secret that does not expire")?;
+        Ok(PreviousSecret { sealed: SealedSecret::new(row.sealed.0), expires_at })
+    });
+    Ok(SubscriptionSecrets {
+        current: SealedSecret::new(current.sealed.0),
+        previous: previous.collect::<Result<_, String>>()?,
+    })
+}
+
 /// The row of a subscription.
-pub(super) fn encode(of: &Subscription, sealer: &Sealer) -> Result<Item, StoreError> {
-    let seal = |secret: &SigningSecret| {
-        let sealed = sealer.seal(&secret.secret, &of.user_id, &of.id)?;
-        Some(SealedSecret { sealed: Bytes(sealed), expires_at: secret.expires_at })
-    };
-    let secrets = if sealer.has_keys() { of.secrets.iter().map(seal).collect() } else { None };
+pub(super) fn encode(of: &Subscription) -> Result<Item, StoreError> {
+    let current = SecretRow::new(&of.secrets.current, None);
+    let previous = of.secrets.previous.iter();
+    let previous = previous.map(|old| SecretRow::new(&old.sealed, Some(old.expires_at)));
     to_item(&Row {
         user_id: of.user_id.clone(),
         subscription_id: of.id.clone(),
@@ -108,10 +129,10 @@ pub(super) fn encode(of: &Subscription, sealer: &Sealer) -> Result<Item, StoreEr
         event_types: of.event_types.clone(),
         description: of.description.clone(),
         is_active: of.is_active,
-        disabled_reason: of.disabled_reason,
+        disabled_reason: of.disabled_reason.clone(),
         retry_count: of.retry_count,
         timeout_seconds: of.timeout_seconds,
-        secrets: secrets.ok_or_else(|| StoreError::Rejected("a secret cannot be sealed".into()))?,
+        secrets: std::iter::once(current).chain(previous).collect(),
         created_at: of.created_at,
         updated_at: of.updated_at,
         version: of.version,
@@ -144,24 +165,42 @@ pub(super) fn update_of(row: Item, mut update: UpdateItemFluentBuilder) -> Updat
 }
 
 /// The subscription of a row.
-pub(super) fn decode(item: Item, sealer: &Sealer) -> Result<Subscription, StoreError> {
+pub(super) fn decode(item: Item) -> Result<Subscription, StoreError> {
     let key = shown_key(&item, [USER_ID, SUBSCRIPTION_ID]);
-    read(item, sealer).map_err(|reason| StoreError::Undecodable { key, reason })
+    read(item).map_err(|reason| StoreError::Undecodable { key, reason })
 }
 
-fn read(item: Item, sealer: &Sealer) -> Result<Subscription, String> {
+/// The subscription of a row of a list, or what can be read of it. The key belongs to a
+/// subscription in any case.
+pub(super) fn decode_listed(item: Item, key: SubscriptionKey) -> ListedSubscription {
+    let event_types = match item.get("event_types") {
+        Some(AttributeValue::L(names)) => names.iter().map(event_type).collect(),
+        _ => None,
+    };
+    let is_paused = match item.get("is_active") {
+        Some(AttributeValue::Bool(is_active)) => {
+            Some(!is_active && !item.contains_key("disabled_reason"))
+        }
+        _ => None,
+    };
+    let SubscriptionKey { user_id, subscription_id: id, .. } = key;
+    read(item).map_err(|reason| UnreadableSubscription {
+        user_id,
+        id,
+        reason,
+        event_types,
+        is_paused,
+    })
+}
+
+fn event_type(name: &AttributeValue) -> Option<MaybeKnown<EventType>> {
+    let AttributeValue::S(name) = name else { return None };
+    Some(name.parse().map_or_else(|_| MaybeKnown::Unknown(name.clone()), MaybeKnown::Known))
+}
+
+fn read(item: Item) -> Result<Subscription, String> {
     let row: Row = from_item(item, SCHEMA_OLDEST..=SCHEMA)?;
-    let open = |sealed: &SealedSecret| {
-        let secret = sealer
-            .open(&sealed.sealed.0, &row.user_id, &row.subscription_id)
-            .map_err(|error| error.to_string())?;
-        Ok::<_, String>(SigningSecret { secret, expires_at: sealed.expires_at })
-    };
-    let secrets = if sealer.has_keys() {
-        row.secrets.iter().map(open).collect::<Result<_, _>>()?
-    } else {
-        Vec::new()
-    };
+    let secrets = secrets(row.secrets)?;
     Ok(Subscription {
         user_id: row.user_id,
         id: row.subscription_id,
@@ -182,24 +221,18 @@ fn read(item: Item, sealer: &Sealer) -> Result<Subscription, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::SystemRandom;
     use crate::dynamo::{number, text};
     use test_support::sample;
 
-    fn sealer(byte: u8) -> Sealer {
-        Sealer::from_keys("k", [("k".to_owned(), [byte; 32])], Arc::new(SystemRandom)).unwrap()
-    }
-
     fn full() -> Subscription {
         let mut subscription = sample::subscription("u1", 1);
-        let old = subscription.secrets[0].clone();
-        subscription.secrets.push(SigningSecret { expires_at: Some(sample::at(60)), ..old });
+        let old = subscription.secrets.current.clone();
+        let old = PreviousSecret { sealed: old, expires_at: sample::at(60) };
+        subscription.secrets.previous.push(old);
         subscription.description = Some("größe".to_owned());
         subscription.is_active = false;
-        subscription.disabled_reason = Some(DisabledReason::EndpointGone);
+        subscription.disabled_reason = Some(DisabledReason::EndpointGone.into());
         subscription.health = Health {
             consecutive_failures: 3,
             failing_since: Some(sample::at(1)),
@@ -208,52 +241,77 @@ mod tests {
         subscription
     }
 
-    /// All of it, the secrets too: nothing else of a subscription is hidden from `Debug`.
-    fn shown(subscription: &Subscription) -> String {
-        let secrets: Vec<&str> =
-            subscription.secrets.iter().map(|secret| secret.secret.expose()).collect();
-        format!("{subscription:?} {secrets:?}")
+    /// What a list makes of the row of [`full`] with these attributes changed.
+    fn listed(changes: &[(&str, AttributeValue)]) -> ListedSubscription {
+        let mut item = encode(&full()).unwrap();
+        item.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let (user_id, subscription_id) = (full().user_id, full().id);
+        decode_listed(item, SubscriptionKey { user_id, subscription_id, deleted: false })
+    }
+
+    fn names(names: &[&str]) -> AttributeValue {
+        AttributeValue::L(names.iter().map(|name| text(*name)).collect())
     }
 
     #[test]
-    fn a_subscription_survives_its_row() {
+    fn subscription_survives_its_row() {
         for subscription in [sample::subscription("u1", 1), full()] {
-            let item = encode(&subscription, &sealer(1)).unwrap();
-            assert_eq!(shown(&decode(item, &sealer(1)).unwrap()), shown(&subscription));
+            assert_eq!(decode(encode(&subscription).unwrap()).unwrap(), subscription);
         }
     }
 
     #[test]
-    fn no_secret_stands_in_a_row_in_the_clear() {
-        let subscription = full();
-        let item = format!("{:?}", encode(&subscription, &sealer(1)).unwrap());
-        assert!(!item.contains("whsec_"));
-        let bytes = format!("{:?}", subscription.secrets[0].secret.expose().as_bytes());
-        assert!(!item.contains(bytes.trim_matches(['[', ']'])));
+    fn row_that_cannot_be_read_is_an_error_with_its_key() {
+        let good = encode(&full()).unwrap();
+        let secrets = good["secrets"].as_l().unwrap();
+        let only = |secret: usize| AttributeValue::L(vec![secrets[secret].clone()]);
+        for (name, value, reason) in [
+            ("v", number(9), "schema version 9"),
+            ("retry_count", text("many"), "unexpected form"),
+            ("secrets", AttributeValue::L(Vec::new()), "no secret"),
+            ("secrets", only(1), "expires"),
+            ("secrets", AttributeValue::L(vec![secrets[0].clone(); 2]), "does not expire"),
+        ] {
+            let mut item = good.clone();
+            item.insert(name.to_owned(), value);
+            let error = decode(item).unwrap_err().to_string();
+            let key = format!("u1 / {}", full().id);
+            assert!(error.contains(&key) && error.contains(reason), "{error}");
+            assert!(!error.contains("many"), "{error}");
+        }
     }
 
     #[test]
-    fn a_row_that_cannot_be_read_is_an_error_with_its_key() {
-        let subscription = full();
-        let good = encode(&subscription, &sealer(1)).unwrap();
-        let key = format!("u1 / {}", subscription.id);
-        let error =
-            |item: &Item, sealer: &Sealer| decode(item.clone(), sealer).unwrap_err().to_string();
+    fn names_of_another_version_are_kept() {
+        let read = listed(&[
+            ("event_types", names(&["task.archived", "task.created"])),
+            ("disabled_reason", text("moved")),
+            ("signature", text("ed25519")),
+        ]);
+        let read = read.unwrap();
+        let unknown = MaybeKnown::Unknown("task.archived".to_owned());
+        assert_eq!(read.event_types, [unknown, sample::event_type("task.created").into()]);
+        assert_eq!(read.disabled_reason, Some(MaybeKnown::Unknown("moved".to_owned())));
+        assert_eq!(decode(encode(&read).unwrap()).unwrap(), read);
+    }
 
-        let wrong_key = error(&good, &sealer(2));
-        assert!(wrong_key.contains(&key) && wrong_key.contains("another key"), "{wrong_key}");
-
-        let mut moved = good.clone();
-        moved.insert("user_id".to_owned(), text("u2"));
-        assert!(error(&moved, &sealer(1)).contains("does not belong to this row"));
-
-        let mut newer = good.clone();
-        newer.insert("v".to_owned(), number(9));
-        assert!(error(&newer, &sealer(1)).contains("schema version 9"));
-
-        let mut broken = good;
-        broken.insert("retry_count".to_owned(), text("many"));
-        let error = error(&broken, &sealer(1));
-        assert!(error.contains(&key) && !error.contains("many"), "{error}");
+    #[test]
+    fn unreadable_row_may_want_what_it_does_not_rule_out() {
+        let [created, deleted] = ["task.created", "task.deleted"].map(sample::event_type);
+        let may_want = |changes: &[(&str, AttributeValue)]| {
+            let next_version = [changes, &[("v", number(3))]].concat();
+            let unreadable = listed(&next_version).unwrap_err();
+            [created, deleted].map(|event_type| unreadable.may_want(event_type))
+        };
+        let wants = ("event_types", names(&["task.created", "task.archived"]));
+        assert_eq!(may_want(&[wants.clone()]), [true, false]);
+        assert_eq!(may_want(&[("event_types", text("task.*"))]), [true, true]);
+        let active = ("is_active", AttributeValue::Bool(true));
+        assert_eq!(may_want(&[active, wants.clone()]), [true, false]);
+        let mut paused = encode(&Subscription { disabled_reason: None, ..full() }).unwrap();
+        paused.insert("v".to_owned(), number(3));
+        let (user_id, subscription_id) = (full().user_id, full().id);
+        let key = SubscriptionKey { user_id, subscription_id, deleted: false };
+        assert!(!decode_listed(paused, key).unwrap_err().may_want(created));
     }
 }

@@ -52,10 +52,8 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
     let Reader { environment, asked } = reader;
     asked.lock().unwrap().clear();
     match method {
-        "subscriptions" => drop(environment.subscriptions().await.unwrap()),
-        "subscriptions_without_secrets" => {
-            drop(environment.subscriptions_without_secrets().unwrap());
-        }
+        "subscriptions" => drop(environment.subscriptions().unwrap()),
+        "sealer" => drop(environment.sealer().await.unwrap()),
         "deliveries" => drop(environment.deliveries().unwrap()),
         "deliveries_queue" => drop(environment.deliveries_queue().unwrap()),
         "events_dlq" => drop(environment.events_dlq().unwrap()),

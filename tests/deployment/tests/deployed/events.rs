@@ -17,13 +17,14 @@ use subscriptions::SubscriptionsApi;
 use test_support::sender;
 use test_support::{
     ManualClock, MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue,
-    ScriptedSender, SeededRandom, sample,
+    ScriptedSender, SeededRandom, TestSealer, sample,
 };
 use test_webhook::TestWebhook;
 use webhooks_core::delivery::{DeliveryTask, Status};
 use webhooks_core::ports::{
     Clock, Consistency, Deliveries as _, Expect, Random, Subscriptions as _,
 };
+use webhooks_core::secret::{SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
@@ -51,8 +52,10 @@ impl Harness {
         // Just after the moment that the events are from.
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_769_851_801_000)));
         let subscriptions = MemorySubscriptions::default();
-        let webhook =
+        let mut webhook =
             Subscription { id: WEBHOOK.parse().unwrap(), ..sample::subscription(USER, 1) };
+        let sealed = TestSealer.seal(&sample::secret(USER, 1), &webhook.user_id, &webhook.id);
+        webhook.secrets = SubscriptionSecrets::new(sealed);
         subscriptions.create(&webhook).await.unwrap();
         Self {
             deliveries: MemoryDeliveries::new(clock.clone()),
@@ -107,6 +110,7 @@ impl Harness {
     fn subscriptions_api(&self) -> SubscriptionsApi {
         SubscriptionsApi::new(
             Arc::new(self.subscriptions.clone()),
+            Arc::new(TestSealer),
             Arc::new(self.deliveries.clone()),
             self.clock.clone(),
             self.random.clone(),
@@ -128,6 +132,7 @@ impl Harness {
     fn test_webhook(&self) -> TestWebhook {
         TestWebhook::new(
             Arc::new(self.subscriptions.clone()),
+            Arc::new(TestSealer),
             Arc::new(self.deliveries.clone()),
             Arc::new(self.deliveries.clone()),
             Arc::new(self.sender.clone()),
@@ -149,6 +154,7 @@ impl Harness {
     fn deliver(&self) -> Deliver {
         Deliver {
             subscriptions: Arc::new(self.subscriptions.clone()),
+            opener: Arc::new(TestSealer),
             deliveries: Arc::new(self.deliveries.clone()),
             statistics: Arc::new(self.deliveries.clone()),
             queue: Arc::new(self.queue.clone()),

@@ -11,8 +11,8 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use test_support::sample;
 use webhooks_aws::{
-    DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemClock,
-    SystemRandom, clients, tables,
+    DynamoDeliveries, DynamoSubscriptions, SqsDeadLetterQueue, SqsTaskQueue, SystemClock, clients,
+    tables,
 };
 use webhooks_core::breaker::Health;
 use webhooks_core::ports::{
@@ -59,17 +59,11 @@ impl Recorder {
 
         let sdk = clients::local(&endpoint);
         let (dynamodb, sqs) = (clients::dynamodb(&sdk), clients::sqs(&sdk));
-        let key = [("k".to_owned(), [1; 32])];
-        let sealer = Sealer::from_keys("k", key, Arc::new(SystemRandom)).unwrap();
         let name = str::to_owned;
         Self {
             requests,
             known: Mutex::default(),
-            subscriptions: DynamoSubscriptions::new(
-                dynamodb.clone(),
-                name("SubscriptionsTable"),
-                Arc::new(sealer),
-            ),
+            subscriptions: DynamoSubscriptions::new(dynamodb.clone(), name("SubscriptionsTable")),
             deliveries: DynamoDeliveries::new(
                 dynamodb.clone(),
                 name("DeliveriesTable"),

@@ -62,6 +62,10 @@ fn grant(action: &str, resource: &str) -> Grant {
 /// Runs of the simulator in which the functions make every call that they ever make.
 const SEEDS: u64 = 500;
 
+/// A call too rare for so few runs: a test succeeds while the breaker is open. A unit test of
+/// test-webhook makes it.
+const RARE: (&str, &str) = ("test-webhook", "subscriptions.set_health");
+
 /// Which function calls which table or queue: recorded while the real handlers run in the simulator,
 /// with and without faults.
 fn calls() -> &'static Calls {
@@ -73,7 +77,9 @@ fn calls() -> &'static Calls {
             outcome.violation.is_some()
         });
         assert!(violation.is_none(), "{violation:?}");
-        calls.into_inner().unwrap()
+        let mut calls = calls.into_inner().unwrap();
+        calls.insert(RARE);
+        calls
     });
     &CALLS
 }
@@ -97,7 +103,7 @@ async fn needed(
     for (_, call) in calls.iter().filter(|(folder, _)| *folder == function) {
         needed.extend(recorder.grants(call).await);
     }
-    if source::names_after(&source::main(function), "environment.").contains("subscriptions") {
+    if source::names_after(&source::main(function), "environment.").contains("sealer") {
         needed.insert(grant("secretsmanager:GetSecretValue", "SecretsKeysName"));
     }
     for trigger in template.triggers().iter().filter(|trigger| trigger.function == function) {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use test_support::TestSealer;
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::outbound::{HttpResult, OutboundRequest};
-use webhooks_core::secret::Secret;
 use webhooks_core::signature::{SIGNATURE_HEADER, reference_signature, standard_signature};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -90,22 +90,19 @@ impl Signed<'_> {
     /// Whether it is signed with exactly the secrets of this version that sign at its moment: each
     /// in Standard Webhooks' header, the newest in the reference's.
     fn is_by(self, subscription: &Subscription) -> bool {
-        let Some(newest) = subscription.secrets.first() else { return false };
-        if reference_signature(&newest.secret, self.body) != self.reference {
-            return false;
-        }
+        let signing = |at| subscription.signing_secrets(&TestSealer, at);
         // The header counts whole seconds; within that second a secret may have run out.
         let from = Timestamp::from_seconds(self.timestamp);
         let to = Timestamp::from_millis(from.millis() + 999);
-        let secrets = &subscription.secrets;
-        let must = secrets.iter().filter(|secret| secret.signs_at(to)).count();
-        let may: Vec<&Secret> =
-            secrets.iter().filter(|s| s.signs_at(from)).map(|s| &s.secret).collect();
+        let (Ok(may), Ok(must)) = (signing(from), signing(to)) else { return false };
+        if reference_signature(&may.current, self.body) != self.reference {
+            return false;
+        }
         let mut given = self.standard.split(' ');
         let standard = |secret| standard_signature(secret, self.id, self.timestamp, self.body);
         let fitting =
-            may.into_iter().map_while(|secret| (given.next()? == standard(secret)).then_some(()));
-        fitting.count() >= must && given.next().is_none()
+            may.iter().map_while(|secret| (given.next()? == standard(secret)).then_some(()));
+        fitting.count() >= must.iter().count() && given.next().is_none()
     }
 }
 

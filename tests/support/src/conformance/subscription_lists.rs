@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::WEBHOOKS_PER_USER;
-use webhooks_core::ports::{Page, SubscriptionKey, Subscriptions};
+use webhooks_core::ports::{ListedSubscription, Page, SubscriptionKey, Subscriptions};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -32,8 +32,8 @@ async fn fill(store: &dyn Subscriptions, user: &str, n: u64) -> Vec<Subscription
     (1..=n).rev().map(|n| sample::subscription_id(user, n)).collect()
 }
 
-fn ids(rows: &[Subscription]) -> Vec<SubscriptionId> {
-    rows.iter().map(|row| row.id.clone()).collect()
+fn ids(rows: &[ListedSubscription]) -> Vec<SubscriptionId> {
+    rows.iter().map(|row| row.as_ref().unwrap().id.clone()).collect()
 }
 
 /// Walks over the pages, and checks each against what must stand there.

@@ -9,9 +9,10 @@ use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
-    Consistency, Creation, Page, StoreError, SubscriptionKey, SubscriptionWrite, Subscriptions,
+    Consistency, Creation, ListedSubscription, Page, StoreError, SubscriptionKey,
+    SubscriptionWrite, Subscriptions,
 };
-use webhooks_core::subscription::Subscription;
+use webhooks_core::subscription::{Subscription, UnreadableSubscription};
 
 use super::paged;
 use crate::lock;
@@ -24,18 +25,29 @@ type Made = BTreeMap<UserId, (i64, usize)>;
 
 /// The Subscriptions table in memory; a clone sees the same rows.
 #[derive(Clone, Debug, Default)]
-pub struct MemorySubscriptions(Arc<Mutex<Rows>>, Arc<Mutex<Made>>, Option<Arc<Mutex<Rows>>>);
+pub struct MemorySubscriptions(
+    Arc<Mutex<Rows>>,
+    Arc<Mutex<Made>>,
+    Option<Arc<Mutex<Rows>>>,
+    Arc<Mutex<Option<UnreadableSubscription>>>,
+);
 
 impl MemorySubscriptions {
     /// The same table, whose eventually consistent reads of one row see another table.
     #[must_use]
     pub fn with_replica(&self, replica: &Self) -> Self {
-        Self(Arc::clone(&self.0), Arc::clone(&self.1), Some(Arc::clone(&replica.0)))
+        let replica = Some(Arc::clone(&replica.0));
+        Self(Arc::clone(&self.0), Arc::clone(&self.1), replica, Arc::clone(&self.3))
     }
 
     /// Every subscription there is, of all users, without tombstones.
     pub fn snapshot(&self) -> Vec<Subscription> {
         lock(&self.0).values().flatten().cloned().collect()
+    }
+
+    /// Lists this subscription as one whose row cannot be read, before the others of its user.
+    pub fn set_unreadable(&self, unreadable: UnreadableSubscription) {
+        *lock(&self.3) = Some(unreadable);
     }
 
     /// How many tombstones there are.
@@ -110,15 +122,19 @@ impl Subscriptions for MemorySubscriptions {
         user_id: &UserId,
         limit: usize,
         before: Option<&SubscriptionId>,
-    ) -> Result<Page<Subscription, SubscriptionId>, StoreError> {
+    ) -> Result<Page<ListedSubscription, SubscriptionId>, StoreError> {
         let rows = lock(&self.0);
         let older =
             of_user(&rows, user_id).rev().filter(|row| before.is_none_or(|id| row.id < *id));
-        Ok(paged(older.cloned(), limit, |row| row.id.clone()))
+        let Page { items, next } = paged(older.cloned(), limit, |row| row.id.clone());
+        Ok(Page { items: items.into_iter().map(Ok).collect(), next })
     }
 
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<Subscription>, StoreError> {
-        Ok(of_user(&lock(&self.0), user_id).cloned().collect())
+    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError> {
+        let unreadable = lock(&self.3).clone().filter(|row| row.user_id == *user_id);
+        let rows = lock(&self.0);
+        let readable = of_user(&rows, user_id).cloned().map(Ok);
+        Ok(unreadable.map(Err).into_iter().chain(readable).collect())
     }
 
     async fn update(
