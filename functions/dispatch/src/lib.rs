@@ -124,7 +124,7 @@ impl Dispatch {
             let found = self.subscriptions.list_by_user(&owner).await;
             match &found {
                 Ok(listed) => {
-                    listed.iter().filter_map(|listed| listed.as_ref().err()).for_each(log)
+                    listed.iter().filter_map(|listed| listed.as_ref().err()).for_each(log);
                 }
                 Err(error) => {
                     tracing::error!(error = %Chain(error), "the subscriptions of an owner could not be read");

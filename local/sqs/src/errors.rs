@@ -9,7 +9,6 @@ use thiserror::Error;
 
 /// The kind of an error, named as the JSON protocol names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are AWS's own and documented there")]
 pub enum Code {
     BatchEntryIdsNotDistinct,
     BatchRequestTooLong,

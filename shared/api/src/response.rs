@@ -55,7 +55,6 @@ pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response<Body>
 }
 
 /// 201 and the path of the new resource.
-#[expect(clippy::expect_used, reason = "a path of this API has no character that a header cannot")]
 pub fn created<T: Serialize>(location: &str, body: &T) -> Result<Response<Body>, ApiError> {
     let mut response = json(StatusCode::CREATED, body)?;
     let location = HeaderValue::from_str(location).expect("a path is a header value");
@@ -69,7 +68,6 @@ pub fn no_content() -> Response<Body> {
 }
 
 /// The response that tells of a problem.
-#[expect(clippy::expect_used, reason = "the details have only strings and numbers")]
 pub fn problem(problem: &Problem) -> Response<Body> {
     let details = problem.details();
     let body = serde_json::to_string(&details).expect("strings and numbers are JSON");

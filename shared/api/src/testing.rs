@@ -1,8 +1,6 @@
 //! For tests: requests in the JSON that API Gateway sends, and responses in the JSON that it
 //! receives. Both pass through `lambda_http`, as in Lambda.
 
-#![expect(clippy::expect_used, reason = "this module is for tests alone")]
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lambda_http::{Body, Request, Response};

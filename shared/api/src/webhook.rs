@@ -18,7 +18,6 @@ use crate::problem::{FieldError, Problem};
 const EVENT_TYPES_ERROR_BYTES: usize = 512;
 
 /// Reads the body of a request to create a webhook.
-#[expect(clippy::expect_used, reason = "`finish` refuses a body without a required field")]
 pub fn new_subscription(
     mut fields: Fields<Value>,
     policy: TargetPolicy,

@@ -1,10 +1,10 @@
 //! The Subscriptions table.
 //!
-//! Partition key `user_id`; what stands in a user's partition, by sort key `subscription_id`:
+//! Partition key `user_id`, sort key `subscription_id`. A user's partition has these rows:
 //!
 //! | sort key | row |
 //! |---|---|
-//! | `#count` | how many subscriptions the user has, and how many were made on the last day that any was, so that both limits hold under concurrency |
+//! | `#count` | how many subscriptions the user has, and how many were created on the last day with any, so that both limits hold under concurrency |
 //! | `deleted#wh_…` | the tombstone of a deleted subscription: its deliveries are still to be removed |
 //! | `wh_…` | a subscription |
 //!
@@ -45,7 +45,7 @@ const USER_ID: &str = "user_id";
 const SUBSCRIPTION_ID: &str = "subscription_id";
 const COUNTER: &str = "#count";
 const TOMBSTONE: &str = "deleted#";
-/// The waits between the tries of a transaction that another one is in the way of.
+/// The waits between the tries of a transaction that conflicts with another one.
 const TRANSACTION_WAITS: [Duration; 4] = [
     Duration::from_millis(20),
     Duration::from_millis(40),
@@ -67,11 +67,11 @@ pub struct DynamoSubscriptions {
 /// What became of a transaction.
 enum Transacted {
     /// It was made.
-    Yes,
+    Applied,
     /// The condition of this action (from 0) does not hold.
-    Refused { action: usize },
-    /// Something is in the way that passes by itself.
-    NotNow(String),
+    ConditionFailed { action: usize },
+    /// Another transaction or a throttle is in the way; a later try may succeed.
+    Transient(String),
 }
 
 /// What became of a conditional update.
@@ -84,10 +84,10 @@ enum Update {
     Missing,
 }
 
-/// What the counter of a user says.
+/// The counter of a user.
 struct Counter {
     subscriptions: usize,
-    /// The last day on which any was made, from the Unix epoch.
+    /// The last day on which any was created, from the Unix epoch.
     made_on: Option<i64>,
     made: usize,
 }
@@ -100,7 +100,7 @@ impl DynamoSubscriptions {
 
     /// The subscriptions of a user below `top`, with strong consistency: who has just created one
     /// expects to see it.
-    fn of_user(&self, user_id: &UserId, top: String) -> QueryFluentBuilder {
+    fn query_user(&self, user_id: &UserId, top: String) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.table)
@@ -154,10 +154,10 @@ impl DynamoSubscriptions {
             .set_item(Some(row::encode(subscription)?))
             .condition_expression("attribute_not_exists(subscription_id)")
             .build()
-            .map_err(ours)?;
+            .map_err(rejected)?;
         let actions = vec![
             TransactWriteItem::builder().put(put).build(),
-            TransactWriteItem::builder().update(count.build().map_err(ours)?).build(),
+            TransactWriteItem::builder().update(count.build().map_err(rejected)?).build(),
         ];
         self.transact(actions).await
     }
@@ -186,7 +186,7 @@ impl DynamoSubscriptions {
             .expression_attribute_values(":most", number(WEBHOOKS_PER_USER))
     }
 
-    /// Reads what the counter says.
+    /// Reads the counter of a user.
     async fn read_counter(&self, user_id: &UserId) -> Result<Counter, StoreError> {
         let answer = self
             .client
@@ -210,7 +210,7 @@ impl DynamoSubscriptions {
     async fn transact(&self, actions: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
         for wait in TRANSACTION_WAITS {
             match self.transact_once(actions.clone()).await? {
-                Transacted::NotNow(_) => tokio::time::sleep(wait).await,
+                Transacted::Transient(_) => tokio::time::sleep(wait).await,
                 done => return Ok(done),
             }
         }
@@ -223,7 +223,7 @@ impl DynamoSubscriptions {
     ) -> Result<Transacted, StoreError> {
         let request = self.client.transact_write_items().set_transact_items(Some(actions));
         let Err(error) = request.send().await else {
-            return Ok(Transacted::Yes);
+            return Ok(Transacted::Applied);
         };
         let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
             error.as_service_error()
@@ -233,11 +233,11 @@ impl DynamoSubscriptions {
         let reasons = canceled.cancellation_reasons().iter();
         let codes: Vec<&str> = reasons.map(|reason| reason.code().unwrap_or("None")).collect();
         if let Some(action) = codes.iter().position(|code| *code == "ConditionalCheckFailed") {
-            return Ok(Transacted::Refused { action });
+            return Ok(Transacted::ConditionFailed { action });
         }
         let text = format!("the transaction was canceled: {}", codes.join(", "));
         if codes.iter().any(|code| is_transient(code)) {
-            return Ok(Transacted::NotNow(text));
+            return Ok(Transacted::Transient(text));
         }
         Err(StoreError::Rejected(text.into()))
     }
@@ -251,13 +251,15 @@ impl Subscriptions for DynamoSubscriptions {
         let mut count = self.count_on(user_id, day);
         for _ in 0..CREATE_TRIES {
             match self.create_counted(subscription, count).await? {
-                Transacted::Yes => return Ok(Creation::Created),
-                Transacted::Refused { action: 0 } => {
+                Transacted::Applied => return Ok(Creation::Created),
+                Transacted::ConditionFailed { action: 0 } => {
                     let text = format!("{} exists already", subscription.id);
                     return Err(StoreError::Rejected(text.into()));
                 }
-                Transacted::Refused { .. } => {}
-                Transacted::NotNow(reason) => return Err(StoreError::Unavailable(reason.into())),
+                Transacted::ConditionFailed { .. } => {}
+                Transacted::Transient(reason) => {
+                    return Err(StoreError::Unavailable(reason.into()));
+                }
             }
             // A limit was reached, it is a new day, or another one was made at the same time.
             let counter = self.read_counter(user_id).await?;
@@ -302,7 +304,7 @@ impl Subscriptions for DynamoSubscriptions {
         before: Option<&SubscriptionId>,
     ) -> Result<Page<ListedSubscription, SubscriptionId>, StoreError> {
         let top = before.map_or_else(above_all, |before| just_below(before.as_str()));
-        let query = self.of_user(user_id, top).scan_index_forward(false);
+        let query = self.query_user(user_id, top).scan_index_forward(false);
         let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
         page(
             rows,
@@ -317,7 +319,7 @@ impl Subscriptions for DynamoSubscriptions {
     }
 
     async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError> {
-        let query = self.of_user(user_id, above_all());
+        let query = self.query_user(user_id, above_all());
         let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
         items.into_iter().map(listed).collect()
     }
@@ -375,27 +377,27 @@ impl Subscriptions for DynamoSubscriptions {
             .set_key(Some(row_key(user_id, id.as_str())))
             .condition_expression("attribute_exists(subscription_id)")
             .build()
-            .map_err(ours)?;
+            .map_err(rejected)?;
         let tombstone = Put::builder()
             .table_name(&self.table)
             .set_item(Some(row_key(user_id, &format!("{TOMBSTONE}{id}"))))
             .build()
-            .map_err(ours)?;
+            .map_err(rejected)?;
         let count = self
             .counter(user_id)
             .update_expression("ADD subscriptions :less")
             .expression_attribute_values(":less", number(-1))
             .build()
-            .map_err(ours)?;
+            .map_err(rejected)?;
         let actions = vec![
             TransactWriteItem::builder().delete(delete).build(),
             TransactWriteItem::builder().update(count).build(),
             TransactWriteItem::builder().put(tombstone).build(),
         ];
         match self.transact(actions).await? {
-            Transacted::Yes => Ok(true),
-            Transacted::Refused { .. } => Ok(false),
-            Transacted::NotNow(reason) => Err(StoreError::Unavailable(reason.into())),
+            Transacted::Applied => Ok(true),
+            Transacted::ConditionFailed { .. } => Ok(false),
+            Transacted::Transient(reason) => Err(StoreError::Unavailable(reason.into())),
         }
     }
 
@@ -410,7 +412,7 @@ impl Subscriptions for DynamoSubscriptions {
             .table_name(&self.table)
             .projection_expression("user_id, subscription_id")
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .set_exclusive_start_key(after.map(swept_key))
+            .set_exclusive_start_key(after.map(stored_key))
             .send()
             .await
             .map_err(fault)?;
@@ -463,15 +465,15 @@ fn is_counter(item: &Item) -> bool {
     item.get(SUBSCRIPTION_ID) == Some(&text(COUNTER))
 }
 
-fn swept_key(swept: &SubscriptionKey) -> Item {
-    let prefix = if swept.deleted { TOMBSTONE } else { "" };
-    row_key(&swept.user_id, &format!("{prefix}{}", swept.subscription_id))
+fn stored_key(of: &SubscriptionKey) -> Item {
+    let prefix = if of.deleted { TOMBSTONE } else { "" };
+    row_key(&of.user_id, &format!("{prefix}{}", of.subscription_id))
 }
 
-/// Where in the table a row stands.
+/// The position of a row in the table.
 ///
-/// A counter is no position of the port; in its place stands the first tombstone there could be,
-/// which is the next key after the counter's.
+/// The port has no position for a counter. The next key after it stands for it: the first tombstone
+/// that is possible.
 fn position(item: &Item) -> Result<SubscriptionKey, StoreError> {
     let part = |name: &str| match item.get(name) {
         Some(AttributeValue::S(text)) => text.as_str(),
@@ -495,7 +497,7 @@ fn position(item: &Item) -> Result<SubscriptionKey, StoreError> {
     Ok(SubscriptionKey { user_id, subscription_id, deleted })
 }
 
-fn ours(error: BuildError) -> StoreError {
+fn rejected(error: BuildError) -> StoreError {
     StoreError::Rejected(error.into())
 }
 
@@ -504,24 +506,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_has_a_position_and_its_key_follows_from_it() {
+    fn position_of_a_row_gives_its_key() {
         let user: UserId = "u1".parse().unwrap();
         let id = SubscriptionId::new(Timestamp::from_seconds(5), [3; 10]);
         for sort in [id.to_string(), format!("{TOMBSTONE}{id}")] {
             let item = row_key(&user, &sort);
-            let swept = position(&item).unwrap();
-            assert_eq!((&swept.subscription_id, swept.deleted), (&id, sort != id.as_str()));
-            assert_eq!(swept_key(&swept), item);
+            let of = position(&item).unwrap();
+            assert_eq!((&of.subscription_id, of.deleted), (&id, sort != id.as_str()));
+            assert_eq!(stored_key(&of), item);
         }
         let counter = row_key(&user, COUNTER);
         assert!(is_counter(&counter));
-        let after = swept_key(&position(&counter).unwrap());
+        let after = stored_key(&position(&counter).unwrap());
         let Some(AttributeValue::S(after)) = after.get(SUBSCRIPTION_ID) else { panic!() };
         assert!(after.as_str() > COUNTER && *after < format!("{TOMBSTONE}{id}"));
     }
 
     #[test]
-    fn a_strange_row_is_an_error_with_its_key() {
+    fn row_of_an_unknown_kind_is_an_error_with_its_key() {
         let error = position(&key((USER_ID, "u1"), (SUBSCRIPTION_ID, "x#1"))).unwrap_err();
         assert!(error.to_string().contains("u1 / x#1"), "{error}");
     }

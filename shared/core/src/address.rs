@@ -6,10 +6,10 @@
 //! [IPv6](https://www.iana.org/assignments/iana-ipv6-special-registry)), multicast, and the few
 //! addresses at which clouds answer their own machines.
 //!
-//! IPv4 is public unless it is listed. IPv6 is the other way round: only `2000::/3` is handed out
-//! for the public Internet, so all else is refused, named or not. An IPv4 address inside an IPv6
-//! one (mapped, translated, 6to4, Teredo, NAT64, ISATAP) is refused altogether, public or not: no
-//! receiver needs that clothing, and undressing it is where guards go wrong.
+//! An IPv4 address is public unless it is listed. Of IPv6 only `2000::/3` is handed out
+//! for the public Internet, so all else is refused, named or not. An IPv4 address embedded in an
+//! IPv6 address (mapped, translated, 6to4, Teredo, NAT64, ISATAP) is refused, public or not: no
+//! receiver needs one, and code that extracts the IPv4 address is where guards have had errors.
 //!
 //! Deliberately absent: names, DNS and sockets.
 
@@ -269,9 +269,9 @@ mod tests {
         }
 
         #[test]
-        fn ipv4_in_any_clothing_is_refused(bits: u32, prefix: u64) {
+        fn ipv4_embedded_in_ipv6_is_refused(bits: u32, prefix: u64) {
             let ipv4 = u128::from(bits);
-            let clothed = [
+            let embedded = [
                 ipv4,
                 0xffff << 32 | ipv4,
                 0xffff << 48 | ipv4,
@@ -282,7 +282,7 @@ mod tests {
                 u128::from(prefix) << 64 | 0x5efe << 32 | ipv4,
                 u128::from(prefix) << 64 | 0x0200_5efe << 32 | ipv4,
             ];
-            for address in clothed.map(Ipv6Addr::from) {
+            for address in embedded.map(Ipv6Addr::from) {
                 prop_assert!(special_range(address.into()).is_some(), "{}", address);
             }
         }

@@ -26,15 +26,15 @@ use std::str::FromStr;
 pub struct Subscription {
     /// The owner.
     pub user_id: UserId,
-    /// Its name.
+    /// Its id.
     pub id: SubscriptionId,
-    /// Where deliveries go. It was checked when it was given, and is checked again at each
-    /// attempt, by the rules of that moment.
+    /// The URL of the endpoint. It is checked when the owner sets it, and again at each attempt by
+    /// the rules of that moment.
     pub url: String,
     /// The events it wants, without repeats. A type that this version does not know matches no
     /// event.
     pub event_types: Vec<MaybeKnown<EventType>>,
-    /// What the owner says of it.
+    /// The owner's description.
     pub description: Option<String>,
     /// Whether deliveries are made.
     pub is_active: bool,
@@ -46,13 +46,13 @@ pub struct Subscription {
     pub timeout_seconds: u32,
     /// What deliveries are signed with.
     pub secrets: SubscriptionSecrets,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
     /// Rises with each change, so that no change overwrites another unseen.
     pub version: u64,
-    /// How its endpoint has been doing.
+    /// How the attempts at its endpoint went.
     pub health: Health,
 }
 
@@ -61,7 +61,7 @@ named! {
     DisabledReason {
         /// The endpoint answered 410.
         EndpointGone = "endpoint_gone",
-        /// The endpoint failed for days on end.
+        /// The endpoint failed for days without one success.
         EndpointFailing = "endpoint_failing",
     }
 }
@@ -110,8 +110,8 @@ impl Subscription {
         Duration::from_secs(u64::from(self.timeout_seconds))
     }
 
-    /// Makes the changes a user asked for, and nothing where all of them are there already. A
-    /// changed URL, and a change from inactive to active, forget how the endpoint did until now.
+    /// Makes the changes a user asked for. A changed URL and a change from inactive to active reset
+    /// the health. A patch that changes nothing leaves the version as it is.
     pub fn apply(&mut self, patch: Patch, now: Timestamp) {
         let Patch { url, event_types, description, retry_count, timeout_seconds, is_active } =
             patch;
@@ -192,7 +192,7 @@ impl Subscription {
     }
 
     fn touch(&mut self, now: Timestamp) {
-        // A clock that runs behind does not turn time back.
+        // A clock that is behind must not move it back.
         self.updated_at = self.updated_at.max(now);
         self.version += 1;
     }
@@ -234,7 +234,7 @@ pub struct NewSubscription {
     pub url: String,
     /// The events it wants.
     pub event_types: Vec<EventType>,
-    /// What the owner says of it.
+    /// The owner's description.
     pub description: Option<String>,
     /// Retries after the first attempt.
     pub retry_count: u32,
@@ -333,7 +333,7 @@ mod tests {
         ] {
             let mut subscription = subscription();
             subscription.is_active = was_active;
-            subscription.health = failing.clone();
+            subscription.health = failing;
             subscription.apply(patch.clone(), Timestamp::from_seconds(9));
             assert_eq!(subscription.version, if changes { 2 } else { 1 }, "{patch:?}");
             assert_eq!(subscription.updated_at.seconds() == 9, changes, "{patch:?}");

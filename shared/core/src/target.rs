@@ -87,7 +87,7 @@ pub enum TargetError {
     Port,
     /// The port of another protocol.
     #[error("must not name a port that belongs to another protocol than HTTPS")]
-    ForeignPort,
+    BlockedPort,
     /// Percent-encoding, or the zone of an IPv6 address.
     #[error(
         "must not have a percent sign in its host, neither an encoded character nor an IPv6 zone"
@@ -125,8 +125,8 @@ impl TargetUrl {
         let written_host = check_parts(text, policy)?;
         let parsed = Url::parse(text).map_err(describe)?;
         check_host(&parsed.host().ok_or(TargetError::NoHost)?, written_host, policy)?;
-        if policy == TargetPolicy::Strict && parsed.port().is_some_and(is_foreign) {
-            return Err(TargetError::ForeignPort);
+        if policy == TargetPolicy::Strict && parsed.port().is_some_and(is_blocked_port) {
+            return Err(TargetError::BlockedPort);
         }
         Ok(Self { text: text.to_owned(), parsed })
     }
@@ -220,7 +220,7 @@ fn check_address(address: IpAddr, policy: TargetPolicy) -> Result<(), TargetErro
     address::check(address, policy).map_err(|range| TargetError::Blocked(range.name()))
 }
 
-fn is_foreign(port: u16) -> bool {
+fn is_blocked_port(port: u16) -> bool {
     BLOCKED_PORTS.contains(&port)
 }
 
@@ -356,7 +356,7 @@ mod tests {
     fn ports_of_other_protocols_are_for_development() {
         for port in BLOCKED_PORTS {
             let url = format!("https://a.example:{port}/");
-            assert_eq!(strict(&url), Err(TargetError::ForeignPort), "{port}");
+            assert_eq!(strict(&url), Err(TargetError::BlockedPort), "{port}");
             assert!(development(&url).is_ok(), "{port}");
         }
         for port in [80, 443, 3000, 4443, 8000, 8080, 8443, 9443, 65535] {

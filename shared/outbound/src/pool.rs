@@ -53,7 +53,6 @@ impl Pool {
     }
 
     /// The client for one request. It keeps its pool open until it is dropped.
-    #[expect(clippy::expect_used, reason = "see the text")]
     pub(crate) fn client(&self, url: &Url) -> Client {
         let opened = &self.settings.opened;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,6 +26,8 @@
 //! listed in the error. Failed requests are retried by the SDK client, as it is configured; only
 //! entries that SQS refuses inside a request that succeeded are retried here.
 
+#![warn(missing_docs)]
+
 pub mod data;
 mod error;
 mod event;

@@ -1,8 +1,6 @@
 //! Domain values for tests. The same arguments build the same value; another `n` or owner builds
 //! one with another id, and a higher `n` is newer.
 
-#![expect(clippy::expect_used, reason = "a sample that cannot be built is a failed test")]
-
 use webhooks_core::breaker::Health;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};

@@ -304,10 +304,10 @@ mod tests {
             [created, deleted].map(|event_type| unreadable.may_want(event_type))
         };
         let wants = ("event_types", names(&["task.created", "task.archived"]));
-        assert_eq!(may_want(&[wants.clone()]), [true, false]);
+        assert_eq!(may_want(std::slice::from_ref(&wants)), [true, false]);
         assert_eq!(may_want(&[("event_types", text("task.*"))]), [true, true]);
         let active = ("is_active", AttributeValue::Bool(true));
-        assert_eq!(may_want(&[active, wants.clone()]), [true, false]);
+        assert_eq!(may_want(&[active, wants]), [true, false]);
         let mut paused = encode(&Subscription { disabled_reason: None, ..full() }).unwrap();
         paused.insert("v".to_owned(), number(3));
         let (user_id, subscription_id) = (full().user_id, full().id);

@@ -17,10 +17,10 @@ pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
         pages_are_newest_first_and_end_exactly_at_the_last_row,
         page_continues_while_rows_change,
         pages_skip_deleted_rows,
-        all_of_a_user_are_all,
+        list_by_user_has_every_subscription_of_the_user,
         scan_returns_every_row_and_tombstone_once,
         scan_continues_after_its_last_row_is_deleted,
-        only_a_tombstone_can_be_forgotten,
+        only_a_tombstone_can_be_deleted,
     ]
 }
 
@@ -33,7 +33,7 @@ async fn fill(store: &dyn Subscriptions, user: &str, n: u64) -> Vec<Subscription
 }
 
 fn ids(rows: &[ListedSubscription]) -> Vec<SubscriptionId> {
-    rows.iter().map(|row| row.as_ref().unwrap().id.clone()).collect()
+    rows.iter().map(|row| row.as_ref().expect("every row can be read").id.clone()).collect()
 }
 
 /// Walks over the pages, and checks each against what must stand there.
@@ -84,7 +84,7 @@ async fn page_continues_while_rows_change(store: &dyn Subscriptions) {
     }
     let second = ok(store.page(&user, 2, first.next.as_ref()).await);
     assert_eq!(ids(&second.items), newest_first[2..4]);
-    // The row that is the position is deleted, and even forgotten.
+    // The row that is the position is deleted, and its tombstone too.
     assert!(ok(store.delete(&user, &newest_first[3]).await));
     let third = ok(store.page(&user, 2, second.next.as_ref()).await);
     assert_eq!(ids(&third.items), newest_first[4..]);
@@ -112,7 +112,7 @@ async fn pages_skip_deleted_rows(store: &dyn Subscriptions) {
     }
 }
 
-async fn all_of_a_user_are_all(store: &dyn Subscriptions) {
+async fn list_by_user_has_every_subscription_of_the_user(store: &dyn Subscriptions) {
     let user = sample::user("all");
     assert!(ok(store.list_by_user(&user).await).is_empty());
     let mut expected = fill(store, "all", WEBHOOKS_PER_USER as u64).await;
@@ -192,18 +192,18 @@ async fn scan_continues_after_its_last_row_is_deleted(store: &dyn Subscriptions)
     assert_eq!(scan_keys(store, 100, &users).await, BTreeMap::new());
 }
 
-async fn only_a_tombstone_can_be_forgotten(store: &dyn Subscriptions) {
-    let row = sample::subscription("forgotten", 1);
+async fn only_a_tombstone_can_be_deleted(store: &dyn Subscriptions) {
+    let row = sample::subscription("tombstone", 1);
     let key = (row.user_id.clone(), row.id.clone());
     ok(store.delete_tombstone(&row.user_id, &row.id).await);
     create(store, &row).await;
     ok(store.delete_tombstone(&row.user_id, &row.id).await);
     assert!(get(store, &row.user_id, &row.id).await.is_some(), "it is no tombstone");
-    assert_eq!(scan_keys(store, 100, &["forgotten"]).await, BTreeMap::from([(key.clone(), false)]));
+    assert_eq!(scan_keys(store, 100, &["tombstone"]).await, BTreeMap::from([(key.clone(), false)]));
     assert!(ok(store.delete(&row.user_id, &row.id).await));
-    assert_eq!(scan_keys(store, 100, &["forgotten"]).await, BTreeMap::from([(key, true)]));
+    assert_eq!(scan_keys(store, 100, &["tombstone"]).await, BTreeMap::from([(key, true)]));
     for _ in 0..2 {
         ok(store.delete_tombstone(&row.user_id, &row.id).await);
-        assert_eq!(scan_keys(store, 100, &["forgotten"]).await, BTreeMap::new());
+        assert_eq!(scan_keys(store, 100, &["tombstone"]).await, BTreeMap::new());
     }
 }

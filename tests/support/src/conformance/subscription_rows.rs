@@ -358,13 +358,13 @@ async fn deleted_subscription_cannot_be_read_or_changed(store: &dyn Subscription
     create(store, &row).await;
     create(store, &sample::subscription("deleted", 2)).await;
     assert!(ok(store.delete(user, id).await));
-    for forgotten in [false, true] {
+    for without_tombstone in [false, true] {
         assert!(!ok(store.delete(user, id).await));
         assert_missing(store.update(&row, 1).await);
         assert_missing(store.set_health(user, id, &row.health, &failing(1)).await);
         assert!(get(store, user, id).await.is_none());
         assert_eq!(ok(store.list_by_user(user).await).len(), 1);
-        if !forgotten {
+        if !without_tombstone {
             ok(store.delete_tombstone(user, id).await);
         }
     }
