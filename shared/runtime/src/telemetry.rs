@@ -37,9 +37,19 @@ pub const NAMESPACE: &str = "Webhooks";
 pub const DIMENSION: &str = "FunctionName";
 /// What a field's name begins with when it is a metric.
 const METRIC: &str = "metric.";
-/// Libraries that log requests and connections in detail; below `info` their lines would bury
-/// ours, and could show what was sent.
-const QUIET: [&str; 6] = ["aws", "hyper", "h2", "rustls", "reqwest", "hickory"];
+/// The beginnings of the targets of this repository's crates. All other crates are libraries: below
+/// `info` some of them log whole events, with tokens and payloads, so they never log below it.
+pub const OWN_TARGETS: [&str; 9] = [
+    "webhooks_",
+    "event_types",
+    "subscriptions",
+    "test_webhook",
+    "delivery_history",
+    "dispatch",
+    "deliver",
+    "retry",
+    "cleanup",
+];
 
 /// [`LOG_LEVEL`] cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,11 +64,23 @@ pub fn init() -> Result<(), LevelError> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
     let read = |name| std::env::var(name).ok();
     let level = level(read(LOG_LEVEL).as_deref());
-    let line = Line { function: read("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default() };
-    let lines = lines::layer().fmt_fields(JsonFields::new()).event_format(line);
-    let filter = filter(level.unwrap_or(LevelFilter::INFO));
-    let _ = registry().with(lines.with_filter(filter)).try_init();
+    let function = read("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
+    let least = level.unwrap_or(LevelFilter::INFO);
+    let _ = subscriber(function, least, std::io::stdout).try_init();
     level.map(drop)
+}
+
+/// Writes the lines of a function from this level on. For [`init`], and for tests of what is logged.
+pub fn subscriber<W>(
+    function: String,
+    level: LevelFilter,
+    writer: W,
+) -> impl Subscriber + Send + Sync + 'static
+where
+    W: for<'a> lines::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = lines::layer().fmt_fields(JsonFields::new()).event_format(Line { function });
+    registry().with(lines.with_writer(writer).with_filter(filter(level)))
 }
 
 fn level(text: Option<&str>) -> Result<LevelFilter, LevelError> {
@@ -76,9 +98,8 @@ fn level(text: Option<&str>) -> Result<LevelFilter, LevelError> {
 /// By the beginning of a line's target. No filter with patterns: it would bring an engine for them
 /// into every function.
 fn filter(level: LevelFilter) -> Targets {
-    let quiet = level.min(LevelFilter::INFO);
-    let libraries = QUIET.map(|library| (library, quiet));
-    Targets::new().with_default(level).with_targets(libraries)
+    let own = OWN_TARGETS.map(|target| (target, level));
+    Targets::new().with_default(level.min(LevelFilter::INFO)).with_targets(own)
 }
 
 /// Writes an event as one line.
@@ -210,11 +231,8 @@ mod tests {
     fn lines(log: impl FnOnce()) -> Vec<Value> {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .fmt_fields(JsonFields::new())
-            .event_format(Line { function: "dev-deliver".to_owned() })
-            .with_writer(move || writer.clone())
-            .finish();
+        let subscriber =
+            subscriber("dev-deliver".to_owned(), LevelFilter::INFO, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -280,14 +298,16 @@ mod tests {
     }
 
     #[test]
-    fn libraries_stay_quiet() {
+    fn libraries_never_log_below_info() {
         use tracing::Level;
         let debug = filter(LevelFilter::DEBUG);
         assert!(debug.would_enable("deliver::record", &Level::DEBUG));
         assert!(!debug.would_enable("deliver::record", &Level::TRACE));
-        for target in ["aws_smithy_runtime::client", "hyper_util::client", "hickory_resolver"] {
-            assert!(debug.would_enable(target, &Level::INFO), "{target}");
-            assert!(!debug.would_enable(target, &Level::DEBUG), "{target}");
+        let trace = filter(LevelFilter::TRACE);
+        assert!(trace.would_enable("webhooks_core::retry", &Level::TRACE));
+        for target in ["lambda_runtime::layers::trace", "aws_smithy_runtime::client", "tower"] {
+            assert!(trace.would_enable(target, &Level::INFO), "{target}");
+            assert!(!trace.would_enable(target, &Level::DEBUG), "{target}");
         }
         let error = filter(LevelFilter::ERROR);
         assert!(!error.would_enable("hyper", &Level::WARN));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use deployment::Template;
 use serde_json::Value;
 use webhooks_aws::{ConfigError, Environment, Settings, config};
-use webhooks_runtime::telemetry::LOG_LEVEL;
+use webhooks_runtime::telemetry::{LOG_LEVEL, OWN_TARGETS};
 
 use crate::{Change, assert_found, at, changed, remove, source};
 
@@ -146,6 +146,16 @@ async fn variable_missing_on_one_side_is_found() {
     let main = source::main(function) + "environment.target_policy()";
     let found = findings_of(&reader, function, properties, &main).await;
     assert_found("retry is not given TARGET_POLICY", &found);
+}
+
+#[test]
+fn every_function_logs_below_info() {
+    let template = Template::deployed().unwrap();
+    for (function, _) in template.functions() {
+        let krate = function.replace('-', "_");
+        let is_own = OWN_TARGETS.iter().any(|target| krate.starts_with(target));
+        assert!(is_own, "{function} is missing in webhooks_runtime::telemetry::OWN_TARGETS");
+    }
 }
 
 #[test]
