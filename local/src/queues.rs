@@ -35,7 +35,7 @@ pub const EVENTS: Queue = Queue {
     name: "webhook-events",
     dead_letter_queue: "webhook-events-dlq",
     visibility_seconds: 180,
-    max_receives: 10,
+    max_receives: 200,
     function_timeout: Duration::from_secs(30),
     batch_size: 10,
     concurrency: 20,

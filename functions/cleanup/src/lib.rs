@@ -83,8 +83,7 @@ impl Cleanup {
                 let cleaned = self.row(row, before, deadline, &mut report).await;
                 if !matches!(cleaned, Ok(true)) {
                     self.cleanup_state.set_position(position.as_ref()).await?;
-                    log_report(report);
-                    return cleaned.map(|_| report);
+                    return cleaned.map(|_| ended(report));
                 }
                 position = Some(row.clone());
             }
@@ -92,8 +91,7 @@ impl Cleanup {
             if position.is_none() {
                 self.cleanup_state.set_position(None).await?;
                 report.finished = true;
-                log_report(report);
-                return Ok(report);
+                return Ok(ended(report));
             }
         }
     }
@@ -134,11 +132,14 @@ impl Cleanup {
     }
 }
 
-fn log_report(report: Report) {
+/// Logs the report of a run that did not fail.
+fn ended(report: Report) -> Report {
     tracing::info!(
+        metric.runs_succeeded = 1,
         deleted = report.deleted,
         subscriptions = report.subscriptions,
         finished = report.finished,
         "cleanup ended"
     );
+    report
 }

@@ -46,6 +46,7 @@ use webhooks_core::target::TargetPolicy;
 
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
+use crate::telemetry::log_failed_tasks;
 
 /// The function and what it may touch.
 pub struct Deliver {
@@ -78,6 +79,7 @@ impl Deliver {
 
         let mut response = SqsBatchResponse::default();
         let mut effects = Effects::default();
+        log_failed_tasks(&batch, &handled);
         for (record, handled) in batch.records.iter().zip(handled) {
             effects.add(handled.effect);
             if handled.disposition != Disposition::Ack {

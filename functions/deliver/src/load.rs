@@ -108,6 +108,7 @@ impl Deliver {
                 tracing::info!(
                     metric.deliveries_dropped = dropped,
                     delivery_id = %new.delivery_id,
+                    event_id = %new.event_id,
                     "the webhook was deleted, the task is dropped"
                 );
                 Ok(None)

@@ -1,11 +1,12 @@
 //! The log lines and metrics of deliveries.
 
+use aws_lambda_events::sqs::SqsEvent;
 use webhooks_core::delivery::{Delivery, Status, Trigger};
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{DeliveryWrite, Expect, StoreError};
 use webhooks_core::time::Timestamp;
 
-use crate::disposition::Disposition;
+use crate::disposition::{Disposition, Handled};
 
 /// What the write of a record adds to the metrics; nothing when it was not written.
 #[derive(Default)]
@@ -37,6 +38,26 @@ impl Measured {
     }
 }
 
+/// One line for a batch with tasks that could not be handled; why has been logged for each. To be
+/// received for a retry is no failure.
+pub(crate) fn log_failed_tasks(batch: &SqsEvent, handled: &[Handled]) {
+    let tasks = batch.records.iter().zip(handled);
+    let failed: Vec<u64> = tasks
+        .filter(|(_, handled)| handled.disposition == Disposition::Nack)
+        .map(|(record, _)| {
+            let receives = record.attributes.get("ApproximateReceiveCount");
+            receives.and_then(|count| count.parse().ok()).unwrap_or(1)
+        })
+        .collect();
+    if let Some(receives) = failed.iter().max() {
+        tracing::error!(
+            metric.tasks_failed = failed.len(),
+            metric.failed_task_receives = *receives,
+            "tasks failed"
+        );
+    }
+}
+
 /// One line for each attempt, without body, secret or address.
 pub(crate) fn log_attempt(
     delivery: &Delivery,
@@ -58,6 +79,7 @@ pub(crate) fn log_attempt(
         metric.retries_parked = measured.parked,
         metric.first_attempt_latency_ms = is_first.then(|| u64::try_from(latency).ok()).flatten(),
         delivery_id = %delivery.id,
+        event_id = %delivery.event_id,
         subscription_id = %delivery.subscription_id,
         event_type = %delivery.event_type,
         attempt = delivery.attempt_count(),
@@ -76,6 +98,7 @@ pub(crate) fn log_unsent(delivery: &Delivery, measured: &Measured) {
         metric.deliveries_failed = measured.failed,
         metric.retries_parked = measured.parked,
         delivery_id = %delivery.id,
+        event_id = %delivery.event_id,
         subscription_id = %delivery.subscription_id,
         event_type = %delivery.event_type,
         delivery_status = %delivery.status,

@@ -17,6 +17,7 @@ use futures::future::join_all;
 use webhooks_core::delivery::NewDelivery;
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
+use webhooks_core::limits::REDRIVE_WINDOW_MS;
 use webhooks_core::ports::{
     Chain, DeadLetterQueue, ListedSubscription, Outgoing, RejectedEvent, StoreError, Subscriptions,
     TaskQueue,
@@ -64,14 +65,31 @@ impl Dispatch {
                 }
             }
         }
+        let mut tasks = vec![0_usize; parsed.len()];
+        for index in wanted.values().flat_map(|wanted| &wanted.records) {
+            tasks[*index] += 1;
+        }
         failed.extend(self.send(wanted.into_values().collect()).await);
+        for (index, (record, event)) in batch.records.iter().zip(&parsed).enumerate() {
+            if let Ok(Some(event)) = event
+                && !failed.contains(&index)
+            {
+                tracing::info!(
+                    event_id = %event.id,
+                    message_id = record.message_id,
+                    event_type = %event.event_type,
+                    tasks = tasks[index],
+                    "event dispatched"
+                );
+            }
+        }
         let is_accepted = |(index, event): &(usize, &Result<Option<Event>, ComesBack>)| {
             matches!(event, Ok(Some(_))) && !failed.contains(index)
         };
         let accepted = parsed.iter().enumerate().filter(is_accepted).count();
         tracing::info!(
             metric.events_accepted = accepted,
-            batch_item_failures = failed.len(),
+            metric.events_failed = failed.len(),
             "events dispatched"
         );
         response(&batch, &failed)
@@ -79,15 +97,14 @@ impl Dispatch {
 
     /// The event of a record; nothing when it went to the dead-letter queue.
     async fn parse(&self, record: &SqsMessage) -> Result<Option<Event>, ComesBack> {
-        let message_id = record.message_id.as_deref().unwrap_or_default();
-        let Some(sent) = sent_timestamp(record) else {
-            tracing::error!(message_id, "the record has no SentTimestamp");
+        let Some((message_id, sent)) = acceptance(record) else {
+            tracing::error!(message_id = record.message_id, "the record has no SentTimestamp");
             return Err(ComesBack);
         };
         let body = record.body.as_deref().unwrap_or_default();
         match Event::parse(body, message_id, sent) {
             Ok(event) => Ok(Some(event)),
-            Err(error) => self.reject(body, message_id, &error).await.map(|()| None),
+            Err(error) => self.reject(body, message_id, sent, &error).await.map(|()| None),
         }
     }
 
@@ -95,11 +112,13 @@ impl Dispatch {
         &self,
         body: &str,
         message_id: &str,
+        sent: Timestamp,
         error: &EventError,
     ) -> Result<(), ComesBack> {
         let rejected = RejectedEvent {
             body: body.to_owned(),
             message_id: message_id.to_owned(),
+            sent,
             reason: error.reason(),
             detail: error.to_string(),
         };
@@ -186,9 +205,19 @@ fn log(unreadable: &UnreadableSubscription) {
     tracing::error!(%user_id, subscription_id = %id, reason, "a subscription cannot be read");
 }
 
-fn sent_timestamp(record: &SqsMessage) -> Option<Timestamp> {
-    let millis = record.attributes.get("SentTimestamp")?.parse().ok()?;
-    Some(Timestamp::from_millis(millis))
+/// The id and the time with which the events queue accepted an event. A redriven message has another id
+/// and time, and those of its acceptance as attributes (`scripts/redrive.py`): with them its deliveries
+/// have the same ids as before.
+fn acceptance(record: &SqsMessage) -> Option<(&str, Timestamp)> {
+    let sent: i64 = record.attributes.get("SentTimestamp")?.parse().ok()?;
+    let attribute = |name: &str| record.message_attributes.get(name)?.string_value.as_deref();
+    let accepted =
+        attribute(RejectedEvent::SENT_TIMESTAMP).and_then(|time| time.parse::<i64>().ok());
+    let accepted = attribute(RejectedEvent::MESSAGE_ID).zip(accepted);
+    let (id, millis) = accepted
+        .filter(|(_, accepted)| (0..=REDRIVE_WINDOW_MS).contains(&(sent - accepted)))
+        .unwrap_or((record.message_id.as_deref().unwrap_or_default(), sent));
+    Some((id, Timestamp::from_millis(millis)))
 }
 
 fn response(batch: &SqsEvent, failed: &BTreeSet<usize>) -> SqsBatchResponse {

@@ -9,7 +9,7 @@ use test_support::{
 };
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ids::DeliveryId;
-use webhooks_core::limits::EVENT_DATA_BYTES;
+use webhooks_core::limits::{EVENT_DATA_BYTES, REDRIVE_WINDOW_MS};
 use webhooks_core::ports::{DeadLetterQueue, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, UnreadableSubscription};
 
@@ -191,4 +191,44 @@ async fn many_events_share_requests() {
     assert!(world.run(&bodies).await.is_empty());
     assert_eq!(world.queue.batches(), 1);
     assert_eq!(world.queue.take().len(), 10);
+}
+
+/// Runs a message of a time that was accepted before, as its attributes say; the names and times of
+/// the deliveries.
+async fn redriven(world: &Harness, sent: i64, accepted: i64) -> Vec<(DeliveryId, i64)> {
+    let record = json!({
+        "messageId": "redriven", "receiptHandle": "r",
+        "body": r#"{"event_type":"task.created","user_id":"u","data":{}}"#,
+        "attributes": {"SentTimestamp": sent.to_string(), "ApproximateReceiveCount": "1"},
+        "messageAttributes": {
+            "message_id": {"dataType": "String", "stringValue": "m0"},
+            "sent_timestamp": {"dataType": "String", "stringValue": accepted.to_string()},
+        },
+    });
+    let event: SqsEvent = serde_json::from_value(json!({"Records": [record]})).unwrap();
+    assert!(world.dispatch.handle(event).await.batch_item_failures.is_empty());
+    let tasks = world.queue.take_tasks();
+    let first = |task: &DeliveryTask| match task {
+        DeliveryTask::FirstAttempt(new) => (new.delivery_id.clone(), new.event_time.millis()),
+        DeliveryTask::Retry { .. } => panic!("dispatch asks for first attempts"),
+    };
+    tasks.iter().map(first).collect()
+}
+
+#[tokio::test]
+async fn redriven_event_has_the_deliveries_of_its_first_dispatch() {
+    let world = Harness::new();
+    world.subscribe("u", 1, &["task.created"]).await;
+    let accepted = sample::at(50).millis();
+    world.run(&[r#"{"event_type":"task.created","user_id":"u","data":{}}"#.to_owned()]).await;
+    let tasks = world.queue.take_tasks();
+    let first = tasks[0].key().1.clone();
+    let late = accepted + REDRIVE_WINDOW_MS;
+    assert_eq!(redriven(&world, late, accepted).await, [(first.clone(), accepted)]);
+    let too_late = redriven(&world, late + 1, accepted).await;
+    assert_eq!(too_late[0].1, late + 1);
+    assert_ne!(too_late[0].0, first);
+    let before_it_was_sent = redriven(&world, accepted, accepted + 1).await;
+    assert_eq!(before_it_was_sent[0].1, accepted);
+    assert_ne!(before_it_was_sent[0].0, first);
 }

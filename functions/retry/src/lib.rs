@@ -82,6 +82,7 @@ impl Retry {
             all.refused += report.refused;
         }
         tracing::info!(
+            metric.runs_succeeded = 1,
             metric.retries_sent = all.sent,
             metric.retries_sent_again = all.sent_again,
             metric.retries_refused = all.refused,

@@ -1,14 +1,14 @@
 //! The responses of the API, and what an error becomes.
 
 use http::HeaderValue;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use webhooks_core::ports::{Chain, QueueError, StoreError};
 
 use crate::problem::{self, Problem};
-use crate::request::route_key;
+use crate::request::{AuthenticatedRequest, route_key};
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,10 @@ impl From<Problem> for ApiError {
 /// nowhere else, and its response names only the kind.
 pub fn respond(request: &Request, result: Result<Response<Body>, ApiError>) -> Response<Body> {
     let error = match result {
-        Ok(response) => return response,
+        Ok(response) => {
+            log_change(request, &response);
+            return response;
+        }
         Err(ApiError::Problem(told)) => return problem(&told),
         Err(error) => error,
     };
@@ -47,6 +50,22 @@ pub fn respond(request: &Request, result: Result<Response<Body>, ApiError>) -> R
         | ApiError::Queue(QueueError::Unavailable(_)) => problem(&Problem::Unavailable),
         _ => problem(&Problem::Internal),
     }
+}
+
+/// One line for each change that a user made, without what was changed.
+fn log_change(request: &Request, response: &Response<Body>) {
+    if request.method() == Method::GET {
+        return;
+    }
+    let Ok(request) = AuthenticatedRequest::new(request) else { return };
+    tracing::info!(
+        user_id = %request.caller(),
+        http.route = request.route(),
+        subscription_id = request.parameter("id"),
+        location = response.headers().get(LOCATION).and_then(|path| path.to_str().ok()),
+        http.status = response.status().as_u16(),
+        "change by a user"
+    );
 }
 
 /// A response of JSON.

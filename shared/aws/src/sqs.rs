@@ -163,7 +163,8 @@ impl DeadLetterQueue for SqsDeadLetterQueue {
         let mut attributes = vec![
             ("reason", sendable(event.reason)),
             ("detail", sendable(&event.detail)),
-            ("message_id", sendable(&event.message_id)),
+            (RejectedEvent::MESSAGE_ID, sendable(&event.message_id)),
+            (RejectedEvent::SENT_TIMESTAMP, event.sent.millis().to_string()),
         ];
         let mut body = sendable(&event.body);
         let bytes = body.len() + attributes_size(&attributes);

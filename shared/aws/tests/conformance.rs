@@ -347,6 +347,7 @@ async fn a_rejected_event_carries_its_reason() {
     let rejected = RejectedEvent {
         body: "{\"event_type\": \"é\"".to_owned(),
         message_id: "5fea7756-0ea4-451a-a703-a558b933e274".to_owned(),
+        sent: sample::at(1),
         reason: "invalid_json",
         detail: "the message body is not valid JSON".to_owned(),
     };
@@ -358,6 +359,7 @@ async fn a_rejected_event_carries_its_reason() {
         ("reason", rejected.reason),
         ("detail", rejected.detail.as_str()),
         ("message_id", rejected.message_id.as_str()),
+        ("sent_timestamp", rejected.sent.millis().to_string().as_str()),
     ] {
         assert_eq!(attributes[name].string_value(), Some(value));
     }
@@ -372,6 +374,7 @@ async fn a_rejected_event_as_large_as_a_message_is_cut_and_keeps_its_reason() {
     let rejected = RejectedEvent {
         body,
         message_id: String::new(),
+        sent: sample::at(1),
         reason: "invalid_json",
         detail: "the message body is not valid JSON".to_owned(),
     };

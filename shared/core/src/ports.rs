@@ -489,10 +489,20 @@ pub struct RejectedEvent {
     pub body: String,
     /// The id it had on its queue.
     pub message_id: String,
+    /// When its queue accepted it.
+    pub sent: Timestamp,
     /// The stable name of the reason.
     pub reason: &'static str,
     /// One sentence that names the field.
     pub detail: String,
+}
+
+impl RejectedEvent {
+    /// The message attribute with the id that an event had when it was accepted.
+    pub const MESSAGE_ID: &str = "message_id";
+    /// The message attribute with the time at which an event was accepted, in milliseconds since the
+    /// epoch.
+    pub const SENT_TIMESTAMP: &str = "sent_timestamp";
 }
 
 /// The dead-letter queue of the events.

@@ -91,7 +91,10 @@ impl Template {
                 function: function.to_owned(),
                 queue: target(&event["Queue"]).unwrap_or_default().0.to_owned(),
                 batch_size: event["BatchSize"].as_u64().unwrap_or(10),
-                concurrency: event["ScalingConfig"]["MaximumConcurrency"].as_u64().unwrap_or(1000),
+                concurrency: self
+                    .default_of(&event["ScalingConfig"]["MaximumConcurrency"])
+                    .as_u64()
+                    .unwrap_or(1000),
             })
             .collect()
     }
@@ -114,6 +117,11 @@ impl Template {
                 .filter(move |(_, event)| event["Type"] == kind)
                 .map(move |(_, event)| (function, &event["Properties"]))
         })
+    }
+
+    /// The default of the parameter that a value refers to; any other value itself.
+    fn default_of<'a>(&'a self, value: &'a Value) -> &'a Value {
+        value["Ref"].as_str().map_or(value, |name| &self.0["Parameters"][name]["Default"])
     }
 
     /// All of it.

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what is not as it should be fails the test")]
 
+mod alarms;
 mod card;
 mod environment;
 mod events;

@@ -182,6 +182,7 @@ impl Recorder {
                 let rejected = RejectedEvent {
                     body: "{}".to_owned(),
                     message_id: "m".to_owned(),
+                    sent: sample::at(1),
                     reason: "r",
                     detail: "d".to_owned(),
                 };

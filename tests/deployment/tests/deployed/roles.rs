@@ -93,13 +93,12 @@ async fn needed(
 ) -> BTreeSet<Grant> {
     let (_, properties) = template.functions().find(|(name, _)| *name == function).unwrap();
     let (logs, _) = target(&properties["LoggingConfig"]["LogGroup"]).unwrap();
-    let mut needed = BTreeSet::from([
-        grant("logs:CreateLogStream", logs),
-        grant("logs:PutLogEvents", logs),
-        // X-Ray knows no resources.
-        grant("xray:PutTelemetryRecords", "*"),
-        grant("xray:PutTraceSegments", "*"),
-    ]);
+    let mut needed =
+        BTreeSet::from([grant("logs:CreateLogStream", logs), grant("logs:PutLogEvents", logs)]);
+    let on_failure = &properties["EventInvokeConfig"]["DestinationConfig"]["OnFailure"];
+    if let Some((queue, _)) = target(&on_failure["Destination"]) {
+        needed.insert(grant("sqs:SendMessage", queue));
+    }
     for (_, call) in calls.iter().filter(|(folder, _)| *folder == function) {
         needed.extend(recorder.grants(call).await);
     }
@@ -157,15 +156,26 @@ async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
 /// The policies that belong to no function alone.
 fn findings_of_the_others(template: &Template) -> Vec<String> {
     let key = grant("secretsmanager:GetSecretValue", "SecretsKeysName");
-    let readers: BTreeSet<&str> = template
+    let readers: BTreeSet<String> = template
         .functions()
-        .map(|(_, properties)| target(&properties["Role"]).unwrap().0)
+        .map(|(_, properties)| target(&properties["Role"]).unwrap().0.to_owned())
         .filter(|role| allowed(template, role).contains(&key))
         .collect();
-    let kms = template.properties("SecretsKmsPolicy");
-    let decrypters = kms["Roles"].as_array().into_iter().flatten();
-    let decrypters: BTreeSet<&str> = decrypters.filter_map(|role| Some(target(role)?.0)).collect();
+    let attached = |policy: &Value| -> BTreeSet<String> {
+        let roles = policy["Roles"].as_array().into_iter().flatten();
+        roles.filter_map(|role| Some(target(role)?.0.to_owned())).collect()
+    };
+    let (kms, tracing) =
+        (template.properties("SecretsKmsPolicy"), template.properties("TracingPolicy"));
+    let decrypters = attached(kms);
+    let all: BTreeSet<String> = template
+        .functions()
+        .map(|(_, properties)| target(&properties["Role"]).unwrap().0.to_owned())
+        .collect();
     let mut found = Vec::new();
+    if attached(tracing) != all {
+        found.push(format!("{:?} may write traces, not {all:?}", attached(tracing)));
+    }
     if decrypters != readers {
         found.push(format!("{readers:?} read the keys, {decrypters:?} may decrypt them"));
     }
@@ -174,6 +184,12 @@ fn findings_of_the_others(template: &Template) -> Vec<String> {
             "SecretsKmsPolicy",
             grants(&kms["PolicyDocument"]),
             vec![("kms:Decrypt", "SecretsKmsKeyArn")],
+        ),
+        (
+            "TracingPolicy",
+            grants(&tracing["PolicyDocument"]),
+            // X-Ray knows no resources.
+            vec![("xray:PutTelemetryRecords", "*"), ("xray:PutTraceSegments", "*")],
         ),
         (
             "PublisherPolicy",
@@ -215,19 +231,19 @@ fn statement(role: &str, number: usize) -> String {
 #[tokio::test]
 async fn changed_role_is_found() {
     let recorder = Recorder::start().await;
-    let changes: [Change; 11] = [
+    let changes: [Change; 13] = [
         ("DeliverRole lacks sqs:ChangeMessageVisibility on DeliveriesQueue", |t| {
-            at(t, &statement("DeliverRole", 2))["Action"].as_array_mut().unwrap().remove(0);
+            at(t, &statement("DeliverRole", 1))["Action"].as_array_mut().unwrap().remove(0);
         }),
         ("DeliverRole need not have dynamodb:Scan on SubscriptionsTable", |t| {
-            let actions = &mut at(t, &statement("DeliverRole", 3))["Action"];
+            let actions = &mut at(t, &statement("DeliverRole", 2))["Action"];
             actions.as_array_mut().unwrap().push(json!("dynamodb:Scan"));
         }),
         ("DeliverRole need not have dynamodb:* on SubscriptionsTable", |t| {
-            at(t, &statement("DeliverRole", 3))["Action"] = json!(["dynamodb:*"]);
+            at(t, &statement("DeliverRole", 2))["Action"] = json!(["dynamodb:*"]);
         }),
         ("DispatchRole need not have sqs:SendMessage on *", |t| {
-            at(t, &statement("DispatchRole", 5))["Resource"] = json!("*");
+            at(t, &statement("DispatchRole", 4))["Resource"] = json!("*");
         }),
         ("RetryRole lacks dynamodb:Query on DeliveriesTable/index/due", |t| {
             at(t, &statement("RetryRole", 2))["Resource"] =
@@ -245,6 +261,13 @@ async fn changed_role_is_found() {
         }),
         ("may decrypt them", |t| {
             at(t, "SecretsKmsPolicy/Properties/Roles").as_array_mut().unwrap().pop();
+        }),
+        ("may write traces", |t| {
+            at(t, "TracingPolicy/Properties/Roles").as_array_mut().unwrap().pop();
+        }),
+        ("RetryRole lacks sqs:SendMessage on EventsDlq", |t| {
+            at(t, "RetryFunction/Properties/EventInvokeConfig/DestinationConfig/OnFailure")["Destination"] =
+                json!({"Fn::GetAtt": "EventsDlq.Arn"});
         }),
         ("PublisherPolicy allows", |t| {
             at(t, "PublisherPolicy/Properties/PolicyDocument/Statement/0")["Action"] =

@@ -113,14 +113,25 @@ async fn tables(template: &Template, recorder: &Recorder) -> Vec<String> {
         if !known.contains(name) {
             found.push(format!("{name} is not known locally"));
         }
-        if table["DeletionPolicy"] != "Retain" || table["UpdateReplacePolicy"] != "Retain" {
-            found.push(format!("{name} goes with the stack"));
-        }
-        if table["Properties"]["DeletionProtectionEnabled"] != true {
-            found.push(format!("{name} can be deleted"));
+        if table["Properties"]["DeletionProtectionEnabled"]
+            != json!({"Fn::If": ["IsProd", true, false]})
+        {
+            found.push(format!("{name} can be deleted in prod, or cannot elsewhere"));
         }
         if table["Properties"]["SSESpecification"]["SSEEnabled"] != true {
             found.push(format!("{name} is not encrypted with a KMS key"));
+        }
+    }
+    let stateful = ["AWS::DynamoDB::Table", "AWS::SQS::Queue"];
+    for (name, resource) in stateful.into_iter().flat_map(|kind| template.resources(kind)) {
+        // What only tells of failed runs has nothing to keep.
+        if name == "SchedulesDlq" {
+            continue;
+        }
+        if resource.get("DeletionPolicy").is_none() || resource["UpdateReplacePolicy"] != "Retain" {
+            found.push(format!("{name} goes with the stack"));
+        } else if resource["DeletionPolicy"] != "RetainExceptOnCreate" {
+            found.push(format!("{name} outlives a first deployment that fails"));
         }
     }
     let recovery = &template.properties("SubscriptionsTable")["PointInTimeRecoverySpecification"];
@@ -132,9 +143,17 @@ async fn tables(template: &Template, recorder: &Recorder) -> Vec<String> {
 
 fn functions(template: &Template) -> Vec<String> {
     let mut found = Vec::new();
-    let globals = &template.as_json()["Globals"]["Function"];
-    if globals["Tracing"] != "Active" || globals["LoggingConfig"]["LogFormat"] != "JSON" {
-        found.push("functions are not traced, or do not log JSON".to_owned());
+    let all = template.as_json();
+    let logging = &all["Globals"]["Function"]["LoggingConfig"];
+    let map = json!({"Fn::FindInMap": ["ApplicationLogLevels", "Lambda", {"Ref": "LogLevel"}]});
+    if logging["LogFormat"] != "JSON" || logging["ApplicationLogLevel"] != map {
+        found.push("functions do not log JSON, or Lambda drops lines by another level".to_owned());
+    }
+    let levels = &all["Mappings"]["ApplicationLogLevels"]["Lambda"];
+    for level in all["Parameters"]["LogLevel"]["AllowedValues"].as_array().into_iter().flatten() {
+        if !levels[level.as_str().unwrap()].is_string() {
+            found.push(format!("Lambda has no level for {}", level.as_str().unwrap()));
+        }
     }
     for (function, properties) in template.functions() {
         let logs = target(&properties["LoggingConfig"]["LogGroup"]).map(|(name, _)| name);
@@ -144,6 +163,9 @@ fn functions(template: &Template) -> Vec<String> {
         }
         for (name, event) in properties["Events"].as_object().unwrap() {
             let schedule = &event["Properties"];
+            if event["Type"] == "ScheduleV2" && schedule["OmitName"] != true {
+                found.push(format!("{name} of {function} has the same name in every stack"));
+            }
             if event["Type"] == "ScheduleV2"
                 && (schedule.get("RetryPolicy").is_none()
                     || schedule.get("DeadLetterConfig").is_none())
@@ -167,12 +189,55 @@ fn saved_queries(template: &Template) -> Vec<String> {
     difference.map(|query| format!("not both saved and in docs/queries: {query}")).collect()
 }
 
+/// The properties that name a resource in its account and region.
+const NAMES: [&str; 10] = [
+    "AlarmName",
+    "DashboardName",
+    "FunctionName",
+    "LogGroupName",
+    "ManagedPolicyName",
+    "Name",
+    "QueueName",
+    "RoleName",
+    "TableName",
+    "TopicName",
+];
+
+/// Two stacks in one account and region must not want the same name.
+fn stack_names(template: &Template) -> Vec<String> {
+    let resources = template.as_json()["Resources"].as_object().unwrap();
+    let mut found = Vec::new();
+    for (resource, definition) in resources {
+        for name in NAMES.iter().filter_map(|name| definition["Properties"].get(name)) {
+            let has_stack = name == &json!({"Ref": "AWS::StackName"})
+                || name["Fn::Sub"].as_str().is_some_and(|name| name.contains("${AWS::StackName}"));
+            if !has_stack {
+                found.push(format!("the name of {resource} is the same in every stack"));
+            }
+        }
+    }
+    found
+}
+
+/// How long events may wait for dispatch to work again, in seconds: ten hours.
+const EVENTS_OUTAGE_SECONDS: u64 = 36_000;
+
+fn events_survive_an_outage(template: &Template) -> Option<String> {
+    let queue = template.properties("EventsQueue");
+    let receives = queue["RedrivePolicy"]["maxReceiveCount"].as_u64().unwrap();
+    let lasts = receives * queue["VisibilityTimeout"].as_u64().unwrap();
+    let is_good = lasts >= EVENTS_OUTAGE_SECONDS && receives <= 1000;
+    (!is_good).then(|| "EventsQueue gives up after less than ten hours, or too late".to_owned())
+}
+
 async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
     let mut found = routes(template);
     found.extend(queues(template));
     found.extend(tables(template, recorder).await);
     found.extend(functions(template));
     found.extend(saved_queries(template));
+    found.extend(stack_names(template));
+    found.extend(events_survive_an_outage(template));
     found
 }
 
@@ -186,7 +251,7 @@ async fn routes_queues_tables_and_queries_are_those_of_the_code() {
 #[tokio::test]
 async fn difference_from_the_code_is_found() {
     let recorder = Recorder::start().await;
-    let changes: [Change; 20] = [
+    let changes: [Change; 25] = [
         ("GET /api/webhooks/{id} of subscriptions is not in both", |t| {
             remove(t, "SubscriptionsFunction/Properties/Events", "Get");
         }),
@@ -235,8 +300,25 @@ async fn difference_from_the_code_is_found() {
         ("SubscriptionsTable goes with the stack", |t| {
             remove(t, "SubscriptionsTable", "DeletionPolicy");
         }),
-        ("DeliveriesTable can be deleted", |t| {
+        ("EventsQueue outlives a first deployment that fails", |t| {
+            at(t, "EventsQueue")["DeletionPolicy"] = "Retain".into();
+        }),
+        ("DeliveriesTable can be deleted in prod", |t| {
             at(t, "DeliveriesTable/Properties")["DeletionProtectionEnabled"] = false.into();
+        }),
+        ("EveryFiveMinutes of retry has the same name in every stack", |t| {
+            let path = "RetryFunction/Properties/Events/EveryFiveMinutes/Properties";
+            remove(t, path, "OmitName");
+        }),
+        ("the name of ThrottlesAlarm is the same in every stack", |t| {
+            at(t, "ThrottlesAlarm/Properties")["AlarmName"] = "throttles".into();
+        }),
+        ("EventsQueue gives up after less than ten hours", |t| {
+            at(t, "EventsQueue/Properties/RedrivePolicy")["maxReceiveCount"] = 10.into();
+        }),
+        ("Lambda has no level for trace", |t| {
+            let levels = &mut t["Mappings"]["ApplicationLogLevels"]["Lambda"];
+            levels.as_object_mut().unwrap().remove("trace");
         }),
         ("DeliveriesTable is not encrypted with a KMS key", |t| {
             remove(t, "DeliveriesTable/Properties", "SSESpecification");

@@ -95,7 +95,8 @@ fn alarms(template: &Template, runbook: &str) -> Vec<String> {
             found.push(format!("the runbook says nothing of {name}"));
         }
         let topic = json!([{"Ref": "AlarmTopicArn"}]);
-        if alarm["Condition"] != "HasAlarms" || properties["AlarmActions"] != topic {
+        let is_conditional = ["HasAlarms", "HasAllAlarms"].iter().any(|c| alarm["Condition"] == *c);
+        if !is_conditional || properties["AlarmActions"] != topic {
             found.push(format!("{resource} tells nobody"));
         }
     }

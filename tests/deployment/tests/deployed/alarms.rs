@@ -1,0 +1,444 @@
+//! Each alarm goes off: the fault that it is for is produced, and the value of its metric is beyond
+//! the threshold. Without the fault it is not.
+//!
+//! The handlers are the deployed ones, over ports in memory; their metrics are read from the lines
+//! that they log, as CloudWatch does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lambda_events::sqs::SqsEvent;
+use axum::body::Body;
+use axum::http::Request;
+use cleanup::Cleanup;
+use deliver::Deliver;
+use deployment::{Template, target};
+use dispatch::Dispatch;
+use lambda_http::tower::ServiceExt as _;
+use local_sqs::Sqs;
+use retry::Retry;
+use serde_json::{Value, json};
+use test_support::sender::{self, Reply};
+use test_support::{
+    Failing, Intercepted, ManualClock, MemoryDeadLetterQueue, MemoryDeliveries,
+    MemorySubscriptions, MemoryTaskQueue, ScriptedSender, SeededRandom, TestSealer, sample,
+};
+use tracing::level_filters::LevelFilter;
+use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
+use webhooks_core::target::TargetPolicy;
+use webhooks_runtime::telemetry;
+
+/// Alarms on what AWS measures of its own services, and why no fault here can produce it.
+const MEASURED_BY_AWS: [(&str, &str); 5] = [
+    ("EventsAgeAlarm", "the age of a message is the time that it waits"),
+    ("DeliveriesAgeAlarm", "the age of a message is the time that it waits"),
+    ("SchedulesDeadLettersAlarm", "EventBridge Scheduler and Lambda send to this queue"),
+    ("ThrottlesAlarm", "Lambda throttles"),
+    ("ApiErrorsAlarm", "API Gateway counts responses"),
+];
+
+/// The samples of each metric in one period, by the name of the metric.
+type Samples = BTreeMap<String, Vec<f64>>;
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The metrics that a future logs.
+async fn measured(work: impl Future<Output = ()>) -> Samples {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber =
+        telemetry::subscriber("function".to_owned(), LevelFilter::INFO, move || writer.clone());
+    let guard = tracing::subscriber::set_default(subscriber);
+    work.await;
+    drop(guard);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let mut samples = Samples::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array();
+        for metric in metrics.into_iter().flatten() {
+            let name = metric["Name"].as_str().unwrap();
+            samples.entry(name.to_owned()).or_default().push(line[name].as_f64().unwrap());
+        }
+    }
+    samples
+}
+
+/// A metric of AWS's, as a fault made it.
+fn of_aws(metric: &str, value: f64) -> Samples {
+    Samples::from([(metric.to_owned(), vec![value])])
+}
+
+fn records(bodies: impl Iterator<Item = String>, receives: u32) -> SqsEvent {
+    let records: Vec<Value> = bodies
+        .enumerate()
+        .map(|(index, body)| {
+            json!({
+                "messageId": format!("m{index}"), "receiptHandle": "r", "body": body,
+                "attributes": {
+                    "SentTimestamp": sample::at(50).millis().to_string(),
+                    "ApproximateReceiveCount": receives.to_string(),
+                },
+            })
+        })
+        .collect();
+    serde_json::from_value(json!({ "Records": records })).unwrap()
+}
+
+struct World {
+    clock: ManualClock,
+    subscriptions: MemorySubscriptions,
+    deliveries: MemoryDeliveries,
+    queue: MemoryTaskQueue,
+    dead_letter_queue: MemoryDeadLetterQueue,
+    sender: ScriptedSender,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = ManualClock::at(sample::at(100_000));
+        Self {
+            subscriptions: MemorySubscriptions::default(),
+            deliveries: MemoryDeliveries::new(Arc::new(clock.clone())),
+            queue: MemoryTaskQueue::default(),
+            dead_letter_queue: MemoryDeadLetterQueue::default(),
+            sender: ScriptedSender::default(),
+            clock,
+        }
+    }
+
+    /// `failing` is the call of a port that fails, such as `deliveries.put`.
+    async fn dispatch(&self, failing: &'static str, bodies: Vec<String>) {
+        let subscriptions = Intercepted::new(self.subscriptions.clone(), Failing::call(failing));
+        let dispatch = Dispatch {
+            subscriptions: Arc::new(subscriptions),
+            queue: Arc::new(self.queue.clone()),
+            dead_letter_queue: Arc::new(self.dead_letter_queue.clone()),
+        };
+        for batch in bodies.chunks(10) {
+            dispatch.handle(records(batch.iter().cloned(), 1)).await;
+        }
+    }
+
+    async fn deliver(&self, failing: &'static str, tasks: u64, receives: u32) {
+        let deliveries =
+            Arc::new(Intercepted::new(self.deliveries.clone(), Failing::call(failing)));
+        let deliver = Deliver {
+            subscriptions: Arc::new(self.subscriptions.clone()),
+            deliveries: deliveries.clone(),
+            statistics: deliveries,
+            queue: Arc::new(self.queue.clone()),
+            opener: Arc::new(TestSealer),
+            sender: Arc::new(self.sender.clone()),
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::new(SeededRandom::new(1)),
+            policy: TargetPolicy::Strict,
+            retention: Duration::from_hours(720),
+        };
+        let subscription = sample::subscription("u", 1);
+        let _ = self.subscriptions.create(&subscription).await;
+        for first in (0..tasks).step_by(10) {
+            let tasks = (first..tasks.min(first + 10)).map(|n| {
+                DeliveryTask::FirstAttempt(sample::new_delivery(&subscription, n))
+                    .to_json()
+                    .unwrap()
+            });
+            deliver.handle(records(tasks, receives)).await;
+        }
+    }
+
+    async fn waits(&self, count: u64) {
+        for n in 0..count {
+            let mut delivery = sample::delivery(&sample::subscription_id("u", 1), n);
+            delivery.wait(sample::at(n), sample::at(n), sample::at(n));
+            self.deliveries.put(&delivery, Expect::Absent).await.unwrap();
+        }
+    }
+
+    /// Whether the run fails, which Lambda counts as an error.
+    async fn retry(&self, failing: &'static str) -> bool {
+        let due_index = Intercepted::new(self.deliveries.clone(), Failing::call(failing));
+        let (queue, clock) = (Arc::new(self.queue.clone()), Arc::new(self.clock.clone()));
+        Retry { due_index: Arc::new(due_index), queue, clock }.handle().await.is_err()
+    }
+
+    async fn cleanup(&self, failing: &'static str) -> bool {
+        let subscriptions = Intercepted::new(self.subscriptions.clone(), Failing::call(failing));
+        let cleanup = Cleanup {
+            subscriptions: Arc::new(subscriptions),
+            cleanup_state: Arc::new(self.deliveries.clone()),
+            clock: Arc::new(self.clock.clone()),
+            retention_days: 30,
+        };
+        cleanup.handle(cleanup::Request::default(), sample::at(200_000)).await.is_err()
+    }
+}
+
+fn events(count: usize) -> Vec<String> {
+    let event = json!({"event_type": "email.received", "user_id": "u", "data": {}}).to_string();
+    vec![event; count]
+}
+
+/// No call of a port has this name.
+const NONE: &str = "";
+
+/// Nothing fails.
+async fn healthy() -> Samples {
+    let world = World::new();
+    let mut samples = measured(async {
+        world.dispatch(NONE, events(100)).await;
+        world.deliver(NONE, 100, 1).await;
+        world.waits(1).await;
+        assert!(!world.retry(NONE).await);
+        assert!(!world.cleanup(NONE).await);
+    })
+    .await;
+    // Every task is received and deleted once; nothing waits, nothing is in a dead-letter queue.
+    for (metric, value) in [
+        ("NumberOfMessagesReceived", 110.0),
+        ("NumberOfMessagesDeleted", 110.0),
+        ("ApproximateNumberOfMessagesVisible", 0.0),
+        ("ApproximateNumberOfMessagesNotVisible", 0.0),
+        ("Errors", 0.0),
+    ] {
+        samples.extend(of_aws(metric, value));
+    }
+    samples
+}
+
+/// The metrics while the fault is there that an alarm is for.
+async fn fault(alarm: &str) -> Option<Samples> {
+    let world = World::new();
+    Some(match alarm {
+        "EventsFailingAlarm" => {
+            measured(world.dispatch("subscriptions.list_by_user", events(11))).await
+        }
+        "EventsDeadLettersAlarm" => {
+            world.dispatch(NONE, vec!["no JSON".to_owned()]).await;
+            let count = u32::try_from(world.dead_letter_queue.take().len()).unwrap();
+            of_aws("ApproximateNumberOfMessagesVisible", f64::from(count))
+        }
+        "DeliveriesDeadLettersAlarm" => queue(1, Received::UntilDeadLettered).await,
+        "DeliveriesBacklogAlarm" => queue(10_001, Received::Never).await,
+        "DeliveriesInFlightAlarm" => queue(60_001, Received::Once).await,
+        "DeliveriesNotDeletedAlarm" => queue(101, Received::Once).await,
+        "TasksFailingAlarm" => measured(world.deliver("deliveries.put", 11, 1)).await,
+        "TaskNeverSucceedsAlarm" => measured(world.deliver("deliveries.get", 1, 11)).await,
+        "FirstAttemptLatencyAlarm" => {
+            // The events happened in the first seconds of the clock, more than a day ago.
+            measured(world.deliver(NONE, 10, 1)).await
+        }
+        "DeliveriesFailingAlarm" => {
+            let subscription = sample::subscription("u", 1);
+            let gone = std::iter::repeat_with(|| Reply::Now(sender::status(410))).take(51);
+            world.sender.script(&subscription.url, gone);
+            measured(world.deliver(NONE, 51, 1)).await
+        }
+        "ReconciliationAlarm" => {
+            let subscription = sample::subscription("u", 1);
+            world.subscriptions.create(&subscription).await.unwrap();
+            let numbered = (0..12).map(|n| {
+                json!({"event_type": "task.created", "user_id": "u",
+                    "event_id": format!("e{n}"), "data": {}})
+                .to_string()
+            });
+            // The queue loses what dispatch sends: deliver gets none of it.
+            measured(world.dispatch(NONE, numbered.collect())).await
+        }
+        "FunctionErrorsAlarm" => {
+            let mut errors = 0.0;
+            for _ in 0..5 {
+                errors += f64::from(world.retry("due_index.due").await);
+            }
+            of_aws("Errors", errors)
+        }
+        "RetryNotRunningAlarm" => {
+            measured(async { assert!(world.retry("due_index.due").await) }).await
+        }
+        "RetriesSentAgainAlarm" => {
+            world.waits(51).await;
+            measured(async { assert!(!world.retry(NONE).await) }).await
+        }
+        "CleanupNotRunningAlarm" => {
+            measured(async { assert!(world.cleanup("subscriptions.scan_keys").await) }).await
+        }
+        "CleanupErrorsAlarm" => {
+            of_aws("Errors", f64::from(world.cleanup("subscriptions.scan_keys").await))
+        }
+        _ => return None,
+    })
+}
+
+enum Received {
+    Never,
+    Once,
+    UntilDeadLettered,
+}
+
+/// The metrics of the deliveries queue with tasks that nobody deletes.
+async fn queue(messages: usize, received: Received) -> Samples {
+    let clock = Arc::new(local_sqs::ManualClock::new(1_000_000_000));
+    let sqs = Arc::new(Sqs::new(clock.clone(), "us-east-1"));
+    sqs.ensure_queue("dlq", &[]).unwrap();
+    let deployed = Template::deployed().unwrap();
+    let redrive = &deployed.properties("DeliveriesQueue")["RedrivePolicy"];
+    let receives = redrive["maxReceiveCount"].as_u64().unwrap();
+    let redrive = json!({"deadLetterTargetArn": sqs.queue_arn("dlq"), "maxReceiveCount": receives});
+    sqs.ensure_queue("q", &[("VisibilityTimeout", "540"), ("RedrivePolicy", &redrive.to_string())])
+        .unwrap();
+    let call = async |operation: &str, mut body: Value| {
+        body["QueueUrl"] = format!("http://localhost/{}/q", local_sqs::ACCOUNT).into();
+        let request = Request::post("/")
+            .header("x-amz-target", format!("AmazonSQS.{operation}"))
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("host", "localhost")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let response = local_sqs::router(sqs.clone()).oneshot(request).await.unwrap();
+        assert!(response.status().is_success(), "{operation}: {response:?}");
+    };
+    for first in (0..messages).step_by(10) {
+        let entries: Vec<Value> = (first..messages.min(first + 10))
+            .map(|n| json!({"Id": n.to_string(), "MessageBody": "task"}))
+            .collect();
+        call("SendMessageBatch", json!({ "Entries": entries })).await;
+    }
+    let receive = async || call("ReceiveMessage", json!({"MaxNumberOfMessages": 10})).await;
+    let depth = |queue| sqs.depth(queue).unwrap().unwrap();
+    let count = |number: usize| f64::from(u32::try_from(number).unwrap());
+    match received {
+        Received::Never => of_aws("ApproximateNumberOfMessagesVisible", count(depth("q").visible)),
+        Received::Once => {
+            while depth("q").visible > 0 {
+                receive().await;
+            }
+            let in_flight = count(depth("q").in_flight);
+            let mut samples = of_aws("ApproximateNumberOfMessagesNotVisible", in_flight);
+            samples.extend(of_aws("NumberOfMessagesReceived", in_flight));
+            samples.extend(of_aws("NumberOfMessagesDeleted", 0.0));
+            samples
+        }
+        Received::UntilDeadLettered => {
+            for _ in 0..=receives {
+                receive().await;
+                clock.advance(Duration::from_secs(540));
+            }
+            of_aws("ApproximateNumberOfMessagesVisible", count(depth("dlq").visible))
+        }
+    }
+}
+
+fn sum(samples: &Samples, metric: &str) -> f64 {
+    samples.get(metric).into_iter().flatten().sum()
+}
+
+/// The value that an alarm compares with its threshold.
+fn value(properties: &Value, samples: &Samples) -> f64 {
+    let Some(metric) = properties["MetricName"].as_str() else {
+        return expression(properties["Metrics"][0]["Expression"].as_str().unwrap(), samples);
+    };
+    let all = samples.get(metric).map(Vec::as_slice).unwrap_or_default();
+    if properties["Statistic"] == "Sum" {
+        return all.iter().sum();
+    }
+    // Of the few samples here the 95th percentile is the greatest.
+    assert!(properties["Statistic"] == "Maximum" || properties["ExtendedStatistic"] == "p95");
+    all.iter().copied().fold(0.0, f64::max)
+}
+
+/// The metric math of the template, which no library evaluates.
+fn expression(text: &str, samples: &Samples) -> f64 {
+    let sum = |metric| sum(samples, metric);
+    let (received, deleted) = (sum("NumberOfMessagesReceived"), sum("NumberOfMessagesDeleted"));
+    let (failed, succeeded) = (sum("deliveries_failed"), sum("deliveries_succeeded"));
+    let (requested, begun, dropped) =
+        (sum("deliveries_requested"), sum("deliveries_begun"), sum("deliveries_dropped"));
+    match text {
+        "SUM(METRICS())" => sum("Errors"),
+        "IF(received > 100, 100 * deleted / received, 100)" if received > 100.0 => {
+            100.0 * deleted / received
+        }
+        "IF(received > 100, 100 * deleted / received, 100)" => 100.0,
+        "IF(failed + succeeded > 50, 100 * failed / (failed + succeeded), 0)"
+            if failed + succeeded > 50.0 =>
+        {
+            100.0 * failed / (failed + succeeded)
+        }
+        "IF(failed + succeeded > 50, 100 * failed / (failed + succeeded), 0)" => 0.0,
+        "FILL(requested, 0) - FILL(begun, 0) - FILL(dropped, 0) - 0.01 * FILL(requested, 0)" => {
+            requested - begun - dropped - 0.01 * requested
+        }
+        _ => panic!("the expression {text} is not known here"),
+    }
+}
+
+fn goes_off(properties: &Value, samples: &Samples) -> bool {
+    let (value, threshold) =
+        (value(properties, samples), properties["Threshold"].as_f64().unwrap());
+    match properties["ComparisonOperator"].as_str().unwrap() {
+        "GreaterThanThreshold" => value > threshold,
+        "LessThanThreshold" => value < threshold,
+        other => panic!("the operator {other} is not known here"),
+    }
+}
+
+#[tokio::test]
+async fn every_alarm_goes_off_by_its_fault_and_not_without() {
+    let template = Template::deployed().unwrap();
+    let healthy = healthy().await;
+    let mut unproven = BTreeSet::new();
+    for (name, alarm) in template.resources("AWS::CloudWatch::Alarm") {
+        let properties = &alarm["Properties"];
+        let Some(samples) = fault(name).await else {
+            unproven.insert(name);
+            continue;
+        };
+        assert!(goes_off(properties, &samples), "{name} does not go off: {samples:?}");
+        // Its events are as old as those of the fault.
+        if name != "FirstAttemptLatencyAlarm" && name != "ReconciliationAlarm" {
+            assert!(!goes_off(properties, &healthy), "{name} goes off by itself: {healthy:?}");
+        }
+    }
+    assert_eq!(unproven, MEASURED_BY_AWS.map(|(name, _)| name).into());
+}
+
+/// CloudWatch does not charge for the first ten metrics of alarms.
+#[test]
+fn essential_alarms_have_ten_metrics() {
+    let template = Template::deployed().unwrap();
+    let alarms = template.resources("AWS::CloudWatch::Alarm");
+    let essential = alarms.filter(|(_, alarm)| alarm["Condition"] == "HasAlarms");
+    let metrics = essential.map(|(_, alarm)| {
+        let metrics = alarm["Properties"]["Metrics"].as_array();
+        metrics.map_or(1, |all| all.iter().filter(|m| m.get("MetricStat").is_some()).count())
+    });
+    assert_eq!(metrics.sum::<usize>(), 10);
+}
+
+/// The runs that fail must not count as runs.
+#[test]
+fn absence_of_a_run_is_an_alarm() {
+    let template = Template::deployed().unwrap();
+    for (alarm, function) in
+        [("RetryNotRunningAlarm", "RetryFunction"), ("CleanupNotRunningAlarm", "CleanupFunction")]
+    {
+        let properties = template.properties(alarm);
+        assert_eq!(properties["MetricName"], "runs_succeeded");
+        assert_eq!(target(&properties["Dimensions"][0]["Value"]), Some((function, "")));
+        assert_eq!(properties["TreatMissingData"], "breaching");
+    }
+}
