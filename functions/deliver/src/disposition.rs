@@ -33,10 +33,12 @@ impl Disposition {
     /// because that is whole seconds before the jitter.
     pub(crate) fn until(at: Timestamp, now: Timestamp) -> Self {
         let wait = now.until(at).as_secs();
-        match wait {
-            0..=VISIBILITY_WAIT_MAX_SECONDS => Self::RetryAfter(Duration::from_secs(wait)),
-            ..=QUEUE_WAIT_MAX_SECONDS => Self::Delay(Duration::from_secs(wait)),
-            _ => Self::Ack,
+        if wait <= VISIBILITY_WAIT_MAX_SECONDS {
+            Self::RetryAfter(Duration::from_secs(wait))
+        } else if wait <= QUEUE_WAIT_MAX_SECONDS {
+            Self::Delay(Duration::from_secs(wait))
+        } else {
+            Self::Ack
         }
     }
 

@@ -67,7 +67,6 @@ impl<V> Fields<V> {
 
 impl Fields<Value> {
     /// Reads a field that may be absent or `null`, which are not the same.
-    #[expect(clippy::option_option, reason = "absent, null and given are three cases")]
     pub fn nullable<T>(
         &mut self,
         name: &str,

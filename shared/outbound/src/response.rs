@@ -13,7 +13,7 @@ use crate::failure::Failed;
 /// The headers that one response may have.
 pub const RESPONSE_HEADERS_MAX: usize = 100;
 /// The size that a response's head may have: its reason phrase, and the names and values of its
-/// headers with [`HEADER_OVERHEAD`] bytes for each header.
+/// headers with `HEADER_OVERHEAD` bytes for each header.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// What HTTP/2 adds for each header when it limits a head (RFC 9113, section 6.5.2).
 const HEADER_OVERHEAD: usize = 32;

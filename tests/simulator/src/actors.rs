@@ -38,7 +38,7 @@ pub(crate) fn act(harness: &Arc<Harness>, number: usize, action: &Action) {
         }
         Action::PublishBad(kind) => publish_bad(harness, kind),
         Action::Create { user, then_published } => {
-            create(harness, user, number, (3, then_published))
+            create(harness, user, number, (3, then_published));
         }
         Action::Cleanup { days } => {
             clean(harness, days, Duration::from_millis(10 + harness.random.below(2_000)));

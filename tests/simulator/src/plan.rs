@@ -26,21 +26,13 @@ pub(crate) struct Faults {
     /// An entry of a batch is not taken.
     pub(crate) refuse: u64,
     /// What the queues and the schedules do, though seldom.
-    pub(crate) queue_faults: u64,
+    pub(crate) queue: u64,
 }
 
 impl Faults {
     /// Nothing fails.
-    pub(crate) const NONE: Self = Self {
-        crash: 0,
-        fail: 0,
-        lost: 0,
-        repeat: 0,
-        slow: 0,
-        stale: 0,
-        refuse: 0,
-        queue_faults: 0,
-    };
+    pub(crate) const NONE: Self =
+        Self { crash: 0, fail: 0, lost: 0, repeat: 0, slow: 0, stale: 0, refuse: 0, queue: 0 };
 
     fn draw(random: &SeededRandom) -> Self {
         // Most faults are absent from a run or common in it: both find more than an even mix.
@@ -53,18 +45,18 @@ impl Faults {
             slow: rate(100),
             stale: rate(900),
             refuse: rate(300),
-            queue_faults: rate(200),
+            queue: rate(200),
         }
     }
 
     /// What the queues do.
     pub(crate) fn queue(self) -> QueueFaults {
         QueueFaults {
-            twice: self.queue_faults,
-            still_visible: self.queue_faults / 4,
-            not_deleted: self.queue_faults,
-            late: self.queue_faults,
-            shuffle: if self.queue_faults > 0 { 500 } else { 0 },
+            twice: self.queue,
+            still_visible: self.queue / 4,
+            not_deleted: self.queue,
+            late: self.queue,
+            shuffle: if self.queue > 0 { 500 } else { 0 },
         }
     }
 }

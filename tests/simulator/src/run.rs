@@ -238,7 +238,7 @@ impl Run {
             Turn::Events | Turn::Tasks => self.receive(turn, now),
             Turn::Retry => {
                 // A schedule fires twice or not at all, now and then.
-                let queue_faults = harness.faults().queue_faults;
+                let queue_faults = harness.faults().queue;
                 let fires = match () {
                     () if harness.random.chance(queue_faults) => 2,
                     () if harness.random.chance(2 * queue_faults) => 0,

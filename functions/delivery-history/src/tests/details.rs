@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::sample;
 use webhooks_api::testing::{TestRequest, TestResponse};
-use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
+use webhooks_core::delivery::{Delivery, NewDelivery, Trigger};
 use webhooks_core::ports::{Clock as _, Outgoing, Subscriptions as _};
 
 use super::{GET, Harness, REDELIVER, succeeded, text};

@@ -179,7 +179,7 @@ fn head_of(size: usize) -> String {
     let other = 4 + 15 + 32;
     for line in 0..lines {
         let length = if line == 0 { value + rest - other } else { value };
-        head += &format!("x:{}\r\n", "y".repeat(length));
+        head.extend(["x:", &"y".repeat(length), "\r\n"]);
     }
     head + "\r\n"
 }

@@ -335,7 +335,7 @@ async fn queue(messages: usize, received: Received) -> Samples {
         Received::UntilDeadLettered => {
             for _ in 0..=receives {
                 receive().await;
-                clock.advance(Duration::from_secs(540));
+                clock.advance(Duration::from_mins(9));
             }
             of_aws("ApproximateNumberOfMessagesVisible", count(depth("dlq").visible))
         }

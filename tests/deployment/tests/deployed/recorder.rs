@@ -176,7 +176,7 @@ impl Recorder {
         match method {
             "send" => drop(self.queue.send(&[task]).await),
             "change_visibility" => {
-                drop(self.queue.change_visibility(&[("h".to_owned(), Duration::ZERO)]).await)
+                drop(self.queue.change_visibility(&[("h".to_owned(), Duration::ZERO)]).await);
             }
             "dead_letter" => {
                 let rejected = RejectedEvent {

@@ -159,7 +159,7 @@ async fn one_of_concurrent_leases_is_given(store: &dyn DeliveriesTable) {
     let takes = holders
         .iter()
         .map(|holder| take(store, &row, 1, lease(holder, sample::at(60), sample::at(90))));
-    let given = join_all(takes).await.into_iter().filter(|answer| answer.is_applied());
+    let given = join_all(takes).await.into_iter().filter(DeliveryWrite::is_applied);
     assert_eq!(given.count(), 1);
 }
 
