@@ -10,6 +10,7 @@ Needs Python, and the AWS CLI or boto3 to send to the queue. Creates a webhook f
 import argparse
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
@@ -45,22 +46,24 @@ def user_of(token):
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"]
 
 
-def send(queue_url, body, endpoint_url):
+def send(queue_url, body, endpoint_url, region):
     """Sends a message with the AWS SDK for Python if it is installed, else with the AWS CLI."""
     try:
         import boto3
     except ImportError:
         command = ["aws", "sqs", "send-message", "--queue-url", queue_url, "--message-body", body]
         command += ["--endpoint-url", endpoint_url] if endpoint_url else []
+        command += ["--region", region] if region else []
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     else:
-        client = boto3.client("sqs", endpoint_url=endpoint_url)
+        client = boto3.client("sqs", endpoint_url=endpoint_url, region_name=region)
         client.send_message(QueueUrl=queue_url, MessageBody=body)
 
 
 class Smoke:
-    def __init__(self, api, user, queue_url, endpoint_url):
-        self.api, self.user, self.queue_url, self.endpoint_url = api, user, queue_url, endpoint_url
+    def __init__(self, api, user, queue_url, endpoint_url, region):
+        self.api, self.user, self.queue_url = api, user, queue_url
+        self.endpoint_url, self.region = endpoint_url, region
         self.webhook, self.event_id = None, f"smoke-{uuid.uuid4()}"
 
     def checks(self):
@@ -116,7 +119,7 @@ class Smoke:
             "event_id": self.event_id,
             "data": {"smoke": True},
         }
-        send(self.queue_url, json.dumps(event), self.endpoint_url)
+        send(self.queue_url, json.dumps(event), self.endpoint_url, self.region)
         for _ in range(60):
             _, body = self.api.call("GET", self.path("/deliveries"))
             found = [d for d in body["items"] if d["event_id"] == self.event_id]
@@ -155,9 +158,12 @@ def main():
     parser.add_argument("--token", required=True, help="a bearer token")
     parser.add_argument("--queue-url", required=True, help="output EventsQueueUrl")
     parser.add_argument("--endpoint-url", help="the SQS endpoint, for example that of cargo dev")
+    parser.add_argument("--region", help="the region of the queue; by default AWS_REGION")
     options = parser.parse_args()
+    # The AWS CLI 1 and boto3 read only AWS_DEFAULT_REGION.
+    region = options.region or os.environ.get("AWS_REGION")
     user = user_of(options.token)
-    smoke = Smoke(Api(options.url, options.token), user, options.queue_url, options.endpoint_url)
+    smoke = Smoke(Api(options.url, options.token), user, options.queue_url, options.endpoint_url, region)
     return 1 if run(smoke) else 0
 
 

@@ -9,8 +9,12 @@ the end. A step that fails does not stop the steps that do not need its result. 
 lists failures and warnings.
 
 The steps, in order:
-  template   sam validate, its lint, and cfn-lint on what the SAM transform makes of the template
-  smoke      scripts/smoke_test.py against `cargo dev`
+  template   sam validate, its lint, and cfn-lint on what the SAM transform makes of the template; fixed
+             names; the table of idle costs in docs/DEPLOYING.md
+  smoke      scripts/smoke_test.py and scripts/redrive.py against `cargo dev`
+  stacks     on ministack, with functions that do nothing: two stacks side by side, a first deployment that
+             fails and is repeated, a restored table, scripts/remove_stack.py, and what scripts/deploy.py
+             makes for a stack
   build      sam build for arm64, as it is deployed, and a build for this machine, to run the functions
   emulator   every function under AWS's runtime emulator against the local endpoints, with every file of
              events/: answers, init times, memory and package sizes (needs build)
@@ -27,7 +31,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = ["template", "smoke", "build", "emulator", "ministack"]
+STEPS = ["template", "smoke", "stacks", "build", "emulator", "ministack"]
 # The steps that need the packages of `build`. Run with --only, they use those of an earlier run.
 NEED_BUILD = ["emulator", "ministack"]
 
@@ -66,12 +70,13 @@ def main() -> int:
         os.execv(python, [str(python), *sys.argv])
 
     sys.path.insert(0, str(ROOT / "scripts"))
-    from deploy import build, emulator, ministack_run, smoke, template
+    from deploy import build, emulator, ministack_run, smoke, stacks, template
     from deploy.tools import Failed, Workspace
 
     steps = {
         "template": template.check,
         "smoke": smoke.check,
+        "stacks": stacks.check,
         "build": build.check,
         "emulator": emulator.check,
         "ministack": ministack_run.check,

@@ -75,12 +75,14 @@ def check(space):
     space.stop(cloud.process)
 
 
-def packaged(space, cloud):
-    """The template with the packages of this machine, as `sam package` would leave it."""
+def packaged(space, cloud, package=None):
+    """The template with the packages of this machine, or all with this one, as `sam package` would leave
+    it."""
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     for function in FUNCTIONS:
-        s3.upload_file(str(space.binary(function).parent / "function.zip"), BUCKET, f"{function}.zip")
+        built = package or space.binary(function).parent / "function.zip"
+        s3.upload_file(str(built), BUCKET, f"{function}.zip")
     template = parsed(space)
     resources = template["Resources"]
     # ministack refuses alarms with metric math, and saved queries.
@@ -100,10 +102,8 @@ def packaged(space, cloud):
     return json.dumps(template, default=str)
 
 
-def deploy(space, cloud):
-    key = base64.b64encode(os.urandom(32)).decode()
-    cloud.client("secretsmanager").create_secret(Name=SECRET, SecretString=f"k1:{key}")
-    parameters = {
+def parameters(space):
+    return {
         "Stage": "dev",
         "JwtIssuer": "https://issuer.example.com/",
         "JwtAudience": "webhooks",
@@ -112,21 +112,33 @@ def deploy(space, cloud):
         # The receiver listens on loopback, which the strict policy blocks.
         "TargetPolicy": "development",
         "AlarmTopicArn": "arn:aws:sns:us-east-1:000000000000:alarms",
+        "AlarmSet": "all",
+        "DashboardEnabled": "true",
     }
+
+
+def create_stack(space, cloud, name, template):
+    """Creates a stack, and returns its last status."""
     cloudformation = cloud.client("cloudformation")
     cloudformation.create_stack(
-        StackName=STACK,
-        TemplateBody=packaged(space, cloud),
-        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
+        StackName=name,
+        TemplateBody=template,
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters(space).items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
 
     def state():
-        stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
         return stack if not stack["StackStatus"].endswith("_IN_PROGRESS") else None
 
-    stack = wait_for("the stack", state, 180, cloud.process)
-    status = stack["StackStatus"]
+    return wait_for("the stack", state, 180, cloud.process)["StackStatus"]
+
+
+def deploy(space, cloud):
+    key = base64.b64encode(os.urandom(32)).decode()
+    cloud.client("secretsmanager").create_secret(Name=SECRET, SecretString=f"k1:{key}")
+    cloudformation = cloud.client("cloudformation")
+    status = create_stack(space, cloud, STACK, packaged(space, cloud))
     if status != "CREATE_COMPLETE":
         events = cloudformation.describe_stack_events(StackName=STACK)["StackEvents"]
         reasons = [e.get("ResourceStatusReason") for e in events if "FAILED" in e["ResourceStatus"]]

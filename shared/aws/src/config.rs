@@ -22,11 +22,14 @@ pub const RETENTION_DAYS: &str = "RETENTION_DAYS";
 /// The keys that seal signing secrets, see [`Sealer::parse`]; or `secret:NAME`, the secret of AWS
 /// Secrets Manager that holds them.
 pub const SECRETS_KEYS: &str = "SECRETS_KEYS";
+/// What the operator calls the content of that secret. Another version restarts the functions, which
+/// read the secret when they start.
+pub const SECRETS_KEYS_VERSION: &str = "SECRETS_KEYS_VERSION";
 /// Where deliveries may go: `strict` or `development`.
 pub const TARGET_POLICY: &str = "TARGET_POLICY";
 
 /// Every variable of ours, required or not.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
@@ -34,6 +37,7 @@ pub const NAMES: [&str; 7] = [
     RETENTION_DAYS,
     SECRETS_KEYS,
     TARGET_POLICY,
+    SECRETS_KEYS_VERSION,
 ];
 
 /// A variable that is missing or cannot be read. It does not show the value.
@@ -117,6 +121,11 @@ impl Settings {
             Some(name) => SecretsKeys::Secret(name.to_owned()),
             None => SecretsKeys::Inline(text),
         })
+    }
+
+    /// The version of the keys, for the log.
+    pub fn secrets_keys_version(&self) -> Option<String> {
+        self.optional(SECRETS_KEYS_VERSION)
     }
 
     /// Where deliveries may go.

@@ -95,7 +95,10 @@ impl Environment {
             SecretsKeys::Inline(keys) => keys,
             SecretsKeys::Secret(name) => self.secret(name).await?,
         };
-        Ok(Arc::new(config::sealer(&keys, self.random())?))
+        let sealer = config::sealer(&keys, self.random())?;
+        let version = self.settings.secrets_keys_version();
+        tracing::info!(secrets_keys.version = version, "the keys of signing secrets were read");
+        Ok(Arc::new(sealer))
     }
 
     /// The Deliveries table.

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Deploys a stage in one command: key, identity provider, build, stack, smoke test.
+
+    python3 scripts/deploy.py dev
+    python3 scripts/deploy.py prod --issuer https://… --audience … --alarm-email ONCALL@YOUR-DOMAIN
+
+What exists is used, what is missing is made, so the command can be repeated. Without --issuer it makes a
+Cognito user pool with the user `me`, and only then can it run the smoke test by itself. Needs the SAM CLI
+with its Python packages, and what docs/DEPLOYING.md lists for the build.
+"""
+
+import argparse
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import boto3
+
+ROOT = Path(__file__).resolve().parent.parent
+USER = "me"
+
+
+def client(options, service):
+    return boto3.client(service, region_name=options.region, endpoint_url=options.endpoint_url)
+
+
+def make_keys(options):
+    """Creates the secret with the key that seals signing secrets, unless there is one."""
+    name = f"webhooks/{options.stage}/secrets-keys"
+    manager = client(options, "secretsmanager")
+    try:
+        manager.describe_secret(SecretId=name)
+        print(f"the secret {name} exists")
+    except manager.exceptions.ResourceNotFoundException:
+        key = base64.b64encode(os.urandom(32)).decode()
+        manager.create_secret(Name=name, SecretString=f"k1:{key}")
+        print(f"the secret {name} is created")
+    return name
+
+
+def make_pool(options):
+    """Creates the user pool, its client and its user, unless they exist. Returns issuer, audience and a
+    token."""
+    cognito, name = client(options, "cognito-idp"), f"webhooks-{options.stage}"
+    pages = cognito.list_user_pools(MaxResults=60)["UserPools"]
+    pool = next((pool["Id"] for pool in pages if pool["Name"] == name), None)
+    if pool is None:
+        closed = {"AllowAdminCreateUserOnly": True}
+        pool = cognito.create_user_pool(PoolName=name, AdminCreateUserConfig=closed)["UserPool"]["Id"]
+        print(f"the user pool {name} is created")
+    clients = cognito.list_user_pool_clients(UserPoolId=pool, MaxResults=60)["UserPoolClients"]
+    audience = next((c["ClientId"] for c in clients if c["ClientName"] == name), None)
+    if audience is None:
+        created = cognito.create_user_pool_client(
+            UserPoolId=pool,
+            ClientName=name,
+            ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
+        )
+        audience = created["UserPoolClient"]["ClientId"]
+    try:
+        cognito.admin_create_user(UserPoolId=pool, Username=USER, MessageAction="SUPPRESS")
+    except cognito.exceptions.UsernameExistsException:
+        pass
+    # A new password each time: none has to be kept.
+    password = f"{secrets.token_hex(12)}aA1-"
+    cognito.admin_set_user_password(UserPoolId=pool, Username=USER, Password=password, Permanent=True)
+    signed_in = cognito.initiate_auth(
+        ClientId=audience,
+        AuthFlow="USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": USER, "PASSWORD": password},
+    )
+    issuer = f"https://cognito-idp.{options.region}.amazonaws.com/{pool}"
+    return issuer, audience, signed_in["AuthenticationResult"]["AccessToken"]
+
+
+def check_issuer(issuer):
+    """A wrong issuer fails the stack only after minutes."""
+    url = issuer.rstrip("/") + "/.well-known/openid-configuration"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        found = json.load(answer)["issuer"]
+    if found != issuer:
+        sys.exit(f"--issuer must be {found}, as {url} says")
+
+
+def make_topic(options):
+    sns = client(options, "sns")
+    topic = sns.create_topic(Name=f"webhooks-{options.stage}-alarms")["TopicArn"]
+    known = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    if options.alarm_email not in [subscription["Endpoint"] for subscription in known]:
+        sns.subscribe(TopicArn=topic, Protocol="email", Endpoint=options.alarm_email)
+        print(f"confirm the subscription with the link in the mail to {options.alarm_email}")
+    return topic
+
+
+def overrides(options, keys, issuer, audience):
+    """The parameters of the stack: those of samconfig.toml for this stage, and those found here."""
+    prod = options.stage == "prod"
+    values = {
+        "Stage": options.stage,
+        "SecretsKeysName": keys,
+        "JwtIssuer": issuer,
+        "JwtAudience": audience,
+        "Architecture": options.architecture,
+        "LogRetentionDays": 90 if prod else 7,
+    }
+    if prod:
+        values |= {
+            "AlarmSet": "all",
+            "DashboardEnabled": "true",
+            "DeliveriesPointInTimeRecovery": "true",
+        }
+    if options.alarm_email:
+        values["AlarmTopicArn"] = make_topic(options)
+    values |= dict(pair.split("=", 1) for pair in options.parameter)
+    return [f"{name}={value}" for name, value in values.items()]
+
+
+def sam(options, *command):
+    # Both names: tools differ in which they read.
+    region = {"AWS_REGION": options.region, "AWS_DEFAULT_REGION": options.region}
+    endpoint = {"AWS_ENDPOINT_URL": options.endpoint_url} if options.endpoint_url else {}
+    subprocess.run(["sam", *command], cwd=ROOT, env={**os.environ, **region, **endpoint}, check=True)
+
+
+def outputs(options, stack):
+    stacks = client(options, "cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+
+def first_runs(options, stack):
+    """Runs both schedules once: until then the alarms on their absence are on."""
+    for function in ("retry", "cleanup"):
+        answer = client(options, "lambda").invoke(FunctionName=f"{stack}-{function}", Payload=b"{}")
+        if "FunctionError" in answer:
+            sys.exit(f"{function} failed: {answer['Payload'].read().decode()}")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=["dev", "staging", "prod"])
+    parser.add_argument("--region", help="by default that of the environment or the profile")
+    parser.add_argument("--issuer", help="the `iss` of the tokens of your identity provider")
+    parser.add_argument("--audience", help="their `aud` or `client_id`")
+    parser.add_argument("--alarm-email", help="who receives the alarms")
+    parser.add_argument("--architecture", choices=["arm64", "x86_64"], default="arm64")
+    parser.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the stack"
+    )
+    parser.add_argument("--endpoint-url", help="the endpoint of emulated AWS services")
+    options = parser.parse_args()
+    options.region = options.region or os.environ.get("AWS_REGION") or boto3.Session().region_name
+    if not options.region:
+        parser.error("no region: export AWS_REGION and AWS_DEFAULT_REGION, or give --region")
+    if bool(options.issuer) != bool(options.audience):
+        parser.error("--issuer and --audience go together")
+    if options.stage == "prod" and not options.issuer:
+        parser.error("prod needs --issuer and --audience of your identity provider")
+    if any("=" not in pair for pair in options.parameter):
+        parser.error("--parameter must be NAME=VALUE")
+    return options
+
+
+def main():
+    options = arguments()
+    stack, token = f"webhooks-{options.stage}", None
+    if options.issuer:
+        issuer, audience = options.issuer, options.audience
+        check_issuer(issuer)
+    else:
+        issuer, audience, token = make_pool(options)
+    values = overrides(options, make_keys(options), issuer, audience)
+    # Otherwise sam builds for the template's default architecture.
+    architecture = f"Architecture={options.architecture}"
+    sam(options, "build", "--config-env", options.stage, "--parameter-overrides", architecture)
+    sam(
+        *(options, "deploy", "--config-env", options.stage, "--region", options.region),
+        *("--no-fail-on-empty-changeset", "--parameter-overrides", *values),
+    )
+    found = outputs(options, stack)
+    first_runs(options, stack)
+    if token:
+        smoke = [sys.executable, str(ROOT / "scripts/smoke_test.py"), "--url", found["ApiUrl"]]
+        smoke += ["--token", token, "--queue-url", found["EventsQueueUrl"]]
+        smoke += ["--region", options.region]
+        subprocess.run(smoke, check=True)
+    print("\nThe first webhook (docs/DEPLOYING.md, step 4):")
+    print(f"  API={found['ApiUrl']}")
+    print(f"  QUEUE={found['EventsQueueUrl']}")
+    print(f"  TOKEN={token or '…'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
