@@ -254,8 +254,10 @@ async fn endless_interim_responses_end_at_the_deadline_in_bounded_memory() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let sent = std::thread::spawn(move || {
-            use std::io::Write as _;
+            use std::io::{Read as _, Write as _};
             let (mut stream, _) = listener.accept().unwrap();
+            // A response that comes before the request ends the connection immediately.
+            assert_ne!(stream.read(&mut [0; 1024]).unwrap(), 0);
             let flood = flood.repeat(1000);
             let mut sent = 0;
             while stream.write_all(flood.as_bytes()).is_ok() {
