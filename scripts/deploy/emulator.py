@@ -55,7 +55,9 @@ class Emulated:
         self.log = f"emulator-{function}.log"
         self.process = space.start(
             *(rie, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}"),
-            *("--runtime-api-address", f"127.0.0.1:{free_port()}", space.binary(function)),
+            # The emulator, too, reads LOG_LEVEL. Its own level stays.
+            *("--log-level", "info", "--runtime-api-address", f"127.0.0.1:{free_port()}"),
+            space.binary(function),
             log=self.log,
             # Without the variables of this shell.
             env={
@@ -139,6 +141,7 @@ def check(space):
     answers = check_answers(space, local, receiver)
     print(f"{answers} events of events/ are answered as expected")
     check_bad_configuration(space, local)
+    check_logs(space, local, receiver)
     table(space, local)
     space.stop(process)
 
@@ -202,6 +205,9 @@ def check_bad_configuration(space, local):
         good = environment(space, function, local)
         bad = [("LOG_LEVEL", "loud")]
         for name in variables(space, function):
+            # Any text is a version, and none is needed.
+            if name == "SECRETS_KEYS_VERSION":
+                continue
             # A variable with a default may be missing, but not invalid.
             has_default = name in ("RETENTION_DAYS", "TARGET_POLICY")
             bad.append((name, "no such value" if has_default else None))
@@ -214,6 +220,32 @@ def check_bad_configuration(space, local):
             expect(len(lines) == 1, f"{function} without a good {name} says {ran!r}")
             cases += 1
     print(f"{cases} bad configurations end the init with one line that names the variable")
+
+
+def check_logs(space, local, receiver):
+    """At no level does a log line have a token, a signing secret or the data of an event."""
+    token, data = "token-that-nobody-may-see", "data-that-nobody-may-see"
+    creation = event(space, "subscriptions", "create")
+    creation["headers"]["authorization"] = f"Bearer {token}"
+    creation["body"] = json.dumps({**json.loads(creation["body"]), "url": receiver.url})
+    events = event(space, "dispatch", "events")
+    for record in events["Records"]:
+        record["body"] = json.dumps({**json.loads(record["body"]), "data": {"text": data}})
+    for level in ("off", "error", "warn", "info", "debug", "trace"):
+        found = {}
+        for function, payload in [("subscriptions", creation), ("dispatch", events)]:
+            environ = {**environment(space, function, local), "LOG_LEVEL": level}
+            emulated = Emulated(space, function, environ)
+            found[function] = emulated.invoke(payload)
+            secret = json.loads(found[function].get("body") or "{}").get("secret", token)
+            text = emulated.text()
+            emulated.stop()
+            for hidden in (token, data, secret):
+                expect(hidden not in text, f"{function} logs {hidden} at the level {level}")
+            # So that the check does not pass because nothing is logged.
+            has_line = "by a user" in text or "event dispatched" in text
+            expect(has_line == (level in ("info", "debug", "trace")), f"{function} at {level}: {text}")
+    print("no log line has a token, a secret or data, at any level")
 
 
 def run_alone(space, function, environ):
