@@ -12,6 +12,7 @@ The steps, in order:
   template   sam validate, its lint, and cfn-lint on what the SAM transform makes of the template; fixed
              names; the table of idle costs in docs/DEPLOYING.md
   commands   the `aws` commands of the documents have the operations and flags of the AWS CLI 1 and 2
+  release    the workflows, and scripts/release.py on stand-ins for what is built
   smoke      scripts/smoke_test.py and scripts/redrive.py against `cargo dev`
   stacks     on ministack, with functions that do nothing: two stacks side by side, a first deployment that
              fails and is repeated, a restored table, scripts/remove_stack.py, and what scripts/deploy.py
@@ -32,7 +33,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = ["template", "commands", "smoke", "stacks", "build", "emulator", "ministack"]
+STEPS = ["template", "commands", "release", "smoke", "stacks", "build", "emulator", "ministack"]
 # The steps that need the packages of `build`. Run with --only, they use those of an earlier run.
 NEED_BUILD = ["emulator", "ministack"]
 
@@ -71,12 +72,13 @@ def main() -> int:
         os.execv(python, [str(python), *sys.argv])
 
     sys.path.insert(0, str(ROOT / "scripts"))
-    from deploy import build, commands, emulator, ministack_run, smoke, stacks, template
+    from deploy import build, commands, emulator, ministack_run, release, smoke, stacks, template
     from deploy.tools import Failed, Workspace
 
     steps = {
         "template": template.check,
         "commands": commands.check,
+        "release": release.check,
         "smoke": smoke.check,
         "stacks": stacks.check,
         "build": build.check,

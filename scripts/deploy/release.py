@@ -1,0 +1,67 @@
+"""The workflows, and scripts/release.py on files that stand for what a build makes."""
+
+import re
+import sys
+import tarfile
+
+import yaml
+
+from .template import parsed
+from .tools import expect
+
+
+def check(space):
+    check_workflows(space)
+    check_archive(space)
+
+
+def check_workflows(space):
+    """Every workflow is YAML with limits and rights, and runs only scripts that exist."""
+    scripts = set()
+    for path in sorted((space.root / ".github/workflows").glob("*.yml")):
+        text = path.read_text()
+        workflow = yaml.safe_load(text)
+        expect("permissions" in workflow, f"{path.name} has all rights")
+        for name, job in workflow["jobs"].items():
+            expect("timeout-minutes" in job, f"{name} of {path.name} has no time limit")
+        scripts |= set(re.findall(r"(?:scripts/[\w/]+\.(?:py|txt)|\.ci/run)", text))
+    missing = [script for script in scripts if not (space.root / script).exists()]
+    expect(scripts and not missing, f"workflows run {missing}, which do not exist")
+    print(f"the workflows run {', '.join(sorted(scripts))}")
+
+
+def check_archive(space):
+    stack = space.work / "release/stack"
+    functions = [
+        name
+        for name, resource in parsed(space)["Resources"].items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    ]
+    for name in functions:
+        (stack / name).mkdir(parents=True, exist_ok=True)
+        (stack / name / "bootstrap").write_text(name)
+    # `sam build` writes the folder of each function as its CodeUri.
+    text = (space.root / "template.yaml").read_text()
+    for name in functions:
+        head, rest = text.split(f"\n  {name}:\n", 1)
+        text = f"{head}\n  {name}:\n" + re.sub(r"CodeUri: \S+", f"CodeUri: {name}", rest, count=1)
+    (stack / "template.yaml").write_text(text)
+    dev = space.work / "release/dev"
+    dev.write_text("dev")
+    out = space.work / "release/out"
+    command = (sys.executable, space.root / "scripts/release.py", "v1", "--stack", stack, "--out", out)
+    digests = set()
+    for _ in range(2):
+        space.run(*command, "--dev", f"x86_64={dev}", "--dev", f"arm64={dev}")
+        digests.add((out / "webhooks-v1.tar.gz.sha256").read_text())
+    expect(len(digests) == 1, "the same input made two archives")
+    with tarfile.open(out / "webhooks-v1.tar.gz") as archive:
+        found = {member.name.removeprefix("webhooks-v1/"): member.mode for member in archive}
+    programs = [f"bin/{architecture}/webhooks-dev" for architecture in ("x86_64", "arm64")]
+    programs += [f"stack/{name}/bootstrap" for name in functions]
+    wrong = [name for name in programs if found.get(name) != 0o755]
+    expect(not wrong, f"no programs in the archive: {wrong}")
+    expect("stack/template.yaml" in found, "the archive has no template")
+    others = [name for name in found if name.startswith("bin/") and name not in programs]
+    expect(not others, f"beside the local system there are {others}")
+    print(f"scripts/release.py packs {len(found)} files, each time the same")
