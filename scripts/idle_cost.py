@@ -32,6 +32,7 @@ STACKS = {
     "default": {},
     "with a KMS key of your own": {"SecretsKmsKeyArn": "key"},
     "with essential alarms": {"AlarmTopicArn": "topic"},
+    "with a fixed egress address": {"FixedEgress": "true"},
     "prod: all alarms and the dashboard": {
         "AlarmTopicArn": "topic",
         "AlarmSet": "all",
@@ -95,7 +96,7 @@ class Stack:
             if resource["Type"] == kind and (
                 condition is None or self.holds(self.template["Conditions"][condition])
             ):
-                yield resource["Properties"]
+                yield resource.get("Properties", {})
 
     def events(self, kind):
         for properties in self.resources("AWS::Serverless::Function"):
@@ -133,6 +134,10 @@ def costs(stack, prices):
             stack.holds(stack.template["Conditions"]["HasSecretsKmsKey"])), month["kms_key"]),
         "alarms": priced(metrics, month["alarm_metric"], free["alarm_metrics"]),
         "dashboard": priced(dashboards, month["dashboard"]),
+        "fixed egress": priced(
+            len(list(stack.resources("AWS::EC2::NatGateway"))),
+            month["nat_gateway"] + month["public_address"],
+        ),
         "polling of queues": priced(polls, million["sqs_request"] / 1e6, free["sqs_requests"]),
         "schedules": (
             lambda_free + requests[0] + reads * million["dynamodb_read_unit"] / 1e6,

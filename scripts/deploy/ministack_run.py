@@ -89,7 +89,7 @@ def packaged(space, cloud, package=None):
     unsupported = [
         name
         for name, resource in resources.items()
-        if "Metrics" in resource["Properties"] or resource["Type"] == "AWS::Logs::QueryDefinition"
+        if "Metrics" in resource.get("Properties", {}) or resource["Type"] == "AWS::Logs::QueryDefinition"
     ]
     for name in unsupported:
         del resources[name]
