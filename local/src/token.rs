@@ -31,7 +31,7 @@ pub const KEY: &[u8] = b"webhooks local development key, known to everybody";
 /// The claims of a token.
 pub type Claims = Map<String, Value>;
 
-/// Why a token is refused. Callers are not told; the debug log is.
+/// Why a token is refused. Only the debug log shows it, not the response.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The form, the algorithm or the signature is wrong.

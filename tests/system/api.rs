@@ -116,7 +116,7 @@ async fn every_bad_field_is_named() {
 }
 
 #[tokio::test]
-async fn a_user_may_have_a_hundred_webhooks_and_page_through_them() {
+async fn hundred_webhooks_are_listed_in_pages() {
     let local = Local::start().await;
     let token = token("u");
     let mut made = Vec::new();

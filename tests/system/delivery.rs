@@ -87,7 +87,7 @@ async fn failing_endpoint_is_retried_after_two_and_four_seconds() {
 }
 
 #[tokio::test]
-async fn what_fails_says_why_and_gone_disables() {
+async fn failed_attempts_record_their_error_and_410_disables() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     let elsewhere = FakeReceiver::start().await.unwrap();

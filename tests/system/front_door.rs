@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-/// Everything that comes back on one connection, as the answers it holds.
+/// All responses on one connection.
 async fn exchange(local: &Local, bytes: &[u8]) -> Vec<Answer> {
     let address = local.api.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -14,7 +14,7 @@ fn publisher(local: &Local) -> Publisher {
 }
 
 #[tokio::test]
-async fn what_the_library_publishes_arrives() {
+async fn events_of_the_publisher_library_are_delivered() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     let body = json!({"url": receiver.url("/"), "event_types": ["task.completed", "task.created"]});

@@ -173,7 +173,7 @@ async fn named_name_server_is_asked() {
     assert_eq!(receiver.received().len(), 1);
 }
 
-/// A name server that says what it is told to.
+/// A name server with configured answers.
 struct NameServer {
     address: SocketAddr,
     state: Arc<Mutex<State>>,

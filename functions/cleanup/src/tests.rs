@@ -73,42 +73,42 @@ impl Harness {
 
 #[tokio::test]
 async fn only_what_is_older_than_the_retention_goes() {
-    let world = Harness::at_day(31);
-    let kept = world.subscribe("u", 1).await.id;
-    world.delivery(&kept, 0, Status::Success).await;
-    world.delivery(&kept, 1, Status::Retrying).await;
-    world.delivery(&kept, DAY + 1, Status::Failed).await;
-    let report = world.run(None).await;
+    let harness = Harness::at_day(31);
+    let kept = harness.subscribe("u", 1).await.id;
+    harness.delivery(&kept, 0, Status::Success).await;
+    harness.delivery(&kept, 1, Status::Retrying).await;
+    harness.delivery(&kept, DAY + 1, Status::Failed).await;
+    let report = harness.run(None).await;
     // One record and the counters of its hour; what still waits stays, and so does what is young.
     assert_eq!(report, Report { deleted: 2, subscriptions: 1, finished: true });
-    assert_eq!(world.rows(&kept).await, 3);
-    assert_eq!(world.run(Some(29)).await.deleted, 2);
-    assert_eq!(world.run(Some(29)).await.deleted, 0);
+    assert_eq!(harness.rows(&kept).await, 3);
+    assert_eq!(harness.run(Some(29)).await.deleted, 2);
+    assert_eq!(harness.run(Some(29)).await.deleted, 0);
 }
 
 #[tokio::test]
 async fn everything_of_a_deleted_subscription_goes() {
-    let world = Harness::at_day(1);
-    let Subscription { user_id, id, .. } = world.subscribe("u", 1).await;
-    world.delivery(&id, 1, Status::Success).await;
-    world.delivery(&id, 2, Status::Retrying).await;
-    world.subscriptions.delete(&user_id, &id).await.unwrap();
-    assert!(world.run(None).await.finished);
-    assert_eq!(world.rows(&id).await, 0);
-    assert!(world.subscriptions.scan_keys(10, None).await.unwrap().items.is_empty());
+    let harness = Harness::at_day(1);
+    let Subscription { user_id, id, .. } = harness.subscribe("u", 1).await;
+    harness.delivery(&id, 1, Status::Success).await;
+    harness.delivery(&id, 2, Status::Retrying).await;
+    harness.subscriptions.delete(&user_id, &id).await.unwrap();
+    assert!(harness.run(None).await.finished);
+    assert_eq!(harness.rows(&id).await, 0);
+    assert!(harness.subscriptions.scan_keys(10, None).await.unwrap().items.is_empty());
 }
 
 #[tokio::test]
 async fn a_run_that_ran_out_of_time_goes_on_where_it_stopped() {
-    let world = Harness::at_day(40);
+    let harness = Harness::at_day(40);
     for n in 1..=5 {
-        let id = world.subscribe("u", n).await.id;
-        world.delivery(&id, 1, Status::Success).await;
+        let id = harness.subscribe("u", n).await.id;
+        harness.delivery(&id, 1, Status::Success).await;
     }
     let past = sample::start();
-    let stopped = world.cleanup.handle(Request::default(), past).await.unwrap();
+    let stopped = harness.cleanup.handle(Request::default(), past).await.unwrap();
     assert_eq!(stopped, Report { deleted: 0, subscriptions: 0, finished: false });
-    let report = world.run(None).await;
+    let report = harness.run(None).await;
     assert_eq!(report, Report { deleted: 10, subscriptions: 5, finished: true });
 }
 
@@ -131,35 +131,35 @@ impl Interceptor for FailsOnce {
 
 #[tokio::test]
 async fn a_run_that_fails_saves_its_position() {
-    let mut world = Harness::at_day(40);
+    let mut harness = Harness::at_day(40);
     for n in 1..=3 {
-        let id = world.subscribe("u", n).await.id;
-        world.delivery(&id, 1, Status::Success).await;
+        let id = harness.subscribe("u", n).await.id;
+        harness.delivery(&id, 1, Status::Success).await;
     }
     let fails = FailsOnce { call: "cleanup_state.delete", number: 3, calls: AtomicU32::new(0) };
-    world.cleanup.cleanup_state = Arc::new(Intercepted::new(world.deliveries.clone(), fails));
-    let failed = world.cleanup.handle(Request::default(), sample::at(1000 * DAY)).await;
+    harness.cleanup.cleanup_state = Arc::new(Intercepted::new(harness.deliveries.clone(), fails));
+    let failed = harness.cleanup.handle(Request::default(), sample::at(1000 * DAY)).await;
     assert!(matches!(failed, Err(Error::Store(_))));
-    assert_eq!(world.run(None).await, Report { deleted: 2, subscriptions: 1, finished: true });
+    assert_eq!(harness.run(None).await, Report { deleted: 2, subscriptions: 1, finished: true });
 }
 
 #[tokio::test]
 async fn a_position_is_taken_up() {
-    let world = Harness::at_day(40);
+    let harness = Harness::at_day(40);
     for n in 1..=3 {
-        let id = world.subscribe("u", n).await.id;
-        world.delivery(&id, 1, Status::Success).await;
+        let id = harness.subscribe("u", n).await.id;
+        harness.delivery(&id, 1, Status::Success).await;
     }
-    let first = world.subscriptions.scan_keys(1, None).await.unwrap().items.remove(0);
-    world.deliveries.set_position(Some(&first)).await.unwrap();
-    assert_eq!(world.run(None).await.subscriptions, 2);
-    assert_eq!(world.deliveries.position().await.unwrap(), None);
-    assert_eq!(world.run(None).await.subscriptions, 3, "the run after that starts anew");
+    let first = harness.subscriptions.scan_keys(1, None).await.unwrap().items.remove(0);
+    harness.deliveries.set_position(Some(&first)).await.unwrap();
+    assert_eq!(harness.run(None).await.subscriptions, 2);
+    assert_eq!(harness.deliveries.position().await.unwrap(), None);
+    assert_eq!(harness.run(None).await.subscriptions, 3, "the run after that starts anew");
 }
 
 #[tokio::test]
 async fn a_retention_that_cannot_be_is_refused() {
-    let world = Harness::at_day(1);
-    let refused = world.cleanup.handle(Request { days: Some(3651) }, sample::start()).await;
+    let harness = Harness::at_day(1);
+    let refused = harness.cleanup.handle(Request { days: Some(3651) }, sample::start()).await;
     assert!(matches!(refused, Err(Error::Days)));
 }

@@ -18,11 +18,11 @@ const LOST_AFTER_SECONDS: u64 = 900;
 pub(crate) enum Disposition {
     /// It is acknowledged: nothing is left to do with it.
     Ack,
-    /// It comes back after this time, which is its visibility timeout.
+    /// It becomes visible after this time, its visibility timeout.
     RetryAfter(Duration),
     /// A copy that the queue delays by this time takes its place, and it is acknowledged.
     Delay(Duration),
-    /// It comes back when its visibility timeout ends.
+    /// It becomes visible when its present visibility timeout ends.
     Nack,
 }
 

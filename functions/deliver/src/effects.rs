@@ -115,7 +115,7 @@ impl Effects {
         }
     }
 
-    /// Writes everything, all at once. What cannot be written is logged and let go.
+    /// Writes everything concurrently. A failed write is logged and not repeated.
     pub(crate) async fn write(self, deliver: &Deliver) {
         let counters = self.counters.into_iter().map(|((subscription_id, hour), sum)| async move {
             let last = sum.last_attempt_at.unwrap_or(hour);

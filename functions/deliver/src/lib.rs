@@ -12,7 +12,7 @@
 //!    copies of a task do not both POST;
 //! 3. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
 //!    delivery is put off or ends without an attempt;
-//! 4. `disposition` says what becomes of the message: it is acknowledged, or comes back.
+//! 4. `disposition` says whether the message is acknowledged or received again.
 //!
 //! `effects` writes the counters and the endpoints' health last, at most once per batch and
 //! subscription.

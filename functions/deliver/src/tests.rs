@@ -273,7 +273,7 @@ async fn wait_of_more_than_a_minute_becomes_a_delayed_copy() {
 }
 
 #[tokio::test]
-async fn a_long_wait_is_parked_where_the_retry_function_finds_it() {
+async fn long_wait_is_parked_for_the_retry_function() {
     let world = Harness::new().await;
     world.replies(&[sender::retry_after(429, 3600)]);
     assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_a_token_with_a_query_or_to_another_route_is_refused() {
+    async fn missing_token_query_or_other_route_is_refused() {
         assert_eq!(send(TestRequest::to(ROUTE).without_token()).await.problem(), "unauthorized");
         assert_eq!(send(TestRequest::to(ROUTE).query("limit=5")).await.fields(), ["limit"]);
         assert_eq!(send(TestRequest::to("GET /api/webhooks")).await.problem(), "not-found");

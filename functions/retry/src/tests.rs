@@ -52,87 +52,88 @@ impl Harness {
 }
 
 #[tokio::test]
-async fn rows_due_within_the_look_ahead_are_sent_to_the_second() {
-    let world = Harness::new();
-    let soon = world.waits(1, NOW + 1).await;
-    let last = world.waits(2, NOW + LOOK_AHEAD_SECONDS).await;
-    world.waits(3, NOW + LOOK_AHEAD_SECONDS + 1).await;
-    let (report, sent) = world.run().await;
+async fn rows_due_within_the_look_ahead_are_sent_with_an_exact_delay() {
+    let harness = Harness::new();
+    let soon = harness.waits(1, NOW + 1).await;
+    let last = harness.waits(2, NOW + LOOK_AHEAD_SECONDS).await;
+    harness.waits(3, NOW + LOOK_AHEAD_SECONDS + 1).await;
+    let (report, sent) = harness.run().await;
     assert_eq!(sent, [(soon.id, 1), (last.id, 660)]);
     assert_eq!(report, Report { sent: 2, sent_again: 0, refused: 0 });
 }
 
 #[tokio::test]
-async fn row_due_between_a_run_and_a_late_one_after_a_failed_one_is_sent_on_time() {
-    let world = Harness::new();
+async fn row_due_during_a_failed_and_a_late_run_is_sent_on_time() {
+    let harness = Harness::new();
     for due in 1..=2 * PERIOD_SECONDS + 60 {
-        world.waits(due, NOW + due).await;
+        harness.waits(due, NOW + due).await;
     }
-    let (_, sent) = world.run().await;
+    let (_, sent) = harness.run().await;
     // The next run fails, and the one after that begins a minute late.
     assert_eq!(sent.len() as u64, 2 * PERIOD_SECONDS + 60);
 }
 
 #[tokio::test]
-async fn what_was_just_sent_is_left_alone_and_what_was_lost_is_sent_again_once() {
-    let world = Harness::new();
-    world.waits(1, NOW).await;
-    world.waits(2, NOW - GRACE_SECONDS + 1).await;
-    let lost = world.waits(3, NOW - GRACE_SECONDS).await;
-    let (report, sent) = world.run().await;
+async fn recently_sent_row_is_skipped_and_lost_row_is_sent_once() {
+    let harness = Harness::new();
+    harness.waits(1, NOW).await;
+    harness.waits(2, NOW - GRACE_SECONDS + 1).await;
+    let lost = harness.waits(3, NOW - GRACE_SECONDS).await;
+    let (report, sent) = harness.run().await;
     assert_eq!(sent, [(lost.id.clone(), 0)]);
     assert_eq!(report, Report { sent: 0, sent_again: 1, refused: 0 });
 
-    // Its moment is the same; only the index was told that it has been seen to.
-    let stored = world.deliveries.get(&lost.subscription_id, &lost.id, Consistency::Strong);
+    // The time of the retry is unchanged; only its place in the index has moved.
+    let stored = harness.deliveries.get(&lost.subscription_id, &lost.id, Consistency::Strong);
     let stored = stored.await.unwrap().unwrap();
     assert_eq!((stored.next_retry_at, stored.due_at), (lost.next_retry_at, Some(sample::at(NOW))));
-    assert!(!world.run().await.1.iter().any(|(id, _)| *id == lost.id));
+    assert!(!harness.run().await.1.iter().any(|(id, _)| *id == lost.id));
 
     // Lost once more: again after the grace.
-    world.clock.set(sample::at(NOW + GRACE_SECONDS));
-    assert_eq!(world.run().await.0.sent_again, 3);
+    harness.clock.set(sample::at(NOW + GRACE_SECONDS));
+    assert_eq!(harness.run().await.0.sent_again, 3);
 }
 
 #[tokio::test]
 async fn a_refused_task_is_sent_by_a_later_run() {
-    let mut world = Harness::new();
-    world.waits(1, NOW + 1).await;
-    let lost = world.waits(2, NOW - GRACE_SECONDS).await;
-    world.queue.refuse_all();
-    let (report, sent) = world.run().await;
+    let mut harness = Harness::new();
+    harness.waits(1, NOW + 1).await;
+    let lost = harness.waits(2, NOW - GRACE_SECONDS).await;
+    harness.queue.refuse_all();
+    let (report, sent) = harness.run().await;
     assert_eq!((report, sent), (Report { sent: 0, sent_again: 0, refused: 2 }, vec![]));
-    let (queue, full) = (MemoryTaskQueue::default(), world.queue);
-    world.retry.queue = Arc::new(queue.clone());
-    world.queue = queue;
+    let (queue, full) = (MemoryTaskQueue::default(), harness.queue);
+    harness.retry.queue = Arc::new(queue.clone());
+    harness.queue = queue;
     assert_eq!(full.take(), []);
-    assert_eq!(world.run().await.0, Report { sent: 1, sent_again: 0, refused: 0 });
-    world.clock.set(sample::at(NOW + GRACE_SECONDS));
-    assert!(world.run().await.1.iter().any(|(id, _)| *id == lost.id));
+    assert_eq!(harness.run().await.0, Report { sent: 1, sent_again: 0, refused: 0 });
+    harness.clock.set(sample::at(NOW + GRACE_SECONDS));
+    assert!(harness.run().await.1.iter().any(|(id, _)| *id == lost.id));
 }
 
 #[tokio::test]
-async fn while_rows_cannot_be_moved_no_run_adds_to_the_backlog() {
-    let mut world = Harness::new();
-    let soon = world.waits(1, NOW + 1).await;
-    let lost = world.waits(2, NOW - GRACE_SECONDS).await;
+async fn unwritable_rows_are_not_sent_again_by_each_run() {
+    let mut harness = Harness::new();
+    let soon = harness.waits(1, NOW + 1).await;
+    let lost = harness.waits(2, NOW - GRACE_SECONDS).await;
     let failing = Failing::call("due_index.postpone");
-    world.retry.due_index = Arc::new(Intercepted::new(world.deliveries.clone(), failing.clone()));
-    assert!(world.retry.handle().await.is_err());
-    let sent: Vec<_> = world.queue.take().iter().map(|one| one.task.key().1.clone()).collect();
+    harness.retry.due_index =
+        Arc::new(Intercepted::new(harness.deliveries.clone(), failing.clone()));
+    assert!(harness.retry.handle().await.is_err());
+    let sent: Vec<_> = harness.queue.take().iter().map(|one| one.task.key().1.clone()).collect();
     assert!(!sent.contains(&lost.id), "{sent:?}");
     failing.stop();
-    let (report, sent) = world.run().await;
+    let (report, sent) = harness.run().await;
     assert_eq!(report, Report { sent: 1, sent_again: 1, refused: 0 });
     assert_eq!(sent, [(lost.id, 0), (soon.id, 1)]);
 }
 
 #[tokio::test]
 async fn a_thousand_rows_are_all_sent() {
-    let world = Harness::new();
+    let harness = Harness::new();
     for n in 0..1000 {
-        world.waits(n, NOW + 1 + n % 300).await;
+        harness.waits(n, NOW + 1 + n % 300).await;
     }
-    let (report, sent) = world.run().await;
+    let (report, sent) = harness.run().await;
     assert_eq!((report.sent, sent.len()), (1000, 1000));
 }

@@ -62,10 +62,10 @@ impl Harness {
 
 #[tokio::test]
 async fn a_success_is_answered_recorded_and_counted() {
-    let world = Harness::new(60).await;
-    let (status, body) = world.call("u", &world.id, None).await;
+    let harness = Harness::new(60).await;
+    let (status, body) = harness.call("u", &harness.id, None).await;
     assert_eq!(status, 200);
-    let history = world.deliveries.snapshot();
+    let history = harness.deliveries.snapshot();
     assert_eq!(history.len(), 1);
     let delivery = &history[0].delivery;
     assert_eq!(
@@ -76,59 +76,64 @@ async fn a_success_is_answered_recorded_and_counted() {
         })
     );
     assert_eq!((delivery.trigger, delivery.status), (Trigger::Test, Status::Success));
-    let hours = world.deliveries.counters(&delivery.subscription_id, sample::start()).await;
+    let hours = harness.deliveries.counters(&delivery.subscription_id, sample::start()).await;
     assert_eq!(Totals::of(&hours.unwrap()).counts.success, 1);
     // The gateway cuts off at 30 s, so the wait is shorter than the webhook's own.
-    let request = world.sender.take().remove(0);
+    let request = harness.sender.take().remove(0);
     assert_eq!(request.timeout, Duration::from_secs(25));
     assert!(request.body.contains(r#""event_type":"email.received""#));
 }
 
 #[tokio::test]
 async fn success_half_opens_the_breaker_and_keeps_failing_since() {
-    let world = Harness::new(10).await;
+    let harness = Harness::new(10).await;
     let failing = Health {
         consecutive_failures: 12,
         failing_since: Some(sample::at(1)),
         open_until: Some(sample::at(900)),
     };
-    let row = world.subscriptions.snapshot().remove(0);
+    let row = harness.subscriptions.snapshot().remove(0);
     let (user, id) = (&row.user_id, &row.id);
     assert!(
-        world.subscriptions.set_health(user, id, &row.health, &failing).await.unwrap().is_applied()
+        harness
+            .subscriptions
+            .set_health(user, id, &row.health, &failing)
+            .await
+            .unwrap()
+            .is_applied()
     );
-    world.call("u", &world.id, None).await;
-    let health = world.subscriptions.snapshot().remove(0).health;
+    harness.call("u", &harness.id, None).await;
+    let health = harness.subscriptions.snapshot().remove(0).health;
     assert_eq!(health, Health { open_until: Some(sample::at(100)), ..failing });
     assert_eq!(health.state(sample::at(100)), BreakerState::HalfOpen);
 }
 
 #[tokio::test]
 async fn a_failure_is_told_and_never_tried_again() {
-    let world = Harness::new(10).await;
-    world.sender.script(&world.url, [Reply::Now(sender::status(500))]);
-    let (status, body) = world.call("u", &world.id, Some("{}")).await;
+    let harness = Harness::new(10).await;
+    harness.sender.script(&harness.url, [Reply::Now(sender::status(500))]);
+    let (status, body) = harness.call("u", &harness.id, Some("{}")).await;
     assert_eq!((status, &body["success"], &body["status_code"]), (200, &json!(false), &json!(500)));
-    world.sender.script(&world.url, [Reply::Now(sender::no_response(Failure::Timeout))]);
-    let (_, body) = world.call("u", &world.id, Some("")).await;
+    harness.sender.script(&harness.url, [Reply::Now(sender::no_response(Failure::Timeout))]);
+    let (_, body) = harness.call("u", &harness.id, Some("")).await;
     assert_eq!(body["status_code"], Value::Null);
     assert!(body["error"].as_str().unwrap().starts_with("timeout"));
-    let id = world.id.parse().unwrap();
+    let id = harness.id.parse().unwrap();
     let filter = DeliveryFilter { status: Some(Status::Failed), ..DeliveryFilter::default() };
-    let page = world.deliveries.page(&id, &filter, 10, None, sample::at(200)).await.unwrap();
+    let page = harness.deliveries.page(&id, &filter, 10, None, sample::at(200)).await.unwrap();
     assert_eq!(page.items.len(), 2);
     assert!(page.items.iter().all(|delivery| delivery.next_retry_at.is_none()));
 }
 
 #[tokio::test]
-async fn somebody_elses_webhook_is_a_missing_one_and_bad_bodies_are_refused() {
-    let world = Harness::new(10).await;
-    let foreign = world.call("v", &world.id, None).await;
-    let missing = world.call("u", &sample::subscription_id("u", 9).to_string(), None).await;
+async fn other_users_webhook_returns_404_and_bad_body_is_refused() {
+    let harness = Harness::new(10).await;
+    let foreign = harness.call("v", &harness.id, None).await;
+    let missing = harness.call("u", &sample::subscription_id("u", 9).to_string(), None).await;
     assert_eq!(foreign.0, 404);
     assert_eq!(foreign, missing);
-    assert_eq!(world.call("u", "nonsense", None).await, missing);
-    assert_eq!(world.call("u", &world.id, Some("[]")).await.0, 400);
-    assert_eq!(world.call("u", &world.id, Some(r#"{"a":1}"#)).await.0, 422);
-    assert!(world.sender.take().is_empty());
+    assert_eq!(harness.call("u", "nonsense", None).await, missing);
+    assert_eq!(harness.call("u", &harness.id, Some("[]")).await.0, 400);
+    assert_eq!(harness.call("u", &harness.id, Some(r#"{"a":1}"#)).await.0, 422);
+    assert!(harness.sender.take().is_empty());
 }

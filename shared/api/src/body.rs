@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_depth_limit_is_exact_and_no_depth_overflows_the_stack() {
+    fn json_deeper_than_the_limit_is_refused_without_stack_overflow() {
         let nest = |n: usize| format!("{{\"k\":{}{}}}", "[".repeat(n - 1), "]".repeat(n - 1));
         assert!(read(&nest(JSON_DEPTH)).is_ok());
         for deep in [JSON_DEPTH + 1, 30_000] {

@@ -41,7 +41,7 @@ pub fn respond(request: &Request, result: Result<Response<Body>, ApiError>) -> R
             log_change(request, &response);
             return response;
         }
-        Err(ApiError::Problem(told)) => return problem(&told),
+        Err(ApiError::Problem(known)) => return problem(&known),
         Err(error) => error,
     };
     tracing::error!(error = %Chain(&error), http.route = route_key(request), "the request failed");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_details_of_our_own_failures_are_not_in_the_response() {
+    fn internal_error_details_are_not_in_the_response() {
         let detail = || "user-1 at 10.0.0.1".to_owned();
         let undecodable = StoreError::Undecodable { key: detail(), reason: detail() };
         for (failure, expected) in [

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_where_its_variable_says_or_in_the_region() {
+    fn endpoint_variable_overrides_the_region() {
         let at = |region: &'static str| {
             let settings = Settings::new(move |name| match name {
                 "AWS_REGION" => Some(region.to_owned()),

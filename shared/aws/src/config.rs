@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_missing_has_a_default() {
+    fn optional_variables_have_defaults() {
         assert_eq!(nothing().retention_days(), Ok(30));
         assert_eq!(nothing().target_policy(), Ok(TargetPolicy::Strict));
         assert_eq!(with(RETENTION_DAYS, "3650").retention_days(), Ok(3650));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_in_one_line() {
+    fn missing_variables_are_named_in_one_line() {
         let errors = [
             nothing().subscriptions_table().err(),
             nothing().deliveries_table().err(),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused() {
+    fn unreadable_variables_are_refused() {
         for days in ["3651", "-1", "1.5", "thirty"] {
             assert!(with(RETENTION_DAYS, days).retention_days().is_err(), "{days}");
         }

@@ -12,7 +12,7 @@
 //! `expires_at`; AWS removes expired rows within days, so reads hide them until then.
 //!
 //! The index `due` (`due_shard` / `due_at`, keys only) holds the deliveries that wait: the others do
-//! not have these attributes, so a delivery that succeeds at once never costs an index write.
+//! not have these attributes, so a delivery that succeeds at its first attempt never costs an index write.
 
 mod row;
 mod stats;

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_does_not_decode_does_not_show_its_contents() {
+    fn decode_error_does_not_show_row_contents() {
         #[derive(Debug, serde::Deserialize)]
         struct Row {
             #[expect(dead_code, reason = "only decoded")]

@@ -40,7 +40,7 @@ pub struct Sealer {
     random: Arc<dyn Random>,
 }
 
-/// Why a key ring cannot be used. It shows no key.
+/// Why the keys cannot be used. It shows no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
     /// Not `id:key` parts, separated by commas.
@@ -55,7 +55,7 @@ pub enum KeysError {
     /// Not 32 bytes in base64.
     #[error("each key must be the base64 of 32 bytes")]
     Key,
-    /// The current key is not on the ring.
+    /// The current key is not among the keys.
     #[error("the current key must be one of the keys")]
     NoCurrent,
 }
@@ -67,20 +67,20 @@ impl Sealer {
         keys: impl IntoIterator<Item = (String, [u8; 32])>,
         random: Arc<dyn Random>,
     ) -> Result<Self, KeysError> {
-        let mut ring = HashMap::new();
+        let mut by_id = HashMap::new();
         for (id, key) in keys {
             let key = Zeroizing::new(key);
             if !is_key_id(&id) {
                 return Err(KeysError::Id);
             }
-            if ring.insert(id, key).is_some() {
+            if by_id.insert(id, key).is_some() {
                 return Err(KeysError::Repeated);
             }
         }
-        if !ring.contains_key(current) {
+        if !by_id.contains_key(current) {
             return Err(KeysError::NoCurrent);
         }
-        Ok(Self { current: current.to_owned(), keys: ring, random })
+        Ok(Self { current: current.to_owned(), keys: by_id, random })
     }
 
     /// Reads `id:key,id:key,…`, where each key is the base64 of 32 bytes and the first is the
@@ -325,9 +325,9 @@ mod tests {
     fn keys_are_parsed_and_errors_say_what_is_wrong() {
         let parse = |text: &str| Sealer::parse(text, Arc::new(SystemRandom));
         let key = STANDARD.encode([3; 32]);
-        let ring = parse(&format!("k2:{key}, k1:{key}")).unwrap();
-        assert_eq!(ring.current, "k2");
-        assert!(!format!("{ring:?}").contains(&key));
+        let sealer = parse(&format!("k2:{key}, k1:{key}")).unwrap();
+        assert_eq!(sealer.current, "k2");
+        assert!(!format!("{sealer:?}").contains(&key));
         for (text, error) in [
             (String::new(), KeysError::Form),
             (key.clone(), KeysError::Form),

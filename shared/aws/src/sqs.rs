@@ -97,7 +97,7 @@ impl SqsTaskQueue {
             .send()
             .await
             .map_err(fault)?;
-        // The message comes back by the visibility timeout that it has, which is soon enough.
+        // The message becomes visible when its present timeout ends, which is soon enough.
         report(answer.failed(), "a visibility timeout was not changed");
         Ok(())
     }

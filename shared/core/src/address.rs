@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn each_range_is_named_by_its_first_and_last_address_unless_a_narrower_one_is() {
+    fn first_and_last_address_name_their_narrowest_range() {
         for range in &RANGES {
             assert_eq!(range.network, range.network.trunc(), "host bits in {range}");
             for address in [range.network.network(), range.network.broadcast()] {
@@ -252,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_standard_library_knows_as_special_is_refused(bits: u32) {
+        fn addresses_special_in_the_standard_library_are_refused(bits: u32) {
             let address = Ipv4Addr::from(bits);
             let special = address.is_private() || address.is_loopback() || address.is_link_local()
                 || address.is_multicast() || address.is_broadcast() || address.is_documentation()

@@ -22,7 +22,7 @@ pub struct Event {
     pub id: EventId,
     /// What kind of thing happened.
     pub event_type: EventType,
-    /// Whose webhooks are told.
+    /// The user whose webhooks get it.
     pub owner: UserId,
     /// When it happened, see [`Event::parse`].
     pub time: Timestamp,

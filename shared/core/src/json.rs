@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn json_other_than_an_object_is_refused() {
         for text in ["1", "null", "[]", "\"{}\""] {
             assert_eq!(Data::parse(text), Err(DataError::NotAnObject), "{text}");
         }
@@ -335,7 +335,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_is_ascii_and_means_the_same(value in any_json()) {
+        fn written_json_is_ascii_with_the_same_meaning(value in any_json()) {
             let object = serde_json::json!({ "k": value });
             let pretty = serde_json::to_string_pretty(&object).unwrap();
             let sent = sent(&pretty);

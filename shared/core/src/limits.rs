@@ -64,7 +64,7 @@ pub const QUEUE_BATCH_BYTES: usize = 1_048_576;
 pub const RETENTION_DAYS_DEFAULT: u32 = 30;
 /// The longest retention that can be asked for, in days.
 pub const RETENTION_DAYS_MAX: u32 = 3_650;
-/// Signing secrets that may be valid at once while a rotation overlaps.
+/// Signing secrets that may be valid concurrently while a rotation overlaps.
 pub const SECRETS_MAX: usize = 5;
 /// Partitions of the due index, so that one busy minute does not meet one partition's write limit.
 pub const DUE_SHARDS: u8 = 8;

@@ -1,4 +1,4 @@
-//! What leaves the house and what comes back: one signed POST and its outcome.
+//! One signed POST and its outcome.
 
 use std::time::Duration;
 

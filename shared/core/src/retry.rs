@@ -64,7 +64,7 @@ impl RetryPolicy {
         }
         let least = asked_for.map_or(0, |after| retry_after_ms(after, now));
         let jitter = jitter_per_mille.min(JITTER_MAX_PER_MILLE);
-        // The jitter also spreads those that were all told the same `Retry-After`.
+        // The jitter also spreads deliveries that received the same `Retry-After`.
         let wait = backoff_ms(attempt).max(least);
         let wait = wait + wait * jitter / 1000;
         Next::RetryAt(now.plus(std::time::Duration::from_millis(wait)))
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delivery_ends_and_never_waits_too_short_or_too_long(
+        fn retry_waits_are_bounded_and_every_delivery_ends(
             retry_count in 0..=10u32, attempt in 1..=12u32, outcome in outcomes(),
             now in 0..4_000_000_000_000i64, jitter in any::<u64>(),
         ) {

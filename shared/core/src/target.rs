@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused_in_development_too() {
+    fn malformed_url_is_refused_in_development() {
         for (url, error) in [
             ("", TargetError::NotHttp),
             ("ftp://a.example/", TargetError::NotHttp),
@@ -375,7 +375,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_an_answer_and_what_is_accepted_is_https_to_a_public_host(
+        fn any_text_parses_without_panic_and_accepted_urls_are_https(
             text in "(https?://)?[a-z0-9.:/@#?%\\[\\]\\\\ xü。①-]{0,40}",
         ) {
             if let Ok(target) = strict(&text) {

@@ -8,10 +8,10 @@ use crate::delivery::DeliveryTask;
 use crate::limits::{QUEUE_BATCH_BYTES, QUEUE_BATCH_ENTRIES};
 use crate::ports::{Outgoing, TaskQueue};
 
-/// How often a task that the queue did not take is sent again before the caller is told.
+/// How often a task that the queue did not take is sent again before the caller gets an error.
 const TRIES: usize = 3;
-/// Requests under way at once.
-const REQUESTS_AT_ONCE: usize = 8;
+/// Concurrent requests.
+const CONCURRENT_REQUESTS: usize = 8;
 
 /// Sends all, and answers with the indexes of those that the queue did not take after
 /// all tries, in ascending order.
@@ -19,7 +19,7 @@ pub async fn send_tasks(queue: &dyn TaskQueue, tasks: &[Outgoing]) -> Vec<usize>
     let sizes: Vec<usize> = tasks.iter().map(|outgoing| size_at_most(&outgoing.task)).collect();
     let mut refused: Vec<usize> = futures::stream::iter(batches(&sizes))
         .map(|batch| send_batch(queue, tasks, batch))
-        .buffer_unordered(REQUESTS_AT_ONCE)
+        .buffer_unordered(CONCURRENT_REQUESTS)
         .collect::<Vec<_>>()
         .await
         .concat();

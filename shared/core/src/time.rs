@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn invalid_timestamps_are_refused() {
         for bad in [
             "",
             "2026-01-31",

@@ -1,6 +1,6 @@
 //! From the HTTP client's errors to what a user may read.
 //!
-//! A [`Failed`] is the kind of a failure and one sentence for the user. Errors are told apart by
+//! A [`Failed`] is the kind of a failure and one sentence for the user. Errors are distinguished by
 //! the types in their chain of causes, never by their text. Deliberately absent from the sentences:
 //! addresses, and the libraries' own texts, which may name addresses.
 

@@ -113,7 +113,7 @@ impl GuardedResolver {
         }
         ipv4.truncate(ADDRESSES_MAX);
         ipv6.truncate(ADDRESSES_MAX);
-        // IPv4 comes first because a Lambda function without a VPC has no way out over IPv6.
+        // IPv4 comes first because a Lambda function without a VPC has no IPv6 route to the internet.
         ipv4.append(&mut ipv6);
         if ipv4.is_empty() { Err(ResolveError::NoAddress) } else { Ok(ipv4) }
     }

@@ -45,7 +45,7 @@ macro_rules! event_types {
         )+
 
         /// One function per event type. Each publishes one event, owned by `user_id`, that happens
-        /// now, and returns its id. For many events at once, an id or a time of one's own, see
+        /// now, and returns its id. For several events, or to set the id or the time, see
         /// [`Publisher::publish_all`] and [`Publisher::publish`].
         impl Publisher {
             $(

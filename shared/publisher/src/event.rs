@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_would_refuse_is_refused_here() {
+    fn events_invalid_for_the_service_are_refused() {
         let good = json!({});
         assert_eq!(
             reason(&Event::of_type("task.eaten", "u1", &good).with_id("e1")),

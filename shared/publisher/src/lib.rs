@@ -12,8 +12,8 @@
 //! cannot know whether the message was taken, and sends it again. The service derives the name of a
 //! delivery from the event's id and its time, so two messages that carry the same `event_id` and
 //! `occurred_at` become one delivery. Therefore both are set here, before the first try, and every
-//! try carries the same. An event that comes back in a [`PublishError`] still carries them:
-//! publish that one again, not a new one.
+//! try carries the same. The events in a [`PublishError`] still carry them:
+//! publish those again, not new ones.
 //!
 //! # What is checked before sending
 //!

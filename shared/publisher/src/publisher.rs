@@ -57,7 +57,7 @@ impl Publisher {
     /// Publishes one event and returns its id.
     pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
         let mut accepted = self.publish_all(vec![event]).await?;
-        // One event was given, so that one id comes back and the error is never made.
+        // One event was given, so one id is returned and the error is never made.
         accepted.pop().ok_or(PublishError { accepted, not_accepted: Vec::new() })
     }
 
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_events_are_sent_in_tens_and_each_gets_its_own_id_in_order() {
+    async fn events_are_sent_in_batches_of_ten_with_their_ids_in_order() {
         let (publisher, queue) = publisher(|_, _| Ok(Ok(())));
         assert!(publisher.publish_all(Vec::new()).await.unwrap().is_empty());
         let ids = publisher.publish_all(events(23)).await.unwrap();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_entry_that_stays_refused_is_listed_and_the_others_are_accepted() {
+    async fn refused_entry_is_listed_and_the_others_are_accepted() {
         let (publisher, queue) = publisher(|_, body| {
             Ok(if body.contains(r#""n":2}"#) { Err(refused(false)) } else { Ok(()) })
         });
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_request_ends_the_sending_and_what_is_left_comes_back_under_its_name() {
+    async fn failed_request_returns_the_unsent_events_with_their_ids() {
         let (publisher, queue) =
             publisher(
                 |request, _| {

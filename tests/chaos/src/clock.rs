@@ -1,4 +1,4 @@
-//! The clock on the wall, but for the queues, which can be told that more time has passed.
+//! The system clock, which a test can put forward for the queues.
 
 use std::time::Duration;
 

@@ -94,7 +94,7 @@ pub(crate) struct Harness {
 
 impl Harness {
     /// Subscribes so many users. What they publish goes through a proxy with these faults; `on_post`
-    /// is told of each POST, see [`Receivers::start`].
+    /// is called for each POST, see [`Receivers::start`].
     pub(crate) async fn open(
         addresses: Addresses,
         users: usize,

@@ -70,7 +70,7 @@ impl KillTest {
     }
 }
 
-/// Lays kill_test once.
+/// Runs the kill test once.
 pub async fn run_kill_test(kill_test: &KillTest) -> Outcome<Report> {
     let mut system = Running::start(kill_test).await?;
     let addresses = system.addresses;

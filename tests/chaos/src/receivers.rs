@@ -37,8 +37,8 @@ pub(crate) struct Receivers {
 }
 
 impl Receivers {
-    /// Starts one that treats the webhooks so, which are known by their numbers. `on_post` is told
-    /// the delivery's id of each POST before it is answered.
+    /// Starts one that treats the webhooks so, which are known by their numbers. `on_post` is
+    /// called with the delivery's id of each POST before it is answered.
     pub(crate) async fn start(
         endpoints: Vec<Endpoint>,
         seed: u64,

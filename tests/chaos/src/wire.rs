@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_batch_of_messages_is_refused() {
+    fn partial_sqs_failure_lists_the_refused_entries() {
         let body = json!({"QueueUrl": "q", "Entries": [{"Id": "a"}, {"Id": "b"}, {"Id": "c"}]});
         let call = |operation| Call::new(Service::Sqs, operation, body.to_string());
         let split = |refuses: fn(usize) -> bool| split(&call("SendMessageBatch"), refuses);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_batch_of_writes_is_not_processed() {
+    fn partial_batch_write_lists_the_unprocessed_items() {
         let body = json!({"RequestItems": {"t": [{"n": 0}, {"n": 1}]}}).to_string();
         let call = Call::new(Service::DynamoDb, "BatchWriteItem", body);
         let split = split(&call, |index| index == 0).unwrap();

@@ -66,7 +66,7 @@ impl Timers {
 
 impl Alarm {
     /// Wakes who waits.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         self.rung.store(true, Ordering::Relaxed);
         if let Some(waker) = lock(&self.waker).take() {
             waker.wake();

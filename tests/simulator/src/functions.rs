@@ -69,7 +69,7 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
 }
 
 /// What Lambda does around a handler of a queue: it makes the event, and deletes what the handler
-/// does not report as failed. A handler that dies has its batch come back.
+/// does not report as failed. The batch of a handler that dies is received again.
 async fn handle_batch(
     harness: &Arc<Harness>,
     invocation: &Arc<Invocation>,
@@ -117,7 +117,7 @@ fn acknowledge(
             let name = event_name(message);
             lock(&harness.model).dispatched(&name, harness.now());
         }
-        // SQS may keep a message that it was told to delete.
+        // SQS may keep a message whose deletion it accepted.
         if !harness.random.chance(harness.faults().queue().not_deleted) {
             lock(queue).delete(&message.receipt);
         }

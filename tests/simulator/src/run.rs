@@ -228,7 +228,7 @@ impl Run {
             Turn::Alarm => {
                 let alarm = lock(&harness.timers).pop();
                 if let Some(alarm) = alarm {
-                    alarm.ring();
+                    alarm.wake();
                 }
             }
             Turn::Act => {

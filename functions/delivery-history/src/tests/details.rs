@@ -29,7 +29,7 @@ async fn redeliver(world: &Harness, delivery: &Delivery) -> TestResponse {
 }
 
 #[tokio::test]
-async fn a_delivery_is_shown_with_its_attempts_and_its_very_payload() {
+async fn delivery_details_show_attempts_and_payload() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
     let response = world.send(call(GET, &delivery)).await;
@@ -120,7 +120,7 @@ async fn redelivery_of_a_retrying_delivery_returns_409() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_to_a_webhook_that_is_not_active() {
+async fn redelivery_to_an_inactive_webhook_is_refused() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
     let mut webhook = world.subscriptions.snapshot().remove(0);
@@ -144,7 +144,7 @@ async fn a_redelivery_takes_an_empty_body_or_none() {
 }
 
 #[tokio::test]
-async fn a_task_that_the_queue_does_not_take_is_no_redelivery() {
+async fn redelivery_refused_by_the_queue_returns_an_error() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
     world.queue.refuse_next(&[0]);
@@ -155,7 +155,7 @@ async fn a_task_that_the_queue_does_not_take_is_no_redelivery() {
 }
 
 #[tokio::test]
-async fn neither_takes_parameters() {
+async fn query_parameters_are_refused() {
     let world = Harness::new();
     let delivery = recorded(&world).await;
     for route in [GET, REDELIVER] {

@@ -13,18 +13,18 @@ use super::{Harness, LIST, succeeded};
 use crate::PAGE_READS_MAX;
 
 /// Records the deliveries of so many events, and answers with their ids, newest first.
-async fn history(world: &Harness, webhook: &SubscriptionId, events: u64) -> Vec<String> {
+async fn history(harness: &Harness, webhook: &SubscriptionId, events: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..events {
-        world.record(&succeeded(webhook, n)).await;
+        harness.record(&succeeded(webhook, n)).await;
         ids.insert(0, sample::delivery_id(webhook, n).to_string());
     }
     ids
 }
 
-async fn refused(world: &Harness, webhook: &SubscriptionId, query: &str) -> Vec<String> {
+async fn refused(harness: &Harness, webhook: &SubscriptionId, query: &str) -> Vec<String> {
     let response =
-        world.send(TestRequest::to(LIST).with("id", webhook.as_str()).query(query)).await;
+        harness.send(TestRequest::to(LIST).with("id", webhook.as_str()).query(query)).await;
     assert_eq!(
         (response.status(), response.problem().as_str()),
         (422, "invalid-fields"),
@@ -35,8 +35,8 @@ async fn refused(world: &Harness, webhook: &SubscriptionId, query: &str) -> Vec<
 
 #[tokio::test]
 async fn a_delivery_is_shown_as_the_contract_says() {
-    let world = Harness::new();
-    let webhook = world.webhook("alice", 1).await.id;
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
     let mut retrying = sample::delivery(&webhook, 40);
     retrying.attempts.push(sample::attempt(41));
     retrying.wait(sample::at(50), sample::at(60), sample::at(42));
@@ -45,9 +45,9 @@ async fn a_delivery_is_shown_as_the_contract_says() {
     ended.end_reason = Some(EndReason::WebhookDeleted);
     ended.end(Status::Failed, sample::at(31));
     for delivery in [&succeeded(&webhook, 20), &ended, &retrying] {
-        world.record(delivery).await;
+        harness.record(delivery).await;
     }
-    let response = world.send(TestRequest::to(LIST).with("id", webhook.as_str())).await;
+    let response = harness.send(TestRequest::to(LIST).with("id", webhook.as_str())).await;
     let items = response.json()["items"].clone();
     assert_eq!(
         items,
@@ -81,12 +81,12 @@ async fn a_delivery_is_shown_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn pages_are_complete_although_deliveries_arrive_in_between() {
-    let world = Harness::new();
-    let webhook = world.webhook("alice", 1).await.id;
-    let expected = history(&world, &webhook, 130).await;
-    history(&world, &world.webhook("alice", 2).await.id, 3).await;
-    assert_eq!(world.page(&webhook, "").await.0, expected[..50], "the default");
+async fn pages_are_complete_when_deliveries_are_added_meanwhile() {
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
+    let expected = history(&harness, &webhook, 130).await;
+    history(&harness, &harness.webhook("alice", 2).await.id, 3).await;
+    assert_eq!(harness.page(&webhook, "").await.0, expected[..50], "the default");
     let mut newest = 130;
     for limit in [1, 9, 65, 100] {
         let since = sample::start();
@@ -94,10 +94,10 @@ async fn pages_are_complete_although_deliveries_arrive_in_between() {
         let mut query = format!("limit={limit}&since={since}&until={until}");
         let mut seen = Vec::new();
         loop {
-            let (ids, next) = world.page(&webhook, &query).await;
+            let (ids, next) = harness.page(&webhook, &query).await;
             assert!(ids.len() <= limit);
             seen.extend(ids);
-            world.record(&succeeded(&webhook, newest)).await;
+            harness.record(&succeeded(&webhook, newest)).await;
             newest += 1;
             let Some(next) = next else { break };
             query = format!("since={since}&cursor={next}&limit={limit}&until={until}");
@@ -108,8 +108,8 @@ async fn pages_are_complete_although_deliveries_arrive_in_between() {
 
 #[tokio::test]
 async fn a_page_is_full_although_a_read_finds_little() {
-    let world = Harness::over(|deliveries| Arc::new(Sparse(deliveries)));
-    let webhook = world.webhook("alice", 1).await.id;
+    let harness = Harness::over(|deliveries| Arc::new(Sparse(deliveries)));
+    let webhook = harness.webhook("alice", 1).await.id;
     let reads = PAGE_READS_MAX as u64;
     let mut failed = Vec::new();
     for n in 0..(reads * 4) {
@@ -118,16 +118,16 @@ async fn a_page_is_full_although_a_read_finds_little() {
             delivery.end(Status::Failed, sample::at(n));
             failed.insert(0, delivery.id.to_string());
         }
-        world.record(&delivery).await;
+        harness.record(&delivery).await;
     }
-    let (ids, _) = world.page(&webhook, "limit=15").await;
+    let (ids, _) = harness.page(&webhook, "limit=15").await;
     assert_eq!(ids.len(), 15);
     // One page may end before it is full, but then it says that more follow.
     let mut seen = Vec::new();
     let mut query = "status=failed&limit=3".to_owned();
     let mut pages = 0;
     loop {
-        let (ids, next) = world.page(&webhook, &query).await;
+        let (ids, next) = harness.page(&webhook, &query).await;
         seen.extend(ids);
         pages += 1;
         let Some(next) = next else { break };
@@ -138,14 +138,14 @@ async fn a_page_is_full_although_a_read_finds_little() {
 
 #[tokio::test]
 async fn filters_leave_what_they_say() {
-    let world = Harness::new();
-    let webhook = world.webhook("alice", 1).await.id;
-    let ids = history(&world, &webhook, 6).await;
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
+    let ids = history(&harness, &webhook, 6).await;
     let other =
         Delivery { event_type: sample::event_type("sync.completed"), ..succeeded(&webhook, 7) };
     let retrying = sample::delivery(&webhook, 8);
-    world.record(&other).await;
-    world.record(&retrying).await;
+    harness.record(&other).await;
+    harness.record(&retrying).await;
     let moment = sample::at(4);
     for (query, expected) in [
         ("status=retrying".to_owned(), vec![retrying.id.to_string()]),
@@ -162,42 +162,45 @@ async fn filters_leave_what_they_say() {
             ids[1..2].to_vec(),
         ),
     ] {
-        assert_eq!(world.page(&webhook, &query).await, (expected, None), "{query}");
+        assert_eq!(harness.page(&webhook, &query).await, (expected, None), "{query}");
     }
 }
 
 #[tokio::test]
 async fn every_bad_parameter_is_named_at_once() {
-    let world = Harness::new();
-    let webhook = world.webhook("alice", 1).await.id;
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
     let query =
         "limit=101&cursor=x&status=Success&event_type=task.eaten&since=today&until=1&page=2";
-    let mut fields = refused(&world, &webhook, query).await;
+    let mut fields = refused(&harness, &webhook, query).await;
     fields.sort();
     assert_eq!(fields, ["cursor", "event_type", "limit", "page", "since", "status", "until"]);
     for until in ["2027-01-15T08:00:00Z", "2027-01-15T07:59:59Z"] {
         let query = format!("since=2027-01-15T08:00:00Z&until={until}");
-        assert_eq!(refused(&world, &webhook, &query).await, ["until"]);
+        assert_eq!(refused(&harness, &webhook, &query).await, ["until"]);
     }
-    assert_eq!(refused(&world, &webhook, "status=success&status=failed").await, ["status"]);
+    assert_eq!(refused(&harness, &webhook, "status=success&status=failed").await, ["status"]);
     let response =
-        world.send(TestRequest::to(LIST).with("id", webhook.as_str()).query("status=done")).await;
+        harness.send(TestRequest::to(LIST).with("id", webhook.as_str()).query("status=done")).await;
     assert_eq!(response.json()["detail"], "`status` must be one of retrying, success, failed");
 }
 
 #[tokio::test]
 async fn a_cursor_is_bound_to_owner_webhook_and_filters() {
-    let world = Harness::new();
-    let webhook = world.webhook("alice", 1).await.id;
-    let second = world.webhook("alice", 2).await.id;
-    let bobs = world.webhook("bob", 1).await.id;
-    let ids = history(&world, &webhook, 5).await;
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
+    let second = harness.webhook("alice", 2).await.id;
+    let bobs = harness.webhook("bob", 1).await.id;
+    let ids = history(&harness, &webhook, 5).await;
     let filters = format!("status=success&event_type=task.created&since={}", sample::start());
-    let (_, cursor) = world.page(&webhook, &format!("{filters}&limit=2")).await;
+    let (_, cursor) = harness.page(&webhook, &format!("{filters}&limit=2")).await;
     let cursor = format!("cursor={}", cursor.unwrap());
 
     let same = "since=2027-01-15T09:00:00%2B01:00&event_type=task.created&status=success";
-    assert_eq!(world.page(&webhook, &format!("{same}&{cursor}")).await, (ids[2..].to_vec(), None));
+    assert_eq!(
+        harness.page(&webhook, &format!("{same}&{cursor}")).await,
+        (ids[2..].to_vec(), None)
+    );
 
     for other in [
         String::new(),
@@ -207,12 +210,12 @@ async fn a_cursor_is_bound_to_owner_webhook_and_filters() {
         format!("{filters}&until={}", sample::at(100)),
         filters.replace("status=success&", ""),
     ] {
-        assert_eq!(refused(&world, &webhook, &format!("{other}&{cursor}")).await, ["cursor"]);
+        assert_eq!(refused(&harness, &webhook, &format!("{other}&{cursor}")).await, ["cursor"]);
     }
     let query = format!("{filters}&{cursor}");
-    assert_eq!(refused(&world, &second, &query).await, ["cursor"]);
+    assert_eq!(refused(&harness, &second, &query).await, ["cursor"]);
     for id in [&webhook, &bobs] {
         let call = TestRequest::to(LIST).by("bob").with("id", id.as_str()).query(&query);
-        assert_eq!(world.send(call).await.fields(), ["cursor"]);
+        assert_eq!(harness.send(call).await.fields(), ["cursor"]);
     }
 }

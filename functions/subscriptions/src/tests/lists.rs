@@ -12,8 +12,8 @@ use webhooks_core::time::Timestamp;
 use super::{FIELDS, GET, Harness, LIST, RETENTION, text};
 use std::time::Duration;
 
-async fn page(world: &Harness, query: &str) -> (Vec<String>, Option<String>) {
-    let response = world.send(TestRequest::to(LIST).query(query)).await;
+async fn page(harness: &Harness, query: &str) -> (Vec<String>, Option<String>) {
+    let response = harness.send(TestRequest::to(LIST).query(query)).await;
     assert_eq!(response.status(), 200, "{query}: {response:?}");
     let body = response.json();
     assert_eq!(body.as_object().unwrap().len(), 2);
@@ -24,24 +24,24 @@ async fn page(world: &Harness, query: &str) -> (Vec<String>, Option<String>) {
 }
 
 /// Creates webhooks a millisecond apart, and answers with their ids, oldest first.
-async fn webhooks(world: &Harness, count: usize) -> Vec<String> {
+async fn webhooks(harness: &Harness, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for _ in 0..count {
-        world.clock.advance(Duration::from_millis(1));
-        ids.push(world.create("alice").await);
+        harness.clock.advance(Duration::from_millis(1));
+        ids.push(harness.create("alice").await);
     }
     ids
 }
 
 #[tokio::test]
 async fn a_list_is_newest_first_and_only_of_the_caller() {
-    let world = Harness::new();
-    assert_eq!(page(&world, "").await, (Vec::new(), None));
-    let mut ids = webhooks(&world, 3).await;
-    world.create("bob").await;
+    let harness = Harness::new();
+    assert_eq!(page(&harness, "").await, (Vec::new(), None));
+    let mut ids = webhooks(&harness, 3).await;
+    harness.create("bob").await;
     ids.reverse();
-    assert_eq!(page(&world, "").await, (ids.clone(), None));
-    let response = world.send(TestRequest::to(LIST)).await;
+    assert_eq!(page(&harness, "").await, (ids.clone(), None));
+    let response = harness.send(TestRequest::to(LIST)).await;
     let first = response.json()["items"][0].clone();
     let mut names: Vec<&String> = first.as_object().unwrap().keys().collect();
     let mut expected = FIELDS.to_vec();
@@ -51,21 +51,21 @@ async fn a_list_is_newest_first_and_only_of_the_caller() {
 }
 
 #[tokio::test]
-async fn pages_are_complete_although_webhooks_are_made_in_between() {
-    let world = Harness::new();
-    let mut expected = webhooks(&world, 60).await;
+async fn pages_are_complete_when_webhooks_are_created_meanwhile() {
+    let harness = Harness::new();
+    let mut expected = webhooks(&harness, 60).await;
     expected.reverse();
-    assert_eq!(page(&world, "").await.0.len(), 50, "the default");
-    assert_eq!(page(&world, "limit=100").await, (expected.clone(), None));
+    assert_eq!(page(&harness, "").await.0.len(), 50, "the default");
+    assert_eq!(page(&harness, "limit=100").await, (expected.clone(), None));
     for limit in [1, 7, 59, 60] {
         let mut seen = Vec::new();
         let mut query = format!("limit={limit}");
         loop {
-            let (ids, next) = page(&world, &query).await;
+            let (ids, next) = page(&harness, &query).await;
             seen.extend(ids);
             let Some(next) = next else { break };
-            if seen.len() < 40 && world.subscriptions.snapshot().len() < WEBHOOKS_PER_USER {
-                webhooks(&world, 1).await;
+            if seen.len() < 40 && harness.subscriptions.snapshot().len() < WEBHOOKS_PER_USER {
+                webhooks(&harness, 1).await;
             }
             query = format!("limit={limit}&cursor={next}");
         }
@@ -79,26 +79,26 @@ async fn pages_are_complete_although_webhooks_are_made_in_between() {
 
 #[tokio::test]
 async fn a_cursor_is_only_for_its_own_list() {
-    let world = Harness::new();
-    webhooks(&world, 2).await;
-    let (_, cursor) = page(&world, "limit=1").await;
+    let harness = Harness::new();
+    webhooks(&harness, 2).await;
+    let (_, cursor) = page(&harness, "limit=1").await;
     let query = format!("cursor={}", cursor.unwrap());
-    assert_eq!(page(&world, &query).await.0.len(), 1);
-    let response = world.send(TestRequest::to(LIST).by("bob").query(&query)).await;
+    assert_eq!(page(&harness, &query).await.0.len(), 1);
+    let response = harness.send(TestRequest::to(LIST).by("bob").query(&query)).await;
     assert_eq!((response.status(), response.fields()), (422, vec!["cursor".to_owned()]));
     // A position that no list of ours has, with a check that fits.
     let forged = cursor::encode(CursorScope(&["alice", "webhooks"]), "x");
     for cursor in [forged.as_str(), "", "x", "%00"] {
-        let response = world.send(TestRequest::to(LIST).query(&format!("cursor={cursor}"))).await;
+        let response = harness.send(TestRequest::to(LIST).query(&format!("cursor={cursor}"))).await;
         assert_eq!(response.fields(), ["cursor"]);
     }
 }
 
 #[tokio::test]
 async fn every_bad_parameter_is_named() {
-    let world = Harness::new();
+    let harness = Harness::new();
     let response =
-        world.send(TestRequest::to(LIST).query("page=2&limit=0&cursor=x&limit=7&sort=%zz")).await;
+        harness.send(TestRequest::to(LIST).query("page=2&limit=0&cursor=x&limit=7&sort=%zz")).await;
     assert_eq!(response.problem(), "invalid-fields");
     let mut fields = response.fields();
     fields.sort();
@@ -107,9 +107,9 @@ async fn every_bad_parameter_is_named() {
 
 #[tokio::test]
 async fn a_webhook_is_shown_with_its_statistics() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
-    let webhook = world.get(&id).await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let webhook = harness.get(&id).await;
     let names: Vec<&str> = FIELDS.iter().copied().chain(["statistics"]).collect();
     assert!(names.iter().all(|name| webhook.get(name).is_some()), "{webhook}");
     assert_eq!(webhook.as_object().unwrap().len(), names.len());
@@ -125,12 +125,12 @@ async fn a_webhook_is_shown_with_its_statistics() {
         })
     );
 
-    let now = world.clock.now();
-    count(&world, &id, now, Counts { total: 6, success: 2, failed: 1 }).await;
+    let now = harness.clock.now();
+    count(&harness, &id, now, Counts { total: 6, success: 2, failed: 1 }).await;
     let too_old = now.minus(RETENTION + Duration::from_hours(1));
-    count(&world, &id, too_old, Counts { total: 100, success: 100, failed: 0 }).await;
+    count(&harness, &id, too_old, Counts { total: 100, success: 100, failed: 0 }).await;
     assert_eq!(
-        world.get(&id).await["statistics"],
+        harness.get(&id).await["statistics"],
         json!({
             "total_deliveries": 6,
             "successful_deliveries": 2,
@@ -142,16 +142,16 @@ async fn a_webhook_is_shown_with_its_statistics() {
     );
 }
 
-async fn count(world: &Harness, id: &str, at: Timestamp, counts: Counts) {
+async fn count(harness: &Harness, id: &str, at: Timestamp, counts: Counts) {
     let id: SubscriptionId = id.parse().unwrap();
-    world.deliveries.count(&id, at.hour(), counts, at, at).await.unwrap();
+    harness.deliveries.count(&id, at.hour(), counts, at, at).await.unwrap();
 }
 
 #[tokio::test]
 async fn looking_at_a_webhook_takes_no_parameters() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
-    let response = world.send(TestRequest::to(GET).with("id", &id).query("expand=1")).await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let response = harness.send(TestRequest::to(GET).with("id", &id).query("expand=1")).await;
     assert_eq!((response.status(), response.fields()), (422, vec!["expand".to_owned()]));
-    assert_eq!(world.get(&id).await["disabled_reason"], Value::Null);
+    assert_eq!(harness.get(&id).await["disabled_reason"], Value::Null);
 }

@@ -15,32 +15,32 @@ use super::concurrent::{Concurrent, Event};
 use super::{CREATE, DELETE, FIELDS, GET, Harness, PATCH, ROTATE, new_webhook, text};
 use crate::CHANGE_TRIES;
 
-async fn patch(world: &Harness, id: &str, body: &Value) -> TestResponse {
-    world.send(TestRequest::to(PATCH).with("id", id).body(body)).await
+async fn patch(harness: &Harness, id: &str, body: &Value) -> TestResponse {
+    harness.send(TestRequest::to(PATCH).with("id", id).body(body)).await
 }
 
-async fn rotate(world: &Harness, id: &str, body: &Value) -> TestResponse {
-    world.send(TestRequest::to(ROTATE).with("id", id).body(body)).await
+async fn rotate(harness: &Harness, id: &str, body: &Value) -> TestResponse {
+    harness.send(TestRequest::to(ROTATE).with("id", id).body(body)).await
 }
 
-fn stored(world: &Harness) -> Subscription {
-    let mut rows = world.subscriptions.snapshot();
+fn stored(harness: &Harness) -> Subscription {
+    let mut rows = harness.subscriptions.snapshot();
     assert_eq!(rows.len(), 1);
     rows.remove(0)
 }
 
 #[tokio::test]
-async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
-    let world = Harness::new();
-    let response = world.send(TestRequest::to(CREATE).body(&new_webhook())).await;
+async fn created_webhook_has_defaults_and_shows_its_secret_once() {
+    let harness = Harness::new();
+    let response = harness.send(TestRequest::to(CREATE).body(&new_webhook())).await;
     assert_eq!(response.status(), 201);
     assert_eq!(response.header("content-type"), Some("application/json"));
     let mut body = response.json();
-    let row = stored(&world);
+    let row = stored(&harness);
     assert_eq!(body["secret"], TestSealer.secrets_of(&row)[0].expose());
     assert_eq!(response.header("location").unwrap(), format!("/api/webhooks/{}", row.id));
     assert_eq!(row.user_id.as_str(), "alice");
-    let now = world.clock.now().to_string();
+    let now = harness.clock.now().to_string();
     let webhook = json!({
         "id": row.id,
         "url": "https://hooks.example.com/in",
@@ -58,19 +58,19 @@ async fn a_webhook_is_created_with_defaults_and_shows_its_secret_once() {
     let at = |name: &str| response.text().find(&format!("\"{name}\":")).unwrap();
     assert!(FIELDS.is_sorted_by_key(|name| at(name)), "in the order of the contract");
 
-    let mut shown = world.get(row.id.as_str()).await;
+    let mut shown = harness.get(row.id.as_str()).await;
     shown.as_object_mut().unwrap().remove("statistics");
     assert_eq!(shown, webhook);
 }
 
 #[tokio::test]
 async fn a_webhook_is_created_as_asked_for_also_in_base64() {
-    let world = Harness::new();
+    let harness = Harness::new();
     let body = json!({
         "url": "https://bücher.example/ö?q=1", "event_types": ["sync.completed", "email.sent"],
         "description": "für mich", "retry_count": 0, "timeout_seconds": 60,
     });
-    let response = world.send(TestRequest::to(CREATE).bytes(body.to_string().as_bytes())).await;
+    let response = harness.send(TestRequest::to(CREATE).bytes(body.to_string().as_bytes())).await;
     assert_eq!(response.status(), 201);
     for (name, value) in body.as_object().unwrap() {
         assert_eq!(response.json()[name], *value);
@@ -79,8 +79,8 @@ async fn a_webhook_is_created_as_asked_for_also_in_base64() {
 
 #[tokio::test]
 async fn every_bad_field_of_a_new_webhook_is_named() {
-    let world = Harness::new();
-    let response = world
+    let harness = Harness::new();
+    let response = harness
         .send(TestRequest::to(CREATE).body(&json!({
             "url": "http://localhost/", "event_types": ["task.eaten"], "description": 1,
             "retry_count": 11, "timeout_seconds": "10", "is_active": true, "secret": "mine",
@@ -89,17 +89,17 @@ async fn every_bad_field_of_a_new_webhook_is_named() {
     assert_eq!((response.status(), response.problem().as_str()), (422, "invalid-fields"));
     let named = ["url", "event_types", "description", "retry_count", "timeout_seconds"];
     assert_eq!(response.fields(), [&named[..], &["is_active", "secret"]].concat());
-    assert!(world.subscriptions.snapshot().is_empty());
+    assert!(harness.subscriptions.snapshot().is_empty());
 }
 
 #[tokio::test]
 async fn bodies_that_are_no_object_are_refused_everywhere() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
     for route in [CREATE, PATCH, ROTATE] {
         let call = || TestRequest::to(route).with("id", &id);
         for bad in ["[]", "null", "{", "{\"url\"", "\"x\"", " ", "{} {}"] {
-            let response = world.send(call().text(bad)).await;
+            let response = harness.send(call().text(bad)).await;
             assert_eq!(
                 (response.status(), response.problem().as_str()),
                 (400, "invalid-json"),
@@ -107,53 +107,53 @@ async fn bodies_that_are_no_object_are_refused_everywhere() {
             );
             assert!(response.json()["detail"].is_string());
         }
-        let response = world.send(call().bytes(&[b'{', 0xff, b'}'])).await;
+        let response = harness.send(call().bytes(&[b'{', 0xff, b'}'])).await;
         assert_eq!(response.problem(), "invalid-json");
-        let response = world.send(call().text(r#"{"url":1,"url":2}"#)).await;
+        let response = harness.send(call().text(r#"{"url":1,"url":2}"#)).await;
         assert_eq!(response.fields()[0], "url");
         let large = json!({"description": "x".repeat(64 * 1024)});
-        let response = world.send(call().body(&large)).await;
+        let response = harness.send(call().body(&large)).await;
         assert_eq!((response.status(), response.problem().as_str()), (413, "body-too-large"));
     }
     for route in [CREATE, PATCH] {
-        let response = world.send(TestRequest::to(route).with("id", &id)).await;
+        let response = harness.send(TestRequest::to(route).with("id", &id)).await;
         assert_eq!(response.json()["detail"], "the body is empty");
     }
 }
 
 #[tokio::test]
 async fn a_user_has_at_most_a_hundred() {
-    let world = Harness::new();
+    let harness = Harness::new();
     for n in 0..WEBHOOKS_PER_USER as u64 {
-        world.subscriptions.create(&sample::subscription("alice", n)).await.unwrap();
+        harness.subscriptions.create(&sample::subscription("alice", n)).await.unwrap();
     }
-    let response = world.send(TestRequest::to(CREATE).body(&new_webhook())).await;
+    let response = harness.send(TestRequest::to(CREATE).body(&new_webhook())).await;
     assert_eq!((response.status(), response.problem().as_str()), (409, "webhook-limit-reached"));
-    world.create("bob").await;
+    harness.create("bob").await;
     let one = sample::subscription_id("alice", 5);
-    assert_eq!(world.send(TestRequest::to(DELETE).with("id", one.as_str())).await.status(), 204);
-    world.create("alice").await;
+    assert_eq!(harness.send(TestRequest::to(DELETE).with("id", one.as_str())).await.status(), 204);
+    harness.create("alice").await;
 }
 
 #[tokio::test]
-async fn who_creates_and_deletes_all_day_is_stopped_until_the_next() {
-    let world = Harness::new();
+async fn creations_beyond_the_daily_limit_are_refused_until_the_next_day() {
+    let harness = Harness::new();
     for _ in 0..WEBHOOKS_CREATED_PER_DAY {
-        let id = world.create("alice").await;
-        assert_eq!(world.send(TestRequest::to(DELETE).with("id", &id)).await.status(), 204);
+        let id = harness.create("alice").await;
+        assert_eq!(harness.send(TestRequest::to(DELETE).with("id", &id)).await.status(), 204);
     }
-    let response = world.send(TestRequest::to(CREATE).body(&new_webhook())).await;
+    let response = harness.send(TestRequest::to(CREATE).body(&new_webhook())).await;
     assert_eq!((response.status(), response.problem().as_str()), (429, "creation-limit-reached"));
-    world.create("bob").await;
-    world.clock.advance(Duration::from_hours(24));
-    world.create("alice").await;
+    harness.create("bob").await;
+    harness.clock.advance(Duration::from_hours(24));
+    harness.create("alice").await;
 }
 
 #[tokio::test]
 async fn a_patch_changes_what_it_names_and_nothing_else() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
-    let mut expected = world.get(&id).await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let mut expected = harness.get(&id).await;
     expected.as_object_mut().unwrap().remove("statistics");
     for change in [
         json!({"url": "https://other.example.com/"}),
@@ -167,73 +167,73 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
         json!({"is_active": true, "retry_count": 10}),
         json!({}),
     ] {
-        let now = world.clock.advance(Duration::from_secs(1));
+        let now = harness.clock.advance(Duration::from_secs(1));
         for (name, value) in change.as_object().unwrap() {
             if expected[name] != *value {
                 expected[name] = value.clone();
                 expected["updated_at"] = now.to_string().into();
             }
         }
-        let response = patch(&world, &id, &change).await;
+        let response = patch(&harness, &id, &change).await;
         assert_eq!((response.status(), response.json()), (200, expected.clone()), "{change}");
-        let mut shown = world.get(&id).await;
+        let mut shown = harness.get(&id).await;
         shown.as_object_mut().unwrap().remove("statistics");
         assert_eq!(shown, expected);
     }
 }
 
 #[tokio::test]
-async fn activating_a_disabled_webhook_forgets_why_it_was_disabled() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
-    let mut row = stored(&world);
-    row.disable(DisabledReason::EndpointGone, world.clock.now());
-    world.subscriptions.update(&row, 1).await.unwrap();
-    let webhook = world.get(&id).await;
+async fn activation_clears_the_disabled_reason() {
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let mut row = stored(&harness);
+    row.disable(DisabledReason::EndpointGone, harness.clock.now());
+    harness.subscriptions.update(&row, 1).await.unwrap();
+    let webhook = harness.get(&id).await;
     assert_eq!(webhook["is_active"], false);
     assert_eq!(webhook["disabled_reason"], "endpoint_gone");
-    let webhook = patch(&world, &id, &json!({"is_active": true})).await.json();
+    let webhook = patch(&harness, &id, &json!({"is_active": true})).await.json();
     assert_eq!(webhook["is_active"], true);
     assert_eq!(webhook["disabled_reason"], Value::Null);
 }
 
 #[tokio::test]
 async fn a_bad_patch_names_every_field_and_changes_nothing() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
-    let before = world.get(&id).await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let before = harness.get(&id).await;
     let body = json!({
         "url": null, "event_types": ["task.created", "task.created"], "description": [],
         "retry_count": 1.5, "timeout_seconds": 61, "is_active": "no", "secret": "mine",
     });
-    let response = patch(&world, &id, &body).await;
+    let response = patch(&harness, &id, &body).await;
     assert_eq!(response.status(), 422);
     let named = ["url", "event_types", "description", "retry_count", "timeout_seconds"];
     assert_eq!(response.fields(), [&named[..], &["is_active", "secret"]].concat());
-    assert_eq!(world.get(&id).await, before);
+    assert_eq!(harness.get(&id).await, before);
 }
 
 #[tokio::test]
 async fn patch_accepts_the_webhook_that_get_returned() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
-    let mut row = stored(&world);
-    row.disable(DisabledReason::EndpointGone, world.clock.now());
-    world.subscriptions.update(&row, 1).await.unwrap();
-    let mut body = world.get(&id).await;
-    let response = patch(&world, &id, &body).await;
-    assert_eq!((response.status(), stored(&world).version), (200, 2), "nothing changes");
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let mut row = stored(&harness);
+    row.disable(DisabledReason::EndpointGone, harness.clock.now());
+    harness.subscriptions.update(&row, 1).await.unwrap();
+    let mut body = harness.get(&id).await;
+    let response = patch(&harness, &id, &body).await;
+    assert_eq!((response.status(), stored(&harness).version), (200, 2), "nothing changes");
     body["is_active"] = true.into();
     body["retry_count"] = json!(4.0);
-    let response = patch(&world, &id, &body).await;
+    let response = patch(&harness, &id, &body).await;
     assert_eq!((response.status(), &response.json()["retry_count"]), (200, &json!(4)));
     assert_eq!(response.json()["disabled_reason"], Value::Null);
 }
 
 #[tokio::test]
 async fn patch_refuses_changed_read_only_fields() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
     let other = sample::subscription_id("alice", 9);
     for (field, value) in [
         ("id", json!(other)),
@@ -242,13 +242,13 @@ async fn patch_refuses_changed_read_only_fields() {
         ("updated_at", Value::Null),
         ("statistics", json!(7)),
     ] {
-        let mut body = world.get(&id).await;
+        let mut body = harness.get(&id).await;
         body["retry_count"] = json!(7);
         body[field] = value;
-        let response = patch(&world, &id, &body).await;
+        let response = patch(&harness, &id, &body).await;
         assert_eq!((response.status(), response.fields()), (422, vec![field.to_owned()]));
     }
-    assert_eq!(stored(&world).version, 1);
+    assert_eq!(stored(&harness).version, 1);
 }
 
 fn during(event: Event) -> (Harness, Arc<Intercepted<MemorySubscriptions, Concurrent>>) {
@@ -259,32 +259,35 @@ fn during(event: Event) -> (Harness, Arc<Intercepted<MemorySubscriptions, Concur
 }
 
 #[tokio::test]
-async fn a_change_that_is_overtaken_is_made_on_what_stands_there_then() {
-    let (world, _) = during(Event::Changes(CHANGE_TRIES - 1));
-    let id = world.create("alice").await;
-    let response = patch(&world, &id, &json!({"retry_count": 7})).await;
+async fn patch_retries_on_version_conflict() {
+    let (harness, _) = during(Event::Changes(CHANGE_TRIES - 1));
+    let id = harness.create("alice").await;
+    let response = patch(&harness, &id, &json!({"retry_count": 7})).await;
     assert_eq!((response.status(), &response.json()["retry_count"]), (200, &json!(7)));
     assert_eq!(response.json()["description"], "change 4 of others");
-    let row = stored(&world);
+    let row = stored(&harness);
     assert_eq!((row.retry_count, row.version), (7, 6));
     assert_eq!(row.description.as_deref(), Some("change 4 of others"));
 }
 
 /// Found by the simulator, seed 1009157: the change wrote back the health that it had read.
 #[tokio::test]
-async fn a_change_keeps_what_is_learnt_of_the_endpoint_meanwhile() {
-    let (world, _) = during(Event::EndpointFails);
-    let id = world.create("alice").await;
-    assert_eq!(patch(&world, &id, &json!({"retry_count": 7})).await.status(), 200);
-    assert_eq!((stored(&world).retry_count, stored(&world).health.consecutive_failures), (7, 7));
+async fn patch_keeps_health_written_meanwhile() {
+    let (harness, _) = during(Event::EndpointFails);
+    let id = harness.create("alice").await;
+    assert_eq!(patch(&harness, &id, &json!({"retry_count": 7})).await.status(), 200);
+    assert_eq!(
+        (stored(&harness).retry_count, stored(&harness).health.consecutive_failures),
+        (7, 7)
+    );
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_overtaken_shows_the_secret_that_is_stored() {
-    let (world, _) = during(Event::Changes(2));
-    let id = world.create("alice").await;
-    let response = rotate(&world, &id, &json!({})).await;
-    let row = stored(&world);
+async fn rotation_retried_on_conflict_shows_the_stored_secret() {
+    let (harness, _) = during(Event::Changes(2));
+    let id = harness.create("alice").await;
+    let response = rotate(&harness, &id, &json!({})).await;
+    let row = stored(&harness);
     assert_eq!(row.secrets.previous.len(), 1);
     assert_eq!(response.json()["secret"], TestSealer.secrets_of(&row)[0].expose());
 }
@@ -292,12 +295,12 @@ async fn a_rotation_that_is_overtaken_shows_the_secret_that_is_stored() {
 #[tokio::test]
 async fn a_change_whose_response_is_lost_is_applied_once() {
     for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
-        let (world, _) = during(Event::LosesResponse);
-        let id = world.create("alice").await;
-        let response = world.send(TestRequest::to(route).with("id", &id).body(&body)).await;
-        assert_eq!((response.status(), stored(&world).version), (200, 2), "{route}");
+        let (harness, _) = during(Event::LosesResponse);
+        let id = harness.create("alice").await;
+        let response = harness.send(TestRequest::to(route).with("id", &id).body(&body)).await;
+        assert_eq!((response.status(), stored(&harness).version), (200, 2), "{route}");
         if route == ROTATE {
-            let secrets = TestSealer.secrets_of(&stored(&world));
+            let secrets = TestSealer.secrets_of(&stored(&harness));
             assert_eq!(secrets.len(), 2);
             assert_eq!(response.json()["secret"], secrets[0].expose());
         }
@@ -306,22 +309,22 @@ async fn a_change_whose_response_is_lost_is_applied_once() {
 
 #[tokio::test]
 async fn a_change_that_is_always_overtaken_is_a_conflict() {
-    let (world, port) = during(Event::Changes(usize::MAX));
-    let id = world.create("alice").await;
+    let (harness, port) = during(Event::Changes(usize::MAX));
+    let id = harness.create("alice").await;
     for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
         port.interceptor().updates.store(0, Ordering::SeqCst);
-        let response = world.send(TestRequest::to(route).with("id", &id).body(&body)).await;
+        let response = harness.send(TestRequest::to(route).with("id", &id).body(&body)).await;
         assert_eq!((response.status(), response.problem().as_str()), (409, "edit-conflict"));
         assert_eq!(port.interceptor().updates.load(Ordering::SeqCst), CHANGE_TRIES);
     }
-    assert!(stored(&world).secrets.previous.is_empty());
+    assert!(stored(&harness).secrets.previous.is_empty());
 }
 
 #[tokio::test]
 async fn a_change_of_what_is_deleted_meanwhile_finds_nothing() {
-    let (world, _) = during(Event::Deletes);
-    let id = world.create("alice").await;
-    assert_eq!(patch(&world, &id, &json!({"retry_count": 7})).await.problem(), "not-found");
+    let (harness, _) = during(Event::Deletes);
+    let id = harness.create("alice").await;
+    assert_eq!(patch(&harness, &id, &json!({"retry_count": 7})).await.problem(), "not-found");
 }
 
 #[tokio::test]
@@ -329,9 +332,9 @@ async fn a_table_that_fails_is_told_only_by_kind() {
     for (event, status, kind) in
         [(Event::Unavailable, 503, "unavailable"), (Event::Undecodable, 500, "internal")]
     {
-        let (world, _) = during(event);
-        let id = world.create("alice").await;
-        let response = world.send(TestRequest::to(GET).with("id", &id)).await;
+        let (harness, _) = during(event);
+        let id = harness.create("alice").await;
+        let response = harness.send(TestRequest::to(GET).with("id", &id)).await;
         assert_eq!((response.status(), response.problem().as_str()), (status, kind));
         assert!(!response.text().contains("10.0.0.1") && !response.text().contains(&id));
     }
@@ -339,19 +342,19 @@ async fn a_table_that_fails_is_told_only_by_kind() {
 
 #[tokio::test]
 async fn a_deleted_webhook_is_gone() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
-    let response = world.send(TestRequest::to(DELETE).with("id", &id)).await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let response = harness.send(TestRequest::to(DELETE).with("id", &id)).await;
     assert_eq!((response.status(), response.text()), (204, ""));
-    assert!(world.subscriptions.snapshot().is_empty());
+    assert!(harness.subscriptions.snapshot().is_empty());
     for route in [GET, DELETE] {
-        let response = world.send(TestRequest::to(route).with("id", &id)).await;
+        let response = harness.send(TestRequest::to(route).with("id", &id)).await;
         assert_eq!(response.problem(), "not-found");
     }
 }
 
 #[tokio::test]
-async fn a_new_secret_signs_beside_the_old_one_for_as_long_as_asked() {
+async fn old_secret_signs_until_its_overlap_ends() {
     for (body, overlap) in [
         (Some(json!({})), 86_400),
         (None, 86_400),
@@ -359,19 +362,19 @@ async fn a_new_secret_signs_beside_the_old_one_for_as_long_as_asked() {
         (Some(json!({"overlap_seconds": 60})), 60),
         (Some(json!({"overlap_seconds": 0})), 0),
     ] {
-        let world = Harness::new();
-        let id = world.create("alice").await;
-        let old = TestSealer.secrets_of(&stored(&world))[0].expose().to_owned();
+        let harness = Harness::new();
+        let id = harness.create("alice").await;
+        let old = TestSealer.secrets_of(&stored(&harness))[0].expose().to_owned();
         let call = TestRequest::to(ROTATE).with("id", &id);
         let call = body.iter().fold(call, TestRequest::body);
-        let response = world.send(call).await;
+        let response = harness.send(call).await;
         assert_eq!(response.status(), 200);
         let new = text(&response.json()["secret"]);
         assert!(new.starts_with("whsec_") && new != old);
         assert_eq!(response.json().as_object().unwrap().len(), FIELDS.len() + 1);
-        let now = world.clock.now();
+        let now = harness.clock.now();
         let signing = |at| -> Vec<String> {
-            let signing = stored(&world).signing_secrets(&TestSealer, at).unwrap();
+            let signing = stored(&harness).signing_secrets(&TestSealer, at).unwrap();
             signing.iter().map(|secret| secret.expose().to_owned()).collect()
         };
         assert_eq!(signing(now.plus_seconds(overlap)), std::slice::from_ref(&new));
@@ -383,18 +386,18 @@ async fn a_new_secret_signs_beside_the_old_one_for_as_long_as_asked() {
 
 #[tokio::test]
 async fn a_bad_overlap_is_refused() {
-    let world = Harness::new();
-    let id = world.create("alice").await;
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
     for bad in [json!(-1), json!(604_801), json!(1.5), json!("60"), json!(null)] {
-        let response = rotate(&world, &id, &json!({"overlap_seconds": bad})).await;
+        let response = rotate(&harness, &id, &json!({"overlap_seconds": bad})).await;
         assert_eq!(
             (response.status(), response.fields()),
             (422, vec!["overlap_seconds".to_owned()])
         );
     }
-    let response = rotate(&world, &id, &json!({"overlap_seconds": -1, "secret": "mine"})).await;
+    let response = rotate(&harness, &id, &json!({"overlap_seconds": -1, "secret": "mine"})).await;
     assert_eq!(response.fields(), ["overlap_seconds", "secret"]);
-    let response = rotate(&world, &id, &json!({"secret": "mine"})).await;
+    let response = rotate(&harness, &id, &json!({"secret": "mine"})).await;
     assert_eq!(response.fields(), ["secret"]);
-    assert!(stored(&world).secrets.previous.is_empty());
+    assert!(stored(&harness).secrets.previous.is_empty());
 }

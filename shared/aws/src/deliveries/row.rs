@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_delivery_survives_its_row_and_is_deflated_where_that_saves() {
+    fn large_delivery_round_trips_and_is_compressed_when_smaller() {
         let mut delivery = waiting();
         delivery.data = sample::data(&format!(r#"{{"k":"{}"}}"#, "größe ".repeat(20_000)));
         delivery.attempts[0].response_excerpt = "<html>".repeat(600);

@@ -186,7 +186,7 @@ async fn one_of_several_addresses_that_answers_is_taken() {
     assert_eq!(receiver.connections(), 1);
 }
 
-/// A full queue of connections looks like a host that is down: nothing comes back.
+/// A full queue of connections looks like a host that is down: it sends nothing.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn silent_address_leaves_time_for_the_others() {
@@ -226,16 +226,16 @@ async fn all_of_many_addresses_are_vetted_and_some_are_tried() {
 
 /// The error does not tell what listens behind a name that is blocked.
 #[tokio::test]
-async fn blocked_name_has_the_same_error_whether_somebody_listens_or_not() {
+async fn blocked_name_has_the_same_error_with_and_without_a_listener() {
     let server = NameServer::start().await;
     let strict = client(TargetPolicy::Strict, &server);
     let receiver = Receiver::answering(OK).await;
-    let mut told = std::collections::BTreeSet::new();
+    let mut errors = std::collections::BTreeSet::new();
     for zone in ["A 127.0.0.1", "A 127.0.0.2", "A 10.0.0.1", "AAAA ::1", "A 8.8.8.8, A 10.0.0.1"] {
         server.set("hooks.test", zone);
         let url = format!("https://hooks.test:{}/", receiver.address.port());
-        told.insert(format!("{:?}", post(&strict, &url).await));
+        errors.insert(format!("{:?}", post(&strict, &url).await));
     }
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(receiver.connections(), 0);
 }

@@ -42,7 +42,7 @@ pub fn ids(input: &[u8]) {
             "it is everybody's"
         );
     }
-    // A position of any text comes back, as long as the cursor of it can be read at all.
+    // A cursor that can be read contains the position that was written.
     let made = cursor::encode(scope, text);
     match cursor::decode(scope, &made) {
         Ok(position) => assert_eq!(position, text),

@@ -51,12 +51,12 @@ pub fn retry_after(input: &[u8]) {
 pub fn response(input: &[u8]) {
     thread_local! {
         // Real sockets need the real time.
-        static WORLD: (Runtime, GuardedClient) = (
+        static CLIENT: (Runtime, GuardedClient) = (
             Builder::new_current_thread().enable_all().build().unwrap(),
             GuardedClient::with_name_servers(TargetPolicy::Development, &[]).unwrap(),
         );
     }
-    let answer = WORLD.with(|(runtime, client)| runtime.block_on(exchange(client, input)));
+    let answer = CLIENT.with(|(runtime, client)| runtime.block_on(exchange(client, input)));
     let attempt = Attempt::new(sample::start(), &answer);
     assert!(attempt.response_excerpt.len() <= RESPONSE_KEEP_BYTES);
     assert!(attempt.error.as_ref().is_none_or(|error| error.len() <= ERROR_KEEP_BYTES));

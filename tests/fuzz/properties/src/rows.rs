@@ -37,14 +37,14 @@ const REASON_CHARS: usize = 120;
 /// Attributes of a row of the Subscriptions table.
 pub fn subscription_row(input: &[u8]) {
     thread_local! {
-        static WORLD: (Table, DynamoSubscriptions) = {
+        static STORE: (Table, DynamoSubscriptions) = {
             let table = Table::default();
             let store = table.subscriptions();
             (table, store)
         };
     }
     let Some(changes) = attributes(input) else { return };
-    WORLD.with(|(table, store)| check_subscription(table, store, changes));
+    STORE.with(|(table, store)| check_subscription(table, store, changes));
 }
 
 fn check_subscription(table: &Table, store: &DynamoSubscriptions, changes: Map<String, Value>) {
@@ -72,13 +72,13 @@ pub fn delivery_row(input: &[u8]) {
         Map::from_iter([(name.to_owned(), json!({"B": STANDARD.encode(bytes)}))])
     });
     thread_local! {
-        static WORLD: (Table, DynamoDeliveries) = {
+        static STORE: (Table, DynamoDeliveries) = {
             let table = Table::default();
             let store = table.deliveries();
             (table, store)
         };
     }
-    WORLD.with(|(table, store)| check_delivery(table, store, changes));
+    STORE.with(|(table, store)| check_delivery(table, store, changes));
 }
 
 fn check_delivery(table: &Table, store: &DynamoDeliveries, changes: Map<String, Value>) {
@@ -93,12 +93,12 @@ fn check_delivery(table: &Table, store: &DynamoDeliveries, changes: Map<String, 
     assert_eq!(checked(run(get())), Some(read), "it does not survive its row");
 }
 
-/// Line by line: a key ring; then any bytes, which make a secret, a user and a change of a bit.
+/// Line by line: the keys; then any bytes, which make a secret, a user and a change of a bit.
 pub fn secrets(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
-    let (ring, rest) = (&input[..end], input.get(end + 1..).unwrap_or_default());
-    if let Some(ring) = text(ring) {
-        check_ring(ring);
+    let (keys_text, rest) = (&input[..end], input.get(end + 1..).unwrap_or_default());
+    if let Some(keys_text) = text(keys_text) {
+        check_keys(keys_text);
     }
     let mut bytes = [0; 32];
     let taken = rest.len().min(32);
@@ -132,9 +132,9 @@ fn check_sealed(secret: &Secret, bit: u32) {
     assert!(changed.is_err(), "bit {bit} of a sealed secret does not matter");
 }
 
-fn check_ring(ring: &str) {
-    let sealer = Sealer::parse(ring, random());
-    let keys: Vec<_> = ring.split(',').map(|key| key.trim().split_once(':')).collect();
+fn check_keys(keys_text: &str) {
+    let sealer = Sealer::parse(keys_text, random());
+    let keys: Vec<_> = keys_text.split(',').map(|key| key.trim().split_once(':')).collect();
     match sealer {
         Ok(sealer) => {
             let shown = format!("{sealer:?}");

@@ -1,6 +1,6 @@
 //! What the checker knows, and what it checks after every step.
 //!
-//! It sees what receivers see (every POST), what publishers and users were told, and every version
+//! It sees what receivers see (every POST), the responses to publishers and users, and every version
 //! that ever stood in a table. From the handlers it takes nothing.
 
 mod endpoints;
@@ -28,7 +28,7 @@ use crate::rules::{Rule, Violation};
 /// An eventually consistent read misses at most the writes of so many milliseconds.
 pub(crate) const LAG_MS: u64 = 1_000;
 
-/// An event that its publisher was told is accepted.
+/// An event whose acceptance was confirmed to its publisher.
 pub(crate) struct Published {
     pub(crate) owner: UserId,
     pub(crate) event_type: &'static str,
@@ -147,7 +147,7 @@ pub(crate) struct Model {
     pub(crate) repeats: BTreeMap<(String, SubscriptionId), usize>,
     /// Events that can never be handled.
     pub(crate) bad: Vec<String>,
-    /// Redeliveries that an owner was told will happen, and since when.
+    /// Redeliveries that the API has accepted, and since when.
     pub(crate) promised: Vec<(DeliveryId, SubscriptionId, Timestamp)>,
     /// Whoever had a URL once.
     urls: BTreeMap<String, Vec<SubscriptionId>>,
@@ -194,7 +194,7 @@ impl Model {
         self.calls.insert(number, call);
     }
 
-    /// A call of the cleanup was told how much to keep.
+    /// A call of the cleanup was given a retention.
     pub(crate) fn cleans(&mut self, number: u64, keeps: Duration) {
         if let Some(call) = self.calls.get_mut(&number) {
             call.keeps = Some(keeps);
@@ -253,7 +253,7 @@ impl Model {
         self.events.entry(id).or_insert(event);
     }
 
-    /// The queue was told to delete the message of an event.
+    /// The message of an event was deleted from the queue.
     pub(crate) fn dispatched(&mut self, event: &str, now: Timestamp) {
         if let Some(event) = self.events.get_mut(event) {
             event.dispatched.get_or_insert(now);

@@ -14,7 +14,7 @@ use crate::sample;
 
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
-        without_a_filter_pages_end_exactly_at_the_last_record,
+        unfiltered_pages_end_at_the_last_record,
         history_page_continues_while_records_change,
         filters_show_all_that_pass_and_nothing_else,
         since_is_included_and_until_is_not,
@@ -57,7 +57,7 @@ async fn fill(
     (1..=n).rev().map(|n| sample::delivery_id(subscription, n)).collect()
 }
 
-async fn without_a_filter_pages_end_exactly_at_the_last_record(store: &dyn DeliveriesTable) {
+async fn unfiltered_pages_end_at_the_last_record(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-end");
     let page = ok(store.page(&subscription, &ALL, 5, None, sample::start()).await);
     assert!(page.items.is_empty() && page.next.is_none());

@@ -25,7 +25,7 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
         a_record_is_found_only_under_its_own_subscription,
         first_write_fails_if_a_record_exists,
         later_write_requires_its_number_of_attempts,
-        what_has_ended_never_changes,
+        ended_delivery_never_changes,
         one_of_concurrent_first_writes_is_applied,
         one_of_concurrent_later_writes_is_applied,
     ]
@@ -268,7 +268,7 @@ async fn later_write_requires_its_number_of_attempts(store: &dyn DeliveriesTable
     assert_stands(store, &end).await;
 }
 
-async fn what_has_ended_never_changes(store: &dyn DeliveriesTable) {
+async fn ended_delivery_never_changes(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-ended");
     for (n, status) in (1..).zip([Status::Success, Status::Failed]) {
         let plain = || sample::delivery(&subscription, n);

@@ -16,7 +16,7 @@ pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
     rules![store;
         a_subscription_is_read_as_it_was_written,
         user_ids_may_be_any_text,
-        nothing_is_found_without_its_owner,
+        get_by_another_owner_returns_none,
         concurrent_creates_keep_the_webhook_limit,
         deletes_do_not_raise_the_daily_limit,
         an_update_needs_the_expected_version,
@@ -162,7 +162,7 @@ async fn user_ids_may_be_any_text(store: &dyn Subscriptions) {
     }
 }
 
-async fn nothing_is_found_without_its_owner(store: &dyn Subscriptions) {
+async fn get_by_another_owner_returns_none(store: &dyn Subscriptions) {
     let own = sample::subscription("owner", 1);
     create(store, &own).await;
     for other in ["stranger", "owne", "owner ", "Owner"] {
