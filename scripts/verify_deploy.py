@@ -11,6 +11,7 @@ lists failures and warnings.
 The steps, in order:
   template   sam validate, its lint, and cfn-lint on what the SAM transform makes of the template; fixed
              names; the table of idle costs in docs/DEPLOYING.md
+  checkov    checkov on what the SAM transform makes of the template
   commands   the `aws` commands of the documents have the operations and flags of the AWS CLI 1 and 2
   release    the workflows, and scripts/release.py on stand-ins for what is built
   smoke      scripts/smoke_test.py and scripts/redrive.py against `cargo dev`
@@ -33,7 +34,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = ["template", "commands", "release", "smoke", "stacks", "build", "emulator", "ministack"]
+STEPS = ["template", "checkov", "commands", "release", "smoke", "stacks", "build", "emulator", "ministack"]
 # The steps that need the packages of `build`. Run with --only, they use those of an earlier run.
 NEED_BUILD = ["emulator", "ministack"]
 
@@ -72,11 +73,12 @@ def main() -> int:
         os.execv(python, [str(python), *sys.argv])
 
     sys.path.insert(0, str(ROOT / "scripts"))
-    from deploy import build, commands, emulator, ministack_run, release, smoke, stacks, template
+    from deploy import build, checkov, commands, emulator, ministack_run, release, smoke, stacks, template
     from deploy.tools import Failed, Workspace
 
     steps = {
         "template": template.check,
+        "checkov": checkov.check,
         "commands": commands.check,
         "release": release.check,
         "smoke": smoke.check,
