@@ -104,7 +104,6 @@ impl Functions {
                 sender.clone(),
                 clock.clone(),
                 random.clone(),
-                policy,
                 RETENTION,
             )),
             dispatch: Arc::new(Dispatch {
@@ -121,7 +120,6 @@ impl Functions {
                 sender,
                 clock: clock.clone(),
                 random,
-                policy,
                 retention: RETENTION,
             }),
             retry: Arc::new(Retry { due_index: deliveries.clone(), queue, clock: clock.clone() }),

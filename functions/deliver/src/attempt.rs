@@ -28,7 +28,6 @@ impl Deliver {
             &mut delivery,
             subscription,
             subscription.timeout(),
-            self.policy,
             self.opener.as_ref(),
             self.sender.as_ref(),
             self.clock.as_ref(),

@@ -42,7 +42,6 @@ use webhooks_core::ports::{
     Chain, Clock, Deliveries, Random, Sender, Statistics, Subscriptions, TaskQueue,
 };
 use webhooks_core::secret::SecretOpener;
-use webhooks_core::target::TargetPolicy;
 
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
@@ -66,8 +65,6 @@ pub struct Deliver {
     pub clock: Arc<dyn Clock>,
     /// The jitter.
     pub random: Arc<dyn Random>,
-    /// Where deliveries may go.
-    pub policy: TargetPolicy,
     /// How long records are kept, counted from the event.
     pub retention: Duration,
 }

@@ -21,7 +21,6 @@ async fn make() -> Result<Deliver, Error> {
 }
 
 async fn function(environment: &Environment) -> Result<Deliver, Error> {
-    let policy = environment.target_policy()?;
     let deliveries = environment.deliveries()?;
     Ok(Deliver {
         subscriptions: environment.subscriptions()?,
@@ -29,10 +28,9 @@ async fn function(environment: &Environment) -> Result<Deliver, Error> {
         deliveries: deliveries.clone(),
         statistics: deliveries,
         queue: environment.deliveries_queue()?,
-        sender: Arc::new(GuardedClient::new(policy)?),
+        sender: Arc::new(GuardedClient::new(environment.target_policy()?)?),
         clock: environment.clock(),
         random: environment.random(),
-        policy,
         retention: environment.retention()?,
     })
 }

@@ -30,7 +30,6 @@ use webhooks_core::ports::{
 use webhooks_core::secret::SecretOpener;
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
-use webhooks_core::target::TargetPolicy;
 use webhooks_core::time::Timestamp;
 
 /// The function and its ports.
@@ -42,13 +41,11 @@ pub struct TestWebhook {
     sender: Arc<dyn Sender>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    policy: TargetPolicy,
     retention: Duration,
 }
 
 impl TestWebhook {
-    /// The function over these ports. `policy` says where deliveries may go, `retention` how long
-    /// the history is kept.
+    /// The function over these ports. `retention` says how long the history is kept.
     #[expect(clippy::too_many_arguments, reason = "each is another port or setting")]
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
@@ -58,20 +55,9 @@ impl TestWebhook {
         sender: Arc<dyn Sender>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        policy: TargetPolicy,
         retention: Duration,
     ) -> Self {
-        Self {
-            subscriptions,
-            opener,
-            deliveries,
-            statistics,
-            sender,
-            clock,
-            random,
-            policy,
-            retention,
-        }
+        Self { subscriptions, opener, deliveries, statistics, sender, clock, random, retention }
     }
 
     /// Handles a request.
@@ -93,7 +79,6 @@ impl TestWebhook {
             &mut delivery,
             &subscription,
             timeout,
-            self.policy,
             self.opener.as_ref(),
             self.sender.as_ref(),
             self.clock.as_ref(),

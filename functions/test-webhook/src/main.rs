@@ -24,17 +24,15 @@ async fn prepare() -> Result<TestWebhook, Error> {
 }
 
 async fn function(environment: &Environment) -> Result<TestWebhook, Error> {
-    let policy = environment.target_policy()?;
     let deliveries = environment.deliveries()?;
     Ok(TestWebhook::new(
         environment.subscriptions()?,
         environment.sealer().await?,
         deliveries.clone(),
         deliveries,
-        Arc::new(GuardedClient::new(policy)?),
+        Arc::new(GuardedClient::new(environment.target_policy()?)?),
         environment.clock(),
         environment.random(),
-        policy,
         environment.retention()?,
     ))
 }

@@ -15,7 +15,6 @@ use webhooks_core::delivery::{Status, Trigger};
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Statistics as _, Subscriptions as _};
 use webhooks_core::statistics::Totals;
-use webhooks_core::target::TargetPolicy;
 
 use crate::TestWebhook;
 
@@ -42,7 +41,6 @@ impl Harness {
             Arc::new(sender.clone()),
             Arc::new(clock),
             Arc::new(SeededRandom::new(1)),
-            TargetPolicy::Strict,
             Duration::from_hours(1),
         );
         let mut subscription = sample::subscription("u", 1);

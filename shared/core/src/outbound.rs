@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use crate::target::TargetUrl;
 use crate::time::Timestamp;
 
-/// One POST that is ready to be sent: signed, bounded, addressed.
+/// One POST that is ready to be sent, signed and with a deadline.
 #[derive(Clone, Debug)]
 pub struct OutboundRequest {
-    /// Where to.
-    pub url: TargetUrl,
+    /// The webhook's URL as it is stored. The client that sends checks it under the policy of today.
+    pub url: String,
     /// Header names in lower case, and their values.
     pub headers: Vec<(&'static str, String)>,
     /// The signed bytes.

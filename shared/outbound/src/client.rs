@@ -81,8 +81,7 @@ impl GuardedClient {
 
     async fn send(&self, request: OutboundRequest, deadline: Instant) -> Result<Outcome, Failed> {
         // The URL may have been accepted under a laxer policy.
-        let target =
-            TargetUrl::parse(request.url.as_str(), self.policy).map_err(Failed::refused_url)?;
+        let target = TargetUrl::parse(&request.url, self.policy).map_err(Failed::refused_url)?;
         let url = target.url().clone();
         let headers = header_map(&request.headers)?;
         let client = self.pool.client(&url);

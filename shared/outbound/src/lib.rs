@@ -7,7 +7,8 @@
 //!
 //! What it guarantees, and how:
 //!
-//! * **Nothing private is reachable.** The URL is checked again under the client's own policy; this
+//! * **Nothing private is reachable.** The URL is checked under the policy of today before each
+//!   attempt; this
 //!   also covers a host that is an IP address, which reqwest does not resolve. A host's whole answer
 //!   is refused when any address in it is forbidden, and reqwest connects to the addresses that were
 //!   vetted, without a second lookup. A connection that is reused goes to the address that was vetted

@@ -59,7 +59,6 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
                 sender: ports,
                 clock: Arc::new(harness.clock.clone()),
                 random: Arc::new(harness.secrets.clone()),
-                policy: POLICY,
                 retention: RETENTION,
             };
             handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
@@ -195,7 +194,6 @@ pub(crate) async fn ask(
             ports,
             clock,
             random,
-            POLICY,
             RETENTION,
         );
         request.send(|request| function.handle(request)).await

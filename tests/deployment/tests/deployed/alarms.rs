@@ -28,7 +28,6 @@ use test_support::{
 use tracing::level_filters::LevelFilter;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
-use webhooks_core::target::TargetPolicy;
 use webhooks_runtime::telemetry;
 
 /// Alarms on what AWS measures of its own services, and why no fault here can produce it.
@@ -146,7 +145,6 @@ impl World {
             sender: Arc::new(self.sender.clone()),
             clock: Arc::new(self.clock.clone()),
             random: Arc::new(SeededRandom::new(1)),
-            policy: TargetPolicy::Strict,
             retention: Duration::from_hours(720),
         };
         let subscription = sample::subscription("u", 1);

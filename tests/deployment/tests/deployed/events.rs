@@ -138,7 +138,6 @@ impl Harness {
             Arc::new(self.sender.clone()),
             self.clock.clone(),
             self.random.clone(),
-            TargetPolicy::Strict,
             RETENTION,
         )
     }
@@ -161,7 +160,6 @@ impl Harness {
             sender: Arc::new(self.sender.clone()),
             clock: self.clock.clone(),
             random: self.random.clone(),
-            policy: TargetPolicy::Strict,
             retention: RETENTION,
         }
     }
