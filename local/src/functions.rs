@@ -106,29 +106,29 @@ impl Functions {
                 random.clone(),
                 RETENTION,
             )),
-            dispatch: Arc::new(Dispatch {
-                subscriptions: subscriptions.clone(),
-                queue: queue.clone(),
+            dispatch: Arc::new(Dispatch::new(
+                subscriptions.clone(),
+                queue.clone(),
                 dead_letter_queue,
-            }),
-            deliver: Arc::new(Deliver {
-                subscriptions: subscriptions.clone(),
-                opener: sealer,
-                deliveries: deliveries.clone(),
-                statistics: deliveries.clone(),
-                queue: queue.clone(),
+            )),
+            deliver: Arc::new(Deliver::new(
+                subscriptions.clone(),
+                sealer,
+                deliveries.clone(),
+                deliveries.clone(),
+                queue.clone(),
                 sender,
-                clock: clock.clone(),
+                clock.clone(),
                 random,
-                retention: RETENTION,
-            }),
-            retry: Arc::new(Retry { due_index: deliveries.clone(), queue, clock: clock.clone() }),
-            cleanup: Arc::new(Cleanup {
+                RETENTION,
+            )),
+            retry: Arc::new(Retry::new(deliveries.clone(), queue, clock.clone())),
+            cleanup: Arc::new(Cleanup::new(
                 subscriptions,
-                cleanup_state: deliveries,
+                deliveries,
                 clock,
-                retention_days: RETENTION_DAYS_DEFAULT,
-            }),
+                RETENTION_DAYS_DEFAULT,
+            )),
         }
     }
 

@@ -23,16 +23,12 @@ const SUBSCRIPTIONS: usize = 100;
 /// Rows that are read and deleted together.
 const ROWS: usize = 100;
 
-/// The function and what it may touch.
+/// The function and its ports.
 pub struct Cleanup {
-    /// Whose deliveries there are.
-    pub subscriptions: Arc<dyn Subscriptions>,
-    /// The rows of the Deliveries table, and the position of the cleanup.
-    pub cleanup_state: Arc<dyn CleanupState>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// How long deliveries are kept when the event does not say, in days.
-    pub retention_days: u32,
+    subscriptions: Arc<dyn Subscriptions>,
+    cleanup_state: Arc<dyn CleanupState>,
+    clock: Arc<dyn Clock>,
+    retention_days: u32,
 }
 
 /// The schedule's event.
@@ -66,6 +62,17 @@ pub enum Error {
 }
 
 impl Cleanup {
+    /// The function over these ports. `retention_days` says how long deliveries are kept when the
+    /// event does not say.
+    pub fn new(
+        subscriptions: Arc<dyn Subscriptions>,
+        cleanup_state: Arc<dyn CleanupState>,
+        clock: Arc<dyn Clock>,
+        retention_days: u32,
+    ) -> Self {
+        Self { subscriptions, cleanup_state, clock, retention_days }
+    }
+
     /// Does one run, and stops soon after `deadline`.
     pub async fn handle(&self, request: Request, deadline: Timestamp) -> Result<Report, Error> {
         let days = request.days.unwrap_or(self.retention_days);

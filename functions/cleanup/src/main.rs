@@ -24,10 +24,10 @@ async fn main() -> ExitCode {
 /// No connection is opened: nobody waits for the first event.
 fn make() -> Result<Cleanup, Error> {
     let environment = Environment::read();
-    Ok(Cleanup {
-        subscriptions: environment.subscriptions()?,
-        cleanup_state: environment.deliveries()?,
-        clock: environment.clock(),
-        retention_days: environment.retention_days()?,
-    })
+    Ok(Cleanup::new(
+        environment.subscriptions()?,
+        environment.deliveries()?,
+        environment.clock(),
+        environment.retention_days()?,
+    ))
 }

@@ -32,12 +32,12 @@ impl Harness {
         // The store's own expiry must not hide what the cleanup is to find.
         let start = ManualClock::at(sample::start());
         let deliveries = MemoryDeliveries::new(Arc::new(start));
-        let cleanup = Cleanup {
-            subscriptions: Arc::new(subscriptions.clone()),
-            cleanup_state: Arc::new(deliveries.clone()),
-            clock: Arc::new(clock),
-            retention_days: 30,
-        };
+        let cleanup = Cleanup::new(
+            Arc::new(subscriptions.clone()),
+            Arc::new(deliveries.clone()),
+            Arc::new(clock),
+            30,
+        );
         Self { subscriptions, deliveries, cleanup }
     }
 

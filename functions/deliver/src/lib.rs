@@ -47,29 +47,47 @@ use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
 use crate::telemetry::log_failed_tasks;
 
-/// The function and what it may touch.
+/// The function and its ports.
 pub struct Deliver {
-    /// The URL, the secrets and the settings of each delivery.
-    pub subscriptions: Arc<dyn Subscriptions>,
-    /// Opens the signing secrets.
-    pub opener: Arc<dyn SecretOpener>,
-    /// The records.
-    pub deliveries: Arc<dyn Deliveries>,
-    /// The counters.
-    pub statistics: Arc<dyn Statistics>,
-    /// The queue the tasks come from.
-    pub queue: Arc<dyn TaskQueue>,
-    /// The outbound HTTP client.
-    pub sender: Arc<dyn Sender>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// The jitter.
-    pub random: Arc<dyn Random>,
-    /// How long records are kept, counted from the event.
-    pub retention: Duration,
+    subscriptions: Arc<dyn Subscriptions>,
+    opener: Arc<dyn SecretOpener>,
+    deliveries: Arc<dyn Deliveries>,
+    statistics: Arc<dyn Statistics>,
+    queue: Arc<dyn TaskQueue>,
+    sender: Arc<dyn Sender>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    retention: Duration,
 }
 
 impl Deliver {
+    /// The function over these ports. `queue` is the one the tasks come from; `retention` says how
+    /// long records are kept, counted from the event.
+    #[expect(clippy::too_many_arguments, reason = "each is another port or setting")]
+    pub fn new(
+        subscriptions: Arc<dyn Subscriptions>,
+        opener: Arc<dyn SecretOpener>,
+        deliveries: Arc<dyn Deliveries>,
+        statistics: Arc<dyn Statistics>,
+        queue: Arc<dyn TaskQueue>,
+        sender: Arc<dyn Sender>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        retention: Duration,
+    ) -> Self {
+        Self {
+            subscriptions,
+            opener,
+            deliveries,
+            statistics,
+            queue,
+            sender,
+            clock,
+            random,
+            retention,
+        }
+    }
+
     /// Handles one batch; answers with the batch item failures: the messages that come back.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let handled = join_all(batch.records.iter().map(|record| self.isolated(record))).await;

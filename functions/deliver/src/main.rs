@@ -22,15 +22,15 @@ async fn make() -> Result<Deliver, Error> {
 
 async fn function(environment: &Environment) -> Result<Deliver, Error> {
     let deliveries = environment.deliveries()?;
-    Ok(Deliver {
-        subscriptions: environment.subscriptions()?,
-        opener: environment.sealer().await?,
-        deliveries: deliveries.clone(),
-        statistics: deliveries,
-        queue: environment.deliveries_queue()?,
-        sender: Arc::new(GuardedClient::new(environment.target_policy()?)?),
-        clock: environment.clock(),
-        random: environment.random(),
-        retention: environment.retention()?,
-    })
+    Ok(Deliver::new(
+        environment.subscriptions()?,
+        environment.sealer().await?,
+        deliveries.clone(),
+        deliveries,
+        environment.deliveries_queue()?,
+        Arc::new(GuardedClient::new(environment.target_policy()?)?),
+        environment.clock(),
+        environment.random(),
+        environment.retention()?,
+    ))
 }

@@ -53,17 +53,17 @@ impl Harness {
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let queue = MemoryTaskQueue::default();
         let sender = ScriptedSender::default();
-        let deliver = Deliver {
-            subscriptions: Arc::new(subscriptions.clone()),
-            opener: Arc::new(TestSealer),
-            deliveries: Arc::new(deliveries.clone()),
-            statistics: Arc::new(deliveries.clone()),
-            queue: Arc::new(queue.clone()),
-            sender: Arc::new(sender.clone()),
-            clock: Arc::new(clock.clone()),
-            random: Arc::new(SeededRandom::new(1)),
-            retention: RETENTION,
-        };
+        let deliver = Deliver::new(
+            Arc::new(subscriptions.clone()),
+            Arc::new(TestSealer),
+            Arc::new(deliveries.clone()),
+            Arc::new(deliveries.clone()),
+            Arc::new(queue.clone()),
+            Arc::new(sender.clone()),
+            Arc::new(clock.clone()),
+            Arc::new(SeededRandom::new(1)),
+            RETENTION,
+        );
         let subscription = sample::subscription("u", 1);
         subscriptions.create(&subscription).await.unwrap();
         Self { clock, subscriptions, deliveries, queue, sender, deliver, subscription }

@@ -26,14 +26,11 @@ use webhooks_core::subscription::UnreadableSubscription;
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
-/// The function and what it may touch.
+/// The function and its ports.
 pub struct Dispatch {
-    /// Who wants which events.
-    pub subscriptions: Arc<dyn Subscriptions>,
-    /// Where tasks go.
-    pub queue: Arc<dyn TaskQueue>,
-    /// Where events go that can never be handled.
-    pub dead_letter_queue: Arc<dyn DeadLetterQueue>,
+    subscriptions: Arc<dyn Subscriptions>,
+    queue: Arc<dyn TaskQueue>,
+    dead_letter_queue: Arc<dyn DeadLetterQueue>,
 }
 
 /// A task to be sent, and the records of the batch that need it to be.
@@ -45,6 +42,16 @@ struct Wanted {
 type Owners = BTreeMap<UserId, Result<Vec<ListedSubscription>, StoreError>>;
 
 impl Dispatch {
+    /// The function over these ports: `queue` is the deliveries queue, `dead_letter_queue` that of
+    /// the events.
+    pub fn new(
+        subscriptions: Arc<dyn Subscriptions>,
+        queue: Arc<dyn TaskQueue>,
+        dead_letter_queue: Arc<dyn DeadLetterQueue>,
+    ) -> Self {
+        Self { subscriptions, queue, dead_letter_queue }
+    }
+
     /// Handles one batch; answers with the records that are to come back.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let parsed = join_all(batch.records.iter().map(|record| self.parse(record))).await;

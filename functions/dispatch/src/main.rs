@@ -18,9 +18,9 @@ async fn make() -> Result<Dispatch, Error> {
 }
 
 fn function(environment: &Environment) -> Result<Dispatch, Error> {
-    Ok(Dispatch {
-        subscriptions: environment.subscriptions()?,
-        queue: environment.deliveries_queue()?,
-        dead_letter_queue: environment.events_dlq()?,
-    })
+    Ok(Dispatch::new(
+        environment.subscriptions()?,
+        environment.deliveries_queue()?,
+        environment.events_dlq()?,
+    ))
 }

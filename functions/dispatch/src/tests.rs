@@ -31,11 +31,8 @@ impl Harness {
     fn with(dead_letter_queue: MemoryDeadLetterQueue, used: Arc<dyn DeadLetterQueue>) -> Self {
         let subscriptions = MemorySubscriptions::default();
         let queue = MemoryTaskQueue::default();
-        let dispatch = Dispatch {
-            subscriptions: Arc::new(subscriptions.clone()),
-            queue: Arc::new(queue.clone()),
-            dead_letter_queue: used,
-        };
+        let dispatch =
+            Dispatch::new(Arc::new(subscriptions.clone()), Arc::new(queue.clone()), used);
         Self { subscriptions, queue, dead_letter_queue, dispatch }
     }
 

@@ -40,14 +40,11 @@ const PAGES_MAX: usize = 100;
 /// Overdue rows that are moved concurrently and then sent.
 const BATCH: usize = 50;
 
-/// The function and what it may touch.
+/// The function and its ports.
 pub struct Retry {
-    /// The due index.
-    pub due_index: Arc<dyn DueIndex>,
-    /// Where tasks go.
-    pub queue: Arc<dyn TaskQueue>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
+    due_index: Arc<dyn DueIndex>,
+    queue: Arc<dyn TaskQueue>,
+    clock: Arc<dyn Clock>,
 }
 
 /// What one run did.
@@ -70,6 +67,15 @@ pub enum Error {
 }
 
 impl Retry {
+    /// The function over these ports: `queue` is the deliveries queue.
+    pub fn new(
+        due_index: Arc<dyn DueIndex>,
+        queue: Arc<dyn TaskQueue>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { due_index, queue, clock }
+    }
+
     /// Does one run.
     pub async fn handle(&self) -> Result<Report, Error> {
         let now = self.clock.now();

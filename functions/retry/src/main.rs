@@ -18,9 +18,5 @@ async fn main() -> ExitCode {
 /// No connection is opened: nobody waits for the first event.
 fn make() -> Result<Retry, Error> {
     let environment = Environment::read();
-    Ok(Retry {
-        due_index: environment.deliveries()?,
-        queue: environment.deliveries_queue()?,
-        clock: environment.clock(),
-    })
+    Ok(Retry::new(environment.deliveries()?, environment.deliveries_queue()?, environment.clock()))
 }

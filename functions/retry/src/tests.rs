@@ -23,11 +23,11 @@ impl Harness {
         let clock = ManualClock::at(sample::at(NOW));
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let queue = MemoryTaskQueue::default();
-        let retry = Retry {
-            due_index: Arc::new(deliveries.clone()),
-            queue: Arc::new(queue.clone()),
-            clock: Arc::new(clock.clone()),
-        };
+        let retry = Retry::new(
+            Arc::new(deliveries.clone()),
+            Arc::new(queue.clone()),
+            Arc::new(clock.clone()),
+        );
         Self { clock, deliveries, queue, retry }
     }
 

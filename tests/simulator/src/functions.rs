@@ -33,11 +33,7 @@ pub(crate) fn dispatch(harness: &Arc<Harness>, batch: Vec<Received>) {
         let harness = Arc::clone(harness);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "dispatch");
-            let handler = Dispatch {
-                subscriptions: ports.clone(),
-                queue: ports.clone(),
-                dead_letter_queue: ports,
-            };
+            let handler = Dispatch::new(ports.clone(), ports.clone(), ports);
             handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })
@@ -50,17 +46,17 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
         let harness = Arc::clone(harness);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "deliver");
-            let handler = Deliver {
-                subscriptions: ports.clone(),
-                opener: Arc::new(TestSealer),
-                deliveries: ports.clone(),
-                statistics: ports.clone(),
-                queue: ports.clone(),
-                sender: ports,
-                clock: Arc::new(harness.clock.clone()),
-                random: Arc::new(harness.secrets.clone()),
-                retention: RETENTION,
-            };
+            let handler = Deliver::new(
+                ports.clone(),
+                Arc::new(TestSealer),
+                ports.clone(),
+                ports.clone(),
+                ports.clone(),
+                ports,
+                Arc::new(harness.clock.clone()),
+                Arc::new(harness.secrets.clone()),
+                RETENTION,
+            );
             handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })
@@ -136,11 +132,7 @@ pub(crate) fn retry(harness: &Arc<Harness>) {
         let harness = Arc::clone(harness);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "retry");
-            let handler = Retry {
-                due_index: ports.clone(),
-                queue: ports,
-                clock: Arc::new(harness.clock.clone()),
-            };
+            let handler = Retry::new(ports.clone(), ports, Arc::new(harness.clock.clone()));
             let report = handler.handle().await;
             harness.note(&invocation, || format!("{report:?}"));
         })
@@ -164,12 +156,8 @@ pub(crate) async fn clean_as(
     let keeps = Duration::from_hours(u64::from(days.unwrap_or(RETENTION_DAYS)) * 24);
     lock(&harness.model).cleans(invocation.number, keeps);
     let ports = Ports::new(harness, invocation, "cleanup");
-    let handler = Cleanup {
-        subscriptions: ports.clone(),
-        cleanup_state: ports,
-        clock: Arc::new(harness.clock.clone()),
-        retention_days: RETENTION_DAYS,
-    };
+    let handler =
+        Cleanup::new(ports.clone(), ports, Arc::new(harness.clock.clone()), RETENTION_DAYS);
     let deadline = harness.now().plus(time);
     let report = handler.handle(cleanup::Request { days }, deadline).await;
     harness.note(invocation, || format!("{report:?}"));

@@ -123,11 +123,11 @@ impl World {
     /// `failing` is the call of a port that fails, such as `deliveries.put`.
     async fn dispatch(&self, failing: &'static str, bodies: Vec<String>) {
         let subscriptions = Intercepted::new(self.subscriptions.clone(), Failing::call(failing));
-        let dispatch = Dispatch {
-            subscriptions: Arc::new(subscriptions),
-            queue: Arc::new(self.queue.clone()),
-            dead_letter_queue: Arc::new(self.dead_letter_queue.clone()),
-        };
+        let dispatch = Dispatch::new(
+            Arc::new(subscriptions),
+            Arc::new(self.queue.clone()),
+            Arc::new(self.dead_letter_queue.clone()),
+        );
         for batch in bodies.chunks(10) {
             dispatch.handle(records(batch.iter().cloned(), 1)).await;
         }
@@ -136,17 +136,17 @@ impl World {
     async fn deliver(&self, failing: &'static str, tasks: u64, receives: u32) {
         let deliveries =
             Arc::new(Intercepted::new(self.deliveries.clone(), Failing::call(failing)));
-        let deliver = Deliver {
-            subscriptions: Arc::new(self.subscriptions.clone()),
-            deliveries: deliveries.clone(),
-            statistics: deliveries,
-            queue: Arc::new(self.queue.clone()),
-            opener: Arc::new(TestSealer),
-            sender: Arc::new(self.sender.clone()),
-            clock: Arc::new(self.clock.clone()),
-            random: Arc::new(SeededRandom::new(1)),
-            retention: Duration::from_hours(720),
-        };
+        let deliver = Deliver::new(
+            Arc::new(self.subscriptions.clone()),
+            Arc::new(TestSealer),
+            deliveries.clone(),
+            deliveries,
+            Arc::new(self.queue.clone()),
+            Arc::new(self.sender.clone()),
+            Arc::new(self.clock.clone()),
+            Arc::new(SeededRandom::new(1)),
+            Duration::from_hours(720),
+        );
         let subscription = sample::subscription("u", 1);
         let _ = self.subscriptions.create(&subscription).await;
         for first in (0..tasks).step_by(10) {
@@ -171,17 +171,17 @@ impl World {
     async fn retry(&self, failing: &'static str) -> bool {
         let due_index = Intercepted::new(self.deliveries.clone(), Failing::call(failing));
         let (queue, clock) = (Arc::new(self.queue.clone()), Arc::new(self.clock.clone()));
-        Retry { due_index: Arc::new(due_index), queue, clock }.handle().await.is_err()
+        Retry::new(Arc::new(due_index), queue, clock).handle().await.is_err()
     }
 
     async fn cleanup(&self, failing: &'static str) -> bool {
         let subscriptions = Intercepted::new(self.subscriptions.clone(), Failing::call(failing));
-        let cleanup = Cleanup {
-            subscriptions: Arc::new(subscriptions),
-            cleanup_state: Arc::new(self.deliveries.clone()),
-            clock: Arc::new(self.clock.clone()),
-            retention_days: 30,
-        };
+        let cleanup = Cleanup::new(
+            Arc::new(subscriptions),
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.clock.clone()),
+            30,
+        );
         cleanup.handle(cleanup::Request::default(), sample::at(200_000)).await.is_err()
     }
 }

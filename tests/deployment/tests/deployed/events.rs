@@ -143,42 +143,42 @@ impl Harness {
     }
 
     fn dispatch(&self) -> Dispatch {
-        Dispatch {
-            subscriptions: Arc::new(self.subscriptions.clone()),
-            queue: Arc::new(self.queue.clone()),
-            dead_letter_queue: Arc::new(self.dead_letter_queue.clone()),
-        }
+        Dispatch::new(
+            Arc::new(self.subscriptions.clone()),
+            Arc::new(self.queue.clone()),
+            Arc::new(self.dead_letter_queue.clone()),
+        )
     }
 
     fn deliver(&self) -> Deliver {
-        Deliver {
-            subscriptions: Arc::new(self.subscriptions.clone()),
-            opener: Arc::new(TestSealer),
-            deliveries: Arc::new(self.deliveries.clone()),
-            statistics: Arc::new(self.deliveries.clone()),
-            queue: Arc::new(self.queue.clone()),
-            sender: Arc::new(self.sender.clone()),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-            retention: RETENTION,
-        }
+        Deliver::new(
+            Arc::new(self.subscriptions.clone()),
+            Arc::new(TestSealer),
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.queue.clone()),
+            Arc::new(self.sender.clone()),
+            self.clock.clone(),
+            self.random.clone(),
+            RETENTION,
+        )
     }
 
     fn retry(&self) -> Retry {
-        Retry {
-            due_index: Arc::new(self.deliveries.clone()),
-            queue: Arc::new(self.queue.clone()),
-            clock: self.clock.clone(),
-        }
+        Retry::new(
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.queue.clone()),
+            self.clock.clone(),
+        )
     }
 
     fn cleanup(&self) -> Cleanup {
-        Cleanup {
-            subscriptions: Arc::new(self.subscriptions.clone()),
-            cleanup_state: Arc::new(self.deliveries.clone()),
-            clock: self.clock.clone(),
-            retention_days: 30,
-        }
+        Cleanup::new(
+            Arc::new(self.subscriptions.clone()),
+            Arc::new(self.deliveries.clone()),
+            self.clock.clone(),
+            30,
+        )
     }
 }
 
