@@ -76,10 +76,11 @@ impl DeliveryHistory {
         query.finish()?;
         let webhook = self.webhook(request).await?;
         let page = self.page(&webhook.id, &filter, limit, before).await?;
+        let summary = |delivery| DeliverySummary::new(delivery, &webhook);
         json(
             StatusCode::OK,
             &Page {
-                items: page.items.iter().map(DeliverySummary::from).collect(),
+                items: page.items.iter().map(summary).collect(),
                 next_cursor: page.next.map(|position| cursor::encode(scope, position.as_str())),
             },
         )
@@ -110,8 +111,8 @@ impl DeliveryHistory {
 
     async fn get(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
-        let (_, delivery) = self.delivery(request).await?;
-        json(StatusCode::OK, &DeliveryDetail::new(&delivery)?)
+        let (webhook, delivery) = self.delivery(request).await?;
+        json(StatusCode::OK, &DeliveryDetail::new(&delivery, &webhook)?)
     }
 
     async fn redeliver(
@@ -134,7 +135,7 @@ impl DeliveryHistory {
         // does not show when it expires, so any time does here.
         let shown = Delivery::new(&again, now, now);
         self.send(Outgoing::first_attempt(again)).await?;
-        json(StatusCode::ACCEPTED, &DeliverySummary::from(&shown))
+        json(StatusCode::ACCEPTED, &DeliverySummary::new(&shown, &webhook))
     }
 
     async fn send(&self, task: Outgoing) -> Result<(), ApiError> {

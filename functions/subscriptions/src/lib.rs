@@ -96,7 +96,7 @@ impl SubscriptionsApi {
             Creation::DailyLimitReached => Err(Problem::CreationLimitReached.into()),
             Creation::Created => created(
                 &format!("/api/webhooks/{}", subscription.id),
-                &WebhookWithSecret::new(&subscription, &secret),
+                &WebhookWithSecret::new(&subscription, &secret, now),
             ),
         }
     }
@@ -110,10 +110,12 @@ impl SubscriptionsApi {
         let before: Option<SubscriptionId> = query.cursor(scope);
         query.finish()?;
         let page = self.subscriptions.page(caller, limit, before.as_ref()).await?;
+        let now = self.clock.now();
+        let webhooks = page.items.iter().filter_map(readable);
         json(
             StatusCode::OK,
             &Page {
-                items: page.items.iter().filter_map(readable).map(Webhook::from).collect(),
+                items: webhooks.map(|webhook| Webhook::new(webhook, now)).collect(),
                 next_cursor: page.next.map(|position| cursor::encode(scope, position.as_str())),
             },
         )
@@ -122,9 +124,10 @@ impl SubscriptionsApi {
     async fn get(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let subscription = self.read(request.caller(), &request.id("id")?).await?;
-        let since = self.clock.now().minus(self.retention);
+        let now = self.clock.now();
+        let since = now.minus(self.retention);
         let hours = self.statistics.counters(&subscription.id, since).await?;
-        json(StatusCode::OK, &WebhookWithStatistics::new(&subscription, &Totals::of(&hours)))
+        json(StatusCode::OK, &WebhookWithStatistics::new(&subscription, &Totals::of(&hours), now))
     }
 
     async fn patch(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
@@ -135,7 +138,7 @@ impl SubscriptionsApi {
         body.check_read_only(&webhook)?;
         let changed =
             self.change(webhook, |webhook| webhook.apply(body.patch.clone(), now)).await?;
-        json(StatusCode::OK, &Webhook::from(&changed))
+        json(StatusCode::OK, &Webhook::new(&changed, now))
     }
 
     async fn delete(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
@@ -160,7 +163,7 @@ impl SubscriptionsApi {
         let sealed = self.sealer.seal(&secret, &webhook.user_id, &webhook.id);
         let rotate = |webhook: &mut Subscription| webhook.rotate(sealed.clone(), overlap_end, now);
         let changed = self.change(webhook, rotate).await?;
-        json(StatusCode::OK, &WebhookWithSecret::new(&changed, &secret))
+        json(StatusCode::OK, &WebhookWithSecret::new(&changed, &secret, now))
     }
 
     /// Changes a webhook. On a conflict, the change is made to what the table has then. That may be

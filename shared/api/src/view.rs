@@ -1,13 +1,14 @@
-//! The JSON that is shown. What is not listed here never leaves: a webhook's secrets and its
-//! endpoint's health have no field, but for the one moment a secret is new.
+//! The JSON that is shown. What is not listed here is not shown: a webhook's secrets have no field,
+//! except in the one response to the request that made a secret.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use webhooks_core::breaker::{self, BreakerState};
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
 use webhooks_core::maybe_known::MaybeKnown;
-use webhooks_core::secret::Secret;
+use webhooks_core::secret::{Secret, SubscriptionSecrets};
 use webhooks_core::statistics;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -34,10 +35,50 @@ pub struct Webhook<'a> {
     timeout_seconds: u32,
     created_at: Timestamp,
     updated_at: Timestamp,
+    health: Health,
+    signing_secrets: Vec<SigningSecret>,
 }
 
-impl<'a> From<&'a Subscription> for Webhook<'a> {
-    fn from(subscription: &'a Subscription) -> Self {
+/// How the attempts at the endpoint went.
+#[derive(Debug, Serialize)]
+struct Health {
+    breaker: &'static str,
+    open_until: Option<Timestamp>,
+    consecutive_failures: u32,
+    failing_since: Option<Timestamp>,
+}
+
+impl Health {
+    fn new(health: &breaker::Health, now: Timestamp) -> Self {
+        Self {
+            breaker: match health.state(now) {
+                BreakerState::Closed => "closed",
+                BreakerState::HalfOpen => "half_open",
+                BreakerState::Open(_) => "open",
+            },
+            open_until: health.open_until.filter(|until| now < *until),
+            consecutive_failures: health.consecutive_failures,
+            failing_since: health.failing_since,
+        }
+    }
+}
+
+/// A secret that signs, without its value.
+#[derive(Debug, Serialize)]
+struct SigningSecret {
+    /// When it stops signing; null for the current one.
+    expires_at: Option<Timestamp>,
+}
+
+fn signing_secrets(secrets: &SubscriptionSecrets, now: Timestamp) -> Vec<SigningSecret> {
+    let previous = secrets.previous.iter().map(|secret| secret.expires_at);
+    let previous = previous.filter(|expires_at| now < *expires_at).map(Some);
+    std::iter::once(None).chain(previous).map(|expires_at| SigningSecret { expires_at }).collect()
+}
+
+impl<'a> Webhook<'a> {
+    /// A subscription as it is at `now`.
+    pub fn new(subscription: &'a Subscription, now: Timestamp) -> Self {
         Self {
             id: &subscription.id,
             url: &subscription.url,
@@ -49,6 +90,8 @@ impl<'a> From<&'a Subscription> for Webhook<'a> {
             timeout_seconds: subscription.timeout_seconds,
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,
+            health: Health::new(&subscription.health, now),
+            signing_secrets: signing_secrets(&subscription.secrets, now),
         }
     }
 }
@@ -63,8 +106,8 @@ pub struct WebhookWithSecret<'a> {
 
 impl<'a> WebhookWithSecret<'a> {
     /// A subscription and the secret that has just been made for it.
-    pub fn new(subscription: &'a Subscription, secret: &'a Secret) -> Self {
-        Self { webhook: subscription.into(), secret: secret.expose() }
+    pub fn new(subscription: &'a Subscription, secret: &'a Secret, now: Timestamp) -> Self {
+        Self { webhook: Webhook::new(subscription, now), secret: secret.expose() }
     }
 }
 
@@ -87,11 +130,15 @@ struct Statistics {
 }
 
 impl<'a> WebhookWithStatistics<'a> {
-    /// A subscription and the secret that has just been made for it.
-    pub fn new(subscription: &'a Subscription, statistics: &statistics::Totals) -> Self {
+    /// A subscription and the totals of its counters.
+    pub fn new(
+        subscription: &'a Subscription,
+        statistics: &statistics::Totals,
+        now: Timestamp,
+    ) -> Self {
         let counts = statistics.counts;
         Self {
-            webhook: subscription.into(),
+            webhook: Webhook::new(subscription, now),
             statistics: Statistics {
                 total_deliveries: counts.total,
                 successful_deliveries: counts.success,
@@ -120,10 +167,20 @@ pub struct DeliverySummary<'a> {
     created_at: Timestamp,
     updated_at: Timestamp,
     next_retry_at: Option<Timestamp>,
+    waiting_for: Option<&'static str>,
 }
 
-impl<'a> From<&'a Delivery> for DeliverySummary<'a> {
-    fn from(delivery: &'a Delivery) -> Self {
+/// What a waiting delivery waits for; nothing when it has ended.
+fn waiting_for(delivery: &Delivery, webhook: &Subscription) -> Option<&'static str> {
+    let waits = delivery.status == Status::Retrying;
+    // An open breaker makes every delivery of the webhook wait, also one whose retry is due earlier.
+    let reason = if webhook.health.open_until.is_some() { "breaker" } else { "retry" };
+    waits.then_some(reason)
+}
+
+impl<'a> DeliverySummary<'a> {
+    /// A delivery of a webhook.
+    pub fn new(delivery: &'a Delivery, webhook: &Subscription) -> Self {
         let last = delivery.attempts.last();
         Self {
             id: &delivery.id,
@@ -139,6 +196,7 @@ impl<'a> From<&'a Delivery> for DeliverySummary<'a> {
             created_at: delivery.created_at(),
             updated_at: delivery.updated_at,
             next_retry_at: delivery.next_retry_at,
+            waiting_for: waiting_for(delivery, webhook),
         }
     }
 }
@@ -164,10 +222,10 @@ struct AttemptDetail<'a> {
 
 impl<'a> DeliveryDetail<'a> {
     /// All of a delivery. The payload stands in the answer byte for byte as it was signed and sent.
-    pub fn new(delivery: &'a Delivery) -> Result<Self, serde_json::Error> {
+    pub fn new(delivery: &'a Delivery, webhook: &Subscription) -> Result<Self, serde_json::Error> {
         let attempts = delivery.attempts.iter().enumerate();
         Ok(Self {
-            summary: delivery.into(),
+            summary: DeliverySummary::new(delivery, webhook),
             attempts: attempts.map(|(index, attempt)| detail(index + 1, attempt)).collect(),
             payload: RawValue::from_string(delivery.body())?,
         })

@@ -60,10 +60,16 @@ impl PatchBody {
             .into_iter()
             .filter_map(|name| Some((name, fields.optional(name, |value| Ok(value.clone()))?)))
             .collect();
-        // The statistics change with every delivery, so they are not compared.
-        fields.optional("statistics", |value| match value {
-            Value::Object(_) => Ok(()),
-            _ => Err("must be an object".to_owned()),
+        // These change with deliveries and with time, so they are not compared.
+        for name in ["statistics", "health"] {
+            fields.optional(name, |value| match value {
+                Value::Object(_) => Ok(()),
+                _ => Err("must be an object".to_owned()),
+            });
+        }
+        fields.optional("signing_secrets", |value| match value {
+            Value::Array(_) => Ok(()),
+            _ => Err("must be a list".to_owned()),
         });
         fields.finish()?;
         Ok(Self { patch, read_only })

@@ -36,7 +36,7 @@ async fn delivery_details_show_attempts_and_payload() {
     assert_eq!(response.status(), 200);
     assert!(response.text().contains(&format!(r#""payload":{}"#, delivery.body())));
     let body = response.json();
-    assert_eq!(body.as_object().unwrap().len(), 15);
+    assert_eq!(body.as_object().unwrap().len(), 16);
     assert_eq!(body["status"], "success");
     assert_eq!(
         body["attempts"],
@@ -79,6 +79,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
             "event_type": "task.created", "status": "retrying", "trigger": "redelivery",
             "attempt_count": 0, "response_status": null, "error": null, "duration_ms": null,
             "created_at": now, "updated_at": now, "next_retry_at": null,
+            "waiting_for": "retry",
         })
     );
     let new = NewDelivery {

@@ -58,7 +58,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
                 "attempt_count": 1, "response_status": 500, "error": "http: HTTP 500",
                 "duration_ms": 41, "created_at": "2027-01-15T08:00:40.000Z",
                 "updated_at": "2027-01-15T08:00:42.000Z",
-                "next_retry_at": "2027-01-15T08:00:50.000Z",
+                "next_retry_at": "2027-01-15T08:00:50.000Z", "waiting_for": "retry",
             },
             {
                 "id": ended.id, "webhook_id": webhook, "event_id": "event-30",
@@ -67,6 +67,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
                 "error": "webhook_deleted: the webhook was deleted",
                 "duration_ms": null, "created_at": "2027-01-15T08:00:30.000Z",
                 "updated_at": "2027-01-15T08:00:31.000Z", "next_retry_at": null,
+                "waiting_for": null,
             },
             {
                 "id": sample::delivery_id(&webhook, 20), "webhook_id": webhook,
@@ -74,6 +75,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
                 "trigger": "event", "attempt_count": 2, "response_status": 204, "error": null,
                 "duration_ms": 22, "created_at": "2027-01-15T08:00:20.000Z",
                 "updated_at": "2027-01-15T08:00:23.000Z", "next_retry_at": null,
+                "waiting_for": null,
             },
         ])
     );

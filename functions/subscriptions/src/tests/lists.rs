@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 use webhooks_api::cursor::{self, CursorScope};
 use webhooks_api::testing::TestRequest;
+use webhooks_core::breaker::Health;
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::limits::WEBHOOKS_PER_USER;
-use webhooks_core::ports::{Clock as _, Statistics as _};
+use webhooks_core::ports::{Clock as _, Statistics as _, Subscriptions as _};
+use webhooks_core::secret::PreviousSecret;
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -154,4 +156,46 @@ async fn looking_at_a_webhook_takes_no_parameters() {
     let response = harness.send(TestRequest::to(GET).with("id", &id).query("expand=1")).await;
     assert_eq!((response.status(), response.fields()), (422, vec!["expand".to_owned()]));
     assert_eq!(harness.get(&id).await["disabled_reason"], Value::Null);
+}
+
+#[tokio::test]
+async fn webhook_and_list_show_health_and_signing_secrets() {
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let now = harness.clock.now();
+    let mut row = harness.subscriptions.snapshot().remove(0);
+    row.health = Health {
+        consecutive_failures: 12,
+        failing_since: Some(now.minus(Duration::from_secs(90))),
+        open_until: Some(now.plus_seconds(60)),
+    };
+    row.secrets.previous.push(PreviousSecret {
+        sealed: row.secrets.current.clone(),
+        expires_at: now.plus_seconds(3_600),
+    });
+    row.version += 1;
+    harness.subscriptions.update(&row, row.version - 1).await.unwrap();
+
+    let webhook = harness.get(&id).await;
+    assert_eq!(
+        webhook["health"],
+        json!({
+            "breaker": "open", "open_until": now.plus_seconds(60), "consecutive_failures": 12,
+            "failing_since": now.minus(Duration::from_secs(90)),
+        })
+    );
+    let expires_at = now.plus_seconds(3_600);
+    assert_eq!(
+        webhook["signing_secrets"],
+        json!([{"expires_at": null}, {"expires_at": expires_at}])
+    );
+    let listed = harness.send(TestRequest::to(LIST)).await.json()["items"][0].clone();
+    assert_eq!(listed["health"], webhook["health"]);
+    assert_eq!(listed["signing_secrets"], webhook["signing_secrets"]);
+
+    harness.clock.advance(Duration::from_secs(60));
+    let health = harness.get(&id).await["health"].clone();
+    assert_eq!((&health["breaker"], &health["open_until"]), (&json!("half_open"), &Value::Null));
+    harness.clock.advance(Duration::from_hours(1));
+    assert_eq!(harness.get(&id).await["signing_secrets"], json!([{"expires_at": null}]));
 }

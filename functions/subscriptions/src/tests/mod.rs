@@ -24,7 +24,7 @@ const DELETE: &str = "DELETE /api/webhooks/{id}";
 const ROTATE: &str = "POST /api/webhooks/{id}/rotate-secret";
 
 /// Every field of a webhook, in the order of the contract.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 12] = [
     "id",
     "url",
     "event_types",
@@ -35,6 +35,8 @@ const FIELDS: [&str; 10] = [
     "timeout_seconds",
     "created_at",
     "updated_at",
+    "health",
+    "signing_secrets",
 ];
 
 const RETENTION: Duration = Duration::from_hours(30 * 24);

@@ -52,6 +52,10 @@ async fn created_webhook_has_defaults_and_shows_its_secret_once() {
         "timeout_seconds": 10,
         "created_at": now,
         "updated_at": now,
+        "health": {
+            "breaker": "closed", "open_until": null, "consecutive_failures": 0, "failing_since": null,
+        },
+        "signing_secrets": [{"expires_at": null}],
     });
     body.as_object_mut().unwrap().remove("secret");
     assert_eq!(body, webhook);
@@ -241,6 +245,8 @@ async fn patch_refuses_changed_read_only_fields() {
         ("created_at", json!("2020-01-01T00:00:00Z")),
         ("updated_at", Value::Null),
         ("statistics", json!(7)),
+        ("health", json!(7)),
+        ("signing_secrets", json!(7)),
     ] {
         let mut body = harness.get(&id).await;
         body["retry_count"] = json!(7);
