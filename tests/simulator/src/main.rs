@@ -174,6 +174,6 @@ fn tell(outcome: &Outcome) -> ExitCode {
     let Some(violation) = &outcome.violation else { return ExitCode::SUCCESS };
     let seed = outcome.seed;
     println!("seed {seed}: VIOLATION: {}: {}", violation.rule, violation.detail);
-    println!("replay with: cargo run --release -p simulator -- --seed {seed} --trace");
+    println!("replay with: cargo run --profile fast -p simulator -- --seed {seed} --trace");
     ExitCode::FAILURE
 }

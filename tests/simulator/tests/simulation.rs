@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use simulator::{Fault, Milestone, Moment, Mutation, Options, Outcome, Rule, run, search};
 
-/// Seeds of an ordinary test run. `cargo run --release -p simulator -- --seeds 1000000` runs more.
+/// Seeds of an ordinary test run. `cargo run --profile fast -p simulator -- --seeds 1000000` runs more.
 const SEEDS: u64 = 2_000;
 /// Seeds within which every mutation must be detected.
 const DETECTED_WITHIN: u64 = 2_000;
