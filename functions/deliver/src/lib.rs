@@ -7,7 +7,8 @@
 //! For each task of a batch, concurrently and isolated from the others (an error or a panic in one
 //! never fails another):
 //!
-//! 1. `load` reads the record and the subscription; a task of an ended delivery is dropped;
+//! 1. `load` reads the record and the subscription, which is read once for each batch; a task of an
+//!    ended delivery is dropped;
 //! 2. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
 //!    copies of a task do not both POST;
 //! 3. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
@@ -45,6 +46,7 @@ use webhooks_core::secret::SecretOpener;
 
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
+use crate::load::Reads;
 use crate::telemetry::log_failed_tasks;
 
 /// The function and its ports.
@@ -90,7 +92,9 @@ impl Deliver {
 
     /// Handles one batch; answers with the batch item failures: the messages that come back.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
-        let handled = join_all(batch.records.iter().map(|record| self.isolated(record))).await;
+        let reads = Reads::default();
+        let records = batch.records.iter();
+        let handled = join_all(records.map(|record| self.isolated(record, &reads))).await;
 
         let mut response = SqsBatchResponse::default();
         let mut effects = Effects::default();
@@ -105,8 +109,8 @@ impl Deliver {
         response
     }
 
-    async fn isolated(&self, message: &SqsMessage) -> Handled {
-        let handled = AssertUnwindSafe(self.message(message)).catch_unwind().await;
+    async fn isolated(&self, message: &SqsMessage, reads: &Reads) -> Handled {
+        let handled = AssertUnwindSafe(self.message(message, reads)).catch_unwind().await;
         let handled = handled.unwrap_or_else(|_| {
             tracing::error!(message_id = message.message_id, "the task panicked");
             Disposition::Nack.into()

@@ -1,8 +1,11 @@
 //! What a task is about: its delivery and the subscription.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
+use tokio::sync::OnceCell;
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, Expect, Outgoing, StoreError};
@@ -72,18 +75,19 @@ impl Deliver {
         &self,
         task: DeliveryTask,
         message: &SqsMessage,
+        reads: &Reads,
     ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
         match task {
-            DeliveryTask::FirstAttempt(new) => self.load_first(new, consistency(message)).await,
+            DeliveryTask::FirstAttempt(new) => {
+                self.load_first(new, consistency(message), reads).await
+            }
             DeliveryTask::Retry { subscription_id, delivery_id } => {
                 let consistency = Consistency::Strong;
                 let record =
                     self.deliveries.get(&subscription_id, &delivery_id, consistency).await?;
                 let Some(delivery) = record else { return Ok(None) };
-                let subscription = self
-                    .subscriptions
-                    .get(&delivery.user_id, &subscription_id, consistency)
-                    .await?;
+                let subscription =
+                    self.read(&delivery.user_id, &subscription_id, consistency, reads).await?;
                 Ok(Some((Loaded::Existing(delivery), subscription)))
             }
         }
@@ -93,10 +97,11 @@ impl Deliver {
         &self,
         new: NewDelivery,
         consistency: Consistency,
+        reads: &Reads,
     ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
         let (record, subscription) = futures::future::join(
             self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency),
-            self.subscription(&new.user_id, &new.subscription_id, consistency),
+            self.subscription(&new.user_id, &new.subscription_id, consistency, reads),
         )
         .await;
         match (record?, subscription?) {
@@ -124,13 +129,43 @@ impl Deliver {
         user_id: &UserId,
         id: &SubscriptionId,
         consistency: Consistency,
+        reads: &Reads,
     ) -> Result<Option<Subscription>, StoreError> {
-        let found = self.subscriptions.get(user_id, id, consistency).await?;
+        let found = self.read(user_id, id, consistency, reads).await?;
         let is_active = found.as_ref().is_some_and(|subscription| subscription.is_active);
         if is_active || consistency == Consistency::Strong {
             return Ok(found);
         }
-        self.subscriptions.get(user_id, id, Consistency::Strong).await
+        self.read(user_id, id, Consistency::Strong, reads).await
+    }
+
+    /// Reads a subscription, or waits for the task of the batch that reads it. A failed read is
+    /// repeated by the next task that waits.
+    async fn read(
+        &self,
+        user_id: &UserId,
+        id: &SubscriptionId,
+        consistency: Consistency,
+        reads: &Reads,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let read = reads.get(user_id, id, consistency);
+        let get = || self.subscriptions.get(user_id, id, consistency);
+        read.get_or_try_init(get).await.cloned()
+    }
+}
+
+/// A read of a subscription that the tasks of a batch share.
+type Read = Arc<OnceCell<Option<Subscription>>>;
+
+/// The subscriptions that a batch has read: each one once, because its tasks run concurrently.
+#[derive(Default)]
+pub(crate) struct Reads(Mutex<HashMap<(UserId, SubscriptionId, Consistency), Read>>);
+
+impl Reads {
+    fn get(&self, user_id: &UserId, id: &SubscriptionId, consistency: Consistency) -> Read {
+        let mut reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (user_id.clone(), id.clone(), consistency);
+        Arc::clone(reads.entry(key).or_default())
     }
 }
 

@@ -11,7 +11,7 @@ use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
 use crate::disposition::{Disposition, Handled};
-use crate::load::Loaded;
+use crate::load::{Loaded, Reads};
 use crate::reserve::Reservation;
 
 /// A message that arrives this little before its moment is handled immediately: visibility timeouts
@@ -20,7 +20,7 @@ const EARLY: Duration = Duration::from_secs(1);
 
 impl Deliver {
     /// Handles one message. A failure on our side brings it back.
-    pub(crate) async fn message(&self, message: &SqsMessage) -> Handled {
+    pub(crate) async fn message(&self, message: &SqsMessage, reads: &Reads) -> Handled {
         let body = message.body.as_deref().unwrap_or_default();
         let task = match DeliveryTask::from_json(body) {
             Ok(task) => task,
@@ -36,7 +36,7 @@ impl Deliver {
         };
         let (subscription_id, delivery_id) = task.key();
         let (subscription_id, delivery_id) = (subscription_id.clone(), delivery_id.clone());
-        self.task(task, message).await.unwrap_or_else(|failed| {
+        self.task(task, message, reads).await.unwrap_or_else(|failed| {
             let Failed { error, disposition } = failed;
             let error = Chain(&error);
             tracing::error!(%subscription_id, %delivery_id, %error, "the delivery task failed");
@@ -44,9 +44,14 @@ impl Deliver {
         })
     }
 
-    async fn task(&self, task: DeliveryTask, message: &SqsMessage) -> Result<Handled, Failed> {
-        let Some((loaded, subscription)) = self.load(task, message).await.map_err(Failed::nack)?
-        else {
+    async fn task(
+        &self,
+        task: DeliveryTask,
+        message: &SqsMessage,
+        reads: &Reads,
+    ) -> Result<Handled, Failed> {
+        let loaded = self.load(task, message, reads).await.map_err(Failed::nack)?;
+        let Some((loaded, subscription)) = loaded else {
             return Ok(Disposition::Ack.into());
         };
         if loaded.has_ended() {

@@ -71,7 +71,7 @@ impl fmt::Display for Chain<'_> {
 }
 
 /// How fresh a read must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Consistency {
     /// It may miss writes of the last moments, and costs half.
     Eventual,
