@@ -10,10 +10,11 @@ use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
 use webhooks_core::subscription::Subscription;
 
 use crate::Deliver;
+use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled, wait};
 use crate::effects::{Effect, Verdict};
 use crate::load::Loaded;
-use crate::telemetry::{Measured, log_attempt};
+use crate::telemetry::log_attempt;
 
 impl Deliver {
     /// Makes the attempt and writes the record once.
@@ -21,6 +22,7 @@ impl Deliver {
         &self,
         loaded: Loaded,
         subscription: &Subscription,
+        batch: &Batch,
     ) -> Result<Handled, StoreError> {
         let began = self.clock.now();
         let (mut delivery, expect) = loaded.into_record(began, self.retention);
@@ -50,8 +52,11 @@ impl Deliver {
             Next::RetryAt(at) => wait(&mut delivery, at, now),
         };
         let written = self.deliveries.put(&delivery, expect).await;
-        let measured = Measured::new(&delivery, expect, disposition, &written);
-        log_attempt(&delivery, &outcome, began, &measured);
+        log_attempt(&delivery, &outcome);
+        batch.measure(|metrics| {
+            metrics.add_attempt(&delivery, began);
+            metrics.add_write(&delivery, expect, disposition, &written);
+        });
         if let DeliveryWrite::Refused(refusal) = written? {
             tracing::warn!(delivery_id = %delivery.id, "another copy of the task wrote first");
             return Ok(Disposition::after_refusal(&refusal, now).into());

@@ -15,13 +15,14 @@
 //!    delivery is put off or ends without an attempt;
 //! 4. `disposition` says whether the message is acknowledged or received again.
 //!
-//! `effects` writes the counters and the endpoints' health last, at most once per batch and
+//! The tasks share a `batch`. `effects` writes the counters and the endpoints' health last, at most once per batch and
 //! subscription.
 //!
 //! A crash between any two steps leaves the message in the queue, which brings it back; the record
 //! then says what is left to do. A crash before the effects loses counts, never a delivery.
 
 mod attempt;
+mod batch;
 mod disposition;
 mod effects;
 mod load;
@@ -44,9 +45,9 @@ use webhooks_core::ports::{
 };
 use webhooks_core::secret::SecretOpener;
 
+use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
-use crate::load::Reads;
 use crate::telemetry::log_failed_tasks;
 
 /// The function and its ports.
@@ -92,9 +93,9 @@ impl Deliver {
 
     /// Handles one batch; answers with the batch item failures: the messages that come back.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
-        let reads = Reads::default();
+        let shared = Batch::default();
         let records = batch.records.iter();
-        let handled = join_all(records.map(|record| self.isolated(record, &reads))).await;
+        let handled = join_all(records.map(|record| self.isolated(record, &shared))).await;
 
         let mut response = SqsBatchResponse::default();
         let mut effects = Effects::default();
@@ -105,12 +106,13 @@ impl Deliver {
                 response.add_failure(record.message_id.clone().unwrap_or_default());
             }
         }
+        shared.log();
         effects.write(self).await;
         response
     }
 
-    async fn isolated(&self, message: &SqsMessage, reads: &Reads) -> Handled {
-        let handled = AssertUnwindSafe(self.message(message, reads)).catch_unwind().await;
+    async fn isolated(&self, message: &SqsMessage, batch: &Batch) -> Handled {
+        let handled = AssertUnwindSafe(self.message(message, batch)).catch_unwind().await;
         let handled = handled.unwrap_or_else(|_| {
             tracing::error!(message_id = message.message_id, "the task panicked");
             Disposition::Nack.into()

@@ -1,11 +1,8 @@
 //! What a task is about: its delivery and the subscription.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
-use tokio::sync::OnceCell;
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, Expect, Outgoing, StoreError};
@@ -13,6 +10,7 @@ use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
+use crate::batch::Batch;
 
 /// The delivery of a task.
 pub(crate) enum Loaded {
@@ -75,11 +73,11 @@ impl Deliver {
         &self,
         task: DeliveryTask,
         message: &SqsMessage,
-        reads: &Reads,
+        batch: &Batch,
     ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
         match task {
             DeliveryTask::FirstAttempt(new) => {
-                self.load_first(new, consistency(message), reads).await
+                self.load_first(new, consistency(message), batch).await
             }
             DeliveryTask::Retry { subscription_id, delivery_id } => {
                 let consistency = Consistency::Strong;
@@ -87,7 +85,7 @@ impl Deliver {
                     self.deliveries.get(&subscription_id, &delivery_id, consistency).await?;
                 let Some(delivery) = record else { return Ok(None) };
                 let subscription =
-                    self.read(&delivery.user_id, &subscription_id, consistency, reads).await?;
+                    self.read(&delivery.user_id, &subscription_id, consistency, batch).await?;
                 Ok(Some((Loaded::Existing(delivery), subscription)))
             }
         }
@@ -97,11 +95,11 @@ impl Deliver {
         &self,
         new: NewDelivery,
         consistency: Consistency,
-        reads: &Reads,
+        batch: &Batch,
     ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
         let (record, subscription) = futures::future::join(
             self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency),
-            self.subscription(&new.user_id, &new.subscription_id, consistency, reads),
+            self.subscription(&new.user_id, &new.subscription_id, consistency, batch),
         )
         .await;
         match (record?, subscription?) {
@@ -129,14 +127,14 @@ impl Deliver {
         user_id: &UserId,
         id: &SubscriptionId,
         consistency: Consistency,
-        reads: &Reads,
+        batch: &Batch,
     ) -> Result<Option<Subscription>, StoreError> {
-        let found = self.read(user_id, id, consistency, reads).await?;
+        let found = self.read(user_id, id, consistency, batch).await?;
         let is_active = found.as_ref().is_some_and(|subscription| subscription.is_active);
         if is_active || consistency == Consistency::Strong {
             return Ok(found);
         }
-        self.read(user_id, id, Consistency::Strong, reads).await
+        self.read(user_id, id, Consistency::Strong, batch).await
     }
 
     /// Reads a subscription, or waits for the task of the batch that reads it. A failed read is
@@ -146,26 +144,11 @@ impl Deliver {
         user_id: &UserId,
         id: &SubscriptionId,
         consistency: Consistency,
-        reads: &Reads,
+        batch: &Batch,
     ) -> Result<Option<Subscription>, StoreError> {
-        let read = reads.get(user_id, id, consistency);
+        let read = batch.read(user_id, id, consistency);
         let get = || self.subscriptions.get(user_id, id, consistency);
         read.get_or_try_init(get).await.cloned()
-    }
-}
-
-/// A read of a subscription that the tasks of a batch share.
-type Read = Arc<OnceCell<Option<Subscription>>>;
-
-/// The subscriptions that a batch has read: each one once, because its tasks run concurrently.
-#[derive(Default)]
-pub(crate) struct Reads(Mutex<HashMap<(UserId, SubscriptionId, Consistency), Read>>);
-
-impl Reads {
-    fn get(&self, user_id: &UserId, id: &SubscriptionId, consistency: Consistency) -> Read {
-        let mut reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (user_id.clone(), id.clone(), consistency);
-        Arc::clone(reads.entry(key).or_default())
     }
 }
 

@@ -10,8 +10,9 @@ use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
+use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled};
-use crate::load::{Loaded, Reads};
+use crate::load::Loaded;
 use crate::reserve::Reservation;
 
 /// A message that arrives this little before its moment is handled immediately: visibility timeouts
@@ -20,7 +21,7 @@ const EARLY: Duration = Duration::from_secs(1);
 
 impl Deliver {
     /// Handles one message. A failure on our side brings it back.
-    pub(crate) async fn message(&self, message: &SqsMessage, reads: &Reads) -> Handled {
+    pub(crate) async fn message(&self, message: &SqsMessage, batch: &Batch) -> Handled {
         let body = message.body.as_deref().unwrap_or_default();
         let task = match DeliveryTask::from_json(body) {
             Ok(task) => task,
@@ -36,7 +37,7 @@ impl Deliver {
         };
         let (subscription_id, delivery_id) = task.key();
         let (subscription_id, delivery_id) = (subscription_id.clone(), delivery_id.clone());
-        self.task(task, message, reads).await.unwrap_or_else(|failed| {
+        self.task(task, message, batch).await.unwrap_or_else(|failed| {
             let Failed { error, disposition } = failed;
             let error = Chain(&error);
             tracing::error!(%subscription_id, %delivery_id, %error, "the delivery task failed");
@@ -48,9 +49,9 @@ impl Deliver {
         &self,
         task: DeliveryTask,
         message: &SqsMessage,
-        reads: &Reads,
+        batch: &Batch,
     ) -> Result<Handled, Failed> {
-        let loaded = self.load(task, message, reads).await.map_err(Failed::nack)?;
+        let loaded = self.load(task, message, batch).await.map_err(Failed::nack)?;
         let Some((loaded, subscription)) = loaded else {
             return Ok(Disposition::Ack.into());
         };
@@ -62,7 +63,7 @@ impl Deliver {
         // back. If it did, each outage would leave many messages behind it.
         let disposition = if loaded.is_overdue(now) { Disposition::Ack } else { Disposition::Nack };
         let copy = loaded.retry();
-        let step = self.next_step(loaded, subscription, message, now).await;
+        let step = self.next_step(loaded, subscription, message, batch, now).await;
         let handled = step.map_err(|error| Failed { error, disposition })?;
         Ok(match handled.disposition {
             Disposition::Delay(wait) => {
@@ -86,13 +87,14 @@ impl Deliver {
         loaded: Loaded,
         subscription: Option<Subscription>,
         message: &SqsMessage,
+        batch: &Batch,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let Some(mut subscription) = subscription else {
-            return self.end_unsent(loaded, EndReason::WebhookDeleted, now).await;
+            return self.end_unsent(loaded, EndReason::WebhookDeleted, batch, now).await;
         };
         if !subscription.is_active {
-            return self.end_unsent(loaded, EndReason::EndpointDisabled, now).await;
+            return self.end_unsent(loaded, EndReason::EndpointDisabled, batch, now).await;
         }
         if let Some(at) = loaded.not_before()
             && now.until(at) > EARLY
@@ -100,8 +102,8 @@ impl Deliver {
             return Ok(Disposition::until(at, now).into());
         }
         match self.reserve(&loaded, &mut subscription, message, now).await? {
-            Reservation::Granted => self.attempt(loaded, &subscription).await,
-            Reservation::BreakerOpen { until } => self.park(loaded, until, now).await,
+            Reservation::Granted => self.attempt(loaded, &subscription, batch).await,
+            Reservation::BreakerOpen { until } => self.park(loaded, until, batch, now).await,
             Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),
         }
     }

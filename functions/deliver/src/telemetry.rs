@@ -8,32 +8,63 @@ use webhooks_core::time::Timestamp;
 
 use crate::disposition::{Disposition, Handled};
 
-/// What the write of a record adds to the metrics; nothing when it was not written.
+/// The metrics of a batch. One line has them all, because the names and units of metrics make a line
+/// three times as long, and CloudWatch bills its bytes.
 #[derive(Default)]
-pub(crate) struct Measured {
-    begun: Option<u64>,
-    succeeded: Option<u64>,
-    failed: Option<u64>,
-    parked: Option<u64>,
+pub(crate) struct Metrics {
+    attempts: u64,
+    begun: u64,
+    succeeded: u64,
+    failed: u64,
+    parked: u64,
+    first_attempt_latencies: Vec<u64>,
 }
 
-impl Measured {
-    pub(crate) fn new(
+impl Metrics {
+    /// Counts an attempt.
+    pub(crate) fn add_attempt(&mut self, delivery: &Delivery, began: Timestamp) {
+        self.attempts += 1;
+        if delivery.attempt_count() == 1 && delivery.trigger == Trigger::Event {
+            let latency = delivery.created_at().until(began).as_millis();
+            self.first_attempt_latencies.extend(u64::try_from(latency));
+        }
+    }
+
+    /// Counts what the write of a record changes; nothing when it was not written.
+    pub(crate) fn add_write(
+        &mut self,
         delivery: &Delivery,
         expect: Expect,
         disposition: Disposition,
         written: &Result<DeliveryWrite, StoreError>,
-    ) -> Self {
+    ) {
         if !matches!(written, Ok(DeliveryWrite::Applied)) {
-            return Self::default();
+            return;
         }
         let is_event = delivery.trigger == Trigger::Event;
-        let one_if = |condition: bool| condition.then_some(1);
-        Self {
-            begun: one_if(is_event && expect == Expect::Absent),
-            succeeded: one_if(delivery.status == Status::Success),
-            failed: one_if(delivery.status == Status::Failed),
-            parked: one_if(delivery.status == Status::Retrying && disposition == Disposition::Ack),
+        self.begun += u64::from(is_event && expect == Expect::Absent);
+        match delivery.status {
+            Status::Success => self.succeeded += 1,
+            Status::Failed => self.failed += 1,
+            Status::Retrying => self.parked += u64::from(disposition == Disposition::Ack),
+        }
+    }
+
+    /// Writes the line, unless there is nothing to tell.
+    pub(crate) fn log(&self) {
+        let some = |count| (count > 0).then_some(count);
+        let latencies = &self.first_attempt_latencies;
+        if self.attempts + self.begun + self.failed + self.parked > 0 {
+            tracing::info!(
+                metric.attempts = some(self.attempts),
+                metric.deliveries_begun = some(self.begun),
+                metric.deliveries_succeeded = some(self.succeeded),
+                metric.deliveries_failed = some(self.failed),
+                metric.retries_parked = some(self.parked),
+                metric.first_attempt_latency_ms =
+                    (!latencies.is_empty()).then(|| tracing::field::debug(latencies)),
+                "batch handled"
+            );
         }
     }
 }
@@ -58,45 +89,40 @@ pub(crate) fn log_failed_tasks(batch: &SqsEvent, handled: &[Handled]) {
     }
 }
 
-/// One line for each attempt, without body, secret or address.
-pub(crate) fn log_attempt(
-    delivery: &Delivery,
-    outcome: &Outcome,
-    began: Timestamp,
-    measured: &Measured,
-) {
+/// One line for each attempt, without body, secret or address. The line of a delivery that succeeds by
+/// its first attempt has the level `debug`: the record says the same, and such lines cost more than the
+/// delivery's requests.
+pub(crate) fn log_attempt(delivery: &Delivery, outcome: &Outcome) {
     let (status, failure) = match outcome {
         Outcome::Response { status, .. } => (Some(*status), None),
         Outcome::NoResponse { failure, .. } => (None, Some(failure.as_str())),
     };
-    let is_first = delivery.attempt_count() == 1 && delivery.trigger == Trigger::Event;
-    let latency = delivery.created_at().until(began).as_millis();
-    tracing::info!(
-        metric.attempts = 1,
-        metric.deliveries_begun = measured.begun,
-        metric.deliveries_succeeded = measured.succeeded,
-        metric.deliveries_failed = measured.failed,
-        metric.retries_parked = measured.parked,
-        metric.first_attempt_latency_ms = is_first.then(|| u64::try_from(latency).ok()).flatten(),
-        delivery_id = %delivery.id,
-        event_id = %delivery.event_id,
-        subscription_id = %delivery.subscription_id,
-        event_type = %delivery.event_type,
-        attempt = delivery.attempt_count(),
-        response_status = status,
-        failure,
-        duration_ms = delivery.attempts.last().map(|attempt| attempt.duration_ms),
-        delivery_status = %delivery.status,
-        "delivery attempt ended"
-    );
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                delivery_id = %delivery.id,
+                event_id = %delivery.event_id,
+                subscription_id = %delivery.subscription_id,
+                event_type = %delivery.event_type,
+                attempt = delivery.attempt_count(),
+                response_status = status,
+                failure,
+                duration_ms = delivery.attempts.last().map(|attempt| attempt.duration_ms),
+                delivery_status = %delivery.status,
+                "delivery attempt ended"
+            )
+        };
+    }
+    if delivery.status == Status::Success && delivery.attempt_count() == 1 {
+        line!(debug);
+    } else {
+        line!(info);
+    }
 }
 
 /// One line for each delivery that was put off or ended without an attempt.
-pub(crate) fn log_unsent(delivery: &Delivery, measured: &Measured) {
+pub(crate) fn log_unsent(delivery: &Delivery) {
     tracing::info!(
-        metric.deliveries_begun = measured.begun,
-        metric.deliveries_failed = measured.failed,
-        metric.retries_parked = measured.parked,
         delivery_id = %delivery.id,
         event_id = %delivery.event_id,
         subscription_id = %delivery.subscription_id,

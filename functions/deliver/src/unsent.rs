@@ -8,10 +8,11 @@ use webhooks_core::ports::{DeliveryWrite, Expect, StoreError};
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
+use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled, wait};
 use crate::effects::Effect;
 use crate::load::Loaded;
-use crate::telemetry::{Measured, log_unsent};
+use crate::telemetry::log_unsent;
 
 /// The most that is added to the time for which a delivery is parked, in milliseconds, so that a
 /// backlog does not come at one moment.
@@ -23,13 +24,14 @@ impl Deliver {
         &self,
         loaded: Loaded,
         open_until: Timestamp,
+        batch: &Batch,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let (mut delivery, expect) = self.unleased(loaded, now);
         let jitter = Duration::from_millis(self.random.up_to(PARK_JITTER_MS));
         let at = park_until(delivery.created_at(), open_until, now).plus(jitter);
         let disposition = wait(&mut delivery, at, now);
-        self.write_unsent(&delivery, expect, disposition, now).await
+        self.write_unsent(&delivery, expect, disposition, batch, now).await
     }
 
     /// Ends a delivery without an attempt.
@@ -37,12 +39,13 @@ impl Deliver {
         &self,
         loaded: Loaded,
         reason: EndReason,
+        batch: &Batch,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let (mut delivery, expect) = self.unleased(loaded, now);
         delivery.end_reason = Some(reason);
         delivery.end(Status::Failed, now);
-        self.write_unsent(&delivery, expect, Disposition::Ack, now).await
+        self.write_unsent(&delivery, expect, Disposition::Ack, batch, now).await
     }
 
     /// The record for a write without an attempt, which must not take the lease from a copy of the
@@ -61,10 +64,12 @@ impl Deliver {
         delivery: &Delivery,
         expect: Expect,
         disposition: Disposition,
+        batch: &Batch,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let written = self.deliveries.put(delivery, expect).await;
-        log_unsent(delivery, &Measured::new(delivery, expect, disposition, &written));
+        log_unsent(delivery);
+        batch.measure(|metrics| metrics.add_write(delivery, expect, disposition, &written));
         if let DeliveryWrite::Refused(refusal) = written? {
             tracing::warn!(delivery_id = %delivery.id, "another copy of the task was faster");
             return Ok(Disposition::after_refusal(&refusal, now).into());

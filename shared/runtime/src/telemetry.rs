@@ -5,7 +5,8 @@
 //! (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>),
 //! so that `NAME` becomes a metric of this function without a request or an agent. All other fields
 //! of the line are properties, which can be searched for but make no metric of their own. A name
-//! that ends in `_ms` is measured in milliseconds, any other is a count.
+//! that ends in `_ms` is measured in milliseconds, any other is a count. A metric can have up to 100
+//! values: a list of numbers, given with `?`.
 //!
 //! ```text
 //! tracing::info!(metric.attempts = 1, delivery_id = %id, "attempt");
@@ -185,7 +186,10 @@ fn epoch_millis() -> u64 {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, format!("{value:?}").into());
+        let text = format!("{value:?}");
+        let is_metric = field.name().starts_with(METRIC);
+        let value = is_metric.then(|| serde_json::from_str(&text).ok()).flatten();
+        self.add(field, value.unwrap_or_else(|| text.into()));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -271,6 +275,7 @@ mod tests {
             tracing::info!(
                 metric.attempts = 1,
                 metric.latency_ms = first,
+                metric.waits_ms = ?[7, 120],
                 metric.parked = none,
                 delivery_id = "dlv_1",
                 "attempt"
@@ -278,6 +283,7 @@ mod tests {
         });
         let line = &lines[0];
         assert_eq!((&line["attempts"], &line["latency_ms"]), (&json!(1), &json!(120)));
+        assert_eq!(line["waits_ms"], json!([7, 120]));
         assert_eq!(
             (&line["delivery_id"], &line[DIMENSION]),
             (&json!("dlv_1"), &json!("dev-deliver"))
@@ -291,6 +297,7 @@ mod tests {
                 "Metrics": [
                     {"Name": "attempts", "Unit": "Count"},
                     {"Name": "latency_ms", "Unit": "Milliseconds"},
+                    {"Name": "waits_ms", "Unit": "Milliseconds"},
                 ],
             })
         );

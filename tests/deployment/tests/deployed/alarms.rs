@@ -71,7 +71,11 @@ async fn measured(work: impl Future<Output = ()>) -> Samples {
         let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array();
         for metric in metrics.into_iter().flatten() {
             let name = metric["Name"].as_str().unwrap();
-            samples.entry(name.to_owned()).or_default().push(line[name].as_f64().unwrap());
+            // A metric has one value or a list of them.
+            let values =
+                line[name].as_array().map_or(std::slice::from_ref(&line[name]), Vec::as_slice);
+            let values = values.iter().map(|value| value.as_f64().unwrap());
+            samples.entry(name.to_owned()).or_default().extend(values);
         }
     }
     samples
