@@ -21,6 +21,8 @@ The steps, in order:
   build      sam build for arm64, as it is deployed, and a build for this machine, to run the functions
   emulator   every function under AWS's runtime emulator against the local endpoints, with every file of
              events/: answers, init times, memory and package sizes (needs build)
+  counts     the instructions of a delivery, an event and an API request, against those that
+             tests/bench/work.json records (needs build, and Valgrind on x86-64)
   ministack  the template with the real binaries on ministack: the main job, a retry, both schedules
              (needs build)
 """
@@ -34,9 +36,9 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = ["template", "checkov", "commands", "release", "smoke", "stacks", "build", "emulator", "ministack"]
+STEPS = ["template", "checkov", "commands", "release", "smoke", "stacks", "build", "emulator", "counts", "ministack"]
 # The steps that need the packages of `build`. Run with --only, they use those of an earlier run.
-NEED_BUILD = ["emulator", "ministack"]
+NEED_BUILD = ["emulator", "counts", "ministack"]
 
 
 def environment(work: Path) -> Path:
@@ -73,7 +75,9 @@ def main() -> int:
         os.execv(python, [str(python), *sys.argv])
 
     sys.path.insert(0, str(ROOT / "scripts"))
-    from deploy import build, checkov, commands, emulator, ministack_run, release, smoke, stacks, template
+    from deploy import (
+        build, checkov, commands, counts, emulator, ministack_run, release, smoke, stacks, template,
+    )
     from deploy.tools import Failed, Workspace
 
     steps = {
@@ -85,6 +89,7 @@ def main() -> int:
         "stacks": stacks.check,
         "build": build.check,
         "emulator": emulator.check,
+        "counts": counts.check,
         "ministack": ministack_run.check,
     }
     failures = {}
