@@ -38,9 +38,9 @@ use crate::receiver::Receiver;
 use crate::report::{Check, conclude, number};
 
 /// Messages in one batch, as deployed.
-const BATCH: usize = 10;
+pub(crate) const BATCH: usize = 10;
 /// `data` of 1 KiB, as a product would send it.
-const DATA: &str = include_str!("../../../shared/aws/tests/data/payload-1kb.json");
+pub(crate) const DATA: &str = include_str!("../../../shared/aws/tests/data/payload-1kb.json");
 const SEALING_KEY: &str = "bench:YSBzZWFsaW5nIGtleSBmb3IgYmVuY2htYXJrcy4gb2s=";
 
 /// What a run cost.
@@ -120,7 +120,7 @@ async fn measure(events: usize, users: usize) -> Outcome<Measured> {
         sender: Arc::new(GuardedClient::new(TargetPolicy::Development).map_err(text)?),
         has_breaker: true,
     };
-    let rig = Rig::start(users, &receiver.healthy("cost"), outside).await?;
+    let rig = Rig::start(users, 1, &receiver.healthy("cost"), outside).await?;
     rig.publisher.publish_all((0..events).map(of_user).collect()).await.map_err(text)?;
     rig.handle(EVENTS.name, rig.functions.dispatch()).await?;
     let batches = rig.handle(DELIVERIES.name, rig.functions.deliver()).await?;
@@ -150,8 +150,13 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// With so many users, who have one subscription each, to this URL.
-    pub(crate) async fn start(users: usize, url: &str, outside: Outside) -> Outcome<Self> {
+    /// With so many users, who have so many subscriptions each, to this URL.
+    pub(crate) async fn start(
+        users: usize,
+        webhooks: u64,
+        url: &str,
+        outside: Outside,
+    ) -> Outcome<Self> {
         let Outside { clock, queue_clock, sender, has_breaker } = outside;
         let sqs_address = serve_queues(queue_clock).await?;
         let tables_address = serve_tables().await?;
@@ -169,12 +174,14 @@ impl Rig {
         let store = |client| DynamoSubscriptions::new(client, names.subscriptions.clone());
         let unmetered = store(unmetered);
         for user in 0..users {
-            let mut subscription = sample::subscription(&format!("u{user}"), 1);
-            url.clone_into(&mut subscription.url);
-            let secret = sample::secret(&format!("u{user}"), 1);
-            let sealed = sealer.seal(&secret, &subscription.user_id, &subscription.id);
-            subscription.secrets = SubscriptionSecrets::new(sealed);
-            unmetered.create(&subscription).await.map_err(text)?;
+            for number in 1..=webhooks {
+                let mut subscription = sample::subscription(&format!("u{user}"), number);
+                url.clone_into(&mut subscription.url);
+                let secret = sample::secret(&format!("u{user}"), number);
+                let sealed = sealer.seal(&secret, &subscription.user_id, &subscription.id);
+                subscription.secrets = SubscriptionSecrets::new(sealed);
+                unmetered.create(&subscription).await.map_err(text)?;
+            }
         }
 
         let sqs = clients::sqs(&clients::local(&Addresses::url(sqs_proxy)));
@@ -205,11 +212,17 @@ impl Rig {
         Ok(Self { meter, sqs, functions, publisher })
     }
 
-    /// InFlight the next batch of a queue to a handler, and deletes what it did not report as failed;
-    /// nothing when there is no message. Says how many were reported.
-    pub(crate) async fn batch(&self, queue: &str, handler: &Handler) -> Outcome<Option<usize>> {
+    /// Gives a handler the next messages of a queue, at most so many, and deletes what it did not
+    /// report as failed; nothing when there is no message. Says how many were reported.
+    pub(crate) async fn batch(
+        &self,
+        queue: &str,
+        handler: &Handler,
+        most: usize,
+    ) -> Outcome<Option<usize>> {
         let request = self.sqs.receive_message().queue_url(queue_url(queue)).wait_time_seconds(0);
-        let request = request.max_number_of_messages(10).message_attribute_names("All");
+        let request = request.max_number_of_messages(i32::try_from(most).map_err(text)?);
+        let request = request.message_attribute_names("All");
         let request = request.message_system_attribute_names(MessageSystemAttributeName::All);
         let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
         let messages = answer.messages.unwrap_or_default();
@@ -241,7 +254,7 @@ impl Rig {
     /// Handles batches until there is none; says how many there were. None may fail.
     async fn handle(&self, queue: &str, handler: Handler) -> Outcome<usize> {
         let mut batches = 0;
-        while let Some(failed) = self.batch(queue, &handler).await? {
+        while let Some(failed) = self.batch(queue, &handler, BATCH).await? {
             batches += 1;
             if failed > 0 {
                 return Err(format!("{queue}: {failed} records of a batch failed"));

@@ -20,7 +20,8 @@ use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
-use crate::cost::{Outside, Rig};
+use crate::bill::{DELIVER_GB, Prices};
+use crate::cost::{BATCH, Outside, Rig};
 use crate::harness::{event, text};
 use crate::proxy::is_read;
 use crate::report::number;
@@ -31,18 +32,6 @@ const DAYS: u64 = 6;
 const STEP: Duration = Duration::from_secs(10);
 /// What a hanging attempt takes: the default timeout.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The memory of the deliver function, in gigabytes.
-const MEMORY_GB: f64 = 0.25;
-
-/// Prices in USD, per million or per GB-second: us-east-1, on demand, arm64, without free tiers.
-mod price {
-    pub(super) const SQS_REQUESTS: f64 = 0.40;
-    pub(super) const WRITE_UNITS: f64 = 0.625;
-    pub(super) const READ_UNITS: f64 = 0.125;
-    pub(super) const INVOCATIONS: f64 = 0.20;
-    pub(super) const GB_SECOND: f64 = 0.000_013_333_4;
-}
-
 /// What was spent.
 #[derive(Clone, Copy)]
 struct Spent {
@@ -62,17 +51,18 @@ pub(crate) async fn run(events: usize) -> Outcome<bool> {
         2 * events,
         TIMEOUT.as_secs()
     ));
+    let prices = Prices::read()?;
     let without = part(events, false).await?;
     let with = part(events, true).await?;
     let header = ["", "attempts", "SQS", "writes", "reads", "invocations", "GB-s", "USD"];
     let rows = [
-        without.of_a_million.row("a million events, without the breaker"),
-        with.of_a_million.row("a million events, with the breaker"),
-        without.of_the_endpoint.row("the endpoint itself, without the breaker"),
-        with.of_the_endpoint.row("the endpoint itself, with the breaker"),
+        without.of_a_million.row("a million events, without the breaker", &prices),
+        with.of_a_million.row("a million events, with the breaker", &prices),
+        without.of_the_endpoint.row("the endpoint itself, without the breaker", &prices),
+        with.of_the_endpoint.row("the endpoint itself, with the breaker", &prices),
     ];
     say(lay_out(&header, &rows, &[1, 2, 3, 4, 5, 6, 7]));
-    Ok(with.of_a_million.usd() < without.of_a_million.usd())
+    Ok(with.of_a_million.usd(&prices) < without.of_a_million.usd(&prices))
 }
 
 /// What comes with the events, and what would come without them.
@@ -110,7 +100,7 @@ async fn watch(events: usize, has_breaker: bool) -> Outcome<Spent> {
         sender: Arc::new(sender.clone()),
         has_breaker,
     };
-    let rig = Rig::start(1, "http://dead.example.com/", outside).await?;
+    let rig = Rig::start(1, 1, "http://dead.example.com/", outside).await?;
     let (dispatch, deliver) = (rig.functions.dispatch(), rig.functions.deliver());
 
     let days = Duration::from_hours(24 * DAYS);
@@ -123,9 +113,9 @@ async fn watch(events: usize, has_breaker: bool) -> Outcome<Spent> {
         while published < events && u64::try_from(published).map_err(text)? < due {
             rig.publisher.publish(event("u0", published)).await.map_err(text)?;
             published += 1;
-            while rig.batch(EVENTS.name, &dispatch).await?.is_some() {}
+            while rig.batch(EVENTS.name, &dispatch, BATCH).await?.is_some() {}
         }
-        while rig.batch(DELIVERIES.name, &deliver).await?.is_some() {
+        while rig.batch(DELIVERIES.name, &deliver, BATCH).await?.is_some() {
             invocations += 1;
             let made = sender.take().len();
             attempts += made;
@@ -148,7 +138,7 @@ async fn watch(events: usize, has_breaker: bool) -> Outcome<Spent> {
         writes: units(false),
         reads: units(true),
         invocations: number(invocations),
-        gb_seconds: waited.as_secs_f64() * MEMORY_GB,
+        gb_seconds: waited.as_secs_f64() * DELIVER_GB,
     })
 }
 
@@ -175,15 +165,15 @@ impl Spent {
         }
     }
 
-    fn usd(self) -> f64 {
-        let millions = self.requests * price::SQS_REQUESTS
-            + self.writes * price::WRITE_UNITS
-            + self.reads * price::READ_UNITS
-            + self.invocations * price::INVOCATIONS;
-        millions / 1e6 + self.gb_seconds * price::GB_SECOND
+    fn usd(self, prices: &Prices) -> f64 {
+        let millions = self.requests * prices.fair_queue_requests
+            + self.writes * prices.write_units
+            + self.reads * prices.read_units
+            + self.invocations * prices.invocations;
+        millions / 1e6 + self.gb_seconds * prices.gb_second
     }
 
-    fn row(self, name: &str) -> Vec<String> {
+    fn row(self, name: &str, prices: &Prices) -> Vec<String> {
         let count = |amount: f64| match amount.abs() {
             1e5.. => format!("{:.2} M", amount / 1e6),
             _ => format!("{amount:.0}"),
@@ -196,7 +186,7 @@ impl Spent {
             count(self.reads),
             count(self.invocations),
             count(self.gb_seconds),
-            format!("{:.2}", self.usd()),
+            format!("{:.2}", self.usd(prices)),
         ]
         .to_vec()
     }

@@ -2,7 +2,7 @@
 //!
 //! [`latency`], [`burst`] and [`isolation`] run a [`harness`]: the local system with its pollers, and
 //! a [`receiver`] that notes when each webhook came. [`cost`] drives the handlers by itself, behind
-//! a [`proxy`] that counts what AWS would bill, and so does [`dead`], on virtual time. [`start`] runs
+//! a [`proxy`] that counts what AWS would bill, and so do [`bill`] and [`dead`], on virtual time. [`start`] runs
 //! the `dev` program, [`handshakes`] the outbound client, and [`faults`] the programs of the functions.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: the latencies of AWS. What is measured is our own share.
 
+mod bill;
 mod burst;
 mod cost;
 mod dead;
@@ -52,7 +53,8 @@ enum Cli {
         #[arg(long, default_value_t = 10_000)]
         events: usize,
     },
-    /// Billed operations for one event that is delivered by its first attempt
+    /// Billed operations of an event that is delivered by its first attempt, and what a million
+    /// deliveries cost
     Cost {
         /// How many events
         #[arg(long, default_value_t = 100)]
@@ -137,7 +139,10 @@ async fn main() -> ExitCode {
     let outcome = match cli {
         Cli::Latency { rate, seconds } => latency::run(rate, seconds).await,
         Cli::Burst { events } => burst::run(events).await,
-        Cli::Cost { events } => cost::run(events).await,
+        Cli::Cost { events } => match cost::run(events).await {
+            Ok(kept) => bill::run().await.map(|met| met && kept),
+            failed => failed,
+        },
         Cli::Dead { events } => dead::run(events as usize).await,
         Cli::Isolation { endpoints, seconds, rate } => {
             isolation::run(endpoints, seconds, rate).await

@@ -1,0 +1,317 @@
+//! What a million deliveries cost, and what the service costs when idle.
+//!
+//! The real handlers run on virtual time over streams of events. Requests and units are counted as AWS
+//! bills them. `work.json` has the processor time and the log bytes of a delivery and an event, measured
+//! on the deployed programs; `prices.json` has the prices.
+//!
+//! What cannot be measured without AWS is assumed, and named in [`assumed`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use test_support::sender::{self, Reply, ScriptedSender};
+use test_support::{ManualClock, sample};
+use webhooks_core::ports::Clock as _;
+use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::table::lay_out;
+use webhooks_local::terminal::say;
+use webhooks_publisher::Event;
+
+use crate::Outcome;
+use crate::cost::{BATCH, DATA, Outside, Rig};
+use crate::harness::{EVENT_TYPE, text};
+use crate::proxy::is_read;
+use crate::report::{Check, conclude, number};
+
+/// The memory of the functions `deliver` and `dispatch`, in GB.
+pub(crate) const DELIVER_GB: f64 = 0.25;
+/// Deliveries of one stream, at least.
+const DELIVERIES_LEAST: usize = 300;
+/// SQS bills each of these as a request.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// The time between two looks at the queues when nothing is due.
+const STEP: Duration = Duration::from_secs(1);
+/// Longer than any retry of a stream waits.
+const STEPS_MOST: usize = 600;
+
+/// What only AWS could tell.
+mod assumed {
+    /// A request to DynamoDB, in ms. An invocation of `deliver` makes three, one after the other.
+    pub(super) const DYNAMODB_MS: f64 = 5.0;
+    /// A request to SQS, in ms.
+    pub(super) const SQS_MS: f64 = 8.0;
+    /// Lambda's own log lines of an invocation (start and report), as JSON.
+    pub(super) const PLATFORM_LOG_BYTES: f64 = 600.0;
+    /// The memory at which a function has one whole processor, in GB (AWS documentation).
+    pub(super) const PROCESSOR_GB: f64 = 1.769;
+    /// Lambda polls an idle queue with five connections that wait 20 s each.
+    pub(super) const IDLE_POLLS_A_MONTH: f64 = 5.0 * 30.0 * 86_400.0 / 20.0;
+}
+
+/// `prices.json`: USD; requests, units and invocations per million.
+#[derive(Deserialize)]
+pub(crate) struct Prices {
+    as_of: String,
+    region: String,
+    pub(crate) fair_queue_requests: f64,
+    pub(crate) write_units: f64,
+    pub(crate) read_units: f64,
+    pub(crate) invocations: f64,
+    pub(crate) gb_second: f64,
+    log_gb: f64,
+    api_requests: f64,
+    metric_month: f64,
+    alarm_month: f64,
+    secret_month: f64,
+    kms_key_month: f64,
+}
+
+impl Prices {
+    pub(crate) fn read() -> Outcome<Self> {
+        serde_json::from_str(include_str!("../prices.json")).map_err(text)
+    }
+}
+
+/// `work.json`: what one unit takes in the deployed functions.
+struct Work(Value);
+
+impl Work {
+    fn read() -> Outcome<Self> {
+        serde_json::from_str(include_str!("../work.json")).map(Self).map_err(text)
+    }
+
+    fn figure(&self, unit: &str, figure: &str) -> f64 {
+        self.0["units"][unit][figure].as_f64().unwrap_or(f64::NAN)
+    }
+
+    /// A figure for a whole batch of so many: it has a part of its own, and one for each unit.
+    fn of_batch(&self, unit: &str, figure: &str, fill: f64) -> f64 {
+        let [ten, one] =
+            [10, 1].map(|fill| self.figure(&format!("{unit}, batches of {fill}"), figure));
+        let each = (10.0 * ten - one) / 9.0;
+        (one - each) + each * fill
+    }
+}
+
+/// A stream of events.
+#[derive(Clone, Copy)]
+struct Stream {
+    fan_out: usize,
+    payload_bytes: usize,
+    failing_per_cent: usize,
+    fill: usize,
+    receiver_ms: f64,
+}
+
+const USUAL: Stream =
+    Stream { fan_out: 1, payload_bytes: 1024, failing_per_cent: 0, fill: BATCH, receiver_ms: 50.0 };
+
+/// USD per million deliveries.
+#[derive(Default)]
+struct Costs {
+    sqs: f64,
+    reads: f64,
+    writes: f64,
+    lambda: f64,
+    logs: f64,
+}
+
+impl Costs {
+    fn total(&self) -> f64 {
+        self.sqs + self.reads + self.writes + self.lambda + self.logs
+    }
+}
+
+pub(crate) async fn run() -> Outcome<bool> {
+    let (prices, work) = (Prices::read()?, Work::read()?);
+    let streams = [
+        USUAL,
+        Stream { fill: 3, ..USUAL },
+        Stream { fill: 1, ..USUAL },
+        Stream { fan_out: 3, ..USUAL },
+        Stream { fan_out: 20, ..USUAL },
+        Stream { fan_out: 20, fill: 1, ..USUAL },
+        Stream { payload_bytes: 300, ..USUAL },
+        Stream { payload_bytes: 4 * 1024, ..USUAL },
+        Stream { payload_bytes: 64 * 1024, ..USUAL },
+        Stream { failing_per_cent: 1, ..USUAL },
+        Stream { failing_per_cent: 10, ..USUAL },
+        Stream { receiver_ms: 5.0, ..USUAL },
+        Stream { receiver_ms: 500.0, ..USUAL },
+        Stream { receiver_ms: 10_000.0, ..USUAL },
+    ];
+    let mut rows = Vec::new();
+    let mut totals = Vec::new();
+    for stream in streams {
+        let costs = measure(stream, &prices, &work).await?;
+        rows.push(stream.row(&costs));
+        totals.push(costs.total());
+    }
+    say(format!(
+        "USD per million deliveries, published and delivered, at the prices of {} in {}",
+        prices.as_of, prices.region
+    ));
+    let header = [
+        "fan-out",
+        "bytes",
+        "% failing",
+        "batch",
+        "receiver ms",
+        "SQS",
+        "reads",
+        "writes",
+        "Lambda",
+        "logs",
+        "in all",
+    ];
+    say(lay_out(&header, &rows, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    say(prices.of_an_idle_month());
+    say(format!("A million API requests: {:.2} USD for the gateway alone.", prices.api_requests));
+    let what = "USD per million";
+    Ok(conclude(&[
+        Check::most(1.20, "full batches", totals[0], what),
+        Check::most(5.0, "batches of 1", totals[2], what),
+        Check::most(1.0, "fan-out 20", totals[4], what),
+        Check::most(
+            0.5,
+            "idle, with free tiers and without a KMS key",
+            prices.secret_month,
+            "USD a month",
+        ),
+    ]))
+}
+
+impl Prices {
+    fn of_an_idle_month(&self) -> String {
+        let queues = 2.0;
+        let polls = queues * assumed::IDLE_POLLS_A_MONTH * self.fair_queue_requests / 1e6;
+        let rows = [
+            ("the secret", self.secret_month, self.secret_month),
+            ("its KMS key", self.kms_key_month, self.kms_key_month),
+            ("Lambda's polls of two queues", polls, (polls - self.fair_queue_requests).max(0.0)),
+            ("twelve alarms, with AlarmTopicArn", 12.0 * self.alarm_month, 2.0 * self.alarm_month),
+            ("one metric of ours, when it is used", self.metric_month, 0.0),
+        ];
+        let rows = rows.map(|(what, full, free)| {
+            vec![what.to_owned(), format!("{full:.2}"), format!("{free:.2}")]
+        });
+        lay_out(&["a month without events, in USD", "list", "with free tiers"], &rows, &[1, 2])
+    }
+}
+
+impl Stream {
+    fn row(&self, costs: &Costs) -> Vec<String> {
+        let counts = [self.fan_out, self.payload_bytes, self.failing_per_cent, self.fill];
+        let usd = [costs.sqs, costs.reads, costs.writes, costs.lambda, costs.logs, costs.total()];
+        let mut row: Vec<String> = counts.iter().map(ToString::to_string).collect();
+        row.push(format!("{}", self.receiver_ms));
+        row.extend(usd.map(|usd| format!("{usd:.2}")));
+        row
+    }
+}
+
+/// Runs the handlers over a stream, and adds up its bill.
+async fn measure(stream: Stream, prices: &Prices, work: &Work) -> Outcome<Costs> {
+    let events = (DELIVERIES_LEAST / stream.fan_out).next_multiple_of(stream.fill).max(2 * BATCH);
+    let start = sample::start();
+    let clock = ManualClock::at(start);
+    let millis = u64::try_from(start.millis()).map_err(text)?;
+    let queue_clock = Arc::new(local_sqs::ManualClock::new(millis));
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let (counter, failing) = (Arc::clone(&attempts), stream.failing_per_cent);
+    let sender = ScriptedSender::by(move |_| {
+        let number = counter.fetch_add(1, Ordering::Relaxed);
+        Reply::Now(sender::status(if number * failing % 100 < failing { 500 } else { 200 }))
+    });
+    let outside = Outside {
+        clock: Arc::new(clock.clone()),
+        queue_clock: queue_clock.clone(),
+        sender: Arc::new(sender),
+        has_breaker: true,
+    };
+    let webhooks = u64::try_from(stream.fan_out).map_err(text)?;
+    let rig = Rig::start(1, webhooks, "http://receiver.example.com/", outside).await?;
+    let data = data(stream.payload_bytes)?;
+    let published = (0..events).map(|_| Event::of_type(EVENT_TYPE, "u0", &data)).collect();
+    rig.publisher.publish_all(published).await.map_err(text)?;
+
+    let (dispatch, deliver) = (rig.functions.dispatch(), rig.functions.deliver());
+    let (mut of_events, mut of_tasks) = (0, 0);
+    while rig.batch(EVENTS.name, &dispatch, stream.fill).await?.is_some() {
+        of_events += 1;
+    }
+    for _ in 0..STEPS_MOST {
+        while rig.batch(DELIVERIES.name, &deliver, stream.fill).await?.is_some() {
+            of_tasks += 1;
+        }
+        clock.advance(STEP);
+        queue_clock.advance(STEP);
+        if clock.now().seconds() % 300 == 0 {
+            rig.functions.retry.handle().await.map_err(text)?;
+        }
+        if failing == 0 {
+            break;
+        }
+    }
+
+    let bill = rig.bill()?;
+    let units = |reads: bool| -> f64 {
+        let wanted = bill.units.iter().filter(|((_, operation), _)| is_read(operation) == reads);
+        wanted.map(|(_, units)| units).sum()
+    };
+    // What publishing takes: the rig's publisher is not metered.
+    let bytes = events * (stream.payload_bytes + 100);
+    let publishing = number((events / stream.fill).max(bytes.div_ceil(CHUNK_BYTES)));
+    let requests = number(bill.sqs.values().sum()) + publishing;
+
+    let (of_events, of_tasks) = (number(of_events), number(of_tasks));
+    let attempts = number(attempts.load(Ordering::Relaxed));
+    let processors = DELIVER_GB / assumed::PROCESSOR_GB;
+    let cpu_ms = |unit, batches: f64, units: f64| {
+        batches * work.of_batch(unit, "cpu_ms", units / batches) / processors
+    };
+    let ms = cpu_ms("event", of_events, number(events))
+        + cpu_ms("delivery", of_tasks, attempts)
+        + of_events * (assumed::DYNAMODB_MS + assumed::SQS_MS)
+        + of_tasks * (3.0 * assumed::DYNAMODB_MS + stream.receiver_ms);
+    let logs = of_events * work.of_batch("event", "log_bytes", number(events) / of_events)
+        + of_tasks * work.of_batch("delivery", "log_bytes", attempts / of_tasks)
+        + (of_events + of_tasks) * assumed::PLATFORM_LOG_BYTES;
+
+    let deliveries = number(events * stream.fan_out);
+    Ok(Costs {
+        sqs: requests * prices.fair_queue_requests / deliveries,
+        reads: units(true) * prices.read_units / deliveries,
+        writes: units(false) * prices.write_units / deliveries,
+        lambda: ((of_events + of_tasks) * prices.invocations
+            + ms * 1e3 * DELIVER_GB * prices.gb_second)
+            / deliveries,
+        logs: logs * prices.log_gb / 1e3 / deliveries,
+    })
+}
+
+/// `data` of about so many bytes, which compresses as JSON of a product does.
+fn data(bytes: usize) -> Outcome<Value> {
+    let usual: Value = serde_json::from_str(DATA).map_err(text)?;
+    if bytes == USUAL.payload_bytes {
+        return Ok(usual);
+    }
+    let item = |number: u64| {
+        let id = format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        json!({"id": id, "title": "Write the report", "number": number, "is_done": number % 3 == 0})
+    };
+    let mut items = Vec::new();
+    let mut length = 12;
+    for number in 1.. {
+        let item = item(number);
+        length += item.to_string().len() + 1;
+        if length > bytes {
+            break;
+        }
+        items.push(item);
+    }
+    Ok(json!({ "items": items }))
+}
