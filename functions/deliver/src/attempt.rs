@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use webhooks_core::attempt;
-use webhooks_core::breaker::Failures;
+use webhooks_core::breaker::{Failures, LastError};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ports::{DeliveryWrite, StoreError};
 use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
@@ -65,7 +65,8 @@ impl Deliver {
             Next::Done => Verdict::Healthy,
             Next::GiveUp(GiveUp::Gone) => Verdict::Gone,
             Next::GiveUp(_) | Next::RetryAt(_) => {
-                Verdict::Failing(Failures { count: 1, began, longest: took(&delivery) })
+                let (longest, last_error) = (took(&delivery), LastError::from(&outcome));
+                Verdict::Failing(Failures { count: 1, began, longest, last_error })
             }
         };
         let effect = Effect::new(&delivery, expect, now).with_verdict(subscription, verdict);

@@ -12,7 +12,9 @@ use test_support::{
     Failing, Intercepted, ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue,
     ScriptedSender, SeededRandom, TestSealer, sample,
 };
-use webhooks_core::breaker::{DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_FAILURES, PROBE_SECONDS};
+use webhooks_core::breaker::{
+    DISABLE_AFTER_SECONDS, Health, LastError, OPEN_AFTER_FAILURES, PROBE_SECONDS,
+};
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
@@ -134,7 +136,8 @@ impl Harness {
     async fn fails(&self, consecutive_failures: u32, open_until: Option<u64>) {
         let open_until = open_until.map(sample::at);
         let failing_since = Some(sample::at(0));
-        let failing = Health { consecutive_failures, failing_since, open_until };
+        let last_error = Some(LastError::Status(500));
+        let failing = Health { consecutive_failures, failing_since, open_until, last_error };
         let Subscription { user_id, id, health, .. } = self.current().await;
         let set = self.subscriptions.set_health(&user_id, &id, &health, &failing).await;
         assert!(set.unwrap().is_applied());

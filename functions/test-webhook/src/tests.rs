@@ -10,7 +10,7 @@ use test_support::{
     sample,
 };
 use webhooks_api::testing::TestRequest;
-use webhooks_core::breaker::{BreakerState, Health};
+use webhooks_core::breaker::{BreakerState, Health, LastError};
 use webhooks_core::delivery::{Status, Trigger};
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Statistics as _, Subscriptions as _};
@@ -89,6 +89,7 @@ async fn success_half_opens_the_breaker_and_keeps_failing_since() {
         consecutive_failures: 12,
         failing_since: Some(sample::at(1)),
         open_until: Some(sample::at(900)),
+        last_error: Some(LastError::Status(500)),
     };
     let row = harness.subscriptions.snapshot().remove(0);
     let (user, id) = (&row.user_id, &row.id);
@@ -104,6 +105,19 @@ async fn success_half_opens_the_breaker_and_keeps_failing_since() {
     let health = harness.subscriptions.snapshot().remove(0).health;
     assert_eq!(health, Health { open_until: Some(sample::at(100)), ..failing });
     assert_eq!(health.state(sample::at(100)), BreakerState::HalfOpen);
+}
+
+#[tokio::test]
+async fn test_answered_with_410_does_not_disable_the_webhook_nor_say_so() {
+    let harness = Harness::new(10).await;
+    harness.sender.script(&harness.url, [Reply::Now(sender::status(410))]);
+    let (_, body) = harness.call("u", &harness.id, None).await;
+    assert_eq!((&body["success"], &body["status_code"]), (&json!(false), &json!(410)));
+    let error = body["error"].as_str().unwrap();
+    assert!(error.contains("410") && !error.contains("disabled"), "{error}");
+    let row = harness.subscriptions.snapshot().remove(0);
+    assert!(row.is_active && row.disabled_reason.is_none());
+    assert_eq!(harness.deliveries.snapshot()[0].delivery.error(), Some(error));
 }
 
 #[tokio::test]

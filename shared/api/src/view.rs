@@ -46,6 +46,7 @@ struct Health {
     open_until: Option<Timestamp>,
     consecutive_failures: u32,
     failing_since: Option<Timestamp>,
+    last_error: Option<String>,
 }
 
 impl Health {
@@ -59,6 +60,7 @@ impl Health {
             open_until: health.open_until.filter(|until| now < *until),
             consecutive_failures: health.consecutive_failures,
             failing_since: health.failing_since,
+            last_error: health.last_error.map(|error| error.to_string()),
         }
     }
 }

@@ -16,7 +16,11 @@
 
 use std::time::Duration;
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::limits::TIMEOUT_SECONDS_MAX;
+use crate::outbound::{Failure, Outcome};
 use crate::time::Timestamp;
 
 /// Failures in a row after which the breaker may open.
@@ -49,6 +53,52 @@ pub struct Health {
     pub failing_since: Option<Timestamp>,
     /// Until when no attempt is made. Stays set, in the past, while the breaker is half open.
     pub open_until: Option<Timestamp>,
+    /// Why the latest of them failed. Rows of earlier versions do not have it.
+    pub last_error: Option<LastError>,
+}
+
+/// Why an attempt failed, without its details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastError {
+    /// The HTTP status of the response.
+    Status(u16),
+    /// There was no response.
+    NoResponse(Failure),
+}
+
+impl From<&Outcome> for LastError {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Response { status, .. } => Self::Status(*status),
+            Outcome::NoResponse { failure, .. } => Self::NoResponse(*failure),
+        }
+    }
+}
+
+impl fmt::Display for LastError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "http_{status}"),
+            Self::NoResponse(failure) => f.write_str(failure.as_str()),
+        }
+    }
+}
+
+/// Not the name of an error that this version knows.
+#[derive(Debug, thiserror::Error)]
+#[error("is not the name of an error")]
+pub struct UnknownError;
+
+impl FromStr for LastError {
+    type Err = UnknownError;
+
+    fn from_str(name: &str) -> Result<Self, UnknownError> {
+        if let Some(status) = name.strip_prefix("http_") {
+            return status.parse().map(Self::Status).map_err(|_| UnknownError);
+        }
+        let known = Failure::ALL.into_iter().find(|failure| failure.as_str() == name);
+        known.map(Self::NoResponse).ok_or(UnknownError)
+    }
 }
 
 /// Attempts at one endpoint that failed, one after the other or at the same time.
@@ -60,6 +110,8 @@ pub struct Failures {
     pub began: Timestamp,
     /// How long the longest of them took.
     pub longest: Duration,
+    /// Why the last of them failed.
+    pub last_error: LastError,
 }
 
 impl Failures {
@@ -70,6 +122,7 @@ impl Failures {
             count: self.count.saturating_add(other.count),
             began: self.began.min(other.began),
             longest: self.longest.max(other.longest),
+            last_error: other.last_error,
         }
     }
 }
@@ -116,6 +169,7 @@ impl Health {
             consecutive_failures,
             failing_since: Some(since),
             open_until: opens.then(|| now.plus(cool_down)),
+            last_error: Some(failures.last_error),
         }
     }
 
@@ -168,6 +222,7 @@ mod tests {
             count,
             began: at(began),
             longest: Duration::from_millis(SLOW_SECONDS * 1000 - 1),
+            last_error: LastError::Status(500),
         }
     }
 

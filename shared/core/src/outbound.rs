@@ -65,6 +65,10 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Timeout, Self::Dns, Self::Connect, Self::Tls, Self::Protocol, Self::Blocked];
+
     /// The stable name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {

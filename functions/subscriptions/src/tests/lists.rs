@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use webhooks_api::cursor::{self, CursorScope};
 use webhooks_api::testing::TestRequest;
-use webhooks_core::breaker::Health;
+use webhooks_core::breaker::{Health, LastError};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::limits::WEBHOOKS_PER_USER;
 use webhooks_core::ports::{Clock as _, Statistics as _, Subscriptions as _};
@@ -168,6 +168,7 @@ async fn webhook_and_list_show_health_and_signing_secrets() {
         consecutive_failures: 12,
         failing_since: Some(now.minus(Duration::from_secs(90))),
         open_until: Some(now.plus_seconds(60)),
+        last_error: Some(LastError::Status(503)),
     };
     row.secrets.previous.push(PreviousSecret {
         sealed: row.secrets.current.clone(),
@@ -181,7 +182,7 @@ async fn webhook_and_list_show_health_and_signing_secrets() {
         webhook["health"],
         json!({
             "breaker": "open", "open_until": now.plus_seconds(60), "consecutive_failures": 12,
-            "failing_since": now.minus(Duration::from_secs(90)),
+            "failing_since": now.minus(Duration::from_secs(90)), "last_error": "http_503",
         })
     );
     let expires_at = now.plus_seconds(3_600);

@@ -54,6 +54,7 @@ async fn created_webhook_has_defaults_and_shows_its_secret_once() {
         "updated_at": now,
         "health": {
             "breaker": "closed", "open_until": null, "consecutive_failures": 0, "failing_since": null,
+            "last_error": null,
         },
         "signing_secrets": [{"expires_at": null}],
     });

@@ -64,6 +64,8 @@ struct HealthRow {
     failing_since: Option<Timestamp>,
     #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
     open_until: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
 }
 
 impl From<&Health> for HealthRow {
@@ -72,6 +74,7 @@ impl From<&Health> for HealthRow {
             failures: health.consecutive_failures,
             failing_since: health.failing_since,
             open_until: health.open_until,
+            last_error: health.last_error.map(|error| error.to_string()),
         }
     }
 }
@@ -82,6 +85,8 @@ impl From<HealthRow> for Health {
             consecutive_failures: row.failures,
             failing_since: row.failing_since,
             open_until: row.open_until,
+            // A later version may know other errors.
+            last_error: row.last_error.and_then(|name| name.parse().ok()),
         }
     }
 }
@@ -224,6 +229,8 @@ mod tests {
     use super::*;
     use crate::dynamo::{number, text};
     use test_support::sample;
+    use webhooks_core::breaker::LastError;
+    use webhooks_core::outbound::Failure;
 
     fn full() -> Subscription {
         let mut subscription = sample::subscription("u1", 1);
@@ -237,6 +244,7 @@ mod tests {
             consecutive_failures: 3,
             failing_since: Some(sample::at(1)),
             open_until: Some(sample::at(2)),
+            last_error: Some(LastError::NoResponse(Failure::Timeout)),
         };
         subscription
     }

@@ -1,7 +1,7 @@
 //! Single subscriptions: created, read, changed, deleted.
 
 use futures::future::join_all;
-use webhooks_core::breaker::Health;
+use webhooks_core::breaker::{Health, LastError};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::maybe_known::MaybeKnown;
@@ -102,6 +102,7 @@ fn failing(failures: u32) -> Health {
         consecutive_failures: failures,
         failing_since: Some(sample::at(u64::from(failures))),
         open_until: Some(sample::at(600)),
+        last_error: Some(LastError::Status(503)),
     }
 }
 
