@@ -217,7 +217,8 @@ impl Run {
     /// would do nothing, so they are left out.
     fn retry_at(&self, first_due: Option<Timestamp>) -> Option<Timestamp> {
         let first_due = first_due?;
-        let wait = first_due.millis() - RETRY_PERIOD_MS - self.next_retry.millis();
+        let looks_ahead = i64::try_from(retry::LOOK_AHEAD_SECONDS * 1000).expect("it is minutes");
+        let wait = first_due.millis() - looks_ahead - self.next_retry.millis();
         let left_out = (wait.max(0) + RETRY_PERIOD_MS - 1) / RETRY_PERIOD_MS;
         Some(Timestamp::from_millis(self.next_retry.millis() + left_out * RETRY_PERIOD_MS))
     }
@@ -245,7 +246,11 @@ impl Run {
                     () => 1,
                 };
                 (0..fires).for_each(|_| functions::retry(harness));
-                self.next_retry = now.plus(Duration::from_millis(RETRY_PERIOD_MS.unsigned_abs()));
+                // The scheduler keeps to the minute, not to the second, and now and then one run
+                // fails.
+                let periods = if harness.random.chance(50) { 2 } else { 1 };
+                let period = periods * RETRY_PERIOD_MS.unsigned_abs() + harness.random.below(60_000);
+                self.next_retry = now.plus(Duration::from_millis(period));
             }
             Turn::Cleanup => {
                 functions::clean(harness, harness.plan.keeps_days, Duration::from_mins(10));
