@@ -249,7 +249,8 @@ impl Run {
                 // The scheduler keeps to the minute, not to the second, and now and then one run
                 // fails.
                 let periods = if harness.random.chance(50) { 2 } else { 1 };
-                let period = periods * RETRY_PERIOD_MS.unsigned_abs() + harness.random.below(60_000);
+                let period =
+                    periods * RETRY_PERIOD_MS.unsigned_abs() + harness.random.below(60_000);
                 self.next_retry = now.plus(Duration::from_millis(period));
             }
             Turn::Cleanup => {
