@@ -31,11 +31,12 @@ use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
 use webhooks_runtime::telemetry;
 
 /// Alarms on what AWS measures of its own services, and why no fault here can produce it.
-const MEASURED_BY_AWS: [(&str, &str); 5] = [
+const MEASURED_BY_AWS: [(&str, &str); 6] = [
     ("EventsAgeAlarm", "the age of a message is the time that it waits"),
     ("DeliveriesAgeAlarm", "the age of a message is the time that it waits"),
     ("SchedulesDeadLettersAlarm", "EventBridge Scheduler and Lambda send to this queue"),
     ("ThrottlesAlarm", "Lambda throttles"),
+    ("RecursionAlarm", "Lambda detects recursive loops"),
     ("ApiErrorsAlarm", "API Gateway counts responses"),
 ];
 
