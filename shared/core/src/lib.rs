@@ -17,6 +17,7 @@ pub mod breaker;
 pub mod catalogue;
 pub mod delivery;
 pub mod event;
+pub mod event_type_selector;
 pub mod ids;
 pub mod json;
 pub mod limits;
