@@ -87,7 +87,7 @@ pub fn check_depth(text: &str) -> Result<(), DataError> {
 }
 
 /// The text in its one spelling; it must be valid JSON already.
-fn compact(text: &str) -> Result<String, DataError> {
+pub(crate) fn compact(text: &str) -> Result<String, DataError> {
     let mut out = String::with_capacity(text.len());
     let mut depth = 0usize;
     let mut in_string = false;

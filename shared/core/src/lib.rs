@@ -18,6 +18,7 @@ pub mod catalogue;
 pub mod delivery;
 pub mod event;
 pub mod event_type_selector;
+pub mod filter;
 pub mod ids;
 pub mod json;
 pub mod limits;

@@ -8,6 +8,8 @@ pub const JSON_DEPTH: usize = 100;
 pub const URL_CHARS: usize = 2_048;
 /// A webhook's `description`, in characters.
 pub const DESCRIPTION_CHARS: usize = 1_024;
+/// A webhook's `filter`, in bytes of compact JSON.
+pub const FILTER_BYTES: usize = 4 * 1024;
 /// The event types one webhook may name.
 pub const EVENT_TYPES_MAX: usize = 50;
 /// The webhooks one user may have.
