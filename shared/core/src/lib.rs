@@ -28,6 +28,7 @@ pub mod outbound;
 pub mod ports;
 pub mod reseal;
 pub mod retry;
+pub mod schedule;
 pub mod secret;
 pub mod signature;
 pub mod statistics;

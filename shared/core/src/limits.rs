@@ -21,6 +21,12 @@ pub const WEBHOOKS_CREATED_PER_DAY: usize = 300;
 pub const PAGE_MAX: usize = 100;
 /// Items on one page of a list when the caller does not say.
 pub const PAGE_DEFAULT: usize = 50;
+/// The waits of a webhook's own `retry_schedule`, at most.
+pub const SCHEDULE_WAITS_MAX: usize = 20;
+/// The longest wait of a webhook's own `retry_schedule`, in seconds.
+pub const SCHEDULE_WAIT_MAX_SECONDS: u64 = 86_400;
+/// All the waits of a webhook's own `retry_schedule` together, in seconds: 7 days.
+pub const SCHEDULE_TOTAL_MAX_SECONDS: u64 = 7 * 86_400;
 /// Retries after the first attempt, at most.
 pub const RETRY_COUNT_MAX: u32 = 10;
 /// Retries after the first attempt when the user does not say.
