@@ -26,6 +26,7 @@ pub mod limits;
 pub mod maybe_known;
 pub mod outbound;
 pub mod ports;
+pub mod rate_limit;
 pub mod reseal;
 pub mod retry;
 pub mod schedule;
