@@ -32,6 +32,7 @@ pub mod retry;
 pub mod schedule;
 pub mod secret;
 pub mod signature;
+pub mod signature_ed25519;
 pub mod statistics;
 pub mod subscription;
 pub mod target;
