@@ -12,6 +12,9 @@
 //!   not exist in this sense.
 //! * `a.b` and `b` inside of `a` are the same field, in patterns and in events.
 //!
+//! EventBridge uses only the last of two lists for one field. Where one of them stands in a `$or`
+//! and the other outside, such a pattern is refused here.
+//!
 //! Three crates were considered: `quamina` has no `$or` and no `anything-but` with `prefix`,
 //! `suffix` or `wildcard`, `event-ruler` is empty, and `aws-sdk-eventbridge` asks AWS.
 //!
@@ -200,20 +203,15 @@ enum Found {
 impl Node {
     fn find(&self, value: Option<&Tree<'_>>) -> Found {
         match (self, value) {
-            (_, Some(Tree::Array(items))) if !items.is_empty() => {
-                let mut all = Found::Absent;
-                for item in items {
-                    match self.find(Some(item)) {
-                        Found::Present => return Found::Present,
-                        found => all = all.min(found),
-                    }
-                }
-                all
-            }
+            (_, Some(Tree::Array(items))) => self.find_in(items),
             (Self::Object(object), Some(Tree::Object(fields))) => object.find(Some(fields)),
             (Self::Object(object), _) => object.find(None),
-            (Self::Values(values), None | Some(Tree::Object(_) | Tree::Array(_))) => {
-                if values.absent { Found::Absent } else { Found::No }
+            (Self::Values(values), None | Some(Tree::Object(_))) => {
+                if values.absent {
+                    Found::Absent
+                } else {
+                    Found::No
+                }
             }
             (Self::Values(values), Some(scalar)) => {
                 if values.accept(scalar) {
@@ -224,13 +222,27 @@ impl Node {
             }
         }
     }
+    fn find_in(&self, items: &[Tree<'_>]) -> Found {
+        if items.is_empty() {
+            return self.find(None);
+        }
+        let mut all = Found::Absent;
+        for item in items {
+            match self.find(Some(item)) {
+                Found::Present => return Found::Present,
+                found => all = all.min(found),
+            }
+        }
+        all
+    }
 }
 
 impl Object {
-    fn find(&self, fields: Option<&BTreeMap<String, Tree<'_>>>) -> Found {
+    fn find(&self, fields: Option<&Fields<'_>>) -> Found {
         let mut found = Found::Absent;
         for (name, node) in &self.fields {
-            match node.find(fields.and_then(|fields| fields.get(name))) {
+            let items = fields.and_then(|fields| fields.get(name)).map_or(&[][..], Vec::as_slice);
+            match node.find_in(items) {
                 Found::No => return Found::No,
                 one => found = found.max(one),
             }
@@ -321,6 +333,9 @@ fn matches_wildcard(parts: &[String], text: &str) -> bool {
     let [first, middle @ .., last] = parts else {
         return parts.first().is_some_and(|only| only == text);
     };
+    if text.len() < parts.iter().map(String::len).sum() {
+        return false;
+    }
     let Some(mut rest) =
         text.strip_prefix(first.as_str()).and_then(|t| t.strip_suffix(last.as_str()))
     else {
@@ -339,21 +354,43 @@ fn matches_wildcard(parts: &[String], text: &str) -> bool {
 
 /// Where the reader of a pattern is.
 #[derive(Default)]
-struct Path(Vec<String>);
+struct Path {
+    steps: Vec<String>,
+    /// The fields that have been named and must match together with what follows.
+    named: Vec<String>,
+}
 
 impl Path {
     /// Goes one step down while `read` runs.
     fn with<T>(&mut self, step: impl fmt::Display, read: impl FnOnce(&mut Self) -> T) -> T {
-        self.0.push(step.to_string());
+        self.steps.push(step.to_string());
         let result = read(self);
-        self.0.pop();
+        self.steps.pop();
         result
     }
 
+    /// Notes that this field has values to match. Of two such lists for one field EventBridge uses
+    /// the last; where one of them is an alternative, no reader would expect that.
+    fn name_field(&mut self) -> Result<(), FilterError> {
+        let mut steps = self.steps.iter();
+        let mut field = String::new();
+        while let Some(step) = steps.next() {
+            match step.as_str() {
+                "$or" => _ = steps.next(),
+                name => field = field + name + ".",
+            }
+        }
+        if self.named.contains(&field) {
+            return Err(self.error("is named outside of this `$or` too"));
+        }
+        self.named.push(field);
+        Ok(())
+    }
+
     fn error(&self, problem: impl Into<String>) -> FilterError {
-        let steps = self.0.iter().map(|step| step.replace('~', "~0").replace('/', "~1"));
+        let steps = self.steps.iter().map(|step| step.replace('~', "~0").replace('/', "~1"));
         let pointer: String = steps.flat_map(|step| ["/".to_owned(), step]).collect();
-        let at = match self.0.as_slice() {
+        let at = match self.steps.as_slice() {
             [] => "the pattern".to_owned(),
             _ => format!("`{}`", quote(&pointer)),
         };
@@ -369,51 +406,56 @@ fn quote(text: &str) -> String {
     }
 }
 
-fn object(
-    fields: &BTreeMap<String, Tree<'_>>,
-    path: &mut Path,
-    in_or: bool,
-) -> Result<Object, FilterError> {
+fn object(fields: &Fields<'_>, path: &mut Path, in_or: bool) -> Result<Object, FilterError> {
     if fields.is_empty() {
         return Err(path.error("must name at least one field"));
     }
     let mut result = Object { fields: Vec::new(), any_of: None };
-    for (name, tree) in fields {
+    for (name, trees) in fields.iter().filter(|(name, _)| *name != "$or") {
         path.with(name, |path| {
-            if name == "$or" {
-                result.any_of = Some(any_of(tree, path)?);
-                return Ok(());
-            }
             if in_or && RESERVED_IN_OR.contains(&name.as_str()) {
                 return Err(
                     path.error("is the name of an operator, which cannot be a field in `$or`")
                 );
             }
-            let node = match tree {
-                Tree::Object(fields) => Node::Object(object(fields, path, in_or)?),
-                Tree::Array(items) => Node::Values(values(items, path)?),
-                _ => return Err(path.error("must be a list of values or an object")),
-            };
-            result.fields.push((name.clone(), node));
+            for tree in trees {
+                let node = match tree {
+                    Tree::Object(fields) => Node::Object(object(fields, path, in_or)?),
+                    Tree::Array(items) => {
+                        path.name_field()?;
+                        Node::Values(values(items, path)?)
+                    }
+                    _ => return Err(path.error("must be a list of values or an object")),
+                };
+                result.fields.push((name.clone(), node));
+            }
             Ok(())
         })?;
+    }
+    if let Some(trees) = fields.get("$or") {
+        result.any_of = Some(path.with("$or", |path| any_of(trees, path))?);
     }
     Ok(result)
 }
 
-fn any_of(tree: &Tree<'_>, path: &mut Path) -> Result<Vec<Object>, FilterError> {
-    match tree {
-        Tree::Array(items) if items.len() >= 2 => {
-            let read = |(at, item): (usize, &Tree<'_>)| {
-                path.with(at, |path| match item {
-                    Tree::Object(fields) => object(fields, path, true),
-                    _ => Err(path.error("must be an object")),
-                })
-            };
-            items.iter().enumerate().map(read).collect()
-        }
-        _ => Err(path.error("must be a list of at least two objects")),
+fn any_of(trees: &[Tree<'_>], path: &mut Path) -> Result<Vec<Object>, FilterError> {
+    let items = match trees {
+        [Tree::Array(items)] if items.len() >= 2 => items,
+        _ => return Err(path.error("must be a list of at least two objects")),
+    };
+    let mut alternatives = Vec::new();
+    let mut named = Vec::new();
+    let outside = path.named.len();
+    for (at, item) in items.iter().enumerate() {
+        let Tree::Object(fields) = item else {
+            return path.with(at, |path| Err(path.error("must be an object")));
+        };
+        alternatives.push(path.with(at, |path| object(fields, path, true))?);
+        // Alternatives may name the same field.
+        named.extend(path.named.drain(outside..));
     }
+    path.named.append(&mut named);
+    Ok(alternatives)
 }
 
 fn values(items: &[Tree<'_>], path: &mut Path) -> Result<Values, FilterError> {
@@ -444,18 +486,18 @@ fn values(items: &[Tree<'_>], path: &mut Path) -> Result<Values, FilterError> {
 
 /// The one operator of an object and its operand.
 fn operator<'t, 'a>(
-    object: &'t BTreeMap<String, Tree<'a>>,
+    object: &'t Fields<'a>,
     path: &Path,
 ) -> Result<(&'t str, &'t Tree<'a>), FilterError> {
     let mut entries = object.iter();
-    match (entries.next(), entries.next()) {
-        (Some((name, operand)), None) => Ok((name, operand)),
+    match (entries.next().map(|(name, values)| (name, values.as_slice())), entries.next()) {
+        (Some((name, [operand])), None) => Ok((name, operand)),
         _ => Err(path.error("must have exactly one operator")),
     }
 }
 
 /// One operator; nothing for `{"exists": false}`.
-fn test(object: &BTreeMap<String, Tree<'_>>, path: &mut Path) -> Result<Option<Test>, FilterError> {
+fn test(object: &Fields<'_>, path: &mut Path) -> Result<Option<Test>, FilterError> {
     let (name, operand) = operator(object, path)?;
     path.with(name, |path| {
         Ok(Some(match name {
@@ -649,9 +691,12 @@ enum Tree<'a> {
     Number(&'a str, f64),
     String(String),
     Array(Vec<Tree<'a>>),
-    /// A field whose name has dots stands where it would stand if it were nested.
-    Object(BTreeMap<String, Tree<'a>>),
+    Object(Fields<'a>),
 }
+
+/// The fields of an object. One whose name has dots stands where it would stand if it were nested,
+/// where there may be a value of that name already.
+type Fields<'a> = BTreeMap<String, Vec<Tree<'a>>>;
 
 /// The JSON nests too deeply.
 #[derive(Debug)]
@@ -678,21 +723,21 @@ impl Reader<'_> {
                 Tree::Array(items.iter().map(read).collect::<Result<_, _>>()?)
             }
             Some(b'{') => {
-                let Fields(fields) = from_json(text);
-                let mut object = BTreeMap::new();
-                for (Text(name), value) in fields {
+                let Entries(entries) = from_json(text);
+                let mut fields = Fields::new();
+                for (Text(name), value) in entries {
                     let mut steps = name.split('.');
                     if self.names.is_some_and(|names| !steps.all(|step| names.contains(step))) {
                         continue;
                     }
                     let nested = depth + 1 + name.bytes().filter(|byte| *byte == b'.').count();
                     match self.read(value.get(), nested) {
-                        Ok(tree) => insert(&mut object, &name, tree),
+                        Ok(tree) => insert(&mut fields, &name, tree),
                         Err(TooDeep) if self.names.is_some() => {}
                         Err(TooDeep) => return Err(TooDeep),
                     }
                 }
-                Tree::Object(object)
+                Tree::Object(fields)
             }
             Some(b't' | b'f' | b'n') => Tree::Literal(text),
             _ => Tree::Number(text, number(text)),
@@ -700,26 +745,30 @@ impl Reader<'_> {
     }
 }
 
-/// Puts a field where its name says. Objects of the same name become one; otherwise the last of
-/// the same name stays.
-fn insert<'a>(object: &mut BTreeMap<String, Tree<'a>>, name: &str, value: Tree<'a>) {
-    if let Some((first, rest)) = name.split_once('.') {
-        let inner = object.entry(first.to_owned()).or_insert(Tree::Literal("null"));
-        if !matches!(inner, Tree::Object(_)) {
-            *inner = Tree::Object(BTreeMap::new());
+/// Puts a field where its name says. Of objects with the same name, and of other values with the
+/// same name, there is one: objects become one, of the others the last stays.
+fn insert<'a>(fields: &mut Fields<'a>, name: &str, value: Tree<'a>) {
+    let (first, rest) = name.split_once('.').map_or((name, None), |(a, b)| (a, Some(b)));
+    let value = match rest {
+        Some(rest) => {
+            let mut inner = Fields::new();
+            insert(&mut inner, rest, value);
+            Tree::Object(inner)
         }
-        if let Tree::Object(inner) = inner {
-            insert(inner, rest, value);
-        }
-        return;
-    }
-    match (object.get_mut(name), value) {
+        None => value,
+    };
+    let present = fields.entry(first.to_owned()).or_default();
+    let is_object = |tree: &Tree<'_>| matches!(tree, Tree::Object(_));
+    match (present.iter_mut().find(|old| is_object(old) == is_object(&value)), value) {
         (Some(Tree::Object(old)), Tree::Object(new)) => {
-            for (name, value) in new {
+            for (name, value) in new.into_iter().flat_map(|(name, values)| {
+                values.into_iter().map(move |value| (name.clone(), value))
+            }) {
                 insert(old, &name, value);
             }
         }
-        (_, value) => _ = object.insert(name.to_owned(), value),
+        (Some(old), value) => *old = value,
+        (None, value) => present.push(value),
     }
 }
 
@@ -756,27 +805,27 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 /// The fields of a JSON object, in their order.
-struct Fields<'a>(Vec<(Text, &'a RawValue)>);
+struct Entries<'a>(Vec<(Text, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Fields<'de> {
+impl<'de> Deserialize<'de> for Entries<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Fields<'de>;
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = Entries<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
-                let mut fields = Vec::new();
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Entries<'de>, M::Error> {
+                let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
-                    fields.push(entry);
+                    entries.push(entry);
                 }
-                Ok(Fields(fields))
+                Ok(Entries(entries))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Map)
     }
 }
 
