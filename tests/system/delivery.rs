@@ -146,6 +146,47 @@ async fn the_same_event_twice_is_one_delivery() {
 }
 
 #[tokio::test]
+async fn wildcard_and_filter_choose_the_events() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    let body = json!({
+        "url": receiver.url("/"), "event_types": ["task.*"],
+        "filter": {"priority": ["high", "urgent"], "title": [{"prefix": "Call"}]},
+    });
+    local.subscribe("u", body).await;
+    for (event_type, data) in [
+        ("task.created", json!({"priority": "low", "title": "Call Zoe"})),
+        ("email.sent", json!({"priority": "high", "title": "Call Zoe"})),
+        ("task.deleted", json!({"priority": "high", "title": "Call Zoe"})),
+    ] {
+        local.publish(&json!({"user_id": "u", "event_type": event_type, "data": data})).await;
+    }
+    local.drained().await;
+    let received = receiver.received();
+    let types: Vec<_> = received.iter().map(|one| one.header("x-webhook-event").unwrap()).collect();
+    assert_eq!(types, ["task.deleted"]);
+}
+
+#[tokio::test]
+async fn own_schedule_sets_the_waits() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500, 500, 500]);
+    let body = json!({
+        "url": receiver.url("/"), "event_types": ["task.created"], "retry_schedule": [3, 1],
+    });
+    let (webhook, _) = local.subscribe("u", body).await;
+    local.publish(&event("u", "task.created", 1)).await;
+    let delivery = local.ended("u", &webhook, 1).await.remove(0);
+    assert_eq!((&delivery["status"], &delivery["attempt_count"]), (&json!("failed"), &json!(3)));
+    let requests = receiver.received();
+    let second =
+        |n: usize| requests[n].header("webhook-timestamp").unwrap().parse::<i64>().unwrap();
+    assert!((3..=4).contains(&(second(1) - second(0))), "{}", second(1) - second(0));
+    assert!((1..=2).contains(&(second(2) - second(1))), "{}", second(2) - second(1));
+}
+
+#[tokio::test]
 async fn deleting_a_webhook_stops_what_is_still_queued() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
@@ -198,7 +239,14 @@ async fn a_test_and_a_redelivery_are_real_attempts() {
     assert_eq!(accepted["trigger"], "redelivery");
     let ended = local.ended("u", &webhook, 3).await;
     assert_eq!(ended[0]["id"], accepted["id"]);
-    assert_eq!(ended[0]["status"], "success");
+    assert_eq!(
+        (&ended[0]["status"], &ended[0]["redelivery_of"]),
+        (&json!("success"), &json!(first))
+    );
+    let requests = receiver.received();
+    let header = |n: usize, name: &str| requests[n].header(name).unwrap().to_owned();
+    assert_eq!([header(0, "webhook-id"), header(2, "webhook-id")], [first.clone(), first.clone()]);
+    assert_eq!(header(2, "x-webhook-delivery-id"), text(&accepted["id"]));
 
     let check = standardwebhooks::Webhook::new(&secret).unwrap();
     for request in &receiver.received() {

@@ -191,7 +191,7 @@ fn want(
         return false;
     };
     let wanting = subscriptions.iter().filter_map(|listed| match listed {
-        Ok(readable) => readable.wants(event.event_type).then_some(&readable.id),
+        Ok(readable) => readable.wants(event).then_some(&readable.id),
         Err(unreadable) => unreadable.may_want(event.event_type).then_some(&unreadable.id),
     });
     for id in wanting {

@@ -8,8 +8,10 @@ use test_support::{
     Failing, Intercepted, MemoryDeadLetterQueue, MemorySubscriptions, MemoryTaskQueue, sample,
 };
 use webhooks_core::delivery::DeliveryTask;
+use webhooks_core::filter::Filter;
 use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::{EVENT_DATA_BYTES, REDRIVE_WINDOW_MS};
+use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::ports::{DeadLetterQueue, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, UnreadableSubscription};
 
@@ -89,6 +91,23 @@ async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
     assert_eq!(world.sent_to(), [wants, also, disabled.id.to_string()]);
     assert!(world.run(&[sample::event_body("nobody", 1)]).await.is_empty());
     assert!(world.sent_to().is_empty());
+}
+
+#[tokio::test]
+async fn event_must_match_a_wildcard_and_the_filter() {
+    let world = Harness::new();
+    for (n, selector, filter) in [
+        (1, "task.*", r#"{"n":[7]}"#),
+        (2, "*", r#"{"n":[{"numeric":["<",7]}]}"#),
+        (3, "email.*", r#"{"n":[7]}"#),
+    ] {
+        let mut subscription = sample::subscription("u", n);
+        subscription.event_types = vec![MaybeKnown::Known(selector.parse().unwrap())];
+        subscription.filter = Some(Filter::parse(filter).unwrap());
+        world.subscriptions.create(&subscription).await.unwrap();
+    }
+    assert!(world.run(&[sample::event_body("u", 7)]).await.is_empty());
+    assert_eq!(world.sent_to(), [sample::subscription_id("u", 1).to_string()]);
 }
 
 #[tokio::test]

@@ -136,8 +136,7 @@ impl SubscriptionsApi {
         let now = self.clock.now();
         let webhook = self.read(request.caller(), &request.id("id")?).await?;
         body.check_read_only(&webhook)?;
-        let changed =
-            self.change(webhook, |webhook| webhook.apply(body.patch.clone(), now)).await?;
+        let changed = self.change(webhook, |webhook| body.apply(webhook, now)).await?;
         json(StatusCode::OK, &Webhook::new(&changed, now))
     }
 
@@ -161,7 +160,10 @@ impl SubscriptionsApi {
         let overlap_end = now.plus_seconds(overlap.into());
         let webhook = self.read(request.caller(), &request.id("id")?).await?;
         let sealed = self.sealer.seal(&secret, &webhook.user_id, &webhook.id);
-        let rotate = |webhook: &mut Subscription| webhook.rotate(sealed.clone(), overlap_end, now);
+        let rotate = |webhook: &mut Subscription| {
+            webhook.rotate(sealed.clone(), overlap_end, now);
+            Ok(())
+        };
         let changed = self.change(webhook, rotate).await?;
         json(StatusCode::OK, &WebhookWithSecret::new(&changed, &secret, now))
     }
@@ -172,11 +174,11 @@ impl SubscriptionsApi {
     async fn change(
         &self,
         mut webhook: Subscription,
-        change: impl Fn(&mut Subscription),
+        change: impl Fn(&mut Subscription) -> Result<(), Problem>,
     ) -> Result<Subscription, ApiError> {
         for _ in 0..CHANGE_TRIES {
             let version = webhook.version;
-            change(&mut webhook);
+            change(&mut webhook)?;
             if webhook.version == version {
                 return Ok(webhook);
             }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use webhooks_api::problem::Problem;
-use webhooks_api::{ApiError, AuthenticatedRequest, json, respond};
+use webhooks_api::{ApiError, AuthenticatedRequest, Fields, json, respond};
 use webhooks_core::attempt;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Delivery, NewDelivery, Status, Trigger};
@@ -31,6 +31,27 @@ use webhooks_core::secret::SecretOpener;
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
+
+/// What the body of a request asks for.
+#[derive(Default)]
+struct Wanted {
+    event_type: Option<EventType>,
+    data: Option<Data>,
+}
+
+impl Wanted {
+    fn read(mut fields: Fields<Value>) -> Result<Self, Problem> {
+        let event_type = fields.optional("event_type", |value| {
+            let name = value.as_str().and_then(|name| name.parse().ok());
+            name.ok_or_else(|| "must be an event type of the catalogue".to_owned())
+        });
+        let data = fields.optional("data", |value| {
+            Data::parse(&value.to_string()).map_err(|error| error.to_string())
+        });
+        fields.finish()?;
+        Ok(Self { event_type, data })
+    }
+}
 
 /// The function and its ports.
 pub struct TestWebhook {
@@ -68,12 +89,12 @@ impl TestWebhook {
     async fn test(&self, request: &Request) -> Result<Response<Body>, ApiError> {
         let request = AuthenticatedRequest::new(request)?;
         request.no_query()?;
-        request.optional_body()?.finish()?;
+        let wanted = Wanted::read(request.optional_body()?)?;
         let id: SubscriptionId = request.id("id")?;
         let found = self.subscriptions.get(request.caller(), &id, Consistency::Strong).await?;
         let subscription = found.ok_or(Problem::NotFound)?;
 
-        let mut delivery = self.delivery(&subscription)?;
+        let mut delivery = self.delivery(&subscription, wanted)?;
         let timeout = subscription.timeout().min(Duration::from_secs(TEST_TIMEOUT_SECONDS.into()));
         let outcome = attempt::send(
             &mut delivery,
@@ -97,21 +118,25 @@ impl TestWebhook {
             "duration_ms": last.map(|attempt| attempt.duration_ms),
             "error": delivery.error(),
             "delivery_id": delivery.id,
+            "matched": subscription.matches(delivery.event_type, &delivery.data),
         });
         json(StatusCode::OK, &body)
     }
 
-    /// A delivery of the example of the first event type that the webhook wants.
-    fn delivery(&self, subscription: &Subscription) -> Result<Delivery, ApiError> {
+    /// A delivery of the event that was asked for: without a type the first one that the webhook
+    /// wants, and without data the example of the type.
+    fn delivery(&self, subscription: &Subscription, wanted: Wanted) -> Result<Delivery, ApiError> {
         let now = self.clock.now();
-        let delivery_id = DeliveryId::new(now, self.random.bytes());
         // A subscription may name only event types that this version does not know.
-        let wanted = subscription.event_types.iter().find_map(MaybeKnown::known);
-        let event_type = wanted.or(EventType::all().next());
+        let mut selectors = subscription.event_types.iter().filter_map(MaybeKnown::known);
+        let first = selectors.find_map(|selector| selector.selected().next());
+        let event_type = wanted.event_type.or(first).or(EventType::all().next());
         let event_type = event_type.ok_or(Problem::Internal)?;
-        let data = Data::parse(event_type.entry().example).map_err(|_| Problem::Internal)?;
-        let event_id: EventId =
-            format!("test_{delivery_id}").parse().map_err(|_| Problem::Internal)?;
+        let example = || Data::parse(event_type.entry().example).map_err(|_| Problem::Internal);
+        let data = wanted.data.map_or_else(example, Ok)?;
+        let event_id = format!("test_{}", DeliveryId::new(now, self.random.bytes()));
+        let event_id: EventId = event_id.parse().map_err(|_| Problem::Internal)?;
+        let delivery_id = DeliveryId::of(&event_id, &subscription.id, now);
         let new = NewDelivery {
             user_id: subscription.user_id.clone(),
             subscription_id: subscription.id.clone(),
@@ -121,6 +146,7 @@ impl TestWebhook {
             event_time: now,
             data,
             trigger: Trigger::Test,
+            redelivery_of: None,
         };
         Ok(Delivery::new(&new, now, now.plus(self.retention)))
     }

@@ -12,6 +12,8 @@ use test_support::{
 use webhooks_api::testing::TestRequest;
 use webhooks_core::breaker::{BreakerState, Health, LastError};
 use webhooks_core::delivery::{Status, Trigger};
+use webhooks_core::filter::Filter;
+use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Statistics as _, Subscriptions as _};
 use webhooks_core::statistics::Totals;
@@ -70,7 +72,7 @@ async fn a_success_is_answered_recorded_and_counted() {
         body,
         json!({
             "success": true, "status_code": 200, "duration_ms": 5, "error": null,
-            "delivery_id": delivery.id,
+            "delivery_id": delivery.id, "matched": true,
         })
     );
     assert_eq!((delivery.trigger, delivery.status), (Trigger::Test, Status::Success));
@@ -80,6 +82,36 @@ async fn a_success_is_answered_recorded_and_counted() {
     let request = harness.sender.take().remove(0);
     assert_eq!(request.timeout, Duration::from_secs(25));
     assert!(request.body.contains(r#""event_type":"email.received""#));
+}
+
+#[tokio::test]
+async fn test_sends_the_type_and_data_that_were_asked_for_and_tells_whether_they_match() {
+    let harness = Harness::new(10).await;
+    let mut row = harness.subscriptions.snapshot().remove(0);
+    row.event_types = vec![MaybeKnown::Known("task.*".parse().unwrap())];
+    row.filter = Some(Filter::parse(r#"{"priority":["high"]}"#).unwrap());
+    row.version = 2;
+    harness.subscriptions.update(&row, 1).await.unwrap();
+    for (body, event_type, matched) in [
+        (r#"{"event_type":"task.deleted","data":{"priority":"high"}}"#, "task.deleted", true),
+        (r#"{"data":{"priority":"low"}}"#, "task.created", false),
+        (r#"{"event_type":"email.sent","data":{"priority":"high"}}"#, "email.sent", false),
+    ] {
+        let (status, answer) = harness.call("u", &harness.id, Some(body)).await;
+        assert_eq!(
+            (status, &answer["success"], &answer["matched"]),
+            (200, &json!(true), &json!(matched))
+        );
+        let sent: Value = serde_json::from_str(&harness.sender.take().remove(0).body).unwrap();
+        assert_eq!(sent["event_type"], event_type);
+        assert_eq!(
+            sent["data"]["priority"].as_str().unwrap(),
+            if body.contains("high") { "high" } else { "low" }
+        );
+    }
+    let bad = r#"{"event_type":"task.*","data":[]}"#;
+    assert_eq!(harness.call("u", &harness.id, Some(bad)).await.0, 422);
+    assert!(harness.sender.take().is_empty());
 }
 
 #[tokio::test]

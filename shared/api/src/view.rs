@@ -6,8 +6,11 @@ use serde_json::value::RawValue;
 use webhooks_core::breaker::{self, BreakerState};
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, Status, Trigger};
+use webhooks_core::event_type_selector::EventTypeSelector;
+use webhooks_core::filter::Filter;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
 use webhooks_core::maybe_known::MaybeKnown;
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SubscriptionSecrets};
 use webhooks_core::statistics;
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -27,11 +30,14 @@ pub struct Page<T> {
 pub struct Webhook<'a> {
     id: &'a SubscriptionId,
     url: &'a str,
-    event_types: &'a [MaybeKnown<EventType>],
+    event_types: &'a [MaybeKnown<EventTypeSelector>],
+    filter: Option<&'a Filter>,
     description: Option<&'a str>,
     is_active: bool,
     disabled_reason: Option<&'a MaybeKnown<DisabledReason>>,
-    retry_count: u32,
+    /// Null when the schedule is not exponential.
+    retry_count: Option<u32>,
+    retry_schedule: &'a RetrySchedule,
     timeout_seconds: u32,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -85,10 +91,12 @@ impl<'a> Webhook<'a> {
             id: &subscription.id,
             url: &subscription.url,
             event_types: &subscription.event_types,
+            filter: subscription.filter.as_ref(),
             description: subscription.description.as_deref(),
             is_active: subscription.is_active,
             disabled_reason: subscription.disabled_reason.as_ref(),
-            retry_count: subscription.retry_count,
+            retry_count: subscription.retry_schedule.retry_count(),
+            retry_schedule: &subscription.retry_schedule,
             timeout_seconds: subscription.timeout_seconds,
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,
@@ -170,6 +178,7 @@ pub struct DeliverySummary<'a> {
     updated_at: Timestamp,
     next_retry_at: Option<Timestamp>,
     waiting_for: Option<&'static str>,
+    redelivery_of: Option<&'a DeliveryId>,
 }
 
 /// What a waiting delivery waits for; nothing when it has ended.
@@ -199,6 +208,7 @@ impl<'a> DeliverySummary<'a> {
             updated_at: delivery.updated_at,
             next_retry_at: delivery.next_retry_at,
             waiting_for: waiting_for(delivery, webhook),
+            redelivery_of: delivery.redelivery_of.as_ref(),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The bodies of requests that create and change webhooks.
 
 use serde_json::{Value, json};
-use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::cut;
+use webhooks_core::event_type_selector::EventTypeSelector;
+use webhooks_core::filter::Filter;
 use webhooks_core::limits::{
     DESCRIPTION_CHARS, EVENT_TYPES_MAX, RETRY_COUNT_DEFAULT, RETRY_COUNT_MAX,
     TIMEOUT_SECONDS_DEFAULT, TIMEOUT_SECONDS_MAX,
 };
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::subscription::{NewSubscription, Patch, Subscription};
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 use webhooks_core::time::Timestamp;
@@ -24,15 +26,24 @@ pub fn new_subscription(
 ) -> Result<NewSubscription, Problem> {
     let url = fields.required("url", |value| url(value, policy));
     let event_types = fields.required("event_types", event_types);
+    let filter = fields.nullable("filter", filter);
     let description = fields.nullable("description", description);
-    let retry_count = fields.optional("retry_count", retry_count);
+    let retry_count = fields.nullable("retry_count", retry_count);
+    let retry_schedule = retry_schedule(&mut fields, retry_count);
     let timeout_seconds = fields.optional("timeout_seconds", timeout_seconds);
+    let retry_schedule = retry_schedule.unwrap_or(RetrySchedule::Exponential {
+        retry_count: retry_count.flatten().unwrap_or(RETRY_COUNT_DEFAULT),
+    });
+    if let Err(message) = fits(retry_count, &retry_schedule) {
+        fields.refuse("retry_count", message);
+    }
     fields.finish()?;
     Ok(NewSubscription {
         url: url.expect("it is required"),
         event_types: event_types.expect("it is required"),
+        filter: filter.flatten(),
         description: description.flatten(),
-        retry_count: retry_count.unwrap_or(RETRY_COUNT_DEFAULT),
+        retry_schedule,
         timeout_seconds: timeout_seconds.unwrap_or(TIMEOUT_SECONDS_DEFAULT),
     })
 }
@@ -42,17 +53,27 @@ pub fn new_subscription(
 pub struct PatchBody {
     /// The changes.
     pub patch: Patch,
+    /// `retry_count` as it was given, also as null.
+    #[expect(clippy::option_option, reason = "absent, null and given are three cases")]
+    retry_count: Option<Option<u32>>,
     read_only: Vec<(&'static str, Value)>,
 }
 
 impl PatchBody {
     /// Reads a body.
     pub fn read(mut fields: Fields<Value>, policy: TargetPolicy) -> Result<Self, Problem> {
+        let url = fields.optional("url", |value| url(value, policy));
+        let event_types = fields.optional("event_types", event_types);
+        let filter = fields.nullable("filter", filter);
+        let description = fields.nullable("description", description);
+        let retry_count = fields.nullable("retry_count", retry_count);
         let patch = Patch {
-            url: fields.optional("url", |value| url(value, policy)),
-            event_types: fields.optional("event_types", event_types),
-            description: fields.nullable("description", description),
-            retry_count: fields.optional("retry_count", retry_count),
+            url,
+            event_types,
+            filter,
+            description,
+            retry_count: retry_count.flatten(),
+            retry_schedule: retry_schedule(&mut fields, retry_count),
             timeout_seconds: fields.optional("timeout_seconds", timeout_seconds),
             is_active: fields.optional("is_active", boolean),
         };
@@ -72,7 +93,17 @@ impl PatchBody {
             _ => Err("must be a list".to_owned()),
         });
         fields.finish()?;
-        Ok(Self { patch, read_only })
+        Ok(Self { patch, retry_count, read_only })
+    }
+
+    /// Changes the webhook, unless `retry_count` does not fit the schedule that it would have.
+    pub fn apply(&self, webhook: &mut Subscription, now: Timestamp) -> Result<(), Problem> {
+        let schedule = self.patch.retry_schedule.as_ref().unwrap_or(&webhook.retry_schedule);
+        fits(self.retry_count, schedule).map_err(|message| {
+            Problem::InvalidFields(vec![FieldError::new("retry_count", message)])
+        })?;
+        webhook.apply(self.patch.clone(), now);
+        Ok(())
     }
 
     /// Refuses read-only fields that differ from what the webhook has.
@@ -102,22 +133,55 @@ fn url(value: &Value, policy: TargetPolicy) -> Result<String, String> {
     Ok(text)
 }
 
-fn event_types(value: &Value) -> Result<Vec<EventType>, String> {
+fn filter(value: &Value) -> Result<Filter, String> {
+    Filter::parse(&value.to_string()).map_err(|error| error.to_string())
+}
+
+/// Reads the schedule. Its retries, if it is exponential, are those of `retry_count`.
+#[expect(clippy::option_option, reason = "absent, null and given are three cases")]
+fn retry_schedule(
+    fields: &mut Fields<Value>,
+    retry_count: Option<Option<u32>>,
+) -> Option<RetrySchedule> {
+    let retry_count = retry_count.flatten().unwrap_or(RETRY_COUNT_DEFAULT);
+    fields.optional("retry_schedule", |value| {
+        RetrySchedule::parse(value, retry_count).map_err(|error| error.to_string())
+    })
+}
+
+/// Checks that `retry_count`, if it is given, is a number with an exponential schedule and null with
+/// any other: as the webhook is shown.
+#[expect(clippy::option_option, reason = "absent, null and given are three cases")]
+fn fits(retry_count: Option<Option<u32>>, schedule: &RetrySchedule) -> Result<(), String> {
+    match (retry_count, schedule.retry_count()) {
+        (Some(Some(_)), None) => {
+            Err("goes with the `retry_schedule` \"exponential\" only".to_owned())
+        }
+        (Some(None), Some(_)) => Err(format!("must be a whole number from 0 to {RETRY_COUNT_MAX}")),
+        _ => Ok(()),
+    }
+}
+
+fn event_types(value: &Value) -> Result<Vec<EventTypeSelector>, String> {
     let Some(items) = value.as_array() else {
         return Err("must be a list of event types".to_owned());
     };
     if !(1..=EVENT_TYPES_MAX).contains(&items.len()) {
         return Err(format!("must name 1 to {EVENT_TYPES_MAX} event types"));
     }
-    let mut event_types = Vec::with_capacity(items.len());
+    let mut event_types: Vec<EventTypeSelector> = Vec::with_capacity(items.len());
     let mut bad = Vec::new();
     for item in items {
-        match item.as_str().and_then(|name| name.parse::<EventType>().ok()) {
+        match item.as_str().map(str::parse::<EventTypeSelector>) {
             None => bad.push(format!("{item} is not an event type of the catalogue")),
-            Some(known) if event_types.contains(&known) => {
+            Some(Err(error)) => bad.push(format!("{item} {error}")),
+            Some(Ok(selector)) if selector.selected().next().is_none() => {
+                bad.push(format!("{item} matches no event type of the catalogue"));
+            }
+            Some(Ok(selector)) if event_types.contains(&selector) => {
                 bad.push(format!("{item} is repeated"));
             }
-            Some(known) => event_types.push(known),
+            Some(Ok(selector)) => event_types.push(selector),
         }
     }
     if bad.is_empty() {
@@ -146,6 +210,7 @@ fn timeout_seconds(value: &Value) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use webhooks_core::catalogue::EventType;
 
     fn fields(body: &Value) -> Fields<Value> {
         let mut fields = Fields::empty("field");
@@ -168,7 +233,8 @@ mod tests {
     fn defaults_are_those_of_the_reference() {
         let new = create(&json!({"url": "https://example.com/h", "event_types": ["task.created"]}))
             .unwrap();
-        assert_eq!((new.retry_count, new.timeout_seconds, new.description), (3, 10, None));
+        assert_eq!((new.retry_schedule.retry_count(), new.timeout_seconds), (Some(3), 10));
+        assert_eq!((new.description, new.filter), (None, None));
     }
 
     #[test]
@@ -182,7 +248,7 @@ mod tests {
             ["url", "event_types", "description", "retry_count", "timeout_seconds", "secret"]
         );
         assert_eq!(create(&json!({})).unwrap_err(), ["url", "event_types"]);
-        let bad = json!({"url": null, "is_active": 1, "retry_count": null, "name": "x"});
+        let bad = json!({"url": null, "is_active": 1, "retry_count": 11, "name": "x"});
         let bad = PatchBody::read(fields(&bad), TargetPolicy::Development).map_err(named);
         assert_eq!(bad.unwrap_err(), ["url", "retry_count", "is_active", "name"]);
     }
@@ -203,6 +269,12 @@ mod tests {
             ("timeout_seconds", json!(60)),
             ("description", json!(long)),
             ("description", json!(null)),
+            ("event_types", json!(["*", "task.*", "calendar.event.*", "task.created"])),
+            ("filter", json!(null)),
+            ("filter", json!({"a": {"b": [{"prefix": "x"}]}})),
+            ("retry_schedule", json!("exponential")),
+            ("retry_schedule", json!("standard")),
+            ("retry_schedule", json!([1, 86_400])),
             ("event_types", json!(EventType::all().map(EventType::name).collect::<Vec<_>>())),
         ] {
             assert!(with(field, good.clone()), "{field} {good}");
@@ -219,10 +291,38 @@ mod tests {
             ("event_types", json!(["task.created", "task.created"])),
             ("event_types", json!([7])),
             ("event_types", json!(["task.eaten"])),
+            ("event_types", json!(["eaten.*"])),
+            ("event_types", json!(["task*"])),
+            ("event_types", json!(["*", "*"])),
+            ("filter", json!({"a": "x"})),
+            ("filter", json!([])),
+            ("retry_schedule", json!("linear")),
+            ("retry_schedule", json!([0])),
+            ("retry_schedule", json!(null)),
             ("is_active", json!(true)),
             ("url", json!(null)),
         ] {
             assert!(!with(field, bad.clone()), "{field} {bad}");
+        }
+    }
+
+    #[test]
+    fn retry_count_is_null_exactly_when_the_schedule_is_not_exponential() {
+        let with = |retry_count: Value, schedule: Value| {
+            create(&json!({
+                "url": "https://example.com/", "event_types": ["*"], "retry_count": retry_count,
+                "retry_schedule": schedule,
+            }))
+            .map(|new| new.retry_schedule.retry_count())
+        };
+        assert_eq!(with(json!(7), json!("exponential")), Ok(Some(7)));
+        assert_eq!(with(json!(null), json!("standard")), Ok(None));
+        for (retry_count, schedule) in [
+            (json!(7), json!("standard")),
+            (json!(7), json!([1])),
+            (json!(null), json!("exponential")),
+        ] {
+            assert_eq!(with(retry_count, schedule), Err(vec!["retry_count".to_owned()]));
         }
     }
 }

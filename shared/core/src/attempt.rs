@@ -40,7 +40,8 @@ fn request(
     now: Timestamp,
 ) -> OutboundRequest {
     let body = delivery.body();
-    let mut headers = signature::headers(secrets, delivery.id.as_str(), now, &body).to_vec();
+    let mut headers =
+        signature::headers(secrets, delivery.message_id().as_str(), now, &body).to_vec();
     headers.extend([
         ("content-type", "application/json".to_owned()),
         ("user-agent", USER_AGENT.to_owned()),

@@ -146,7 +146,7 @@ pub fn cut(text: &str, most: usize) -> &str {
 /// One event for one subscription, as it stands in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Its name, the same for each attempt; what the `webhook-id` header carries.
+    /// Its name, the same for each attempt.
     pub id: DeliveryId,
     /// The subscription it is for.
     pub subscription_id: SubscriptionId,
@@ -162,6 +162,8 @@ pub struct Delivery {
     pub data: Data,
     /// What it came from.
     pub trigger: Trigger,
+    /// The delivery that its owner asked to repeat.
+    pub redelivery_of: Option<DeliveryId>,
     /// How far it has come.
     pub status: Status,
     /// Every HTTP try, oldest first.
@@ -200,6 +202,7 @@ impl Delivery {
             event_time: task.event_time,
             data: task.data.clone(),
             trigger: task.trigger,
+            redelivery_of: task.redelivery_of.clone(),
             status: Status::Retrying,
             attempts: Vec::new(),
             end_reason: None,
@@ -208,6 +211,13 @@ impl Delivery {
             due_at: None,
             expires_at,
         }
+    }
+
+    /// What the `webhook-id` header carries: the same for every delivery of one event to one
+    /// subscription, so that a receiver can tell a redelivery from another event. It is the id of the
+    /// first delivery.
+    pub fn message_id(&self) -> DeliveryId {
+        DeliveryId::of(&self.event_id, &self.subscription_id, self.event_time)
     }
 
     /// The moment the history sorts by: when its event happened, or a redelivery was asked for.
@@ -294,6 +304,8 @@ pub struct NewDelivery {
     pub data: Data,
     /// What it came from.
     pub trigger: Trigger,
+    /// The delivery that its owner asked to repeat.
+    pub redelivery_of: Option<DeliveryId>,
 }
 
 impl NewDelivery {
@@ -308,6 +320,7 @@ impl NewDelivery {
             event_time: of.event_time,
             data: of.data.clone(),
             trigger: Trigger::Redelivery,
+            redelivery_of: Some(of.id.clone()),
         }
     }
 
@@ -322,6 +335,7 @@ impl NewDelivery {
             event_time: event.time,
             data: event.data.clone(),
             trigger: Trigger::Event,
+            redelivery_of: None,
         }
     }
 }
@@ -346,6 +360,8 @@ struct WireFirst<'a> {
     event_type: EventType,
     event_time: Timestamp,
     trigger: Trigger,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redelivery_of: Option<DeliveryId>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -369,6 +385,7 @@ impl DeliveryTask {
                 event_type: new.event_type,
                 event_time: new.event_time,
                 trigger: new.trigger,
+                redelivery_of: new.redelivery_of.clone(),
                 data: serde_json::from_str(new.data.as_str())?,
             }),
             Self::Retry { .. } => None,
@@ -399,6 +416,7 @@ impl DeliveryTask {
             event_time: first.event_time,
             data,
             trigger: first.trigger,
+            redelivery_of: first.redelivery_of,
         }))
     }
 }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::catalogue::EventType;
+use crate::maybe_known::MaybeKnown;
 
 /// The operational types.
 pub const OPERATIONAL: [&str; 5] = [
@@ -64,6 +65,18 @@ impl EventTypeSelector {
 /// Whether a type tells about webhooks themselves.
 pub fn is_operational(event_type: EventType) -> bool {
     OPERATIONAL.contains(&event_type.name())
+}
+
+impl From<EventType> for EventTypeSelector {
+    fn from(event_type: EventType) -> Self {
+        Self::One(event_type)
+    }
+}
+
+impl From<EventType> for MaybeKnown<EventTypeSelector> {
+    fn from(event_type: EventType) -> Self {
+        Self::Known(event_type.into())
+    }
 }
 
 impl FromStr for EventTypeSelector {

@@ -107,7 +107,7 @@ impl Filter {
         Ok(Self { pattern: Node::Object(pattern), names, text })
     }
 
-    /// The pattern as its owner wrote it, without white space between tokens.
+    /// The pattern as its owner wrote it, in the one spelling of JSON texts here.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -911,9 +911,9 @@ mod tests {
     }
 
     #[test]
-    fn pattern_is_written_as_its_owner_spelled_it() {
+    fn pattern_is_written_with_the_numbers_and_order_of_its_owner() {
         let filter = Filter::parse(r#" { "z" : [ 3.0e2 , "\u00e9" ], "a":[ null ] } "#).unwrap();
-        let text = r#"{"z":[3.0e2,"\u00e9"],"a":[null]}"#;
+        let text = r#"{"z":[3.0e2,"é"],"a":[null]}"#;
         assert_eq!(filter.as_str(), text);
         assert_eq!(serde_json::to_string(&filter).unwrap(), text);
         assert_eq!(Filter::parse(text).unwrap(), filter);

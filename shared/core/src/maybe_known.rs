@@ -15,11 +15,11 @@ pub enum MaybeKnown<T> {
     Unknown(String),
 }
 
-impl<T: Copy> MaybeKnown<T> {
+impl<T> MaybeKnown<T> {
     /// What the name means, if this version knows it.
-    pub fn known(&self) -> Option<T> {
+    pub fn known(&self) -> Option<&T> {
         match self {
-            Self::Known(known) => Some(*known),
+            Self::Known(known) => Some(known),
             Self::Unknown(_) => None,
         }
     }

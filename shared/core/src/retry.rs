@@ -1,17 +1,23 @@
 //! What follows an attempt: a pure function of its number, its outcome, the clock and the jitter.
 
-use crate::limits::{BACKOFF_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS};
+use std::time::Duration;
+
+use crate::limits::RETRY_AFTER_MAX_SECONDS;
 use crate::outbound::{Failure, Outcome, RetryAfter};
+use crate::schedule::RetrySchedule;
 use crate::time::Timestamp;
 
 /// The most that jitter adds to a wait, in thousandths of it.
 pub const JITTER_MAX_PER_MILLE: u64 = 100;
+/// The most that jitter adds to a wait: enough to spread the retries, and little beside a wait of
+/// hours.
+const JITTER_MAX: Duration = Duration::from_secs(90);
 
 /// How often a delivery is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Retries after the first attempt.
-    pub retry_count: u32,
+pub struct RetryPolicy<'a> {
+    /// The waits between the attempts.
+    pub schedule: &'a RetrySchedule,
 }
 
 /// What follows an attempt.
@@ -36,12 +42,11 @@ pub enum GiveUp {
     Blocked,
 }
 
-impl RetryPolicy {
+impl RetryPolicy<'_> {
     /// Decides what follows attempt number `attempt` (from 1), which ended at `now`.
     ///
-    /// Waits are 2 s, 4 s, 8 s, … (doubling, capped at [`BACKOFF_MAX_SECONDS`]) plus
-    /// `jitter_per_mille` thousandths of themselves, which the caller draws from 0 to
-    /// [`JITTER_MAX_PER_MILLE`]. A `Retry-After` that comes with 429, 502, 503 or 504 is the least
+    /// Waits are those of the schedule plus `jitter_per_mille` thousandths of themselves, at most
+    /// 90 s, which the caller draws from 0 to [`JITTER_MAX_PER_MILLE`]. A `Retry-After` that comes with 429, 502, 503 or 504 is the least
     /// wait, capped at [`RETRY_AFTER_MAX_SECONDS`].
     pub fn decide(
         self,
@@ -59,33 +64,27 @@ impl RetryPolicy {
             Outcome::Response { status: 429 | 502 | 503 | 504, retry_after, .. } => *retry_after,
             Outcome::Response { .. } | Outcome::NoResponse { .. } => None,
         };
-        if attempt > self.retry_count {
+        let Some(wait) = self.schedule.wait_after(attempt) else {
             return Next::GiveUp(GiveUp::RetriesExhausted);
-        }
-        let least = asked_for.map_or(0, |after| retry_after_ms(after, now));
-        let jitter = jitter_per_mille.min(JITTER_MAX_PER_MILLE);
+        };
+        let least = asked_for.map_or(Duration::ZERO, |after| retry_after(after, now));
         // The jitter also spreads deliveries that received the same `Retry-After`.
-        let wait = backoff_ms(attempt).max(least);
-        let wait = wait + wait * jitter / 1000;
-        Next::RetryAt(now.plus(std::time::Duration::from_millis(wait)))
+        let wait = wait.max(least);
+        let per_mille = u32::try_from(jitter_per_mille.min(JITTER_MAX_PER_MILLE))
+            .expect("the most jitter is a small number");
+        Next::RetryAt(now.plus(wait + (wait * per_mille / 1000).min(JITTER_MAX)))
     }
 }
 
-/// The wait after this attempt (from 1), before jitter, in milliseconds.
-fn backoff_ms(attempt: u32) -> u64 {
-    let seconds = 1u64.checked_shl(attempt).unwrap_or(u64::MAX);
-    seconds.clamp(2, BACKOFF_MAX_SECONDS) * 1000
-}
-
-/// The wait a receiver asked for, in milliseconds, rounded up to whole seconds.
-fn retry_after_ms(after: RetryAfter, now: Timestamp) -> u64 {
+/// The wait a receiver asked for, rounded up to whole seconds.
+fn retry_after(after: RetryAfter, now: Timestamp) -> Duration {
     let seconds = match after {
         RetryAfter::Seconds(seconds) => seconds,
         RetryAfter::At(moment) => {
             u64::try_from(now.until(moment).as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
         }
     };
-    seconds.min(RETRY_AFTER_MAX_SECONDS) * 1000
+    Duration::from_secs(seconds.min(RETRY_AFTER_MAX_SECONDS))
 }
 
 #[cfg(test)]
@@ -99,6 +98,18 @@ mod tests {
         Outcome::Response { status, retry_after, excerpt: String::new() }
     }
 
+    /// What follows an attempt of a webhook with so many retries.
+    fn decide(
+        retry_count: u32,
+        attempt: u32,
+        outcome: &Outcome,
+        now: Timestamp,
+        jitter: u64,
+    ) -> Next {
+        let schedule = RetrySchedule::Exponential { retry_count };
+        RetryPolicy { schedule: &schedule }.decide(attempt, outcome, now, jitter)
+    }
+
     fn wait_ms(next: Next) -> u64 {
         match next {
             Next::RetryAt(moment) => u64::try_from(moment.millis()).unwrap(),
@@ -107,23 +118,23 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_from_two_seconds_up_to_the_cap() {
-        let policy = RetryPolicy { retry_count: 10 };
-        let waits: Vec<u64> = (1..=10)
-            .map(|n| wait_ms(policy.decide(n, &response(500, None), NOW, 0)) / 1000)
-            .collect();
-        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 512, 900]);
-        assert_eq!(
-            policy.decide(11, &response(500, None), NOW, 0),
-            Next::GiveUp(GiveUp::RetriesExhausted)
-        );
+    fn waits_are_those_of_the_schedule_and_then_it_gives_up() {
+        let schedule = RetrySchedule::Standard;
+        let policy = RetryPolicy { schedule: &schedule };
+        for attempt in 1..=9 {
+            let wait = schedule.wait_after(attempt).unwrap();
+            let at = |jitter| wait_ms(policy.decide(attempt, &response(500, None), NOW, jitter));
+            let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+            assert_eq!(at(0), ms(wait));
+            assert_eq!(at(u64::MAX), ms(wait + (wait / 10).min(JITTER_MAX)));
+        }
+        let next = policy.decide(10, &response(500, None), NOW, 0);
+        assert_eq!(next, Next::GiveUp(GiveUp::RetriesExhausted));
     }
 
     #[test]
     fn retry_after_is_the_least_wait_and_capped() {
-        let policy = RetryPolicy { retry_count: 3 };
-        let wait =
-            |status, after| wait_ms(policy.decide(1, &response(status, Some(after)), NOW, 0));
+        let wait = |status, after| wait_ms(decide(3, 1, &response(status, Some(after)), NOW, 0));
         for status in [429, 502, 503, 504] {
             assert_eq!(wait(status, RetryAfter::Seconds(60)), 60_000, "{status}");
         }
@@ -160,7 +171,7 @@ mod tests {
         ) {
             let now = Timestamp::from_millis(now);
             let success = matches!(outcome, Outcome::Response { status: 200..=299, .. });
-            match (RetryPolicy { retry_count }).decide(attempt, &outcome, now, jitter) {
+            match decide(retry_count, attempt, &outcome, now, jitter) {
                 Next::Done => prop_assert!(success),
                 Next::GiveUp(GiveUp::RetriesExhausted) => prop_assert!(attempt > retry_count),
                 Next::GiveUp(_) => prop_assert!(!success),
@@ -175,10 +186,9 @@ mod tests {
 
         #[test]
         fn jitter_adds_at_most_a_tenth(attempt in 1..=10u32, jitter in any::<u64>()) {
-            let policy = RetryPolicy { retry_count: 10 };
             let outcome = response(500, None);
-            let plain = wait_ms(policy.decide(attempt, &outcome, NOW, 0));
-            let spread = wait_ms(policy.decide(attempt, &outcome, NOW, jitter));
+            let plain = wait_ms(decide(10, attempt, &outcome, NOW, 0));
+            let spread = wait_ms(decide(10, attempt, &outcome, NOW, jitter));
             prop_assert!((plain..=plain * 11 / 10).contains(&spread));
         }
     }

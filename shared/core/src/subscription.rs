@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::breaker::Health;
 use crate::catalogue::EventType;
 use crate::delivery::{UnknownName, named};
+use crate::event::Event;
+use crate::event_type_selector::EventTypeSelector;
+use crate::filter::Filter;
 use crate::ids::{SubscriptionId, UserId};
+use crate::json::Data;
 use crate::maybe_known::MaybeKnown;
 use crate::ports::StoreError;
 use crate::retry::RetryPolicy;
+use crate::schedule::RetrySchedule;
 use crate::secret::{
     OpenError, SealedSecret, SecretOpener, SecretSealer, SigningSecrets, SubscriptionSecrets,
 };
@@ -31,17 +36,19 @@ pub struct Subscription {
     /// The URL of the endpoint. It is checked when the owner sets it, and again at each attempt by
     /// the rules of that moment.
     pub url: String,
-    /// The events it wants, without repeats. A type that this version does not know matches no
-    /// event.
-    pub event_types: Vec<MaybeKnown<EventType>>,
+    /// The event types it wants, without repeats. A selector that this version does not know
+    /// matches no event.
+    pub event_types: Vec<MaybeKnown<EventTypeSelector>>,
+    /// Which of those events it wants, by their data; all when there is none.
+    pub filter: Option<Filter>,
     /// The owner's description.
     pub description: Option<String>,
     /// Whether deliveries are made.
     pub is_active: bool,
     /// Why the service, not its owner, made it inactive.
     pub disabled_reason: Option<MaybeKnown<DisabledReason>>,
-    /// Retries after the first attempt.
-    pub retry_count: u32,
+    /// How often, and after which waits, a delivery is tried again.
+    pub retry_schedule: RetrySchedule,
     /// How long one attempt may take.
     pub timeout_seconds: u32,
     /// What deliveries are signed with.
@@ -80,10 +87,11 @@ impl Subscription {
             id,
             url: new.url,
             event_types: known(new.event_types),
+            filter: new.filter,
             description: new.description,
             is_active: true,
             disabled_reason: None,
-            retry_count: new.retry_count,
+            retry_schedule: new.retry_schedule,
             timeout_seconds: new.timeout_seconds,
             secrets: SubscriptionSecrets::new(secret),
             created_at: now,
@@ -93,16 +101,22 @@ impl Subscription {
         }
     }
 
-    /// Whether an event of this type makes a delivery. One that the service disabled still gets
-    /// them, as failed ones that its owner can repeat; one that its owner paused does not.
-    pub fn wants(&self, event_type: EventType) -> bool {
+    /// Whether an event makes a delivery. One that the service disabled still gets them, as failed
+    /// ones that its owner can repeat; one that its owner paused does not.
+    pub fn wants(&self, event: &Event) -> bool {
         (self.is_active || self.disabled_reason.is_some())
-            && self.event_types.contains(&MaybeKnown::Known(event_type))
+            && self.matches(event.event_type, &event.data)
+    }
+
+    /// Whether its event types and its filter select an event.
+    pub fn matches(&self, event_type: EventType, data: &Data) -> bool {
+        selects(&self.event_types, event_type)
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(data))
     }
 
     /// How often its deliveries are tried again.
-    pub fn retry_policy(&self) -> RetryPolicy {
-        RetryPolicy { retry_count: self.retry_count }
+    pub fn retry_policy(&self) -> RetryPolicy<'_> {
+        RetryPolicy { schedule: &self.retry_schedule }
     }
 
     /// How long one attempt may take.
@@ -113,8 +127,8 @@ impl Subscription {
     /// Makes the changes a user asked for. A changed URL and a change from inactive to active reset
     /// the health. A patch that changes nothing leaves the version as it is.
     pub fn apply(&mut self, patch: Patch, now: Timestamp) {
-        let Patch { url, event_types, description, retry_count, timeout_seconds, is_active } =
-            patch;
+        let retry_schedule = self.changed_schedule(&patch);
+        let Patch { url, event_types, filter, description, timeout_seconds, is_active, .. } = patch;
         let new_url = replace(&mut self.url, url);
         let toggled = replace(&mut self.is_active, is_active);
         let activated = toggled && self.is_active;
@@ -123,7 +137,8 @@ impl Subscription {
             toggled,
             replace(&mut self.event_types, event_types.map(known)),
             replace(&mut self.description, description),
-            replace(&mut self.retry_count, retry_count),
+            replace(&mut self.filter, filter),
+            replace(&mut self.retry_schedule, retry_schedule),
             replace(&mut self.timeout_seconds, timeout_seconds),
         ];
         if activated {
@@ -134,6 +149,20 @@ impl Subscription {
         }
         if changed.contains(&true) {
             self.touch(now);
+        }
+    }
+
+    /// The schedule that a user asked for. `retry_count` alone changes only a schedule that has one,
+    /// and a schedule alone keeps the `retry_count` that there is.
+    fn changed_schedule(&self, patch: &Patch) -> Option<RetrySchedule> {
+        let current = self.retry_schedule.retry_count();
+        match (&patch.retry_schedule, patch.retry_count) {
+            (Some(asked), None) if asked.retry_count().is_some() && current.is_some() => None,
+            (Some(asked), _) => Some(asked.clone()),
+            (None, Some(retry_count)) if current.is_some() => {
+                Some(RetrySchedule::Exponential { retry_count })
+            }
+            (None, _) => None,
         }
     }
 
@@ -198,7 +227,11 @@ impl Subscription {
     }
 }
 
-fn known(event_types: Vec<EventType>) -> Vec<MaybeKnown<EventType>> {
+fn selects(selectors: &[MaybeKnown<EventTypeSelector>], event_type: EventType) -> bool {
+    selectors.iter().filter_map(MaybeKnown::known).any(|selector| selector.matches(event_type))
+}
+
+fn known(event_types: Vec<EventTypeSelector>) -> Vec<MaybeKnown<EventTypeSelector>> {
     event_types.into_iter().map(MaybeKnown::Known).collect()
 }
 
@@ -211,8 +244,8 @@ pub struct UnreadableSubscription {
     pub id: SubscriptionId,
     /// What is wrong with the row, without its contents.
     pub reason: String,
-    /// The events it wants.
-    pub event_types: Option<Vec<MaybeKnown<EventType>>>,
+    /// The event types it wants.
+    pub event_types: Option<Vec<MaybeKnown<EventTypeSelector>>>,
     /// Whether its owner paused it.
     pub is_paused: Option<bool>,
 }
@@ -221,9 +254,8 @@ impl UnreadableSubscription {
     /// Whether an event of this type may be one that it wants. What cannot be read rules nothing
     /// out: an event too many fails until the row can be read, an event too few would be lost.
     pub fn may_want(&self, event_type: EventType) -> bool {
-        let wanted = MaybeKnown::Known(event_type);
         self.is_paused != Some(true)
-            && self.event_types.as_ref().is_none_or(|types| types.contains(&wanted))
+            && self.event_types.as_ref().is_none_or(|types| selects(types, event_type))
     }
 }
 
@@ -232,12 +264,14 @@ impl UnreadableSubscription {
 pub struct NewSubscription {
     /// Where deliveries go.
     pub url: String,
-    /// The events it wants.
-    pub event_types: Vec<EventType>,
+    /// The event types it wants.
+    pub event_types: Vec<EventTypeSelector>,
+    /// Which of those events it wants.
+    pub filter: Option<Filter>,
     /// The owner's description.
     pub description: Option<String>,
-    /// Retries after the first attempt.
-    pub retry_count: u32,
+    /// How often, and after which waits, a delivery is tried again.
+    pub retry_schedule: RetrySchedule,
     /// How long one attempt may take.
     pub timeout_seconds: u32,
 }
@@ -247,12 +281,16 @@ pub struct NewSubscription {
 pub struct Patch {
     /// Where deliveries go.
     pub url: Option<String>,
-    /// The events it wants.
-    pub event_types: Option<Vec<EventType>>,
+    /// The event types it wants.
+    pub event_types: Option<Vec<EventTypeSelector>>,
+    /// Which of those events it wants; an inner `None` removes the filter.
+    pub filter: Option<Option<Filter>>,
     /// What the owner says of it; an inner `None` removes it.
     pub description: Option<Option<String>>,
-    /// Retries after the first attempt.
+    /// Retries after the first attempt of an `"exponential"` schedule.
     pub retry_count: Option<u32>,
+    /// How often, and after which waits, a delivery is tried again.
+    pub retry_schedule: Option<RetrySchedule>,
     /// How long one attempt may take.
     pub timeout_seconds: Option<u32>,
     /// Whether deliveries are made.
@@ -279,8 +317,9 @@ mod tests {
         let new = NewSubscription {
             url: "http://example.com/".to_owned(),
             event_types: vec!["task.created".parse().unwrap()],
+            filter: None,
             description: None,
-            retry_count: 3,
+            retry_schedule: RetrySchedule::default(),
             timeout_seconds: 10,
         };
         Subscription::new(
@@ -290,6 +329,11 @@ mod tests {
             SealedSecret::new(vec![0]),
             Timestamp::EPOCH,
         )
+    }
+
+    fn event(event_type: &str) -> Event {
+        let body = format!(r#"{{"event_type":"{event_type}","user_id":"u1","data":{{"n":1}}}}"#);
+        Event::parse(&body, "m1", Timestamp::EPOCH).unwrap()
     }
 
     fn active(is_active: bool) -> Patch {
@@ -303,7 +347,7 @@ mod tests {
         let before = subscription.clone();
         let patch = Patch { retry_count: Some(5), ..Patch::default() };
         subscription.apply(patch, Timestamp::from_seconds(9));
-        assert_eq!(subscription.retry_count, 5);
+        assert_eq!(subscription.retry_schedule.retry_count(), Some(5));
         assert_eq!(
             (&subscription.url, &subscription.description),
             (&before.url, &before.description)
@@ -354,14 +398,14 @@ mod tests {
     #[test]
     fn a_pause_makes_no_deliveries_but_a_disabled_endpoint_gets_them_as_failed() {
         let mut subscription = subscription();
-        let event_type = "task.created".parse().unwrap();
-        assert!(subscription.wants(event_type));
-        assert!(!subscription.wants("task.deleted".parse().unwrap()));
+        let created = event("task.created");
+        assert!(subscription.wants(&created));
+        assert!(!subscription.wants(&event("task.deleted")));
         subscription.disable(DisabledReason::EndpointFailing, Timestamp::EPOCH);
-        assert!(subscription.wants(event_type));
+        assert!(subscription.wants(&created));
         subscription.apply(active(true), Timestamp::EPOCH);
         subscription.apply(active(false), Timestamp::EPOCH);
-        assert!(!subscription.wants(event_type));
+        assert!(!subscription.wants(&created));
     }
 
     #[test]
@@ -374,8 +418,41 @@ mod tests {
         subscription.apply(patch, Timestamp::EPOCH);
         assert_eq!(subscription.event_types, before.event_types);
         assert_eq!(subscription.disabled_reason, before.disabled_reason);
-        assert!(subscription.wants("task.created".parse().unwrap()));
-        assert!(!subscription.wants("task.updated".parse().unwrap()));
+        assert!(subscription.wants(&event("task.created")));
+        assert!(!subscription.wants(&event("task.updated")));
+    }
+
+    #[test]
+    fn event_must_match_a_selector_and_the_filter() {
+        let mut subscription = subscription();
+        let mut wants = |selector: &str, filter: Option<&str>| {
+            subscription.event_types = known(vec![selector.parse().unwrap()]);
+            subscription.filter = filter.map(|text| Filter::parse(text).unwrap());
+            subscription.wants(&event("task.created"))
+        };
+        assert!(wants("task.*", None));
+        assert!(wants("*", Some(r#"{"n":[1]}"#)));
+        assert!(!wants("*", Some(r#"{"n":[2]}"#)));
+        assert!(!wants("email.*", Some(r#"{"n":[1]}"#)));
+    }
+
+    #[test]
+    fn retry_count_goes_with_the_exponential_schedule_only() {
+        let exponential = |retry_count| RetrySchedule::Exponential { retry_count };
+        for (before, retry_count, asked, after) in [
+            (exponential(5), None, Some(exponential(3)), exponential(5)),
+            (exponential(5), Some(7), None, exponential(7)),
+            (exponential(5), Some(7), Some(exponential(7)), exponential(7)),
+            (exponential(5), None, Some(RetrySchedule::Standard), RetrySchedule::Standard),
+            (RetrySchedule::Standard, Some(7), None, RetrySchedule::Standard),
+            (RetrySchedule::Standard, None, Some(exponential(3)), exponential(3)),
+        ] {
+            let mut subscription = subscription();
+            subscription.retry_schedule = before;
+            let patch = Patch { retry_count, retry_schedule: asked, ..Patch::default() };
+            subscription.apply(patch.clone(), Timestamp::EPOCH);
+            assert_eq!(subscription.retry_schedule, after, "{patch:?}");
+        }
     }
 
     #[test]

@@ -255,7 +255,7 @@ fn check_patch(harness: &Harness, id: &SubscriptionId, body: &Value, began: Time
         webhook.is_some_and(|webhook| {
             let all = json!({
                 "is_active": webhook.is_active, "url": webhook.url,
-                "retry_count": webhook.retry_count, "event_types": webhook.event_types,
+                "retry_count": webhook.retry_schedule.retry_count(), "event_types": webhook.event_types,
             });
             body.as_object().is_none_or(|body| body.iter().all(|(name, v)| all[name] == *v))
         })

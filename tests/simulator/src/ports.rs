@@ -19,6 +19,7 @@ use webhooks_core::ports::{
     RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
     Subscriptions, TaskQueue, Written,
 };
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -135,7 +136,11 @@ impl Ports {
         match mutation {
             Mutation::ReadPaused => found.is_active = true,
             Mutation::ForgetBreaker => found.health.open_until = None,
-            Mutation::OneRetryMore => found.retry_count += 1,
+            Mutation::OneRetryMore => {
+                if let RetrySchedule::Exponential { retry_count } = &mut found.retry_schedule {
+                    *retry_count += 1;
+                }
+            }
             Mutation::DoubleTimeout => found.timeout_seconds *= 2,
             Mutation::NoOverlap => found.secrets.previous.clear(),
             Mutation::OldUrl => {

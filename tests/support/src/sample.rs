@@ -8,6 +8,7 @@ use webhooks_core::event::Event;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use webhooks_core::json::Data;
 use webhooks_core::maybe_known::MaybeKnown;
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -64,11 +65,12 @@ pub fn subscription(user: &str, n: u64) -> Subscription {
         user_id,
         id,
         url: format!("https://receiver.example/{n}"),
-        event_types: EventType::all().map(MaybeKnown::Known).collect(),
+        event_types: EventType::all().map(MaybeKnown::from).collect(),
+        filter: None,
         description: None,
         is_active: true,
         disabled_reason: None,
-        retry_count: 3,
+        retry_schedule: RetrySchedule::default(),
         timeout_seconds: 10,
         secrets: SubscriptionSecrets::new(secret),
         created_at: at(n),
@@ -115,6 +117,7 @@ pub fn delivery(subscription_id: &SubscriptionId, n: u64) -> Delivery {
         event_time: at(n),
         data: data(&format!(r#"{{"n":{n}}}"#)),
         trigger: Trigger::Event,
+        redelivery_of: None,
         status: Status::Retrying,
         attempts: Vec::new(),
         end_reason: None,

@@ -36,7 +36,7 @@ async fn delivery_details_show_attempts_and_payload() {
     assert_eq!(response.status(), 200);
     assert!(response.text().contains(&format!(r#""payload":{}"#, delivery.body())));
     let body = response.json();
-    assert_eq!(body.as_object().unwrap().len(), 16);
+    assert_eq!(body.as_object().unwrap().len(), 17);
     assert_eq!(body["status"], "success");
     assert_eq!(
         body["attempts"],
@@ -80,6 +80,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
             "attempt_count": 0, "response_status": null, "error": null, "duration_ms": null,
             "created_at": now, "updated_at": now, "next_retry_at": null,
             "waiting_for": "retry",
+            "redelivery_of": old.id,
         })
     );
     let new = NewDelivery {
@@ -91,6 +92,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
         event_time: old.created_at(),
         data: old.data.clone(),
         trigger: Trigger::Redelivery,
+        redelivery_of: Some(old.id.clone()),
     };
     assert_eq!(world.queue.take(), [Outgoing::first_attempt(new.clone())]);
     let again = Delivery::new(&new, world.clock.now(), old.expires_at);
@@ -100,6 +102,7 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
         "what is sent says when it happened, not when it was repeated"
     );
 
+    assert_eq!(again.message_id(), old.message_id(), "so that a receiver can drop what it has");
     // Asked for once more, at once and later, it is another one each time.
     let mut ids = vec![id, text(&redeliver(&world, &old).await.json()["id"])];
     world.clock.advance(Duration::from_secs(1));

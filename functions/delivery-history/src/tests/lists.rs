@@ -59,6 +59,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
                 "duration_ms": 41, "created_at": "2027-01-15T08:00:40.000Z",
                 "updated_at": "2027-01-15T08:00:42.000Z",
                 "next_retry_at": "2027-01-15T08:00:50.000Z", "waiting_for": "retry",
+                "redelivery_of": null,
             },
             {
                 "id": ended.id, "webhook_id": webhook, "event_id": "event-30",
@@ -68,6 +69,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
                 "duration_ms": null, "created_at": "2027-01-15T08:00:30.000Z",
                 "updated_at": "2027-01-15T08:00:31.000Z", "next_retry_at": null,
                 "waiting_for": null,
+                "redelivery_of": null,
             },
             {
                 "id": sample::delivery_id(&webhook, 20), "webhook_id": webhook,
@@ -76,6 +78,7 @@ async fn a_delivery_is_shown_as_the_contract_says() {
                 "duration_ms": 22, "created_at": "2027-01-15T08:00:20.000Z",
                 "updated_at": "2027-01-15T08:00:23.000Z", "next_retry_at": null,
                 "waiting_for": null,
+                "redelivery_of": null,
             },
         ])
     );

@@ -24,14 +24,16 @@ const DELETE: &str = "DELETE /api/webhooks/{id}";
 const ROTATE: &str = "POST /api/webhooks/{id}/rotate-secret";
 
 /// Every field of a webhook, in the order of the contract.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 14] = [
     "id",
     "url",
     "event_types",
+    "filter",
     "description",
     "is_active",
     "disabled_reason",
     "retry_count",
+    "retry_schedule",
     "timeout_seconds",
     "created_at",
     "updated_at",

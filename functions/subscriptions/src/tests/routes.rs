@@ -95,6 +95,8 @@ fn any_body() -> impl Strategy<Value = String> {
             "event_types",
             "description",
             "retry_count",
+            "retry_schedule",
+            "filter",
             "timeout_seconds",
             "is_active",
             "overlap_seconds",

@@ -45,10 +45,12 @@ async fn created_webhook_has_defaults_and_shows_its_secret_once() {
         "id": row.id,
         "url": "https://hooks.example.com/in",
         "event_types": ["task.created"],
+        "filter": null,
         "description": null,
         "is_active": true,
         "disabled_reason": null,
         "retry_count": 3,
+        "retry_schedule": "exponential",
         "timeout_seconds": 10,
         "created_at": now,
         "updated_at": now,
@@ -74,6 +76,7 @@ async fn a_webhook_is_created_as_asked_for_also_in_base64() {
     let body = json!({
         "url": "https://bücher.example/ö?q=1", "event_types": ["sync.completed", "email.sent"],
         "description": "für mich", "retry_count": 0, "timeout_seconds": 60,
+        "filter": {"a": {"b": [{"prefix": "ö"}, 1]}}, "retry_schedule": "exponential",
     });
     let response = harness.send(TestRequest::to(CREATE).bytes(body.to_string().as_bytes())).await;
     assert_eq!(response.status(), 201);
@@ -166,6 +169,11 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
         json!({"description": "mine"}),
         json!({"description": null}),
         json!({"retry_count": 0}),
+        json!({"retry_schedule": "standard", "retry_count": null}),
+        json!({"retry_schedule": [1, 60]}),
+        json!({"retry_schedule": "exponential", "retry_count": 2}),
+        json!({"event_types": ["task.*", "*"], "filter": {"a": [{"exists": true}]}}),
+        json!({"filter": null}),
         json!({"timeout_seconds": 1}),
         json!({"is_active": false}),
         json!({"is_active": true, "retry_count": 10}),
@@ -216,6 +224,16 @@ async fn a_bad_patch_names_every_field_and_changes_nothing() {
     let named = ["url", "event_types", "description", "retry_count", "timeout_seconds"];
     assert_eq!(response.fields(), [&named[..], &["is_active", "secret"]].concat());
     assert_eq!(harness.get(&id).await, before);
+}
+
+#[tokio::test]
+async fn retry_count_that_does_not_fit_the_stored_schedule_is_refused() {
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    patch(&harness, &id, &json!({"retry_schedule": "standard"})).await;
+    let response = patch(&harness, &id, &json!({"retry_count": 5})).await;
+    assert_eq!((response.status(), response.fields()), (422, vec!["retry_count".to_owned()]));
+    assert_eq!(harness.get(&id).await["retry_count"], Value::Null);
 }
 
 #[tokio::test]
@@ -273,7 +291,7 @@ async fn patch_retries_on_version_conflict() {
     assert_eq!((response.status(), &response.json()["retry_count"]), (200, &json!(7)));
     assert_eq!(response.json()["description"], "change 4 of others");
     let row = stored(&harness);
-    assert_eq!((row.retry_count, row.version), (7, 6));
+    assert_eq!((row.retry_schedule.retry_count(), row.version), (Some(7), 6));
     assert_eq!(row.description.as_deref(), Some("change 4 of others"));
 }
 
@@ -283,10 +301,8 @@ async fn patch_keeps_health_written_meanwhile() {
     let (harness, _) = during(Event::EndpointFails);
     let id = harness.create("alice").await;
     assert_eq!(patch(&harness, &id, &json!({"retry_count": 7})).await.status(), 200);
-    assert_eq!(
-        (stored(&harness).retry_count, stored(&harness).health.consecutive_failures),
-        (7, 7)
-    );
+    let row = stored(&harness);
+    assert_eq!((row.retry_schedule.retry_count(), row.health.consecutive_failures), (Some(7), 7));
 }
 
 #[tokio::test]

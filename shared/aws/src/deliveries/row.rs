@@ -45,6 +45,9 @@ struct Row {
     /// Absent when it is `event`, as nearly always.
     #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
     trigger: Option<Trigger>,
+    /// On redeliveries only.
+    #[serde(rename = "ro", skip_serializing_if = "Option::is_none")]
+    redelivery_of: Option<DeliveryId>,
     #[serde(rename = "s")]
     status: Status,
     #[serde(rename = "n")]
@@ -124,6 +127,7 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
         event_type: of.event_type,
         event_time: Some(of.event_time).filter(|time| *time != of.id.moment()),
         trigger: Some(of.trigger).filter(|trigger| *trigger != Trigger::Event),
+        redelivery_of: of.redelivery_of.clone(),
         status: of.status,
         attempt_count: of.attempt_count(),
         payload: Packed::Plain(of.data.as_str().to_owned()),
@@ -164,6 +168,7 @@ fn read(item: Item) -> Result<Delivery, String> {
         event_type: row.event_type,
         data: Data::parse(&payload).map_err(|error| format!("has a payload that {error}"))?,
         trigger: row.trigger.unwrap_or(Trigger::Event),
+        redelivery_of: row.redelivery_of,
         status: row.status,
         attempts: attempts.into_iter().map(attempt).collect(),
         end_reason: row.end_reason,

@@ -4,10 +4,13 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use webhooks_core::breaker::Health;
-use webhooks_core::catalogue::EventType;
+use webhooks_core::event_type_selector::EventTypeSelector;
+use webhooks_core::filter::Filter;
 use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::limits::RETRY_COUNT_DEFAULT;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::ports::{ListedSubscription, StoreError, SubscriptionKey};
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{PreviousSecret, SealedSecret, SubscriptionSecrets};
 use webhooks_core::subscription::{DisabledReason, Subscription, UnreadableSubscription};
 use webhooks_core::time::Timestamp;
@@ -25,7 +28,7 @@ pub(super) const HEALTH: &str = "health";
 /// What older schema versions have and this one does not.
 const OBSOLETE: [&str; 3] = ["failures", "failing_since", "open_until"];
 /// What a row need not have.
-const OPTIONAL: [&str; 2] = ["description", "disabled_reason"];
+const OPTIONAL: [&str; 4] = ["description", "disabled_reason", "filter", "retry_schedule"];
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -34,13 +37,21 @@ struct Row {
     #[serde(rename = "v")]
     schema: u32,
     url: String,
-    event_types: Vec<MaybeKnown<EventType>>,
+    event_types: Vec<MaybeKnown<EventTypeSelector>>,
+    /// The JSON of an event pattern.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     is_active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_reason: Option<MaybeKnown<DisabledReason>>,
+    /// That of an exponential schedule. With another schedule it is the default, which earlier
+    /// versions of the service go by.
     retry_count: u32,
+    /// The JSON of a schedule that is not exponential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_schedule: Option<String>,
     timeout_seconds: u32,
     secrets: Vec<SecretRow>,
     #[serde(with = "millis")]
@@ -121,6 +132,21 @@ fn secrets(rows: Vec<SecretRow>) -> Result<SubscriptionSecrets, String> {
     })
 }
 
+/// The JSON of a schedule; nothing for an exponential one.
+fn schedule_text(schedule: &RetrySchedule) -> Result<Option<String>, StoreError> {
+    if schedule.retry_count().is_some() {
+        return Ok(None);
+    }
+    serde_json::to_string(schedule).map(Some).map_err(|error| StoreError::Rejected(error.into()))
+}
+
+fn schedule(text: Option<String>, retry_count: u32) -> Result<RetrySchedule, String> {
+    let Some(text) = text else { return Ok(RetrySchedule::Exponential { retry_count }) };
+    let value = serde_json::from_str(&text).map_err(|_| "has a retry schedule that is not JSON")?;
+    RetrySchedule::parse(&value, retry_count)
+        .map_err(|error| format!("has a retry schedule that {error}"))
+}
+
 /// The row of a subscription.
 pub(super) fn encode(of: &Subscription) -> Result<Item, StoreError> {
     let current = SecretRow::new(&of.secrets.current, None);
@@ -132,10 +158,12 @@ pub(super) fn encode(of: &Subscription) -> Result<Item, StoreError> {
         schema: SCHEMA,
         url: of.url.clone(),
         event_types: of.event_types.clone(),
+        filter: of.filter.as_ref().map(|filter| filter.as_str().to_owned()),
         description: of.description.clone(),
         is_active: of.is_active,
         disabled_reason: of.disabled_reason.clone(),
-        retry_count: of.retry_count,
+        retry_count: of.retry_schedule.retry_count().unwrap_or(RETRY_COUNT_DEFAULT),
+        retry_schedule: schedule_text(&of.retry_schedule)?,
         timeout_seconds: of.timeout_seconds,
         secrets: std::iter::once(current).chain(previous).collect(),
         created_at: of.created_at,
@@ -166,7 +194,11 @@ pub(super) fn update_of(row: Item, mut update: UpdateItemFluentBuilder) -> Updat
                 .expression_attribute_values(format!(":{name}"), value);
         }
     }
-    update.update_expression(format!("SET {} REMOVE {}", set.join(", "), remove.join(", ")))
+    // `filter`, for one, is a reserved word of update expressions.
+    for name in &remove {
+        update = update.expression_attribute_names(format!("#{name}"), *name);
+    }
+    update.update_expression(format!("SET {} REMOVE #{}", set.join(", "), remove.join(", #")))
 }
 
 /// The subscription of a row.
@@ -198,7 +230,7 @@ pub(super) fn decode_listed(item: Item, key: SubscriptionKey) -> ListedSubscript
     })
 }
 
-fn event_type(name: &AttributeValue) -> Option<MaybeKnown<EventType>> {
+fn event_type(name: &AttributeValue) -> Option<MaybeKnown<EventTypeSelector>> {
     let AttributeValue::S(name) = name else { return None };
     Some(name.parse().map_or_else(|_| MaybeKnown::Unknown(name.clone()), MaybeKnown::Known))
 }
@@ -206,15 +238,17 @@ fn event_type(name: &AttributeValue) -> Option<MaybeKnown<EventType>> {
 fn read(item: Item) -> Result<Subscription, String> {
     let row: Row = from_item(item, SCHEMA_OLDEST..=SCHEMA)?;
     let secrets = secrets(row.secrets)?;
+    let filter = row.filter.as_deref().map(Filter::parse).transpose();
     Ok(Subscription {
         user_id: row.user_id,
         id: row.subscription_id,
         url: row.url,
         event_types: row.event_types,
+        filter: filter.map_err(|error| format!("has a filter that {error}"))?,
         description: row.description,
         is_active: row.is_active,
         disabled_reason: row.disabled_reason,
-        retry_count: row.retry_count,
+        retry_schedule: schedule(row.retry_schedule, row.retry_count)?,
         timeout_seconds: row.timeout_seconds,
         secrets,
         created_at: row.created_at,
@@ -238,6 +272,9 @@ mod tests {
         let old = PreviousSecret { sealed: old, expires_at: sample::at(60) };
         subscription.secrets.previous.push(old);
         subscription.description = Some("größe".to_owned());
+        subscription.event_types.push(MaybeKnown::Known(EventTypeSelector::All));
+        subscription.filter = Some(Filter::parse(r#"{"a":[{"prefix":"é"}]}"#).unwrap());
+        subscription.retry_schedule = RetrySchedule::Standard;
         subscription.is_active = false;
         subscription.disabled_reason = Some(DisabledReason::EndpointGone.into());
         subscription.health = Health {
@@ -276,6 +313,8 @@ mod tests {
         for (name, value, reason) in [
             ("v", number(9), "schema version 9"),
             ("retry_count", text("many"), "unexpected form"),
+            ("filter", text(r#"{"a":[{"newer":1}]}"#), "filter"),
+            ("retry_schedule", text("\"linear\""), "retry schedule"),
             ("secrets", AttributeValue::L(Vec::new()), "no secret"),
             ("secrets", only(1), "expires"),
             ("secrets", AttributeValue::L(vec![secrets[0].clone(); 2]), "does not expire"),

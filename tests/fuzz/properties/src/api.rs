@@ -37,8 +37,16 @@ const WITH_BODY: [&str; 4] = [CREATE, PATCH, ROTATE, REDELIVER];
 const WITH_QUERY: [&str; 9] =
     [LIST, HISTORY, GET, DELIVERY, DELETE, REDELIVER, PATCH, ROTATE, CREATE];
 /// What a client may change, by the names under which it is shown.
-const CHANGEABLE: [&str; 6] =
-    ["url", "event_types", "description", "retry_count", "timeout_seconds", "is_active"];
+const CHANGEABLE: [&str; 8] = [
+    "url",
+    "event_types",
+    "filter",
+    "description",
+    "retry_count",
+    "retry_schedule",
+    "timeout_seconds",
+    "is_active",
+];
 /// An answer names at most 100 fields with 128 bytes of each name, which JSON may escape.
 const ANSWER_BYTES: usize = 128 * 1024;
 

@@ -13,6 +13,7 @@ use webhooks_core::limits::{
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome, RetryAfter};
 use webhooks_core::ports::Sender as _;
 use webhooks_core::retry::{JITTER_MAX_PER_MILLE, Next, RetryPolicy};
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
 use webhooks_outbound::GuardedClient;
 
@@ -33,7 +34,8 @@ pub fn retry_after(input: &[u8]) {
     assert_eq!(RetryAfter::parse(&format!(" {value}\t")), after, "space around it matters");
 
     let now = sample::start();
-    let policy = RetryPolicy { retry_count: RETRY_COUNT_MAX };
+    let schedule = RetrySchedule::Exponential { retry_count: RETRY_COUNT_MAX };
+    let policy = RetryPolicy { schedule: &schedule };
     let decide = |retry_after| {
         let outcome = Outcome::Response { status: 503, retry_after, excerpt: String::new() };
         let Next::RetryAt(at) = policy.decide(1, &outcome, now, JITTER_MAX_PER_MILLE) else {

@@ -10,7 +10,6 @@ use webhooks_core::breaker::{
     DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_SECONDS, OPEN_AFTER_SLOW_FAILURES,
 };
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
-use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -53,7 +52,7 @@ fn breaker_moved((old, new): (Health, Health), by: Function) -> Option<Milestone
 
 /// Whether the service disabled a webhook, or its user enabled it again.
 fn switched(old: Option<&Subscription>, new: &Subscription) -> Option<Milestone> {
-    let reason = |of: &Subscription| of.disabled_reason.as_ref().and_then(MaybeKnown::known);
+    let reason = |of: &Subscription| of.disabled_reason.as_ref()?.known().copied();
     match (reason(old?), reason(new)) {
         (None, Some(DisabledReason::EndpointGone)) => Some(Milestone::DisabledGone),
         (None, Some(DisabledReason::EndpointFailing)) => Some(Milestone::DisabledFailing),
@@ -82,7 +81,8 @@ impl Model {
         let before = versions.all.last().and_then(|(_, before)| before.as_ref());
         let was_active = before.is_some_and(|before| before.is_active);
         let old = before.map(|before| before.health).unwrap_or_default();
-        let reason = version.as_ref().and_then(|version| version.disabled_reason.as_ref()?.known());
+        let reason =
+            version.as_ref().and_then(|version| version.disabled_reason.as_ref()?.known().copied());
         let unjust = match reason.filter(|_| was_active) {
             Some(DisabledReason::EndpointGone) => !versions.endpoint.answered_410,
             Some(DisabledReason::EndpointFailing) => {

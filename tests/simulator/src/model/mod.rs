@@ -152,6 +152,8 @@ pub(crate) struct Model {
     /// Whoever had a URL once.
     urls: BTreeMap<String, Vec<SubscriptionId>>,
     names: BTreeMap<(String, SubscriptionId), BTreeSet<DeliveryId>>,
+    /// The `webhook-id` of each event and webhook.
+    message_ids: BTreeMap<(String, SubscriptionId), String>,
     calls: BTreeMap<u64, Call>,
 }
 
@@ -170,6 +172,7 @@ impl Model {
             promised: Vec::new(),
             urls: BTreeMap::new(),
             names: BTreeMap::new(),
+            message_ids: BTreeMap::new(),
             calls: BTreeMap::new(),
         }
     }

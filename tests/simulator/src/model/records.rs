@@ -185,7 +185,7 @@ impl Model {
             Status::Failed => !said.is_2xx(),
             Status::Retrying => {
                 let left = self.was(&after.subscription_id, *from, *now, |s| {
-                    s.is_some_and(|s| attempts <= s.retry_count)
+                    s.is_some_and(|s| s.retry_schedule.wait_after(attempts).is_some())
                 });
                 left && !said.is_2xx() && !said.is_410() && !said.blocked
             }
@@ -206,8 +206,9 @@ impl Model {
             }
             (None, Some(sent)) => {
                 let attempts = after.attempt_count();
-                let exhausted =
-                    self.was(id, *from, *now, |s| s.is_some_and(|s| s.retry_count < attempts));
+                let exhausted = self.was(id, *from, *now, |s| {
+                    s.is_some_and(|s| s.retry_schedule.wait_after(attempts).is_none())
+                });
                 exhausted || sent.said.is_410() || sent.said.blocked
             }
             _ => false,

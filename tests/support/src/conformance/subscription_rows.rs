@@ -2,10 +2,13 @@
 
 use futures::future::join_all;
 use webhooks_core::breaker::{Health, LastError};
+use webhooks_core::event_type_selector::EventTypeSelector;
+use webhooks_core::filter::Filter;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::ports::{Consistency, Creation, StoreError, SubscriptionWrite, Subscriptions};
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{PreviousSecret, SealedSecret, SubscriptionSecrets};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 
@@ -80,11 +83,15 @@ fn unusual(user: &str, n: u64) -> Subscription {
             sample::event_type("task.deleted").into(),
             MaybeKnown::Unknown("task.archived".to_owned()),
             sample::event_type("email.sent").into(),
+            MaybeKnown::Known(EventTypeSelector::All),
         ],
+        filter: Some(
+            Filter::parse(r#"{"a":[{"prefix":"é"}],"b":{"c":[1,null]}}"#).expect("a valid pattern"),
+        ),
         description: Some("„Grüße“ 𝄞 \"quoted\" \\ \u{0} \n end".to_owned()),
         is_active: false,
         disabled_reason: Some(DisabledReason::EndpointFailing.into()),
-        retry_count: 0,
+        retry_schedule: RetrySchedule::Standard,
         timeout_seconds: 60,
         secrets: SubscriptionSecrets {
             current: SealedSecret::new(vec![0; 90]),
@@ -259,7 +266,7 @@ async fn an_update_needs_the_expected_version(store: &dyn Subscriptions) {
     assert_stands(store, &row).await;
     for version in 2..=3 {
         row.version = version;
-        row.retry_count += 1;
+        row.timeout_seconds += 1;
         assert_applied(store.update(&row, version - 1).await);
         assert_conflict(store.update(&row, version - 1).await, &row);
         assert_stands(store, &row).await;
@@ -282,7 +289,7 @@ async fn one_of_concurrent_updates_is_applied(store: &dyn Subscriptions) {
     let row = sample::subscription("race", 1);
     create(store, &row).await;
     let changes: Vec<_> =
-        (1..=8).map(|n| Subscription { version: 2, retry_count: n, ..row.clone() }).collect();
+        (1..=8).map(|n| Subscription { version: 2, timeout_seconds: n, ..row.clone() }).collect();
     let answers = join_all(changes.iter().map(|change| store.update(change, 1))).await;
     let mut made = changes
         .iter()
