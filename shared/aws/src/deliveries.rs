@@ -540,7 +540,19 @@ fn strange(item: &Item, reason: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
+
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_runtime_api::http::StatusCode;
+    use aws_smithy_types::body::SdkBody;
+    use serde_json::{Value, json};
     use test_support::sample;
+    use tokio::time::Instant;
+
+    use crate::SystemClock;
 
     #[test]
     fn bounds_are_exact() {
@@ -584,5 +596,39 @@ mod tests {
         assert!(due(&item).is_err());
         item.insert(DUE_AT.to_owned(), number("1.5"));
         assert!(due(&item).is_err());
+    }
+
+    /// A table that processes no delete, with the time of each request.
+    #[derive(Clone, Debug, Default)]
+    struct Throttled(Arc<Mutex<Vec<Instant>>>);
+
+    impl HttpConnector for Throttled {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            self.0.lock().unwrap().push(Instant::now());
+            let request: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+            let answer = json!({"UnprocessedItems": request["RequestItems"]}).to_string();
+            let status = StatusCode::try_from(200).unwrap();
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(answer))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delete_backs_off_while_the_table_is_throttled() {
+        let table = Throttled::default();
+        let connector = SharedHttpConnector::new(table.clone());
+        let config = crate::clients::local("http://localhost")
+            .into_builder()
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build();
+        let client = crate::clients::dynamodb(&config);
+        let store = DynamoDeliveries::new(client, "table".to_owned(), Arc::new(SystemClock));
+        let id = sample::subscription_id("u", 1);
+        let keys: Vec<_> = (1..=3).map(|n| RowKey::Delivery(sample::delivery_id(&id, n))).collect();
+        let mut left = CleanupState::delete(&store, &id, &keys).await.unwrap();
+        left.sort_by_key(|key| format!("{key:?}"));
+        assert_eq!(left, keys, "what stays is named");
+        let times = table.0.lock().unwrap().clone();
+        let waits: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        assert_eq!(waits, [50, 100, 200, 400, 800]);
     }
 }
