@@ -26,7 +26,7 @@ const ROWS: usize = 100;
 /// The function and its ports.
 pub struct Cleanup {
     subscriptions: Arc<dyn Subscriptions>,
-    cleanup_state: Arc<dyn CleanupState>,
+    state: Arc<dyn CleanupState>,
     clock: Arc<dyn Clock>,
     retention_days: u32,
 }
@@ -66,11 +66,11 @@ impl Cleanup {
     /// event does not say.
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
-        cleanup_state: Arc<dyn CleanupState>,
+        state: Arc<dyn CleanupState>,
         clock: Arc<dyn Clock>,
         retention_days: u32,
     ) -> Self {
-        Self { subscriptions, cleanup_state, clock, retention_days }
+        Self { subscriptions, state, clock, retention_days }
     }
 
     /// Does one run, and stops soon after `deadline`.
@@ -83,20 +83,20 @@ impl Cleanup {
         let before = self.clock.now().minus(retention);
 
         let mut report = Report::default();
-        let mut position = self.cleanup_state.position().await?;
+        let mut position = self.state.position().await?;
         loop {
             let page = self.subscriptions.scan_keys(SUBSCRIPTIONS, position.as_ref()).await?;
             for row in &page.items {
                 let cleaned = self.row(row, before, deadline, &mut report).await;
                 if !matches!(cleaned, Ok(true)) {
-                    self.cleanup_state.set_position(position.as_ref()).await?;
+                    self.state.set_position(position.as_ref()).await?;
                     return cleaned.map(|_| ended(report));
                 }
                 position = Some(row.clone());
             }
             position = page.next;
             if position.is_none() {
-                self.cleanup_state.set_position(None).await?;
+                self.state.set_position(None).await?;
                 report.finished = true;
                 return Ok(ended(report));
             }
@@ -117,14 +117,14 @@ impl Cleanup {
             }
             let id = &row.subscription_id;
             let keys = if row.deleted {
-                self.cleanup_state.all_keys(id, ROWS).await?
+                self.state.all_keys(id, ROWS).await?
             } else {
-                self.cleanup_state.expired_keys(id, before, ROWS).await?
+                self.state.expired_keys(id, before, ROWS).await?
             };
             if keys.is_empty() {
                 break;
             }
-            let left = self.cleanup_state.delete(id, &keys).await?;
+            let left = self.state.delete(id, &keys).await?;
             report.deleted += keys.len() - left.len();
             if left.len() == keys.len() {
                 // The table is throttled. To go on would take the capacity of the deliveries.

@@ -137,7 +137,7 @@ async fn a_run_that_fails_saves_its_position() {
         harness.delivery(&id, 1, Status::Success).await;
     }
     let fails = FailsOnce { call: "cleanup_state.delete", number: 3, calls: AtomicU32::new(0) };
-    harness.cleanup.cleanup_state = Arc::new(Intercepted::new(harness.deliveries.clone(), fails));
+    harness.cleanup.state = Arc::new(Intercepted::new(harness.deliveries.clone(), fails));
     let failed = harness.cleanup.handle(Request::default(), sample::at(1000 * DAY)).await;
     assert!(matches!(failed, Err(Error::Store(_))));
     assert_eq!(harness.run(None).await, Report { deleted: 2, subscriptions: 1, finished: true });

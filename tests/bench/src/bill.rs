@@ -300,7 +300,7 @@ fn data(bytes: usize) -> Outcome<Value> {
     }
     let item = |number: u64| {
         let id = format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        json!({"id": id, "title": "Write the report", "number": number, "is_done": number % 3 == 0})
+        json!({"id": id, "title": "Write the report", "number": number, "is_done": number.is_multiple_of(3)})
     };
     let mut items = Vec::new();
     let mut length = 12;

@@ -194,7 +194,7 @@ async fn webhook_and_list_show_health_and_signing_secrets() {
     assert_eq!(listed["health"], webhook["health"]);
     assert_eq!(listed["signing_secrets"], webhook["signing_secrets"]);
 
-    harness.clock.advance(Duration::from_secs(60));
+    harness.clock.advance(Duration::from_mins(1));
     let health = harness.get(&id).await["health"].clone();
     assert_eq!((&health["breaker"], &health["open_until"]), (&json!("half_open"), &Value::Null));
     harness.clock.advance(Duration::from_hours(1));
