@@ -3,7 +3,7 @@
 The functions run as they are deployed, over a runtime API that gives them one event after the other,
 against the endpoints of `cargo dev`. What a second half of events adds to a first half is counted, so
 that the init does not count. Instructions are counted by Valgrind and do not depend on the machine's
-load; they are compared with tests/bench/work.json. Times and log bytes are for `bench cost` and are not
+load; a difference of more than 5 % from tests/bench/work.json is a warning. Times and log bytes are for `bench cost` and are not
 compared. A run writes its figures to work.json in the working folder: copy that over the recorded file
 when a change of the figures is wanted.
 """
@@ -209,4 +209,5 @@ def check(space):
     space.stop(process)
     measured = {**recorded, "measured": time.strftime("%Y-%m-%d"), "units": units}
     (space.work / "work.json").write_text(json.dumps(measured, indent=2) + "\n")
-    expect(not found, "; ".join(found))
+    for difference in found:
+        space.warn(difference)
