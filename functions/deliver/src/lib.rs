@@ -91,7 +91,7 @@ impl Deliver {
         }
     }
 
-    /// Handles one batch; answers with the batch item failures: the messages that come back.
+    /// Handles one batch; returns the batch item failures: the messages to receive again.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let shared = Batch::default();
         let records = batch.records.iter();
@@ -127,7 +127,7 @@ impl Deliver {
     /// for their endpoints: its own wait does not depend on theirs.
     async fn change_visibility(&self, message: &SqsMessage, timeout: Duration) {
         let receipt = message.receipt_handle.clone().unwrap_or_default();
-        // Without this it comes back when its visibility timeout ends: late, not lost.
+        // Without this it is received again when its visibility timeout ends: late, not lost.
         if let Err(error) = self.queue.change_visibility(&[(receipt, timeout)]).await {
             tracing::warn!(message_id = message.message_id, error = %Chain(&error), "the visibility timeout was not changed");
         }

@@ -178,293 +178,293 @@ fn header<'a>(request: &'a OutboundRequest, name: &str) -> &'a str {
 
 #[tokio::test]
 async fn a_success_is_written_once_and_acknowledged() {
-    let world = Harness::new().await;
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    let record = world.record(1).await.unwrap();
+    let harness = Harness::new().await;
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    let record = harness.record(1).await.unwrap();
     assert_eq!((record.status, record.attempt_count()), (Status::Success, 1));
     assert_eq!(record.expires_at, sample::at(1).plus(RETENTION));
-    assert_eq!(world.statistics().await, (1, 1, 0));
+    assert_eq!(harness.statistics().await, (1, 1, 0));
 
     // The same event again: nothing is sent, nothing is counted.
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!(world.sender.take().len(), 1);
-    assert_eq!(world.statistics().await, (1, 1, 0));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.sender.take().len(), 1);
+    assert_eq!(harness.statistics().await, (1, 1, 0));
 }
 
 #[tokio::test]
 async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
-    let world = Harness::new().await;
-    world.sender.statuses(&world.subscription.url, &[500, 503, 200]);
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    world.clock.set(sample::at(103));
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(4));
-    world.clock.set(sample::at(108));
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
+    let harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500, 503, 200]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    harness.clock.set(sample::at(103));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(4));
+    harness.clock.set(sample::at(108));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
 
-    let sent = world.sender.take();
+    let sent = harness.sender.take();
     let column = |name| sent.iter().map(|request| header(request, name)).collect::<Vec<_>>();
     assert_eq!(column("x-webhook-attempt"), ["1", "2", "3"]);
-    let id = world.id(1).to_string();
+    let id = harness.id(1).to_string();
     assert_eq!(column("webhook-id"), [&id, &id, &id]);
     assert_eq!(column("x-webhook-delivery-id"), [&id, &id, &id]);
     assert_eq!(column("webhook-timestamp"), ["1800000100", "1800000103", "1800000108"]);
     assert!(sent.iter().all(|request| request.body == sent[0].body));
-    let record = world.record(1).await.unwrap();
+    let record = harness.record(1).await.unwrap();
     assert_eq!((record.status, record.attempt_count()), (Status::Success, 3));
-    assert_eq!(world.statistics().await, (1, 1, 0));
-    assert!(world.waiting().await == 0);
+    assert_eq!(harness.statistics().await, (1, 1, 0));
+    assert!(harness.waiting().await == 0);
 }
 
 #[tokio::test]
 async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
-    let mut world = Harness::new().await;
-    world.sender.statuses(&world.subscription.url, &[500; 9]);
+    let mut harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500; 9]);
     let failing = Failing::call("deliveries.put");
-    let table = world.deliveries.clone();
-    world.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
+    let table = harness.deliveries.clone();
+    harness.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
     // Without a record the message is all there is.
-    assert_eq!(world.run(&world.task(1)).await, Came::Back);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Back);
 
-    world.deliver.deliveries = Arc::new(table.clone());
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    let due = world.record(1).await.unwrap().due_at.unwrap();
-    world.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
+    harness.deliver.deliveries = Arc::new(table.clone());
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    let due = harness.record(1).await.unwrap().due_at.unwrap();
+    harness.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
     // Until the record is overdue, nobody else brings the delivery back.
-    world.clock.set(due.minus(Duration::from_mins(1)));
-    assert_eq!(world.run(&world.task(1)).await, Came::Back);
-    world.clock.set(due);
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!((world.record(1).await.unwrap().due_at, world.waiting().await), (Some(due), 1));
+    harness.clock.set(due.minus(Duration::from_mins(1)));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Back);
+    harness.clock.set(due);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!((harness.record(1).await.unwrap().due_at, harness.waiting().await), (Some(due), 1));
     // While the record cannot be read, it is not known.
     let failing = Failing::call("deliveries.get");
-    world.deliver.deliveries = Arc::new(Intercepted::new(table, failing));
-    assert_eq!(world.run(&world.again(1)).await, Came::Back);
+    harness.deliver.deliveries = Arc::new(Intercepted::new(table, failing));
+    assert_eq!(harness.run(&harness.again(1)).await, Came::Back);
 }
 
 #[tokio::test]
 async fn it_ends_as_failed_when_the_retries_run_out() {
-    let world = Harness::new().await;
-    world.sender.statuses(&world.subscription.url, &[500; 9]);
+    let harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500; 9]);
     let mut now = sample::at(100);
     for seconds in [2, 4, 8] {
-        world.clock.set(now);
-        assert_eq!(world.run(&world.task(1)).await, Came::BackIn(seconds));
+        harness.clock.set(now);
+        assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(seconds));
         now = now.plus_seconds(seconds);
     }
-    world.clock.set(now);
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    let record = world.record(1).await.unwrap();
+    harness.clock.set(now);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    let record = harness.record(1).await.unwrap();
     assert_eq!((record.status, record.attempt_count()), (Status::Failed, 4));
-    assert_eq!(world.statistics().await, (1, 0, 1));
+    assert_eq!(harness.statistics().await, (1, 0, 1));
 }
 
 #[tokio::test]
 async fn wait_of_more_than_a_minute_becomes_a_delayed_copy() {
-    let world = Harness::new().await;
-    world.replies(&[sender::retry_after(503, 600)]);
+    let harness = Harness::new().await;
+    harness.replies(&[sender::retry_after(503, 600)]);
     for (now, delays) in [(100, 600..=660), (110, 590..=650)] {
-        world.clock.set(sample::at(now));
-        assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-        let [copy] = &world.queue.take()[..] else { panic!("no delayed copy") };
+        harness.clock.set(sample::at(now));
+        assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+        let [copy] = &harness.queue.take()[..] else { panic!("no delayed copy") };
         assert!(delays.contains(&copy.delay.as_secs()));
-        assert_eq!(copy.task, world.again(1));
-        assert_eq!(copy.group, world.subscription.user_id.as_str());
+        assert_eq!(copy.task, harness.again(1));
+        assert_eq!(copy.group, harness.subscription.user_id.as_str());
     }
-    assert_eq!(world.sender.take().len(), 1);
+    assert_eq!(harness.sender.take().len(), 1);
 }
 
 #[tokio::test]
 async fn long_wait_is_parked_for_the_retry_function() {
-    let world = Harness::new().await;
-    world.replies(&[sender::retry_after(429, 3600)]);
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    let record = world.record(1).await.unwrap();
+    let harness = Harness::new().await;
+    harness.replies(&[sender::retry_after(429, 3600)]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    let record = harness.record(1).await.unwrap();
     assert_eq!(record.status, Status::Retrying);
     assert_eq!(record.due_at, record.next_retry_at);
     assert!(record.next_retry_at.unwrap() >= sample::at(3700));
-    assert_eq!(world.waiting().await, 1);
+    assert_eq!(harness.waiting().await, 1);
 
-    world.clock.set(record.next_retry_at.unwrap());
-    assert_eq!(world.run(&world.again(1)).await, Came::Acknowledged);
-    assert_eq!(world.record(1).await.unwrap().status, Status::Success);
-    assert!(world.waiting().await == 0);
+    harness.clock.set(record.next_retry_at.unwrap());
+    assert_eq!(harness.run(&harness.again(1)).await, Came::Acknowledged);
+    assert_eq!(harness.record(1).await.unwrap().status, Status::Success);
+    assert!(harness.waiting().await == 0);
 }
 
 #[tokio::test]
 async fn gone_disables_the_webhook_and_ends_what_still_waits() {
-    let world = Harness::new().await;
-    world.sender.statuses(&world.subscription.url, &[500, 410]);
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
-    let current = world.current().await;
+    let harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500, 410]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
+    let current = harness.current().await;
     assert!(!current.is_active);
     assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointGone.into()));
-    world.clock.set(sample::at(103));
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!(world.run(&world.task(3)).await, Came::Acknowledged);
+    harness.clock.set(sample::at(103));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.run(&harness.task(3)).await, Came::Acknowledged);
     for n in [1, 3] {
-        let record = world.record(n).await.unwrap();
+        let record = harness.record(n).await.unwrap();
         assert_eq!(record.status, Status::Failed);
         assert!(record.error().unwrap().starts_with("endpoint_disabled"));
     }
-    assert_eq!(world.sender.take().len(), 2);
-    assert_eq!(world.statistics().await, (3, 0, 3));
+    assert_eq!(harness.sender.take().len(), 2);
+    assert_eq!(harness.statistics().await, (3, 0, 3));
 }
 
 #[tokio::test]
 async fn nothing_is_sent_to_a_deleted_webhook() {
-    let world = Harness::new().await;
-    world.sender.statuses(&world.subscription.url, &[500]);
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    let Subscription { user_id, id, .. } = &world.subscription;
-    world.subscriptions.delete(user_id, id).await.unwrap();
-    world.clock.set(sample::at(103));
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
-    assert_eq!(world.sender.take().len(), 1);
-    assert!(world.record(1).await.unwrap().error().unwrap().starts_with("webhook_deleted"));
-    assert!(world.record(2).await.is_none());
-    assert!(world.waiting().await == 0);
+    let harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    let Subscription { user_id, id, .. } = &harness.subscription;
+    harness.subscriptions.delete(user_id, id).await.unwrap();
+    harness.clock.set(sample::at(103));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
+    assert_eq!(harness.sender.take().len(), 1);
+    assert!(harness.record(1).await.unwrap().error().unwrap().starts_with("webhook_deleted"));
+    assert!(harness.record(2).await.is_none());
+    assert!(harness.waiting().await == 0);
 }
 
 #[tokio::test]
 async fn a_blocked_address_is_not_tried_again() {
-    let world = Harness::new().await;
-    world.replies(&[sender::no_response(Failure::Blocked)]);
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!(world.record(1).await.unwrap().status, Status::Failed);
+    let harness = Harness::new().await;
+    harness.replies(&[sender::no_response(Failure::Blocked)]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.record(1).await.unwrap().status, Status::Failed);
 }
 
 #[tokio::test]
 async fn a_retry_leased_by_another_copy_is_left_to_it() {
-    let world = Harness::new().await;
-    world.another_retries_task_1().await;
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE.as_secs()));
-    assert_eq!(world.sender.requests().len(), 1);
+    let harness = Harness::new().await;
+    harness.another_retries_task_1().await;
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(LEASE.as_secs()));
+    assert_eq!(harness.sender.requests().len(), 1);
     // The holder crashed: when its lease has ended, the message is handled.
-    world.clock.set(sample::at(178));
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!(world.record(1).await.unwrap().status, Status::Success);
+    harness.clock.set(sample::at(178));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.record(1).await.unwrap().status, Status::Success);
 }
 
 /// Found by the simulator, seed 507204: parking a copy took the lease from the attempt under way,
 /// and a third copy made it a second time.
 #[tokio::test]
 async fn what_is_being_attempted_is_neither_parked_nor_ended() {
-    let world = Harness::new().await;
-    world.another_retries_task_1().await;
-    let before = world.record(1).await;
+    let harness = Harness::new().await;
+    harness.another_retries_task_1().await;
+    let before = harness.record(1).await;
 
-    world.fails(OPEN_AFTER_FAILURES, Some(500)).await;
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE.as_secs()));
-    let Subscription { user_id, id, .. } = &world.subscription;
-    world.subscriptions.delete(user_id, id).await.unwrap();
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(LEASE.as_secs()));
-    assert_eq!(world.record(1).await, before);
+    harness.fails(OPEN_AFTER_FAILURES, Some(500)).await;
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(LEASE.as_secs()));
+    let Subscription { user_id, id, .. } = &harness.subscription;
+    harness.subscriptions.delete(user_id, id).await.unwrap();
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(LEASE.as_secs()));
+    assert_eq!(harness.record(1).await, before);
 
-    world.clock.set(sample::at(178));
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!(world.record(1).await.unwrap().end_reason, Some(EndReason::WebhookDeleted));
+    harness.clock.set(sample::at(178));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.record(1).await.unwrap().end_reason, Some(EndReason::WebhookDeleted));
 }
 
 #[tokio::test]
 async fn a_panic_or_a_bad_message_fails_only_itself() {
-    let world = Harness::new().await;
-    world.sender.script(
-        &world.subscription.url,
+    let harness = Harness::new().await;
+    harness.sender.script(
+        &harness.subscription.url,
         [Reply::Panic, Reply::Now(sender::status(200)), Reply::Now(sender::status(500))],
     );
-    let bodies: Vec<String> = (1..=3).map(|n| world.task(n).to_json().unwrap()).collect();
+    let bodies: Vec<String> = (1..=3).map(|n| harness.task(n).to_json().unwrap()).collect();
     let bodies = [bodies, vec!["{}".to_owned()]].concat();
-    let came = world.batch(&bodies).await;
+    let came = harness.batch(&bodies).await;
     assert_eq!(came, [Came::Back, Came::Acknowledged, Came::BackIn(2), Came::Back]);
-    assert!(world.record(1).await.is_none());
-    assert_eq!(world.statistics().await, (2, 1, 0));
+    assert!(harness.record(1).await.is_none());
+    assert_eq!(harness.statistics().await, (2, 1, 0));
 }
 
 #[tokio::test]
 async fn the_breaker_opens_probes_once_and_closes() {
-    let world = Harness::new().await;
-    world.fails(OPEN_AFTER_FAILURES - 1, None).await;
-    world.sender.statuses(&world.subscription.url, &[500, 200]);
+    let harness = Harness::new().await;
+    harness.fails(OPEN_AFTER_FAILURES - 1, None).await;
+    harness.sender.statuses(&harness.subscription.url, &[500, 200]);
 
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    let open = world.current().await.health;
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    let open = harness.current().await.health;
     assert_eq!(open.open_until, Some(sample::at(160)));
 
     // Open: parked without an attempt, and the retry of the first as well.
-    world.clock.set(sample::at(103));
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    assert_eq!(world.run(&world.task(2)).await, Came::Acknowledged);
-    assert_eq!(world.sender.requests().len(), 1);
-    let parked = world.record(2).await.unwrap();
+    harness.clock.set(sample::at(103));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
+    assert_eq!(harness.sender.requests().len(), 1);
+    let parked = harness.record(2).await.unwrap();
     assert_eq!((parked.status, parked.attempt_count()), (Status::Retrying, 0));
     assert!(parked.next_retry_at.unwrap() >= sample::at(160));
     // Delayed messages bring them back; should one be lost, the retry function finds its record.
-    let delayed = world.queue.take();
+    let delayed = harness.queue.take();
     let back: Vec<_> = delayed.iter().map(|outgoing| outgoing.task.clone()).collect();
-    assert_eq!(back, [world.again(1), world.again(2)]);
+    assert_eq!(back, [harness.again(1), harness.again(2)]);
     assert!(delayed.iter().all(|outgoing| (101..=132).contains(&outgoing.delay.as_secs())));
     assert_eq!(parked.due_at.unwrap(), parked.next_retry_at.unwrap().plus_seconds(900));
 
-    // Half open: of two that come at once, one probes and closes it, one stays parked.
-    let at = [1, 2].map(|n| world.record(n));
+    // Half open: of two that arrive at the same time, one probes and closes it, one stays parked.
+    let at = [1, 2].map(|n| harness.record(n));
     let latest = futures::future::join_all(at).await;
     let latest = latest.iter().flatten().filter_map(|d| d.next_retry_at).max().unwrap();
-    world.clock.set(latest);
-    let bodies = [1, 2].map(|n| world.again(n).to_json().unwrap());
-    assert_eq!(world.batch(&bodies).await, [Came::Acknowledged, Came::Acknowledged]);
-    assert_eq!(world.sender.requests().len(), 2);
-    assert_eq!(world.current().await.health, Health::default());
-    let ended = [world.record(1).await.unwrap(), world.record(2).await.unwrap()];
+    harness.clock.set(latest);
+    let bodies = [1, 2].map(|n| harness.again(n).to_json().unwrap());
+    assert_eq!(harness.batch(&bodies).await, [Came::Acknowledged, Came::Acknowledged]);
+    assert_eq!(harness.sender.requests().len(), 2);
+    assert_eq!(harness.current().await.health, Health::default());
+    let ended = [harness.record(1).await.unwrap(), harness.record(2).await.unwrap()];
     assert_eq!(ended.iter().filter(|record| record.has_ended()).count(), 1);
     let waiting = ended.iter().find(|record| !record.has_ended()).unwrap();
     assert!(waiting.next_retry_at.unwrap() >= latest.plus_seconds(PROBE_SECONDS));
-    assert_eq!(world.statistics().await, (2, 1, 0));
+    assert_eq!(harness.statistics().await, (2, 1, 0));
 }
 
 #[tokio::test]
 async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
-    let world = Harness::new().await;
-    world.fails(OPEN_AFTER_FAILURES, Some(160)).await;
-    world.queue.refuse_all();
-    assert!(matches!(world.run(&world.task(1)).await, Came::BackIn(99..=129)));
-    assert_eq!(world.record(1).await.unwrap().status, Status::Retrying);
-    assert!(world.queue.take().is_empty() && world.sender.requests().is_empty());
+    let harness = Harness::new().await;
+    harness.fails(OPEN_AFTER_FAILURES, Some(160)).await;
+    harness.queue.refuse_all();
+    assert!(matches!(harness.run(&harness.task(1)).await, Came::BackIn(99..=129)));
+    assert_eq!(harness.record(1).await.unwrap().status, Status::Retrying);
+    assert!(harness.queue.take().is_empty() && harness.sender.requests().is_empty());
 }
 
 #[tokio::test]
 async fn a_delivery_is_parked_where_the_retry_function_finds_it_when_it_is_to_wait_for_long() {
-    let world = Harness::new().await;
-    world.fails(OPEN_AFTER_FAILURES, Some(2_000)).await;
-    assert_eq!(world.run(&world.task(1)).await, Came::Acknowledged);
-    let parked = world.record(1).await.unwrap();
+    let harness = Harness::new().await;
+    harness.fails(OPEN_AFTER_FAILURES, Some(2_000)).await;
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    let parked = harness.record(1).await.unwrap();
     assert!(parked.due_at.unwrap() >= sample::at(2_000));
     assert_eq!(parked.due_at, parked.next_retry_at);
-    assert!(world.queue.take().is_empty());
+    assert!(harness.queue.take().is_empty());
 }
 
 #[tokio::test]
 async fn failures_at_the_same_time_are_all_counted() {
-    let world = Harness::new().await;
-    world.sender.statuses(&world.subscription.url, &[500; 9]);
+    let harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500; 9]);
     // Each batch reads the health that was there before any of them failed.
     let bodies: Vec<Vec<String>> =
-        (1..=3).map(|n| vec![world.task(n).to_json().unwrap()]).collect();
-    let batches = bodies.iter().map(|body| world.batch(body));
+        (1..=3).map(|n| vec![harness.task(n).to_json().unwrap()]).collect();
+    let batches = bodies.iter().map(|body| harness.batch(body));
     futures::future::join_all(batches).await;
-    assert_eq!(world.current().await.health.consecutive_failures, 3);
+    assert_eq!(harness.current().await.health.consecutive_failures, 3);
 }
 
 #[tokio::test]
 async fn an_endpoint_that_fails_for_five_days_is_disabled() {
-    let world = Harness::new().await;
-    world.sender.statuses(&world.subscription.url, &[500, 500]);
-    assert_eq!(world.run(&world.task(1)).await, Came::BackIn(2));
-    assert!(world.current().await.is_active);
-    world.clock.set(sample::at(100 + DISABLE_AFTER_SECONDS));
-    assert_eq!(world.run(&world.task(2)).await, Came::BackIn(2));
-    let current = world.current().await;
+    let harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500, 500]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert!(harness.current().await.is_active);
+    harness.clock.set(sample::at(100 + DISABLE_AFTER_SECONDS));
+    assert_eq!(harness.run(&harness.task(2)).await, Came::BackIn(2));
+    let current = harness.current().await;
     assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointFailing.into()));
     assert!(!current.is_active);
 }

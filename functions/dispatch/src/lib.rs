@@ -52,7 +52,7 @@ impl Dispatch {
         Self { subscriptions, queue, dead_letter_queue }
     }
 
-    /// Handles one batch; answers with the records that are to come back.
+    /// Handles one batch; returns the batch item failures.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let parsed = join_all(batch.records.iter().map(|record| self.parse(record))).await;
         let owners = self.owners(parsed.iter().flatten().flatten()).await;
@@ -143,7 +143,7 @@ impl Dispatch {
         Ok(())
     }
 
-    /// The subscriptions of every owner in the batch: one query each, all at once.
+    /// The subscriptions of every owner in the batch: one query each, concurrently.
     async fn owners(&self, events: impl Iterator<Item = &Event>) -> Owners {
         let names: BTreeSet<UserId> = events.map(|event| event.owner.clone()).collect();
         let queries = names.into_iter().map(|owner| async move {
@@ -179,7 +179,7 @@ impl Dispatch {
 /// The record cannot be handled now; why has been logged.
 struct ComesBack;
 
-/// Notes the tasks of one event; `false` when its owner's subscriptions could not be read. Twins
+/// Notes the tasks of one event; `false` when its owner's subscriptions could not be read. Duplicates
 /// inside of the batch name the same deliveries, which are sent once.
 fn want(
     wanted: &mut BTreeMap<DeliveryId, Wanted>,

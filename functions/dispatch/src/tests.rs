@@ -46,7 +46,7 @@ impl Harness {
         subscription.id.to_string()
     }
 
-    /// Runs a batch; answers with the ids of the records that are to come back.
+    /// Runs a batch; returns the ids of the batch item failures.
     async fn run(&self, bodies: &[String]) -> Vec<String> {
         let records: Vec<_> = bodies
             .iter()
@@ -74,28 +74,28 @@ impl Harness {
 
 #[tokio::test]
 async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
-    let world = Harness::new();
-    let wants = world.subscribe("u", 1, &["task.created", "task.deleted"]).await;
-    world.subscribe("u", 2, &["task.deleted"]).await;
-    world.subscribe("v", 3, &["task.created"]).await;
+    let harness = Harness::new();
+    let wants = harness.subscribe("u", 1, &["task.created", "task.deleted"]).await;
+    harness.subscribe("u", 2, &["task.deleted"]).await;
+    harness.subscribe("v", 3, &["task.created"]).await;
     let mut paused = sample::subscription("u", 4);
     paused.is_active = false;
-    world.subscriptions.create(&paused).await.unwrap();
-    let also = world.subscribe("u", 5, &["task.created"]).await;
+    harness.subscriptions.create(&paused).await.unwrap();
+    let also = harness.subscribe("u", 5, &["task.created"]).await;
     // Its deliveries end as failed, so that its owner can repeat them.
     let mut disabled = sample::subscription("u", 6);
     disabled.disable(DisabledReason::EndpointFailing, sample::at(1));
-    world.subscriptions.create(&disabled).await.unwrap();
+    harness.subscriptions.create(&disabled).await.unwrap();
 
-    assert!(world.run(&[sample::event_body("u", 1)]).await.is_empty());
-    assert_eq!(world.sent_to(), [wants, also, disabled.id.to_string()]);
-    assert!(world.run(&[sample::event_body("nobody", 1)]).await.is_empty());
-    assert!(world.sent_to().is_empty());
+    assert!(harness.run(&[sample::event_body("u", 1)]).await.is_empty());
+    assert_eq!(harness.sent_to(), [wants, also, disabled.id.to_string()]);
+    assert!(harness.run(&[sample::event_body("nobody", 1)]).await.is_empty());
+    assert!(harness.sent_to().is_empty());
 }
 
 #[tokio::test]
 async fn event_must_match_a_wildcard_and_the_filter() {
-    let world = Harness::new();
+    let harness = Harness::new();
     for (n, selector, filter) in [
         (1, "task.*", r#"{"n":[7]}"#),
         (2, "*", r#"{"n":[{"numeric":["<",7]}]}"#),
@@ -104,16 +104,16 @@ async fn event_must_match_a_wildcard_and_the_filter() {
         let mut subscription = sample::subscription("u", n);
         subscription.event_types = vec![MaybeKnown::Known(selector.parse().unwrap())];
         subscription.filter = Some(Filter::parse(filter).unwrap());
-        world.subscriptions.create(&subscription).await.unwrap();
+        harness.subscriptions.create(&subscription).await.unwrap();
     }
-    assert!(world.run(&[sample::event_body("u", 7)]).await.is_empty());
-    assert_eq!(world.sent_to(), [sample::subscription_id("u", 1).to_string()]);
+    assert!(harness.run(&[sample::event_body("u", 7)]).await.is_empty());
+    assert_eq!(harness.sent_to(), [sample::subscription_id("u", 1).to_string()]);
 }
 
 #[tokio::test]
 async fn unreadable_subscription_gets_the_tasks_it_may_want_and_fails_no_event() {
-    let world = Harness::new();
-    let readable = world.subscribe("u", 2, &["task.created"]).await;
+    let harness = Harness::new();
+    let readable = harness.subscribe("u", 2, &["task.created"]).await;
     let mut row = UnreadableSubscription {
         user_id: sample::user("u"),
         id: sample::subscription_id("u", 1),
@@ -128,33 +128,35 @@ async fn unreadable_subscription_gets_the_tasks_it_may_want_and_fails_no_event()
         (Some("task.deleted"), vec![readable]),
     ] {
         row.event_types = event_type.map(|name| vec![sample::event_type(name).into()]);
-        world.subscriptions.set_unreadable(row.clone());
-        assert!(world.run(&[sample::event_body("u", 1)]).await.is_empty());
-        assert_eq!(world.sent_to(), expected, "{event_type:?}");
+        harness.subscriptions.set_unreadable(row.clone());
+        assert!(harness.run(&[sample::event_body("u", 1)]).await.is_empty());
+        assert_eq!(harness.sent_to(), expected, "{event_type:?}");
     }
 }
 
 #[tokio::test]
 async fn the_same_event_twice_names_the_same_delivery_and_twins_are_sent_once() {
-    let world = Harness::new();
-    world.subscribe("u", 1, &["task.created"]).await;
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
     let body = sample::event_body("u", 1);
-    assert!(world.run(&[body.clone(), sample::event_body("u", 2), body.clone()]).await.is_empty());
+    assert!(
+        harness.run(&[body.clone(), sample::event_body("u", 2), body.clone()]).await.is_empty()
+    );
     let first: Vec<DeliveryId> =
-        world.queue.take_tasks().iter().map(|task| task.key().1.clone()).collect();
+        harness.queue.take_tasks().iter().map(|task| task.key().1.clone()).collect();
     assert_eq!(first.len(), 2);
-    assert!(world.run(&[body]).await.is_empty());
-    let again = world.queue.take_tasks();
+    assert!(harness.run(&[body]).await.is_empty());
+    let again = harness.queue.take_tasks();
     assert!(first.contains(again[0].key().1));
 }
 
 #[tokio::test]
 async fn without_an_event_id_the_message_names_the_event() {
-    let world = Harness::new();
-    world.subscribe("u", 1, &["task.created"]).await;
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
     let body = r#"{"event_type":"task.created","user_id":"u","data":{"a": 1.0}}"#.to_owned();
-    assert!(world.run(&[body]).await.is_empty());
-    let DeliveryTask::FirstAttempt(task) = world.queue.take_tasks().remove(0) else {
+    assert!(harness.run(&[body]).await.is_empty());
+    let DeliveryTask::FirstAttempt(task) = harness.queue.take_tasks().remove(0) else {
         panic!("again")
     };
     assert_eq!(task.event_id.as_str(), "m0");
@@ -164,16 +166,16 @@ async fn without_an_event_id_the_message_names_the_event() {
 
 #[tokio::test]
 async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
-    let world = Harness::new();
-    world.subscribe("u", 1, &["task.created"]).await;
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
     let large = format!(
         r#"{{"event_type":"task.created","user_id":"u","data":{{"k":"{}"}}}}"#,
         "x".repeat(EVENT_DATA_BYTES)
     );
     let bodies = ["{".to_owned(), sample::event_body("u", 1), large.clone()];
-    assert!(world.run(&bodies).await.is_empty());
-    assert_eq!(world.queue.take().len(), 1);
-    let letters = world.dead_letter_queue.take();
+    assert!(harness.run(&bodies).await.is_empty());
+    assert_eq!(harness.queue.take().len(), 1);
+    let letters = harness.dead_letter_queue.take();
     let reasons: Vec<_> = letters.iter().map(|letter| letter.reason).collect();
     assert_eq!(reasons, ["invalid_json", "data_too_large"]);
     assert_eq!((&letters[1].body, letters[1].message_id.as_str()), (&large, "m2"));
@@ -184,34 +186,34 @@ async fn what_the_dead_letter_queue_does_not_take_comes_back() {
     let letters = MemoryDeadLetterQueue::default();
     let failing = Failing::call("dead_letter_queue.send");
     let faulty = Intercepted::new(letters.clone(), failing);
-    let world = Harness::with(letters, Arc::new(faulty));
-    assert_eq!(world.run(&["{".to_owned()]).await, ["m0"]);
+    let harness = Harness::with(letters, Arc::new(faulty));
+    assert_eq!(harness.run(&["{".to_owned()]).await, ["m0"]);
 }
 
 #[tokio::test]
-async fn only_events_whose_tasks_were_refused_for_good_come_back() {
-    let world = Harness::new();
-    world.subscribe("u", 1, &["task.created"]).await;
-    world.subscribe("v", 2, &["task.created"]).await;
-    world.queue.refuse_next(&[0]);
+async fn only_events_whose_tasks_were_refused_for_good_are_batch_item_failures() {
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
+    harness.subscribe("v", 2, &["task.created"]).await;
+    harness.queue.refuse_next(&[0]);
     let bodies = [sample::event_body("u", 1), sample::event_body("v", 2)];
-    assert!(world.run(&bodies).await.is_empty(), "a refused entry is sent again");
-    assert_eq!(world.sent_to().len(), 2);
+    assert!(harness.run(&bodies).await.is_empty(), "a refused entry is sent again");
+    assert_eq!(harness.sent_to().len(), 2);
 }
 
 #[tokio::test]
 async fn many_events_share_requests() {
-    let world = Harness::new();
-    world.subscribe("u", 1, &["task.created"]).await;
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
     let bodies: Vec<String> = (1..=10).map(|n| sample::event_body("u", n)).collect();
-    assert!(world.run(&bodies).await.is_empty());
-    assert_eq!(world.queue.batches(), 1);
-    assert_eq!(world.queue.take().len(), 10);
+    assert!(harness.run(&bodies).await.is_empty());
+    assert_eq!(harness.queue.batches(), 1);
+    assert_eq!(harness.queue.take().len(), 10);
 }
 
 /// Runs a message of a time that was accepted before, as its attributes say; the names and times of
 /// the deliveries.
-async fn redriven(world: &Harness, sent: i64, accepted: i64) -> Vec<(DeliveryId, i64)> {
+async fn redriven(harness: &Harness, sent: i64, accepted: i64) -> Vec<(DeliveryId, i64)> {
     let record = json!({
         "messageId": "redriven", "receiptHandle": "r",
         "body": r#"{"event_type":"task.created","user_id":"u","data":{}}"#,
@@ -222,8 +224,8 @@ async fn redriven(world: &Harness, sent: i64, accepted: i64) -> Vec<(DeliveryId,
         },
     });
     let event: SqsEvent = serde_json::from_value(json!({"Records": [record]})).unwrap();
-    assert!(world.dispatch.handle(event).await.batch_item_failures.is_empty());
-    let tasks = world.queue.take_tasks();
+    assert!(harness.dispatch.handle(event).await.batch_item_failures.is_empty());
+    let tasks = harness.queue.take_tasks();
     let first = |task: &DeliveryTask| match task {
         DeliveryTask::FirstAttempt(new) => (new.delivery_id.clone(), new.event_time.millis()),
         DeliveryTask::Retry { .. } => panic!("dispatch asks for first attempts"),
@@ -233,18 +235,18 @@ async fn redriven(world: &Harness, sent: i64, accepted: i64) -> Vec<(DeliveryId,
 
 #[tokio::test]
 async fn redriven_event_has_the_deliveries_of_its_first_dispatch() {
-    let world = Harness::new();
-    world.subscribe("u", 1, &["task.created"]).await;
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
     let accepted = sample::at(50).millis();
-    world.run(&[r#"{"event_type":"task.created","user_id":"u","data":{}}"#.to_owned()]).await;
-    let tasks = world.queue.take_tasks();
+    harness.run(&[r#"{"event_type":"task.created","user_id":"u","data":{}}"#.to_owned()]).await;
+    let tasks = harness.queue.take_tasks();
     let first = tasks[0].key().1.clone();
     let late = accepted + REDRIVE_WINDOW_MS;
-    assert_eq!(redriven(&world, late, accepted).await, [(first.clone(), accepted)]);
-    let too_late = redriven(&world, late + 1, accepted).await;
+    assert_eq!(redriven(&harness, late, accepted).await, [(first.clone(), accepted)]);
+    let too_late = redriven(&harness, late + 1, accepted).await;
     assert_eq!(too_late[0].1, late + 1);
     assert_ne!(too_late[0].0, first);
-    let before_it_was_sent = redriven(&world, accepted, accepted + 1).await;
+    let before_it_was_sent = redriven(&harness, accepted, accepted + 1).await;
     assert_eq!(before_it_was_sent[0].1, accepted);
     assert_ne!(before_it_was_sent[0].0, first);
 }

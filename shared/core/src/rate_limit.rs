@@ -159,7 +159,7 @@ mod tests {
         Timestamp::from_millis(millis)
     }
 
-    /// Reserves as a function does: guess, and on failure judge by what is there. Counts the writes.
+    /// Reserves as a function does: guess, and on failure decide by what is there. Counts the writes.
     fn reserve(
         table: &mut Option<NextSlot>,
         known: Option<NextSlot>,

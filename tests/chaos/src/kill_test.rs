@@ -130,7 +130,7 @@ pub async fn run_kill_test(kill_test: &KillTest) -> Outcome<Report> {
     Ok(report)
 }
 
-/// Why a POST came again. What the functions handled at a kill comes back after it; an event
+/// Why a POST came again. What the functions handled at a kill is received again; an event
 /// that was being dispatched may then have two tasks.
 fn cause(first: &Post, second: &Post, kills: &[Instant], published: usize) -> Option<Cause> {
     if kills.iter().any(|kill| (first.at..second.at).contains(kill)) {

@@ -15,24 +15,24 @@ fn call(route: &str, delivery: &Delivery) -> TestRequest {
     call.with("delivery_id", delivery.id.as_str())
 }
 
-async fn recorded(world: &Harness) -> Delivery {
-    let webhook = world.webhook("alice", 1).await.id;
+async fn recorded(harness: &Harness) -> Delivery {
+    let webhook = harness.webhook("alice", 1).await.id;
     let data = sample::data(r#"{"z":1.50,"é":"ü","a":12345678901234567890.10}"#);
     let user_id = sample::user("alice");
     let delivery = Delivery { data, user_id, ..succeeded(&webhook, 20) };
-    world.record(&delivery).await;
+    harness.record(&delivery).await;
     delivery
 }
 
-async fn redeliver(world: &Harness, delivery: &Delivery) -> TestResponse {
-    world.send(call(REDELIVER, delivery)).await
+async fn redeliver(harness: &Harness, delivery: &Delivery) -> TestResponse {
+    harness.send(call(REDELIVER, delivery)).await
 }
 
 #[tokio::test]
 async fn delivery_details_show_attempts_and_payload() {
-    let world = Harness::new();
-    let delivery = recorded(&world).await;
-    let response = world.send(call(GET, &delivery)).await;
+    let harness = Harness::new();
+    let delivery = recorded(&harness).await;
+    let response = harness.send(call(GET, &delivery)).await;
     assert_eq!(response.status(), 200);
     assert!(response.text().contains(&format!(r#""payload":{}"#, delivery.body())));
     let body = response.json();
@@ -55,22 +55,22 @@ async fn delivery_details_show_attempts_and_payload() {
 
 #[tokio::test]
 async fn an_expired_delivery_is_not_shown() {
-    let world = Harness::new();
-    let delivery = recorded(&world).await;
-    world.clock.set(delivery.expires_at);
+    let harness = Harness::new();
+    let delivery = recorded(&harness).await;
+    harness.clock.set(delivery.expires_at);
     for route in [GET, REDELIVER] {
-        assert_eq!(world.send(call(route, &delivery)).await.problem(), "not-found");
+        assert_eq!(harness.send(call(route, &delivery)).await.problem(), "not-found");
     }
 }
 
 #[tokio::test]
 async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
-    let world = Harness::new();
-    let old = recorded(&world).await;
-    let response = redeliver(&world, &old).await;
+    let harness = Harness::new();
+    let old = recorded(&harness).await;
+    let response = redeliver(&harness, &old).await;
     assert_eq!(response.status(), 202);
     let body = response.json();
-    let now = world.clock.now().to_string();
+    let now = harness.clock.now().to_string();
     let id = text(&body["id"]);
     assert_eq!(
         body,
@@ -94,8 +94,8 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
         trigger: Trigger::Redelivery,
         redelivery_of: Some(old.id.clone()),
     };
-    assert_eq!(world.queue.take(), [Outgoing::first_attempt(new.clone())]);
-    let again = Delivery::new(&new, world.clock.now(), old.expires_at);
+    assert_eq!(harness.queue.take(), [Outgoing::first_attempt(new.clone())]);
+    let again = Delivery::new(&new, harness.clock.now(), old.expires_at);
     assert_eq!(
         again.body(),
         old.body(),
@@ -103,67 +103,67 @@ async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
     );
 
     assert_eq!(again.message_id(), old.message_id(), "so that a receiver can drop what it has");
-    // Asked for once more, at once and later, it is another one each time.
-    let mut ids = vec![id, text(&redeliver(&world, &old).await.json()["id"])];
-    world.clock.advance(Duration::from_secs(1));
-    ids.push(text(&redeliver(&world, &old).await.json()["id"]));
+    // Each further request, immediately and later, makes another delivery.
+    let mut ids = vec![id, text(&redeliver(&harness, &old).await.json()["id"])];
+    harness.clock.advance(Duration::from_secs(1));
+    ids.push(text(&redeliver(&harness, &old).await.json()["id"]));
     ids.dedup();
-    assert_eq!((ids.len(), world.queue.take().len()), (3, 2));
-    assert_eq!(world.deliveries.snapshot().len(), 1, "the first attempt writes the record");
+    assert_eq!((ids.len(), harness.queue.take().len()), (3, 2));
+    assert_eq!(harness.deliveries.snapshot().len(), 1, "the first attempt writes the record");
 }
 
 #[tokio::test]
 async fn redelivery_of_a_retrying_delivery_returns_409() {
-    let world = Harness::new();
-    let webhook = world.webhook("alice", 1).await.id;
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
     let retrying = sample::delivery(&webhook, 20);
-    world.record(&retrying).await;
-    let response = redeliver(&world, &retrying).await;
+    harness.record(&retrying).await;
+    let response = redeliver(&harness, &retrying).await;
     assert_eq!((response.status(), response.problem().as_str()), (409, "delivery-retrying"));
-    assert_eq!(world.queue.take(), []);
+    assert_eq!(harness.queue.take(), []);
 }
 
 #[tokio::test]
 async fn redelivery_to_an_inactive_webhook_is_refused() {
-    let world = Harness::new();
-    let delivery = recorded(&world).await;
-    let mut webhook = world.subscriptions.snapshot().remove(0);
+    let harness = Harness::new();
+    let delivery = recorded(&harness).await;
+    let mut webhook = harness.subscriptions.snapshot().remove(0);
     webhook.is_active = false;
-    world.subscriptions.update(&webhook, 1).await.unwrap();
-    let response = redeliver(&world, &delivery).await;
+    harness.subscriptions.update(&webhook, 1).await.unwrap();
+    let response = redeliver(&harness, &delivery).await;
     assert_eq!((response.status(), response.problem().as_str()), (409, "webhook-inactive"));
-    assert_eq!(world.queue.take(), []);
+    assert_eq!(harness.queue.take(), []);
 }
 
 #[tokio::test]
 async fn a_redelivery_takes_an_empty_body_or_none() {
-    let world = Harness::new();
-    let delivery = recorded(&world).await;
+    let harness = Harness::new();
+    let delivery = recorded(&harness).await;
     for (body, status) in [("", 202), (" {} ", 202), (r#"{"url":1}"#, 422), ("[]", 400), ("x", 400)]
     {
-        let response = world.send(call(REDELIVER, &delivery).text(body)).await;
+        let response = harness.send(call(REDELIVER, &delivery).text(body)).await;
         assert_eq!(response.status(), status, "{body}");
     }
-    assert_eq!(world.queue.take().len(), 2);
+    assert_eq!(harness.queue.take().len(), 2);
 }
 
 #[tokio::test]
 async fn redelivery_refused_by_the_queue_returns_an_error() {
-    let world = Harness::new();
-    let delivery = recorded(&world).await;
-    world.queue.refuse_next(&[0]);
-    let response = redeliver(&world, &delivery).await;
+    let harness = Harness::new();
+    let delivery = recorded(&harness).await;
+    harness.queue.refuse_next(&[0]);
+    let response = redeliver(&harness, &delivery).await;
     assert_eq!((response.status(), response.problem().as_str()), (503, "unavailable"));
-    assert_eq!(world.queue.take(), []);
-    assert_eq!(redeliver(&world, &delivery).await.status(), 202);
+    assert_eq!(harness.queue.take(), []);
+    assert_eq!(redeliver(&harness, &delivery).await.status(), 202);
 }
 
 #[tokio::test]
 async fn query_parameters_are_refused() {
-    let world = Harness::new();
-    let delivery = recorded(&world).await;
+    let harness = Harness::new();
+    let delivery = recorded(&harness).await;
     for route in [GET, REDELIVER] {
-        let response = world.send(call(route, &delivery).query("x=1")).await;
+        let response = harness.send(call(route, &delivery).query("x=1")).await;
         assert_eq!(
             (response.status(), response.json()["errors"][0]["field"].clone()),
             (422, Value::from("x"))
