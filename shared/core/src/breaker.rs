@@ -14,11 +14,11 @@
 //!
 //! Not needed for correctness: a lost or late update only makes the breaker open or close later.
 
-use std::time::Duration;
-
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
+use crate::delivery::UnknownName;
 use crate::limits::TIMEOUT_SECONDS_MAX;
 use crate::outbound::{Failure, Outcome};
 use crate::time::Timestamp;
@@ -84,20 +84,14 @@ impl fmt::Display for LastError {
     }
 }
 
-/// Not the name of an error that this version knows.
-#[derive(Debug, thiserror::Error)]
-#[error("is not the name of an error")]
-pub struct UnknownError;
-
 impl FromStr for LastError {
-    type Err = UnknownError;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, UnknownError> {
-        if let Some(status) = name.strip_prefix("http_") {
-            return status.parse().map(Self::Status).map_err(|_| UnknownError);
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        match name.strip_prefix("http_") {
+            Some(status) => status.parse().map(Self::Status).map_err(|_| UnknownName),
+            None => name.parse().map(Self::NoResponse),
         }
-        let known = Failure::ALL.into_iter().find(|failure| failure.as_str() == name);
-        known.map(Self::NoResponse).ok_or(UnknownError)
     }
 }
 

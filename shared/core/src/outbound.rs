@@ -1,7 +1,12 @@
 //! One signed POST and its outcome.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::{UnknownName, named};
 use crate::time::Timestamp;
 
 /// One POST that is ready to be sent, signed and with a deadline.
@@ -47,38 +52,21 @@ pub enum Outcome {
     },
 }
 
-/// Why no response was had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// The deadline passed.
-    Timeout,
-    /// The host has no address, or its name server does not answer.
-    Dns,
-    /// No connection could be made.
-    Connect,
-    /// TLS could not be agreed or the certificate does not verify.
-    Tls,
-    /// The connection broke, or what came is no HTTP.
-    Protocol,
-    /// The address is not one that deliveries may connect to. Never retried.
-    Blocked,
-}
-
-impl Failure {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Timeout, Self::Dns, Self::Connect, Self::Tls, Self::Protocol, Self::Blocked];
-
-    /// The stable name that is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Protocol => "protocol",
-            Self::Blocked => "blocked",
-        }
+named! {
+    /// Why no response was had.
+    Failure {
+        /// The deadline passed.
+        Timeout = "timeout",
+        /// The host has no address, or its name server does not answer.
+        Dns = "dns",
+        /// No connection could be made.
+        Connect = "connect",
+        /// TLS could not be agreed or the certificate does not verify.
+        Tls = "tls",
+        /// The connection broke, or what came is no HTTP.
+        Protocol = "protocol",
+        /// The address is not one that deliveries may connect to. Never retried.
+        Blocked = "blocked",
     }
 }
 
