@@ -79,8 +79,7 @@ struct SigningSecret {
 }
 
 fn signing_secrets(secrets: &SubscriptionSecrets, now: Timestamp) -> Vec<SigningSecret> {
-    let previous = secrets.previous.iter().map(|secret| secret.expires_at);
-    let previous = previous.filter(|expires_at| now < *expires_at).map(Some);
+    let previous = secrets.previous_signing_at(now).map(|secret| Some(secret.expires_at));
     std::iter::once(None).chain(previous).map(|expires_at| SigningSecret { expires_at }).collect()
 }
 

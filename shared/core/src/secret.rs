@@ -165,8 +165,13 @@ impl SubscriptionSecrets {
 
     /// Those that sign at this moment, newest first.
     pub fn signing_at(&self, now: Timestamp) -> impl Iterator<Item = &SealedSecret> {
-        let previous = self.previous.iter().filter(move |previous| now < previous.expires_at);
-        std::iter::once(&self.current).chain(previous.map(|previous| &previous.sealed))
+        let previous = self.previous_signing_at(now).map(|previous| &previous.sealed);
+        std::iter::once(&self.current).chain(previous)
+    }
+
+    /// Those that sign beside the current one at this moment, newest first.
+    pub fn previous_signing_at(&self, now: Timestamp) -> impl Iterator<Item = &PreviousSecret> {
+        self.previous.iter().filter(move |previous| now < previous.expires_at)
     }
 
     /// All of them, newest first.
