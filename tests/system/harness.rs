@@ -143,38 +143,18 @@ impl Local {
 
     /// Makes one call of the SQS endpoint, as every AWS client does.
     pub(crate) async fn sqs(&self, operation: &str, body: &Value) -> Value {
-        let response = self
-            .http
-            .post(&self.sqs)
-            .header("content-type", "application/x-amz-json-1.0")
-            .header("x-amz-target", format!("AmazonSQS.{operation}"))
-            .body(body.to_string())
-            .send()
-            .await
-            .unwrap();
-        let status = response.status();
-        let answer: Value = response.json_value().await;
-        assert!(status.is_success(), "{operation}: {answer}");
-        answer
+        let request = self.http.post(&self.sqs);
+        aws_call(request, "AmazonSQS", operation, body).await
     }
 
     /// Makes one call of the DynamoDB endpoint.
     pub(crate) async fn dynamodb(&self, operation: &str, body: &Value) -> Value {
-        let response = self
+        let request = self
             .http
             .post(&self.dynamodb)
-            .header("content-type", "application/x-amz-json-1.0")
-            .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
             .header("x-amz-date", "20260131T093000Z")
-            .header("authorization", "AWS4-HMAC-SHA256 Credential=local/20260131/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
-            .body(body.to_string())
-            .send()
-            .await
-            .unwrap();
-        let status = response.status();
-        let answer: Value = response.json_value().await;
-        assert!(status.is_success(), "{operation}: {answer}");
-        answer
+            .header("authorization", "AWS4-HMAC-SHA256 Credential=local/20260131/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0");
+        aws_call(request, "DynamoDB_20120810", operation, body).await
     }
 
     /// The URL of a queue.
@@ -289,4 +269,22 @@ impl JsonValue for reqwest::Response {
         let body = self.text().await.unwrap();
         if body.is_empty() { Value::Null } else { serde_json::from_str(&body).unwrap() }
     }
+}
+
+/// Makes one call of the JSON protocol of AWS.
+async fn aws_call(
+    request: reqwest::RequestBuilder,
+    service: &str,
+    operation: &str,
+    body: &Value,
+) -> Value {
+    let request = request
+        .header("content-type", "application/x-amz-json-1.0")
+        .header("x-amz-target", format!("{service}.{operation}"))
+        .body(body.to_string());
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let answer: Value = response.json_value().await;
+    assert!(status.is_success(), "{operation}: {answer}");
+    answer
 }
