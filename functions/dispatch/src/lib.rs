@@ -1,7 +1,7 @@
 //! Dispatch: events in, one task for each subscription that wants them out.
 //!
 //! An event that can never be handled goes to the dead-letter queue with its reason. One that
-//! cannot be handled now is reported as failed, and the queue brings it back. Doing an event twice
+//! cannot be handled now is a batch item failure, so that it is received again. Doing an event twice
 //! is harmless: its deliveries have the same names again.
 //!
 //! Deliberately absent: state. Whatever was sent before a crash is sent again.
@@ -67,7 +67,7 @@ impl Dispatch {
                     }
                 }
                 Ok(None) => {}
-                Err(ComesBack) => {
+                Err(BatchItemFailure) => {
                     failed.insert(index);
                 }
             }
@@ -77,10 +77,12 @@ impl Dispatch {
             tasks[*index] += 1;
         }
         failed.extend(self.send(wanted.into_values().collect()).await);
+        let mut accepted = 0_usize;
         for (index, (record, event)) in batch.records.iter().zip(&parsed).enumerate() {
             if let Ok(Some(event)) = event
                 && !failed.contains(&index)
             {
+                accepted += 1;
                 tracing::info!(
                     event_id = %event.id,
                     message_id = record.message_id,
@@ -90,10 +92,6 @@ impl Dispatch {
                 );
             }
         }
-        let is_accepted = |(index, event): &(usize, &Result<Option<Event>, ComesBack>)| {
-            matches!(event, Ok(Some(_))) && !failed.contains(index)
-        };
-        let accepted = parsed.iter().enumerate().filter(is_accepted).count();
         tracing::info!(
             metric.events_accepted = accepted,
             metric.events_failed = failed.len(),
@@ -103,10 +101,10 @@ impl Dispatch {
     }
 
     /// The event of a record; nothing when it went to the dead-letter queue.
-    async fn parse(&self, record: &SqsMessage) -> Result<Option<Event>, ComesBack> {
+    async fn parse(&self, record: &SqsMessage) -> Result<Option<Event>, BatchItemFailure> {
         let Some((message_id, sent)) = acceptance(record) else {
             tracing::error!(message_id = record.message_id, "the record has no SentTimestamp");
-            return Err(ComesBack);
+            return Err(BatchItemFailure);
         };
         let body = record.body.as_deref().unwrap_or_default();
         match Event::parse(body, message_id, sent) {
@@ -121,7 +119,7 @@ impl Dispatch {
         message_id: &str,
         sent: Timestamp,
         error: &EventError,
-    ) -> Result<(), ComesBack> {
+    ) -> Result<(), BatchItemFailure> {
         let rejected = RejectedEvent {
             body: body.to_owned(),
             message_id: message_id.to_owned(),
@@ -131,7 +129,7 @@ impl Dispatch {
         };
         if let Err(error) = self.dead_letter_queue.send(&rejected).await {
             tracing::error!(message_id, error = %Chain(&error), "a bad event could not be dead-lettered");
-            return Err(ComesBack);
+            return Err(BatchItemFailure);
         }
         tracing::warn!(
             metric.events_rejected = 1,
@@ -176,8 +174,8 @@ impl Dispatch {
     }
 }
 
-/// The record cannot be handled now; why has been logged.
-struct ComesBack;
+/// The record cannot be handled now, and is to be received again. Why has been logged.
+struct BatchItemFailure;
 
 /// Notes the tasks of one event; `false` when its owner's subscriptions could not be read. Duplicates
 /// inside of the batch name the same deliveries, which are sent once.
