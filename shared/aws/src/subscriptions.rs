@@ -354,13 +354,13 @@ impl Subscriptions for DynamoSubscriptions {
             .condition_expression("health = :expected")
             .expression_attribute_values(":expected", row::encode_health(expected)?);
         let sent = match self.send(unchanged).await? {
-            Update::Refused(row) if !row.contains_key(row::HEALTH) => {
+            Update::Refused(row) => {
                 let current = row::decode(row)?;
                 if current.health != *expected {
                     return Ok(SubscriptionWrite::Conflict(Box::new(current)));
                 }
-                // Rows of schema version 1 have no such attribute. The version rises with each
-                // change of the health, too.
+                // The row of another version of the service spells the same health differently. The
+                // version rises with each change of the health, too.
                 let unchanged = update
                     .condition_expression("version = :version")
                     .expression_attribute_values(":version", number(current.version));

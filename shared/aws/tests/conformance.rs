@@ -219,6 +219,30 @@ async fn health_of_a_row_of_schema_version_1_is_read_and_replaced() {
 }
 
 #[tokio::test]
+async fn health_of_a_row_of_a_later_version_is_read_and_replaced() {
+    let client = database().await;
+    let store = subscriptions(&client);
+    let row = sample::subscription("u", 1);
+    store.create(&row).await.unwrap();
+    change_row(&client, &row, |row| {
+        let Some(AttributeValue::M(health)) = row.get_mut("health") else { panic!("{row:?}") };
+        health.insert("failures".to_owned(), AttributeValue::N("3".to_owned()));
+        health.insert("last_error".to_owned(), AttributeValue::S("a new name".to_owned()));
+        health.insert("a_new_member".to_owned(), AttributeValue::Bool(true));
+    })
+    .await;
+    let read = Health { consecutive_failures: 3, ..Health::default() };
+    let set = async |expected: &Health, health: &Health| {
+        store.set_health(&row.user_id, &row.id, expected, health).await.unwrap()
+    };
+    let refused = set(&Health::default(), &read).await;
+    assert!(matches!(refused, SubscriptionWrite::Conflict(row) if row.health == read));
+    assert!(set(&read, &Health::default()).await.is_applied());
+    let found = store.get(&row.user_id, &row.id, Consistency::Strong).await.unwrap().unwrap();
+    assert_eq!((found.health, found.version), (Health::default(), 2));
+}
+
+#[tokio::test]
 async fn update_keeps_attributes_that_it_does_not_know_and_removes_those_of_older_versions() {
     let client = database().await;
     let store = subscriptions(&client);

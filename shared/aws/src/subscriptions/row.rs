@@ -23,8 +23,6 @@ use crate::packed::Bytes;
 const SCHEMA: u32 = 2;
 /// The oldest schema version that is read. In it each part of the health is an attribute of its own.
 const SCHEMA_OLDEST: u32 = 1;
-/// The attribute with the health.
-pub(super) const HEALTH: &str = "health";
 /// What older schema versions have and this one does not.
 const OBSOLETE: [&str; 3] = ["failures", "failing_since", "open_until"];
 /// What a row need not have.
