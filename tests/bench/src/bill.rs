@@ -1,8 +1,8 @@
-//! What a million deliveries cost, and what the service costs when idle.
+//! What a million deliveries cost. `scripts/idle_cost.py` computes what the service costs when idle.
 //!
 //! The real handlers run on virtual time over streams of events. Requests and units are counted as AWS
 //! bills them. `work.json` has the processor time and the log bytes of a delivery and an event, measured
-//! on the deployed programs; `prices.json` has the prices.
+//! on the deployed programs; `scripts/prices.json` has the prices.
 //!
 //! What cannot be measured without AWS is assumed, and named in [`assumed`].
 
@@ -47,31 +47,32 @@ mod assumed {
     pub(super) const PLATFORM_LOG_BYTES: f64 = 600.0;
     /// The memory at which a function has one whole processor, in GB (AWS documentation).
     pub(super) const PROCESSOR_GB: f64 = 1.769;
-    /// Lambda polls an idle queue with five connections that wait 20 s each.
-    pub(super) const IDLE_POLLS_A_MONTH: f64 = 5.0 * 30.0 * 86_400.0 / 20.0;
 }
 
-/// `prices.json`: USD; requests, units and invocations per million.
+/// `scripts/prices.json`, as far as deliveries cost it, in USD.
 #[derive(Deserialize)]
 pub(crate) struct Prices {
     as_of: String,
     region: String,
-    pub(crate) fair_queue_requests: f64,
-    pub(crate) write_units: f64,
-    pub(crate) read_units: f64,
-    pub(crate) invocations: f64,
+    pub(crate) per_million: PerMillion,
+    #[serde(rename = "lambda_gb_second_arm64")]
     pub(crate) gb_second: f64,
     log_gb: f64,
-    api_requests: f64,
-    metric_month: f64,
-    alarm_month: f64,
-    secret_month: f64,
-    kms_key_month: f64,
+}
+
+/// Prices of a million.
+#[derive(Deserialize)]
+pub(crate) struct PerMillion {
+    pub(crate) sqs_fair_queue_request: f64,
+    pub(crate) dynamodb_write_unit: f64,
+    pub(crate) dynamodb_read_unit: f64,
+    pub(crate) lambda_request: f64,
+    api_request: f64,
 }
 
 impl Prices {
     pub(crate) fn read() -> Outcome<Self> {
-        serde_json::from_str(include_str!("../prices.json")).map_err(text)
+        serde_json::from_str(include_str!("../../../scripts/prices.json")).map_err(text)
     }
 }
 
@@ -168,37 +169,16 @@ pub(crate) async fn run() -> Outcome<bool> {
         "in all",
     ];
     say(lay_out(&header, &rows, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
-    let (idle_table, idle) = prices.of_an_idle_month();
-    say(idle_table);
-    say(format!("A million API requests: {:.2} USD for the gateway alone.", prices.api_requests));
+    say(format!(
+        "A million API requests: {:.2} USD for the gateway alone.",
+        prices.per_million.api_request
+    ));
     let what = "USD per million";
     Ok(conclude(&[
         Check::most(1.20, "full batches", totals[0], what),
         Check::most(5.0, "batches of 1", totals[2], what),
         Check::most(1.0, "fan-out 20", totals[4], what),
-        Check::most(0.5, "a month without events, with free tiers", idle, "USD"),
     ]))
-}
-
-impl Prices {
-    /// A table, and the sum with free tiers.
-    fn of_an_idle_month(&self) -> (String, f64) {
-        let queues = 2.0;
-        let polls = queues * assumed::IDLE_POLLS_A_MONTH * self.fair_queue_requests / 1e6;
-        let rows = [
-            ("the secret", self.secret_month, self.secret_month),
-            ("its KMS key", self.kms_key_month, self.kms_key_month),
-            ("Lambda's polls of two queues", polls, (polls - self.fair_queue_requests).max(0.0)),
-            ("twelve alarms, with AlarmTopicArn", 12.0 * self.alarm_month, 2.0 * self.alarm_month),
-            ("one metric of ours, when it is used", self.metric_month, 0.0),
-        ];
-        let sum = rows.iter().map(|(_, _, free)| free).sum();
-        let rows = rows.map(|(what, full, free)| {
-            vec![what.to_owned(), format!("{full:.2}"), format!("{free:.2}")]
-        });
-        let header = ["a month without events, in USD", "list", "with free tiers"];
-        (lay_out(&header, &rows, &[1, 2]), sum)
-    }
 }
 
 impl Stream {
@@ -282,10 +262,10 @@ async fn measure(stream: Stream, prices: &Prices, work: &Work) -> Outcome<Costs>
 
     let deliveries = number(events * stream.fan_out);
     Ok(Costs {
-        sqs: requests * prices.fair_queue_requests / deliveries,
-        reads: units(true) * prices.read_units / deliveries,
-        writes: units(false) * prices.write_units / deliveries,
-        lambda: ((of_events + of_tasks) * prices.invocations
+        sqs: requests * prices.per_million.sqs_fair_queue_request / deliveries,
+        reads: units(true) * prices.per_million.dynamodb_read_unit / deliveries,
+        writes: units(false) * prices.per_million.dynamodb_write_unit / deliveries,
+        lambda: ((of_events + of_tasks) * prices.per_million.lambda_request
             + ms * 1e3 * DELIVER_GB * prices.gb_second)
             / deliveries,
         logs: logs * prices.log_gb / 1e3 / deliveries,

@@ -166,10 +166,10 @@ impl Spent {
     }
 
     fn usd(self, prices: &Prices) -> f64 {
-        let millions = self.requests * prices.fair_queue_requests
-            + self.writes * prices.write_units
-            + self.reads * prices.read_units
-            + self.invocations * prices.invocations;
+        let millions = self.requests * prices.per_million.sqs_fair_queue_request
+            + self.writes * prices.per_million.dynamodb_write_unit
+            + self.reads * prices.per_million.dynamodb_read_unit
+            + self.invocations * prices.per_million.lambda_request;
         millions / 1e6 + self.gb_seconds * prices.gb_second
     }
 
