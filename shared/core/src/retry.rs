@@ -46,8 +46,8 @@ impl RetryPolicy<'_> {
     /// Decides what follows attempt number `attempt` (from 1), which ended at `now`.
     ///
     /// Waits are those of the schedule plus `jitter_per_mille` thousandths of themselves, at most
-    /// 90 s, which the caller draws from 0 to [`JITTER_MAX_PER_MILLE`]. A `Retry-After` that comes with 429, 502, 503 or 504 is the least
-    /// wait, capped at [`RETRY_AFTER_MAX_SECONDS`].
+    /// 90 s, which the caller draws from 0 to [`JITTER_MAX_PER_MILLE`]. A `Retry-After` that comes
+    /// with 429, 502, 503 or 504 is the least wait, capped at [`RETRY_AFTER_MAX_SECONDS`].
     pub fn decide(
         self,
         attempt: u32,

@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: the bodies of requests, which `webhooks_api` reads.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,9 +24,6 @@ use crate::secret::{
     OpenError, SealedSecret, SecretOpener, SecretSealer, SigningSecrets, SubscriptionSecrets,
 };
 use crate::time::Timestamp;
-
-use std::fmt;
-use std::str::FromStr;
 
 /// A user's registration for events.
 #[derive(Clone, Debug, PartialEq, Eq)]
