@@ -39,6 +39,8 @@ pub struct Ports {
     pub deliveries: Arc<dyn DeliveriesTable>,
     /// The deliveries queue.
     pub queue: Arc<dyn TaskQueue>,
+    /// The slow deliveries queue.
+    pub slow_queue: Arc<dyn TaskQueue>,
     /// The dead-letter queue of the events.
     pub dead_letter_queue: Arc<dyn DeadLetterQueue>,
     /// The outbound HTTP client.
@@ -73,6 +75,7 @@ impl Functions {
             sealer,
             deliveries,
             queue,
+            slow_queue,
             dead_letter_queue,
             sender,
             clock,
@@ -92,7 +95,7 @@ impl Functions {
             deliveries: Arc::new(DeliveryHistory::new(
                 subscriptions.clone(),
                 deliveries.clone(),
-                queue.clone(),
+                slow_queue.clone(),
                 clock.clone(),
                 random.clone(),
             )),
@@ -109,6 +112,7 @@ impl Functions {
             dispatch: Arc::new(Dispatch::new(
                 subscriptions.clone(),
                 queue.clone(),
+                slow_queue.clone(),
                 dead_letter_queue,
             )),
             deliver: Arc::new(Deliver::new(
@@ -116,13 +120,14 @@ impl Functions {
                 sealer,
                 deliveries.clone(),
                 deliveries.clone(),
-                queue.clone(),
+                queue,
+                slow_queue.clone(),
                 sender,
                 clock.clone(),
                 random,
                 RETENTION,
             )),
-            retry: Arc::new(Retry::new(deliveries.clone(), queue, clock.clone())),
+            retry: Arc::new(Retry::new(deliveries.clone(), slow_queue, clock.clone())),
             cleanup: Arc::new(Cleanup::new(
                 subscriptions,
                 deliveries,

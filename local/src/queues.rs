@@ -41,7 +41,7 @@ pub const EVENTS: Queue = Queue {
     concurrency: 20,
 };
 
-/// Where deliveries wait for their next attempt. Each wait counts as a receive, so it allows many.
+/// The deliveries at endpoints that are known to answer quickly. Each wait counts as a receive, so it allows many.
 pub const DELIVERIES: Queue = Queue {
     name: "webhook-deliveries",
     dead_letter_queue: "webhook-deliveries-dlq",
@@ -51,6 +51,10 @@ pub const DELIVERIES: Queue = Queue {
     batch_size: 10,
     concurrency: 400,
 };
+
+/// All other deliveries.
+pub const SLOW_DELIVERIES: Queue =
+    Queue { name: "webhook-deliveries-slow", concurrency: 200, ..DELIVERIES };
 
 /// Creates the queues; existing messages stay. Messages that a killed process was handling become
 /// visible immediately instead of at the end of their visibility timeout.
@@ -88,13 +92,14 @@ mod tests {
     fn queues_are_those_of_the_template() {
         let template = Template::deployed().unwrap();
         let sqs = Sqs::new(std::sync::Arc::new(local_sqs::SystemClock), REGION);
-        create(&sqs, &[EVENTS, DELIVERIES]).unwrap();
+        create(&sqs, &[EVENTS, DELIVERIES, SLOW_DELIVERIES]).unwrap();
         let triggers = template.triggers();
-        assert_eq!(triggers.len(), 2);
+        assert_eq!(triggers.len(), 3);
         for trigger in triggers {
             let queue = match trigger.queue.as_str() {
                 "EventsQueue" => EVENTS,
                 "DeliveriesQueue" => DELIVERIES,
+                "DeliveriesSlowQueue" => SLOW_DELIVERIES,
                 other => panic!("{other} is not known here"),
             };
             let deployed = template.properties(&trigger.queue);

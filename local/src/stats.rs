@@ -14,7 +14,7 @@ use webhooks_core::ports::{
 use webhooks_core::statistics::{self, Counts};
 use webhooks_core::time::Timestamp;
 
-use crate::queues::{DELIVERIES, EVENTS};
+use crate::queues::{DELIVERIES, EVENTS, SLOW_DELIVERIES};
 use crate::table;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -186,18 +186,24 @@ async fn retries(deliveries: &dyn DeliveriesTable, now: Timestamp) -> Result<Ret
 }
 
 fn depths(sqs: &Sqs) -> Vec<QueueDepth> {
-    [EVENTS.name, EVENTS.dead_letter_queue, DELIVERIES.name, DELIVERIES.dead_letter_queue]
-        .into_iter()
-        .filter_map(|queue| {
-            let depth = sqs.depth(queue).ok().flatten()?;
-            Some(QueueDepth {
-                queue: queue.to_owned(),
-                visible: depth.visible,
-                in_flight: depth.in_flight,
-                delayed: depth.delayed,
-            })
+    [
+        EVENTS.name,
+        EVENTS.dead_letter_queue,
+        DELIVERIES.name,
+        SLOW_DELIVERIES.name,
+        DELIVERIES.dead_letter_queue,
+    ]
+    .into_iter()
+    .filter_map(|queue| {
+        let depth = sqs.depth(queue).ok().flatten()?;
+        Some(QueueDepth {
+            queue: queue.to_owned(),
+            visible: depth.visible,
+            in_flight: depth.in_flight,
+            delayed: depth.delayed,
         })
-        .collect()
+    })
+    .collect()
 }
 
 impl Stats {

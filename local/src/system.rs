@@ -29,7 +29,7 @@ use crate::gateway::{self, Gateway};
 use crate::listener::{self, Bounds};
 use crate::local_api::{self, LocalApi};
 use crate::poller::{self, Source};
-use crate::queues::{self, DELIVERIES, EVENTS, Queue};
+use crate::queues::{self, DELIVERIES, EVENTS, Queue, SLOW_DELIVERIES};
 use crate::receiver::{self, Receiver};
 use crate::schedule::{CLEANUP, RETRY};
 use crate::{cli, dynamodb};
@@ -69,8 +69,8 @@ pub struct Options {
     pub queue_clock: Arc<dyn local_sqs::Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
-    /// The events queue and the deliveries queue.
-    pub queues: [Queue; 2],
+    /// The events queue and the deliveries queues.
+    pub queues: [Queue; 3],
     /// Whether the functions of queues and schedules run here. Otherwise the caller polls the queues.
     pub runs_functions: bool,
 }
@@ -91,7 +91,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             queue_clock: Arc::new(local_sqs::SystemClock),
             random: Arc::new(SystemRandom),
-            queues: [EVENTS, DELIVERIES],
+            queues: [EVENTS, DELIVERIES, SLOW_DELIVERIES],
             runs_functions: true,
         }
     }
@@ -248,7 +248,7 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     serve(&mut servers, &stop_servers, listeners.receiver, receiver::router(receiver.clone()));
 
     if options.runs_functions {
-        let handlers = [functions.dispatch(), functions.deliver()];
+        let handlers = [functions.dispatch(), functions.deliver(), functions.deliver()];
         for (queue, handler) in options.queues.into_iter().zip(handlers) {
             let source = source(queue, addresses);
             let client = poller::client(&Addresses::url(addresses.sqs));
@@ -380,6 +380,10 @@ async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartEr
         sealer: Arc::new(sealer),
         deliveries: Arc::new(DynamoDeliveries::new(dynamodb, names.deliveries, clock.clone())),
         queue: Arc::new(SqsTaskQueue::new(sqs.clone(), addresses.queue_url(DELIVERIES.name))),
+        slow_queue: Arc::new(SqsTaskQueue::new(
+            sqs.clone(),
+            addresses.queue_url(SLOW_DELIVERIES.name),
+        )),
         dead_letter_queue: Arc::new(SqsDeadLetterQueue::new(
             sqs,
             addresses.queue_url(EVENTS.dead_letter_queue),

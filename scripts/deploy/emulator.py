@@ -124,6 +124,7 @@ def environment(space, function, local):
     values = {
         **file,
         "DELIVERIES_QUEUE_URL": local["deliveries_queue_url"],
+        "DELIVERIES_SLOW_QUEUE_URL": f"{local['deliveries_queue_url']}-slow",
         "EVENTS_DLQ_URL": f"{local['events_queue_url']}-dlq",
         "SUBSCRIPTIONS_TABLE": local["subscriptions_table"],
         "DELIVERIES_TABLE": local["deliveries_table"],

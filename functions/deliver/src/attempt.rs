@@ -12,7 +12,7 @@ use webhooks_core::subscription::Subscription;
 use crate::Deliver;
 use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled, wait};
-use crate::effects::{Effect, Verdict};
+use crate::effects::{Effect, Speed, Verdict};
 use crate::load::Loaded;
 use crate::telemetry::log_attempt;
 
@@ -69,7 +69,9 @@ impl Deliver {
                 Verdict::Failing(Failures { count: 1, began, longest, last_error })
             }
         };
-        let effect = Effect::new(&delivery, expect, now).with_verdict(subscription, verdict);
+        let effect = Effect::new(&delivery, expect, now)
+            .with_verdict(subscription, verdict)
+            .with_speed(Speed::new(&outcome, took(&delivery)));
         Ok(Handled { disposition, effect: Some(effect) })
     }
 }

@@ -4,11 +4,13 @@
 //! crash in between leaves counters too low, never too high.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
-use webhooks_core::breaker::{Failures, Health};
+use webhooks_core::breaker::{Failures, Health, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
+use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Chain, Consistency, Expect, StoreError, SubscriptionWrite};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -30,6 +32,26 @@ pub(crate) enum Verdict {
     Gone,
 }
 
+/// How quickly an endpoint answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Speed {
+    slow_attempts: u32,
+    has_quick_answer: bool,
+}
+
+impl Speed {
+    pub(crate) fn new(outcome: &Outcome, took: Duration) -> Self {
+        let is_slow = took >= Duration::from_secs(SLOW_SECONDS);
+        let is_answer = matches!(outcome, Outcome::Response { .. });
+        Self { slow_attempts: u32::from(is_slow), has_quick_answer: is_answer && !is_slow }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.slow_attempts = self.slow_attempts.saturating_add(other.slow_attempts);
+        self.has_quick_answer |= other.has_quick_answer;
+    }
+}
+
 /// What one handled task adds.
 pub(crate) struct Effect {
     subscription_id: SubscriptionId,
@@ -38,6 +60,7 @@ pub(crate) struct Effect {
     expires_at: Timestamp,
     counts: Counts,
     verdict: Option<(Subscription, Verdict)>,
+    speed: Speed,
 }
 
 impl Effect {
@@ -55,11 +78,16 @@ impl Effect {
             expires_at: delivery.expires_at,
             counts,
             verdict: None,
+            speed: Speed::default(),
         }
     }
 
     pub(crate) fn with_verdict(self, subscription: &Subscription, verdict: Verdict) -> Self {
         Self { verdict: Some((subscription.clone(), verdict)), ..self }
+    }
+
+    pub(crate) fn with_speed(self, speed: Speed) -> Self {
+        Self { speed, ..self }
     }
 }
 
@@ -75,6 +103,7 @@ struct Verdicts {
     healthy: bool,
     gone: bool,
     failures: Option<Failures>,
+    speed: Speed,
 }
 
 /// What a whole batch adds.
@@ -88,7 +117,7 @@ impl Effects {
     pub(crate) fn add(&mut self, effect: Option<Effect>) {
         let Some(effect) = effect else { return };
         if let Some((subscription, verdict)) = effect.verdict {
-            self.add_verdict(subscription, verdict);
+            self.add_verdict(subscription, verdict, effect.speed);
         }
         // An attempt that changed no counter still moves the time of the last one.
         let key = (effect.subscription_id, effect.created_at.hour());
@@ -98,13 +127,15 @@ impl Effects {
         sum.expires_at = sum.expires_at.max(Some(effect.expires_at));
     }
 
-    fn add_verdict(&mut self, subscription: Subscription, verdict: Verdict) {
+    fn add_verdict(&mut self, subscription: Subscription, verdict: Verdict, speed: Speed) {
         let verdicts = self.verdicts.entry(subscription.id.clone()).or_insert(Verdicts {
             subscription,
             healthy: false,
             gone: false,
             failures: None,
+            speed: Speed::default(),
         });
+        verdicts.speed.add(speed);
         match verdict {
             Verdict::Healthy => verdicts.healthy = true,
             Verdict::Gone => verdicts.gone = true,
@@ -174,10 +205,11 @@ impl Verdicts {
 
     /// A success outweighs the failures beside it.
     fn after(&self, before: Health, now: Timestamp) -> Health {
-        match self.failures {
+        let health = match self.failures {
             Some(failures) if !self.healthy => before.record_failures(failures, now),
-            _ => Health::default(),
-        }
+            _ => before.record_success(),
+        };
+        health.record_speed(self.speed.slow_attempts, self.speed.has_quick_answer)
     }
 
     /// Makes the subscription inactive, unless its user changed the URL meanwhile.

@@ -15,6 +15,8 @@
 //!    delivery is put off or ends without an attempt;
 //! 4. `disposition` says whether the message is acknowledged or received again.
 //!
+//! A task of the fast queue whose endpoint is slow moves to the slow queue.
+//!
 //! The tasks share a `batch`. `effects` writes the counters and the endpoints' health last, at most once per batch and
 //! subscription.
 //!
@@ -40,6 +42,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::FutureExt as _;
 use futures::future::join_all;
+use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::ports::{
     Chain, Clock, Deliveries, Random, Sender, Statistics, Subscriptions, TaskQueue,
 };
@@ -57,6 +60,7 @@ pub struct Deliver {
     deliveries: Arc<dyn Deliveries>,
     statistics: Arc<dyn Statistics>,
     queue: Arc<dyn TaskQueue>,
+    slow_queue: Arc<dyn TaskQueue>,
     sender: Arc<dyn Sender>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -73,6 +77,7 @@ impl Deliver {
         deliveries: Arc<dyn Deliveries>,
         statistics: Arc<dyn Statistics>,
         queue: Arc<dyn TaskQueue>,
+        slow_queue: Arc<dyn TaskQueue>,
         sender: Arc<dyn Sender>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
@@ -84,6 +89,7 @@ impl Deliver {
             deliveries,
             statistics,
             queue,
+            slow_queue,
             sender,
             clock,
             random,
@@ -127,9 +133,18 @@ impl Deliver {
     /// for their endpoints: its own wait does not depend on theirs.
     async fn change_visibility(&self, message: &SqsMessage, timeout: Duration) {
         let receipt = message.receipt_handle.clone().unwrap_or_default();
+        let queue = match queue_of(message) {
+            DeliveryQueue::Fast => &self.queue,
+            DeliveryQueue::Slow => &self.slow_queue,
+        };
         // Without this it is received again when its visibility timeout ends: late, not lost.
-        if let Err(error) = self.queue.change_visibility(&[(receipt, timeout)]).await {
+        if let Err(error) = queue.change_visibility(&[(receipt, timeout)]).await {
             tracing::warn!(message_id = message.message_id, error = %Chain(&error), "the visibility timeout was not changed");
         }
     }
+}
+
+/// The queue that a message came from.
+fn queue_of(message: &SqsMessage) -> DeliveryQueue {
+    DeliveryQueue::of_arn(message.event_source_arn.as_deref().unwrap_or_default())
 }

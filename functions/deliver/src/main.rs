@@ -28,6 +28,7 @@ async fn function(environment: &Environment) -> Result<Deliver, Error> {
         deliveries.clone(),
         deliveries,
         environment.deliveries_queue()?,
+        environment.deliveries_slow_queue()?,
         Arc::new(GuardedClient::new(environment.target_policy()?)?),
         environment.clock(),
         environment.random(),

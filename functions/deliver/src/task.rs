@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
+use webhooks_core::breaker::BreakerState;
 use webhooks_core::delivery::{DeliveryTask, EndReason};
+use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::ports::{Chain, Outgoing, StoreError};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
-use crate::Deliver;
 use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled};
 use crate::load::Loaded;
 use crate::reserve::Reservation;
+use crate::{Deliver, queue_of};
 
 /// A message that arrives this little before its moment is handled immediately: visibility timeouts
 /// count whole seconds.
@@ -74,10 +76,19 @@ impl Deliver {
         })
     }
 
+    /// Sends the task to the slow queue; `false` when the queue does not take it.
+    async fn move_to_slow_queue(&self, loaded: &Loaded) -> bool {
+        let task = match loaded {
+            Loaded::New(new) => Outgoing::first_attempt(new.clone()),
+            Loaded::Existing(_) => loaded.retry(),
+        };
+        send_tasks(self.slow_queue.as_ref(), &[task]).await.is_empty()
+    }
+
     /// Sends a delayed copy of a task. When the queue does not take it, the message itself waits.
     async fn send_copy(&self, copy: Outgoing) -> Disposition {
         let wait = copy.delay;
-        let refused = send_tasks(self.queue.as_ref(), &[copy]).await;
+        let refused = send_tasks(self.slow_queue.as_ref(), &[copy]).await;
         if refused.is_empty() { Disposition::Ack } else { Disposition::RetryAfter(wait) }
     }
 
@@ -100,6 +111,13 @@ impl Deliver {
             && now.until(at) > EARLY
         {
             return Ok(Disposition::until(at, now).into());
+        }
+        let health = &subscription.health;
+        let is_misplaced = queue_of(message) == DeliveryQueue::Fast
+            && !health.is_quick()
+            && health.state(now) == BreakerState::Closed;
+        if is_misplaced && self.move_to_slow_queue(&loaded).await {
+            return Ok(Disposition::Ack.into());
         }
         match self.reserve(&loaded, &mut subscription, message, now).await? {
             Reservation::Granted => self.attempt(loaded, &subscription, batch).await,

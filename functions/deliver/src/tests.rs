@@ -61,6 +61,7 @@ impl Harness {
             Arc::new(deliveries.clone()),
             Arc::new(deliveries.clone()),
             Arc::new(queue.clone()),
+            Arc::new(queue.clone()),
             Arc::new(sender.clone()),
             Arc::new(clock.clone()),
             Arc::new(SeededRandom::new(1)),
@@ -99,6 +100,7 @@ impl Harness {
             .map(|(index, body)| {
                 json!({
                     "messageId": format!("m{index}"), "receiptHandle": format!("r{index}"),
+                    "eventSourceARN": "arn:aws:sqs:us-east-1:1:webhook-deliveries-slow",
                     "body": body, "attributes": {"ApproximateReceiveCount": "1"},
                 })
             })
@@ -137,7 +139,13 @@ impl Harness {
         let open_until = open_until.map(sample::at);
         let failing_since = Some(sample::at(0));
         let last_error = Some(LastError::Status(500));
-        let failing = Health { consecutive_failures, failing_since, open_until, last_error };
+        let failing = Health {
+            consecutive_failures,
+            failing_since,
+            open_until,
+            last_error,
+            ..Health::default()
+        };
         let Subscription { user_id, id, health, .. } = self.current().await;
         let set = self.subscriptions.set_health(&user_id, &id, &health, &failing).await;
         assert!(set.unwrap().is_applied());
@@ -415,7 +423,7 @@ async fn the_breaker_opens_probes_once_and_closes() {
     let bodies = [1, 2].map(|n| harness.again(n).to_json().unwrap());
     assert_eq!(harness.batch(&bodies).await, [Came::Acknowledged, Came::Acknowledged]);
     assert_eq!(harness.sender.requests().len(), 2);
-    assert_eq!(harness.current().await.health, Health::default());
+    assert_eq!(harness.current().await.health, Health::default().record_speed(0, true));
     let ended = [harness.record(1).await.unwrap(), harness.record(2).await.unwrap()];
     assert_eq!(ended.iter().filter(|record| record.has_ended()).count(), 1);
     let waiting = ended.iter().find(|record| !record.has_ended()).unwrap();

@@ -26,7 +26,7 @@ fn function(environment: &Environment) -> Result<DeliveryHistory, Error> {
     Ok(DeliveryHistory::new(
         environment.subscriptions()?,
         environment.deliveries()?,
-        environment.deliveries_queue()?,
+        environment.deliveries_slow_queue()?,
         environment.clock(),
         environment.random(),
     ))

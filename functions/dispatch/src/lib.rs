@@ -13,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use futures::future::join_all;
+use futures::future::{join, join_all};
+use webhooks_core::breaker::Health;
 use webhooks_core::delivery::NewDelivery;
+use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::limits::REDRIVE_WINDOW_MS;
@@ -30,26 +32,29 @@ use webhooks_core::time::Timestamp;
 pub struct Dispatch {
     subscriptions: Arc<dyn Subscriptions>,
     queue: Arc<dyn TaskQueue>,
+    slow_queue: Arc<dyn TaskQueue>,
     dead_letter_queue: Arc<dyn DeadLetterQueue>,
 }
 
 /// A task to be sent, and the records of the batch that need it to be.
 struct Wanted {
     task: NewDelivery,
+    queue: DeliveryQueue,
     records: BTreeSet<usize>,
 }
 
 type Owners = BTreeMap<UserId, Result<Vec<ListedSubscription>, StoreError>>;
 
 impl Dispatch {
-    /// The function over these ports: `queue` is the deliveries queue, `dead_letter_queue` that of
-    /// the events.
+    /// The function over these ports: `queue` is the deliveries queue of quick endpoints, `slow_queue`
+    /// that of all others, `dead_letter_queue` that of the events.
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
         queue: Arc<dyn TaskQueue>,
+        slow_queue: Arc<dyn TaskQueue>,
         dead_letter_queue: Arc<dyn DeadLetterQueue>,
     ) -> Self {
-        Self { subscriptions, queue, dead_letter_queue }
+        Self { subscriptions, queue, slow_queue, dead_letter_queue }
     }
 
     /// Handles one batch; returns the batch item failures.
@@ -58,11 +63,11 @@ impl Dispatch {
         let owners = self.owners(parsed.iter().flatten().flatten()).await;
 
         let mut failed = BTreeSet::new();
-        let mut wanted: BTreeMap<DeliveryId, Wanted> = BTreeMap::new();
+        let mut tasks = Tasks::default();
         for (index, event) in parsed.iter().enumerate() {
             match event {
                 Ok(Some(event)) => {
-                    if !want(&mut wanted, &owners, index, event) {
+                    if !tasks.add(&owners, index, event) {
                         failed.insert(index);
                     }
                 }
@@ -72,11 +77,11 @@ impl Dispatch {
                 }
             }
         }
-        let mut tasks = vec![0_usize; parsed.len()];
-        for index in wanted.values().flat_map(|wanted| &wanted.records) {
-            tasks[*index] += 1;
+        let mut counts = vec![0_usize; parsed.len()];
+        for index in tasks.wanted.values().flat_map(|wanted| &wanted.records) {
+            counts[*index] += 1;
         }
-        failed.extend(self.send(wanted.into_values().collect()).await);
+        failed.extend(self.send(tasks).await);
         let mut accepted = 0_usize;
         for (index, (record, event)) in batch.records.iter().zip(&parsed).enumerate() {
             if let Ok(Some(event)) = event
@@ -87,7 +92,7 @@ impl Dispatch {
                     event_id = %event.id,
                     message_id = record.message_id,
                     event_type = %event.event_type,
-                    tasks = tasks[index],
+                    tasks = counts[index],
                     "event dispatched"
                 );
             }
@@ -160,47 +165,74 @@ impl Dispatch {
     }
 
     /// Sends the tasks; answers with the records whose tasks were not all taken.
-    async fn send(&self, wanted: Vec<Wanted>) -> BTreeSet<usize> {
-        let (tasks, records): (Vec<Outgoing>, Vec<BTreeSet<usize>>) = wanted
-            .into_iter()
-            .map(|Wanted { task, records }| (Outgoing::first_attempt(task), records))
-            .unzip();
-        let refused = send_tasks(self.queue.as_ref(), &tasks).await;
-        tracing::info!(metric.deliveries_requested = tasks.len() - refused.len(), "tasks sent");
-        if !refused.is_empty() {
-            tracing::error!(tasks = tasks.len(), refused = refused.len(), "tasks were not taken");
-        }
-        refused.into_iter().filter_map(|index| records.get(index)).flatten().copied().collect()
+    async fn send(&self, tasks: Tasks) -> BTreeSet<usize> {
+        let all = tasks.wanted.into_values();
+        let (fast, slow): (Vec<_>, Vec<_>) =
+            all.partition(|wanted| wanted.queue == DeliveryQueue::Fast);
+        let (fast, slow) = join(
+            send_to(self.queue.as_ref(), "fast", fast),
+            send_to(self.slow_queue.as_ref(), "slow", slow),
+        )
+        .await;
+        fast.into_iter().chain(slow).collect()
     }
+}
+
+async fn send_to(queue: &dyn TaskQueue, name: &str, wanted: Vec<Wanted>) -> BTreeSet<usize> {
+    if wanted.is_empty() {
+        return BTreeSet::new();
+    }
+    let (tasks, records): (Vec<Outgoing>, Vec<BTreeSet<usize>>) = wanted
+        .into_iter()
+        .map(|Wanted { task, records, .. }| (Outgoing::first_attempt(task), records))
+        .unzip();
+    let refused = send_tasks(queue, &tasks).await;
+    tracing::info!(
+        metric.deliveries_requested = tasks.len() - refused.len(),
+        queue = name,
+        "tasks sent"
+    );
+    if !refused.is_empty() {
+        tracing::error!(tasks = tasks.len(), refused = refused.len(), "tasks were not taken");
+    }
+    refused.into_iter().filter_map(|index| records.get(index)).flatten().copied().collect()
 }
 
 /// The record cannot be handled now, and is to be received again. Why has been logged.
 struct BatchItemFailure;
 
-/// Notes the tasks of one event; `false` when its owner's subscriptions could not be read. Duplicates
-/// inside of the batch name the same deliveries, which are sent once.
-fn want(
-    wanted: &mut BTreeMap<DeliveryId, Wanted>,
-    owners: &Owners,
-    index: usize,
-    event: &Event,
-) -> bool {
-    let Some(Ok(subscriptions)) = owners.get(&event.owner) else {
-        return false;
-    };
-    let wanting = subscriptions.iter().filter_map(|listed| match listed {
-        Ok(readable) => readable.wants(event).then_some(&readable.id),
-        Err(unreadable) => unreadable.may_want(event.event_type).then_some(&unreadable.id),
-    });
-    for id in wanting {
-        let task = NewDelivery::of_event(event, id);
-        wanted
-            .entry(task.delivery_id.clone())
-            .or_insert_with(|| Wanted { task, records: BTreeSet::new() })
-            .records
-            .insert(index);
+/// The tasks of a batch.
+#[derive(Default)]
+struct Tasks {
+    wanted: BTreeMap<DeliveryId, Wanted>,
+    fast_tasks: BTreeMap<UserId, usize>,
+}
+
+impl Tasks {
+    /// Adds the tasks of one event; `false` when its owner's subscriptions could not be read.
+    /// Duplicates in the batch name the same deliveries, which are sent once.
+    fn add(&mut self, owners: &Owners, index: usize, event: &Event) -> bool {
+        let Some(Ok(subscriptions)) = owners.get(&event.owner) else {
+            return false;
+        };
+        let wanting = subscriptions.iter().filter_map(|listed| match listed {
+            Ok(readable) => readable.wants(event).then_some((&readable.id, readable.health)),
+            Err(unreadable) => {
+                unreadable.may_want(event.event_type).then_some((&unreadable.id, Health::default()))
+            }
+        });
+        for (id, health) in wanting {
+            let task = NewDelivery::of_event(event, id);
+            let fast_tasks = self.fast_tasks.entry(event.owner.clone()).or_default();
+            let wanted = self.wanted.entry(task.delivery_id.clone()).or_insert_with(|| {
+                let queue = DeliveryQueue::for_task(&health, *fast_tasks);
+                *fast_tasks += usize::from(queue == DeliveryQueue::Fast);
+                Wanted { task, queue, records: BTreeSet::new() }
+            });
+            wanted.records.insert(index);
+        }
+        true
     }
-    true
 }
 
 /// The row may be of another version. Its events are not lost: deliver fails to read it, too, and

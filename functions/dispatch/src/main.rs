@@ -21,6 +21,7 @@ fn function(environment: &Environment) -> Result<Dispatch, Error> {
     Ok(Dispatch::new(
         environment.subscriptions()?,
         environment.deliveries_queue()?,
+        environment.deliveries_slow_queue()?,
         environment.events_dlq()?,
     ))
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use test_support::{
     Failing, Intercepted, MemoryDeadLetterQueue, MemorySubscriptions, MemoryTaskQueue, sample,
 };
+use webhooks_core::breaker::Health;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::DeliveryId;
@@ -20,6 +21,7 @@ use crate::Dispatch;
 struct Harness {
     subscriptions: MemorySubscriptions,
     queue: MemoryTaskQueue,
+    slow_queue: MemoryTaskQueue,
     dead_letter_queue: MemoryDeadLetterQueue,
     dispatch: Dispatch,
 }
@@ -32,14 +34,19 @@ impl Harness {
 
     fn with(dead_letter_queue: MemoryDeadLetterQueue, used: Arc<dyn DeadLetterQueue>) -> Self {
         let subscriptions = MemorySubscriptions::default();
-        let queue = MemoryTaskQueue::default();
-        let dispatch =
-            Dispatch::new(Arc::new(subscriptions.clone()), Arc::new(queue.clone()), used);
-        Self { subscriptions, queue, dead_letter_queue, dispatch }
+        let (queue, slow_queue) = (MemoryTaskQueue::default(), MemoryTaskQueue::default());
+        let dispatch = Dispatch::new(
+            Arc::new(subscriptions.clone()),
+            Arc::new(queue.clone()),
+            Arc::new(slow_queue.clone()),
+            used,
+        );
+        Self { subscriptions, queue, slow_queue, dead_letter_queue, dispatch }
     }
 
     async fn subscribe(&self, user: &str, n: u64, types: &[&str]) -> String {
         let mut subscription = sample::subscription(user, n);
+        subscription.health = Health::default().record_speed(0, true);
         subscription.event_types =
             types.iter().map(|name| sample::event_type(name).into()).collect();
         self.subscriptions.create(&subscription).await.unwrap();
@@ -65,8 +72,8 @@ impl Harness {
     }
 
     fn sent_to(&self) -> Vec<String> {
-        let mut to: Vec<String> =
-            self.queue.take_tasks().iter().map(|task| task.key().0.to_string()).collect();
+        let tasks = [self.queue.take_tasks(), self.slow_queue.take_tasks()].concat();
+        let mut to: Vec<String> = tasks.iter().map(|task| task.key().0.to_string()).collect();
         to.sort();
         to
     }

@@ -18,5 +18,9 @@ async fn main() -> ExitCode {
 /// No connection is opened: nobody waits for the first event.
 fn make() -> Result<Retry, Error> {
     let environment = Environment::read();
-    Ok(Retry::new(environment.deliveries()?, environment.deliveries_queue()?, environment.clock()))
+    Ok(Retry::new(
+        environment.deliveries()?,
+        environment.deliveries_slow_queue()?,
+        environment.clock(),
+    ))
 }

@@ -122,6 +122,7 @@ async fn success_half_opens_the_breaker_and_keeps_failing_since() {
         failing_since: Some(sample::at(1)),
         open_until: Some(sample::at(900)),
         last_error: Some(LastError::Status(500)),
+        ..Health::default()
     };
     let row = harness.subscriptions.snapshot().remove(0);
     let (user, id) = (&row.user_id, &row.id);

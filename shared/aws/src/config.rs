@@ -15,6 +15,8 @@ pub const SUBSCRIPTIONS_TABLE: &str = "SUBSCRIPTIONS_TABLE";
 pub const DELIVERIES_TABLE: &str = "DELIVERIES_TABLE";
 /// The URL of the deliveries queue.
 pub const DELIVERIES_QUEUE_URL: &str = "DELIVERIES_QUEUE_URL";
+/// The URL of the slow deliveries queue.
+pub const DELIVERIES_SLOW_QUEUE_URL: &str = "DELIVERIES_SLOW_QUEUE_URL";
 /// The URL of the dead-letter queue of the events.
 pub const EVENTS_DLQ_URL: &str = "EVENTS_DLQ_URL";
 /// How long deliveries are kept, in days.
@@ -29,10 +31,11 @@ pub const SECRETS_KEYS_VERSION: &str = "SECRETS_KEYS_VERSION";
 pub const TARGET_POLICY: &str = "TARGET_POLICY";
 
 /// Every variable of ours, required or not.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
+    DELIVERIES_SLOW_QUEUE_URL,
     EVENTS_DLQ_URL,
     RETENTION_DAYS,
     SECRETS_KEYS,
@@ -97,6 +100,11 @@ impl Settings {
     /// The URL of the deliveries queue.
     pub fn deliveries_queue_url(&self) -> Result<String, ConfigError> {
         self.url(DELIVERIES_QUEUE_URL, "the URL of the deliveries queue")
+    }
+
+    /// The URL of the slow deliveries queue.
+    pub fn deliveries_slow_queue_url(&self) -> Result<String, ConfigError> {
+        self.url(DELIVERIES_SLOW_QUEUE_URL, "the URL of the slow deliveries queue")
     }
 
     /// The URL of the dead-letter queue of the events.
@@ -197,6 +205,7 @@ mod tests {
             nothing().subscriptions_table().err(),
             nothing().deliveries_table().err(),
             nothing().deliveries_queue_url().err(),
+            nothing().deliveries_slow_queue_url().err(),
             nothing().events_dlq_url().err(),
             with(RETENTION_DAYS, "0").retention_days().err(),
             nothing().secrets_keys().err(),

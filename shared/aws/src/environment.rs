@@ -113,6 +113,12 @@ impl Environment {
         Ok(Arc::new(SqsTaskQueue::new(self.sqs.clone(), url)))
     }
 
+    /// The slow deliveries queue.
+    pub fn deliveries_slow_queue(&self) -> Result<Arc<SqsTaskQueue>, ConfigError> {
+        let url = self.settings.deliveries_slow_queue_url()?;
+        Ok(Arc::new(SqsTaskQueue::new(self.sqs.clone(), url)))
+    }
+
     /// The dead-letter queue of the events.
     pub fn events_dlq(&self) -> Result<Arc<SqsDeadLetterQueue>, ConfigError> {
         let url = self.settings.events_dlq_url()?;

@@ -205,6 +205,7 @@ async fn health_of_a_row_of_schema_version_1_is_read_and_replaced() {
         failing_since: Some(Timestamp::from_seconds(5)),
         open_until: Some(Timestamp::from_seconds(9)),
         last_error: None,
+        ..Health::default()
     };
     let set = async |expected: &Health, health: &Health| {
         store.set_health(&row.user_id, &row.id, expected, health).await.unwrap()

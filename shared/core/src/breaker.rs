@@ -32,6 +32,13 @@ pub const OPEN_AFTER_SECONDS: u64 = 30;
 pub const OPEN_AFTER_SLOW_FAILURES: u32 = 3;
 /// A failure that took at least this long is slow, in seconds.
 pub const SLOW_SECONDS: u64 = 5;
+/// What a slow attempt adds to [`Health::slowness`], whether it succeeds or fails. An endpoint is
+/// slow when more than one in eleven attempts is.
+const SLOW_ATTEMPT: u32 = 10;
+/// The slowness from which an endpoint is slow.
+const SLOW_FROM: u32 = 3 * SLOW_ATTEMPT;
+/// The most slowness: so many quick answers less [`SLOW_FROM`] bring an endpoint back.
+const SLOWNESS_MAX: u32 = 2 * SLOW_FROM;
 /// How long it stays open the first time, in seconds; doubles with each failed probe.
 pub const COOL_DOWN_SECONDS: u64 = 60;
 /// The longest it stays open, in seconds.
@@ -53,6 +60,11 @@ pub struct Health {
     pub failing_since: Option<Timestamp>,
     /// Until when no attempt is made. Stays set, in the past, while the breaker is half open.
     pub open_until: Option<Timestamp>,
+    /// Whether it has ever answered in less than [`SLOW_SECONDS`].
+    pub proven: bool,
+    /// How slow its answers were lately: a slow attempt adds [`SLOW_ATTEMPT`], a quick answer takes
+    /// one away.
+    pub slowness: u32,
     /// Why the latest of them failed. Rows of earlier versions do not have it.
     pub last_error: Option<LastError>,
 }
@@ -164,6 +176,7 @@ impl Health {
             failing_since: Some(since),
             open_until: opens.then(|| now.plus(cool_down)),
             last_error: Some(failures.last_error),
+            ..self
         }
     }
 
@@ -173,6 +186,29 @@ impl Health {
     #[must_use]
     pub fn after_successful_test(self, now: Timestamp) -> Self {
         Self { open_until: self.open_until.map(|until| until.min(now)), ..self }
+    }
+
+    /// The health after a success, which ends what failed before it.
+    #[must_use]
+    pub fn record_success(self) -> Self {
+        Self { proven: self.proven, slowness: self.slowness, ..Self::default() }
+    }
+
+    /// The health after so many slow attempts, and perhaps a quick answer. It does not change for a
+    /// quick answer of an endpoint that is quick.
+    #[must_use]
+    pub fn record_speed(self, slow_attempts: u32, has_quick_answer: bool) -> Self {
+        let slowness = match slow_attempts {
+            0 if has_quick_answer => self.slowness.saturating_sub(1),
+            slow => self.slowness.saturating_add(slow.saturating_mul(SLOW_ATTEMPT)),
+        };
+        let proven = self.proven || (has_quick_answer && slow_attempts == 0);
+        Self { proven, slowness: slowness.min(SLOWNESS_MAX), ..self }
+    }
+
+    /// Whether the endpoint is known to answer quickly.
+    pub fn is_quick(&self) -> bool {
+        self.proven && self.slowness < SLOW_FROM
     }
 
     /// Whether it has failed for so long that the subscription is to be disabled.
@@ -288,6 +324,26 @@ mod tests {
         assert!(!health.should_disable(at(days - 1)));
         assert!(health.should_disable(at(days)));
         assert!(!Health::default().should_disable(at(days)));
+    }
+
+    #[test]
+    fn endpoint_is_quick_after_a_quick_answer_until_three_slow_attempts() {
+        let new = Health::default();
+        assert!(!new.is_quick());
+        assert!(!new.record_speed(1, true).is_quick(), "quick and slow in one batch");
+        let quick = new.record_speed(0, true);
+        assert!(quick.is_quick());
+        assert_eq!(quick.record_speed(0, true), quick, "nothing to write");
+        assert_eq!(quick.record_speed(0, false), quick, "a reset is neither");
+        let slow = quick.record_speed(1, false).record_speed(1, true);
+        assert!(slow.is_quick());
+        let slow = slow.record_speed(1, false);
+        assert!(!slow.is_quick());
+        assert!(slow.record_speed(0, true).is_quick(), "just below the limit");
+        let worst = quick.record_speed(u32::MAX, false);
+        let again = |answers| (0..answers).fold(worst, |health, _| health.record_speed(0, true));
+        assert!(!again(SLOWNESS_MAX - SLOW_FROM).is_quick());
+        assert!(again(SLOWNESS_MAX - SLOW_FROM + 1).is_quick());
     }
 
     proptest! {

@@ -16,6 +16,7 @@ pub mod attempt;
 pub mod breaker;
 pub mod catalogue;
 pub mod delivery;
+pub mod delivery_queue;
 pub mod event;
 pub mod event_type_selector;
 pub mod filter;

@@ -64,6 +64,8 @@ pub const RETRY_AFTER_MAX_SECONDS: u64 = 24 * 60 * 60;
 pub const VISIBILITY_WAIT_MAX_SECONDS: u64 = 60;
 /// The longest delay of a message, in seconds (AWS quota). A longer wait is parked in the table.
 pub const QUEUE_WAIT_MAX_SECONDS: u64 = 900;
+/// The tasks that one owner may add to the fast deliveries queue in one invocation of dispatch.
+pub const FAST_TASKS_PER_OWNER: usize = 20;
 /// Entries of one `SendMessageBatch` (AWS quota).
 pub const QUEUE_BATCH_ENTRIES: usize = 10;
 /// Bytes of one SQS message and of one `SendMessageBatch` in total (AWS quota).

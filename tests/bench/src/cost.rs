@@ -17,13 +17,14 @@ use webhooks_aws::{
     DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemClock,
     SystemRandom, clients,
 };
+use webhooks_core::breaker::Health;
 use webhooks_core::ports::{Clock, Sender, Subscriptions};
 use webhooks_core::secret::{SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::target::TargetPolicy;
 use webhooks_local::dynamodb;
 use webhooks_local::functions::{Functions, Ports};
 use webhooks_local::poller::Handler;
-use webhooks_local::queues::{self, DELIVERIES, EVENTS};
+use webhooks_local::queues::{self, DELIVERIES, EVENTS, SLOW_DELIVERIES};
 use webhooks_local::system::{Addresses, DELIVERIES_TABLE, SUBSCRIPTIONS_TABLE};
 use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
@@ -180,6 +181,7 @@ impl Rig {
                 let secret = sample::secret(&format!("u{user}"), number);
                 let sealed = sealer.seal(&secret, &subscription.user_id, &subscription.id);
                 subscription.secrets = SubscriptionSecrets::new(sealed);
+                subscription.health = Health::default().record_speed(0, true);
                 unmetered.create(&subscription).await.map_err(text)?;
             }
         }
@@ -187,6 +189,7 @@ impl Rig {
         let sqs = clients::sqs(&clients::local(&Addresses::url(sqs_proxy)));
         let tables = clients::dynamodb(&clients::local(&Addresses::url(tables_proxy)));
         let queue = SqsTaskQueue::new(sqs.clone(), queue_url(DELIVERIES.name));
+        let slow_queue = SqsTaskQueue::new(sqs.clone(), queue_url(SLOW_DELIVERIES.name));
         let dead_letter_queue =
             SqsDeadLetterQueue::new(sqs.clone(), queue_url(EVENTS.dead_letter_queue));
         let subscriptions: Arc<dyn Subscriptions> = if has_breaker {
@@ -199,6 +202,7 @@ impl Rig {
             sealer,
             deliveries: Arc::new(DynamoDeliveries::new(tables, names.deliveries, clock.clone())),
             queue: Arc::new(queue),
+            slow_queue: Arc::new(slow_queue),
             dead_letter_queue: Arc::new(dead_letter_queue),
             sender,
             clock,
@@ -229,7 +233,7 @@ impl Rig {
         if messages.is_empty() {
             return Ok(None);
         }
-        let records: Vec<Value> = messages.iter().map(record).collect();
+        let records: Vec<Value> = messages.iter().map(|message| record(queue, message)).collect();
         let batch = serde_json::from_value(json!({ "Records": records })).map_err(text)?;
         let failed = handler(batch).await?.batch_item_failures;
         let is_done = |message: &Message| {
@@ -270,11 +274,12 @@ impl Rig {
 }
 
 /// What Lambda hands on of a message, as far as the handlers look at it.
-fn record(message: &Message) -> Value {
+fn record(queue: &str, message: &Message) -> Value {
     let attributes = message.attributes.iter().flatten();
     let attributes: Map<String, Value> =
         attributes.map(|(name, value)| (name.as_str().to_owned(), json!(value))).collect();
     json!({
+        "eventSourceARN": queue,
         "messageId": message.message_id,
         "receiptHandle": message.receipt_handle,
         "body": message.body,
@@ -289,7 +294,7 @@ fn queue_url(queue: &str) -> String {
 
 async fn serve_queues(clock: Arc<dyn local_sqs::Clock>) -> Outcome<SocketAddr> {
     let sqs = Arc::new(Sqs::new(clock, queues::REGION));
-    queues::create(&sqs, &[EVENTS, DELIVERIES]).map_err(text)?;
+    queues::create(&sqs, &[EVENTS, DELIVERIES, SLOW_DELIVERIES]).map_err(text)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(text)?;
     let address = listener.local_addr().map_err(text)?;
     tokio::spawn(async move { axum::serve(listener, local_sqs::router(sqs)).await });

@@ -15,7 +15,7 @@ use test_support::sender::{Reply, ScriptedSender};
 use test_support::{Effect, Interceptor, ManualClock, sample};
 use webhooks_core::outbound::{Failure, HttpResult, Outcome as Attempted};
 use webhooks_core::ports::{Clock as _, StoreError};
-use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::queues::{DELIVERIES, EVENTS, SLOW_DELIVERIES};
 use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 
@@ -115,7 +115,9 @@ async fn watch(events: usize, has_breaker: bool) -> Outcome<Spent> {
             published += 1;
             while rig.batch(EVENTS.name, &dispatch, BATCH).await?.is_some() {}
         }
-        while rig.batch(DELIVERIES.name, &deliver, BATCH).await?.is_some() {
+        while rig.batch(DELIVERIES.name, &deliver, BATCH).await?.is_some()
+            || rig.batch(SLOW_DELIVERIES.name, &deliver, BATCH).await?.is_some()
+        {
             invocations += 1;
             let made = sender.take().len();
             attempts += made;

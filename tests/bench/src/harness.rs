@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use webhooks_aws::{SystemClock, clients};
 use webhooks_core::ids::UserId;
 use webhooks_core::ports::Clock as _;
-use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::queues::{DELIVERIES, EVENTS, SLOW_DELIVERIES};
 use webhooks_local::system::{self, Addresses, Options, System};
 use webhooks_local::{http, token};
 use webhooks_publisher::{Event, Publisher};
@@ -96,7 +96,9 @@ impl Harness {
     pub(crate) async fn drained(&self) -> Outcome<()> {
         let (mut before, mut moved) = (0, Instant::now());
         loop {
-            let left = self.depth(EVENTS.name).await? + self.depth(DELIVERIES.name).await?;
+            let left = self.depth(EVENTS.name).await?
+                + self.depth(DELIVERIES.name).await?
+                + self.depth(SLOW_DELIVERIES.name).await?;
             if left == 0 {
                 break;
             }

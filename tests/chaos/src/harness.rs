@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
-use futures::future::{join_all, try_join};
+use futures::future::{join_all, try_join, try_join_all};
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 use webhooks_aws::{DynamoDeliveries, SystemClock, clients};
@@ -16,7 +16,7 @@ use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{DUE_SHARDS, PAGE_MAX};
 use webhooks_core::ports::{Clock as _, Consistency, DeliveriesTable, DeliveryFilter, Due, Expect};
 use webhooks_core::time::Timestamp;
-use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::queues::{DELIVERIES, EVENTS, SLOW_DELIVERIES};
 use webhooks_local::system::{Addresses, DELIVERIES_TABLE};
 use webhooks_local::{http, token};
 use webhooks_publisher::{Event, Publisher};
@@ -190,9 +190,12 @@ impl Harness {
 
     /// The messages of the events queue and the deliveries queue.
     pub(crate) async fn depth(&self) -> Outcome<Depth> {
-        let (events, tasks) =
-            try_join(self.depth_of(EVENTS.name), self.depth_of(DELIVERIES.name)).await?;
-        Ok(Depth { ready: events.ready + tasks.ready, hidden: events.hidden + tasks.hidden })
+        let names = [EVENTS.name, DELIVERIES.name, SLOW_DELIVERIES.name];
+        let depths = try_join_all(names.map(|name| self.depth_of(name))).await?;
+        Ok(Depth {
+            ready: depths.iter().map(|depth| depth.ready).sum(),
+            hidden: depths.iter().map(|depth| depth.hidden).sum(),
+        })
     }
 
     /// The messages that were given up: events, and tasks.

@@ -14,7 +14,7 @@ use webhooks_aws::{SystemClock, config};
 use webhooks_core::ports::{Clock as _, Consistency, Lease};
 use webhooks_core::time::Timestamp;
 use webhooks_local::poller;
-use webhooks_local::queues::{DELIVERIES, EVENTS, Queue};
+use webhooks_local::queues::{DELIVERIES, EVENTS, Queue, SLOW_DELIVERIES};
 use webhooks_local::system::{
     self, Addresses, DELIVERIES_TABLE, Options, SEALING_KEY, SUBSCRIPTIONS_TABLE, System,
 };
@@ -93,7 +93,7 @@ impl Testbed {
             function_timeout: options.timeout,
             ..queue
         };
-        let queues = [EVENTS, DELIVERIES].map(shortened);
+        let queues = [EVENTS, DELIVERIES, SLOW_DELIVERIES].map(shortened);
         let clock = Arc::new(SkippingClock::new());
         let local = Options {
             queues,
@@ -124,9 +124,11 @@ impl Testbed {
 
         let stop = CancellationToken::new();
         let mut pollers = JoinSet::new();
-        for (queue, pool, processes) in
-            [(queues[0], &dispatch, options.dispatchers), (queues[1], &deliver, options.deliverers)]
-        {
+        for (queue, pool, processes) in [
+            (queues[0], &dispatch, options.dispatchers),
+            (queues[1], &deliver, options.deliverers),
+            (queues[2], &deliver, options.deliverers),
+        ] {
             let queue =
                 Queue { concurrency: processes, function_timeout: POLLER_PATIENCE, ..queue };
             let source = system::source(queue, addresses);
@@ -190,7 +192,7 @@ impl Testbed {
             }
         }
         if self.is_idle() {
-            for queue in [EVENTS.name, DELIVERIES.name] {
+            for queue in [EVENTS.name, DELIVERIES.name, SLOW_DELIVERIES.name] {
                 self.system.sqs().release(queue).map_err(text)?;
             }
         }
@@ -242,6 +244,7 @@ fn variables(
         (config::SUBSCRIPTIONS_TABLE, SUBSCRIPTIONS_TABLE.to_owned()),
         (config::DELIVERIES_TABLE, DELIVERIES_TABLE.to_owned()),
         (config::DELIVERIES_QUEUE_URL, addresses.queue_url(DELIVERIES.name)),
+        (config::DELIVERIES_SLOW_QUEUE_URL, addresses.queue_url(SLOW_DELIVERIES.name)),
         (config::EVENTS_DLQ_URL, addresses.queue_url(EVENTS.dead_letter_queue)),
         (config::RETENTION_DAYS, "30".to_owned()),
         (config::SECRETS_KEYS, SEALING_KEY.to_owned()),

@@ -213,7 +213,11 @@ mod tests {
             .iter()
             .map(|t| (t.function.as_str(), t.queue.as_str(), t.batch_size))
             .collect();
-        let expected = [("deliver", "DeliveriesQueue", 10), ("dispatch", "EventsQueue", 10)];
+        let expected = [
+            ("deliver", "DeliveriesSlowQueue", 10),
+            ("deliver", "DeliveriesQueue", 10),
+            ("dispatch", "EventsQueue", 10),
+        ];
         assert_eq!(queues, expected);
         assert!(triggers.iter().all(|trigger| (2..=1000).contains(&trigger.concurrency)));
         let schedules = template.schedules();

@@ -33,7 +33,7 @@ pub(crate) fn dispatch(harness: &Arc<Harness>, batch: Vec<Received>) {
         let harness = Arc::clone(harness);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "dispatch");
-            let handler = Dispatch::new(ports.clone(), ports.clone(), ports);
+            let handler = Dispatch::new(ports.clone(), ports.clone(), ports.slow_queue(), ports);
             handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })
@@ -52,6 +52,7 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
                 ports.clone(),
                 ports.clone(),
                 ports.clone(),
+                ports.slow_queue(),
                 ports,
                 Arc::new(harness.clock.clone()),
                 Arc::new(harness.secrets.clone()),
@@ -106,8 +107,12 @@ fn acknowledge(
         return;
     }
     let events = invocation.function == Function::Dispatch;
-    let queue = if events { &harness.events } else { &harness.tasks };
     for message in batch.iter().filter(|message| !failed.contains(&message.id)) {
+        let queue = match message.id.chars().next() {
+            Some('e') => &harness.events,
+            Some('s') => &harness.slow_tasks,
+            _ => &harness.tasks,
+        };
         if events {
             let name = event_name(message);
             lock(&harness.model).dispatched(&name, harness.now());
@@ -132,7 +137,8 @@ pub(crate) fn retry(harness: &Arc<Harness>) {
         let harness = Arc::clone(harness);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "retry");
-            let handler = Retry::new(ports.clone(), ports, Arc::new(harness.clock.clone()));
+            let handler =
+                Retry::new(ports.clone(), ports.slow_queue(), Arc::new(harness.clock.clone()));
             let report = handler.handle().await;
             harness.note(&invocation, || format!("{report:?}"));
         })
@@ -187,7 +193,8 @@ pub(crate) async fn ask(
         request.send(|request| function.handle(request)).await
     } else if route.contains("deliveries") {
         let ports = ports("delivery-history");
-        let function = DeliveryHistory::new(ports.clone(), ports.clone(), ports, clock, random);
+        let function =
+            DeliveryHistory::new(ports.clone(), ports.clone(), ports.slow_queue(), clock, random);
         request.send(|request| function.handle(request)).await
     } else {
         let ports = ports("subscriptions");

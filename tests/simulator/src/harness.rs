@@ -136,6 +136,7 @@ pub(crate) struct Harness {
     pub(crate) dead_letter_queue: MemoryDeadLetterQueue,
     pub(crate) events: Mutex<Queue>,
     pub(crate) tasks: Mutex<Queue>,
+    pub(crate) slow_tasks: Mutex<Queue>,
     pub(crate) receivers: Mutex<Receivers>,
     pub(crate) model: Mutex<Model>,
     faults_end: AtomicBool,
@@ -166,6 +167,7 @@ impl Harness {
             dead_letter_queue: MemoryDeadLetterQueue::default(),
             events: Mutex::new(Queue::new("e", EVENTS.0, EVENTS.1)),
             tasks: Mutex::new(Queue::new("t", TASKS.0, TASKS.1)),
+            slow_tasks: Mutex::new(Queue::new("s", TASKS.0, TASKS.1)),
             receivers: Mutex::default(),
             model: Mutex::new(Model::new(
                 plan.is_fault_free && crash_at.is_none() && inject.is_none(),

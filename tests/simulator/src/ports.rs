@@ -30,6 +30,7 @@ use crate::harness::{Fate, Function, Harness, Invocation, Unavailable};
 use crate::milestones::Milestone;
 use crate::model::{Posted, Put};
 use crate::mutations::Mutation;
+use crate::queue::Queue;
 
 /// The ports of one invocation.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub(crate) struct Ports {
     pub(crate) invocation: Arc<Invocation>,
     /// The folder of the function that makes the calls.
     pub(crate) folder: &'static str,
+    /// Whether its deliveries queue is the slow one.
+    is_slow: bool,
 }
 
 /// The header that says which attempt it is.
@@ -57,7 +60,16 @@ impl Ports {
         folder: &'static str,
     ) -> Arc<Self> {
         let (harness, invocation) = (Arc::clone(harness), Arc::clone(invocation));
-        Arc::new(Self { harness, invocation, folder })
+        Arc::new(Self { harness, invocation, folder, is_slow: false })
+    }
+
+    /// The same with the slow deliveries queue.
+    pub(crate) fn slow_queue(&self) -> Arc<Self> {
+        Arc::new(Self { is_slow: true, ..self.clone() })
+    }
+
+    fn tasks(&self) -> &std::sync::Mutex<Queue> {
+        if self.is_slow { &self.harness.slow_tasks } else { &self.harness.tasks }
     }
 
     /// Notes the call of a port, and has the harness decide what happens to it.
@@ -639,9 +651,9 @@ impl CleanupState for Ports {
 #[async_trait]
 impl TaskQueue for Ports {
     async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError> {
-        const WHAT: &str = "queue.send";
+        let what = if self.is_slow { "slow_queue.send" } else { "queue.send" };
         let (harness, invocation) = (&self.harness, &self.invocation);
-        let fate = self.enter(WHAT).await?;
+        let fate = self.enter(what).await?;
         let faults = harness.faults();
         let mut refused = Vec::new();
         for _ in 0..=u32::from(fate.repeated) {
@@ -665,13 +677,13 @@ impl TaskQueue for Ports {
                 }
                 let (body, delay) = (outgoing.task.to_json()?, outgoing.delay.as_secs());
                 let (queue_faults, now) = (faults.queue(), harness.now());
-                let id = lock(&harness.tasks).send(body, delay, now, queue_faults, &harness.random);
+                let id = lock(self.tasks()).send(body, delay, now, queue_faults, &harness.random);
                 harness.note(invocation, || {
                     format!("send {id}: {} in {delay} s", outgoing.task.key().1)
                 });
             }
         }
-        harness.leave(invocation, WHAT, fate).await?;
+        harness.leave(invocation, what, fate).await?;
         if self.is(Mutation::IgnoreRefused) {
             refused.clear();
         }
@@ -679,9 +691,10 @@ impl TaskQueue for Ports {
     }
 
     async fn change_visibility(&self, messages: &[(String, Duration)]) -> Result<(), QueueError> {
-        const WHAT: &str = "queue.change_visibility";
+        let what =
+            if self.is_slow { "slow_queue.change_visibility" } else { "queue.change_visibility" };
         let (harness, invocation) = (&self.harness, &self.invocation);
-        let fate = self.enter(WHAT).await?;
+        let fate = self.enter(what).await?;
         let refuse = harness.faults().refuse;
         let mut failed = false;
         for (receipt, timeout) in messages {
@@ -689,10 +702,10 @@ impl TaskQueue for Ports {
             if harness.random.chance(refuse) {
                 failed = true;
             } else {
-                lock(&harness.tasks).change_visibility(receipt, seconds, harness.now());
+                lock(self.tasks()).change_visibility(receipt, seconds, harness.now());
             }
         }
-        harness.leave(invocation, WHAT, fate).await?;
+        harness.leave(invocation, what, fate).await?;
         if failed {
             return Err(QueueError::Unavailable("some timeouts were not changed".into()));
         }

@@ -53,7 +53,9 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn new(prefix: &'static str, visibility_seconds: u64, max_receives: u32) -> Self {
         let (messages, dead) = (Vec::new(), Vec::new());
-        Self { prefix, visibility_seconds, max_receives, messages, dead, next: 0 }
+        // No two queues have the same receipt handle.
+        let next = u64::from(prefix.as_bytes()[0]) << 32;
+        Self { prefix, visibility_seconds, max_receives, messages, dead, next }
     }
 
     /// Takes a message in, and answers with its id.
@@ -163,6 +165,8 @@ pub(crate) fn event(batch: &[Received]) -> Value {
             json!({
                 "messageId": message.id,
                 "receiptHandle": message.receipt,
+                // The ids of the slow queue begin with an s.
+                "eventSourceARN": if message.id.starts_with('s') { "tasks-slow" } else { "tasks" },
                 "body": message.body,
                 "attributes": {
                     "ApproximateReceiveCount": message.receives.to_string(),

@@ -86,7 +86,8 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     if lock(&harness.model).violation.is_none() {
         verdict::check(&harness);
     }
-    let given_up = lock(&harness.events).dead().len() + lock(&harness.tasks).dead().len();
+    let queues = [&harness.events, &harness.tasks, &harness.slow_tasks];
+    let given_up = queues.map(|queue| lock(queue).dead().len()).iter().sum();
     let mut model = lock(&harness.model);
     if given_up > 0 {
         model.reach(Milestone::GivenUp);
@@ -124,6 +125,7 @@ enum Turn {
     Act,
     Events,
     Tasks,
+    SlowTasks,
     Retry,
     Cleanup,
     Settle,
@@ -180,18 +182,21 @@ impl Run {
             && self.executor.is_idle()
             && lock(&self.harness.events).is_empty()
             && lock(&self.harness.tasks).is_empty()
+            && lock(&self.harness.slow_tasks).is_empty()
             && lock(&self.harness.model).due.is_empty()
     }
 
     /// What may happen next, each with its moment; the seed decides among equals.
-    fn candidates(&self) -> [Option<(Timestamp, u64, Turn)>; 7] {
+    fn candidates(&self) -> [Option<(Timestamp, u64, Turn)>; 8] {
         let harness = &self.harness;
         let action = harness.plan.actions.get(self.actions).map(|(at, _)| *at);
         let events = lock(&harness.events).next_visible();
         let tasks = lock(&harness.tasks).next_visible();
+        let slow_tasks = lock(&harness.slow_tasks).next_visible();
         let model = lock(&harness.model);
         let events = events.filter(|_| model.under_way(Function::Dispatch) < DISPATCHES);
-        let tasks = tasks.filter(|_| model.under_way(Function::Deliver) < harness.plan.concurrency);
+        let delivers = model.under_way(Function::Deliver) < harness.plan.concurrency;
+        let (tasks, slow_tasks) = (tasks.filter(|_| delivers), slow_tasks.filter(|_| delivers));
         let settles = (!self.settled).then_some(harness.plan.settles);
         let tie = |turn| (turn, harness.random.bits());
         [
@@ -199,6 +204,7 @@ impl Run {
             (action, tie(Turn::Act)),
             (events.map(|at| self.gathered(at)), tie(Turn::Events)),
             (tasks.map(|at| self.gathered(at)), tie(Turn::Tasks)),
+            (slow_tasks.map(|at| self.gathered(at)), tie(Turn::SlowTasks)),
             (self.retry_at(model.due.values().min().copied()), tie(Turn::Retry)),
             (Some(self.next_cleanup), tie(Turn::Cleanup)),
             (settles, tie(Turn::Settle)),
@@ -236,7 +242,7 @@ impl Run {
                 act(harness, self.actions, &harness.plan.actions[self.actions].1);
                 self.actions += 1;
             }
-            Turn::Events | Turn::Tasks => self.receive(turn, now),
+            Turn::Events | Turn::Tasks | Turn::SlowTasks => self.receive(turn, now),
             Turn::Retry => {
                 // A schedule fires twice or not at all, now and then.
                 let queue_faults = harness.faults().queue;
@@ -268,7 +274,11 @@ impl Run {
     fn receive(&self, turn: Turn, now: Timestamp) {
         let harness = &self.harness;
         let is_events = turn == Turn::Events;
-        let queue = if is_events { &harness.events } else { &harness.tasks };
+        let queue = match turn {
+            Turn::Events => &harness.events,
+            Turn::SlowTasks => &harness.slow_tasks,
+            _ => &harness.tasks,
+        };
         let queue_faults = harness.faults().queue();
         let batch = lock(queue).receive(harness.plan.batch, now, queue_faults, &harness.random);
         if let Some(message) = lock(queue).dead().first() {

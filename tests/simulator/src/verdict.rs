@@ -26,9 +26,10 @@ pub(crate) fn check(harness: &Arc<Harness>) {
         .into_iter()
         .map(|row| (row.delivery.id.clone(), row.delivery))
         .collect();
-    let tasks: Vec<DeliveryTask> = lock(&harness.tasks)
-        .dead()
+    let dead = [&harness.tasks, &harness.slow_tasks].map(|queue| lock(queue).dead().to_vec());
+    let tasks: Vec<DeliveryTask> = dead
         .iter()
+        .flatten()
         .filter_map(|message| DeliveryTask::from_json(&message.body).ok())
         .collect();
     let given_up = tasks.iter().map(|task| task.key().1.clone()).collect();

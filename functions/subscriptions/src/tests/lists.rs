@@ -169,6 +169,7 @@ async fn webhook_and_list_show_health_and_signing_secrets() {
         failing_since: Some(now.minus(Duration::from_secs(90))),
         open_until: Some(now.plus_seconds(60)),
         last_error: Some(LastError::Status(503)),
+        ..Health::default()
     };
     row.secrets.previous.push(PreviousSecret {
         sealed: row.secrets.current.clone(),

@@ -75,6 +75,15 @@ struct HealthRow {
     open_until: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    proven: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    slowness: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl From<&Health> for HealthRow {
@@ -84,6 +93,8 @@ impl From<&Health> for HealthRow {
             failing_since: health.failing_since,
             open_until: health.open_until,
             last_error: health.last_error.map(|error| error.to_string()),
+            proven: health.proven,
+            slowness: health.slowness,
         }
     }
 }
@@ -96,6 +107,8 @@ impl From<HealthRow> for Health {
             open_until: row.open_until,
             // A later version may know other errors.
             last_error: row.last_error.and_then(|name| name.parse().ok()),
+            proven: row.proven,
+            slowness: row.slowness,
         }
     }
 }
@@ -280,6 +293,7 @@ mod tests {
             failing_since: Some(sample::at(1)),
             open_until: Some(sample::at(2)),
             last_error: Some(LastError::NoResponse(Failure::Timeout)),
+            ..Health::default()
         };
         subscription
     }

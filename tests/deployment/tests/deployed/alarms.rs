@@ -93,6 +93,7 @@ fn records(bodies: impl Iterator<Item = String>, receives: u32) -> SqsEvent {
         .map(|(index, body)| {
             json!({
                 "messageId": format!("m{index}"), "receiptHandle": "r", "body": body,
+                "eventSourceARN": "arn:aws:sqs:us-east-1:1:webhook-deliveries-slow",
                 "attributes": {
                     "SentTimestamp": sample::at(50).millis().to_string(),
                     "ApproximateReceiveCount": receives.to_string(),
@@ -131,6 +132,7 @@ impl World {
         let dispatch = Dispatch::new(
             Arc::new(subscriptions),
             Arc::new(self.queue.clone()),
+            Arc::new(self.queue.clone()),
             Arc::new(self.dead_letter_queue.clone()),
         );
         for batch in bodies.chunks(10) {
@@ -146,6 +148,7 @@ impl World {
             Arc::new(TestSealer),
             deliveries.clone(),
             deliveries,
+            Arc::new(self.queue.clone()),
             Arc::new(self.queue.clone()),
             Arc::new(self.sender.clone()),
             Arc::new(self.clock.clone()),

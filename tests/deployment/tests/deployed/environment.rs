@@ -13,7 +13,9 @@ use crate::{Change, assert_found, at, changed, remove, source};
 /// Good values for every variable.
 fn good(name: &str) -> Option<String> {
     let value = match name {
-        config::DELIVERIES_QUEUE_URL | config::EVENTS_DLQ_URL => "https://sqs.example/1/queue",
+        config::DELIVERIES_QUEUE_URL
+        | config::DELIVERIES_SLOW_QUEUE_URL
+        | config::EVENTS_DLQ_URL => "https://sqs.example/1/queue",
         config::SECRETS_KEYS => "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         config::RETENTION_DAYS => "30",
         config::TARGET_POLICY => "strict",
@@ -56,6 +58,7 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         "sealer" => drop(environment.sealer().await.unwrap()),
         "deliveries" => drop(environment.deliveries().unwrap()),
         "deliveries_queue" => drop(environment.deliveries_queue().unwrap()),
+        "deliveries_slow_queue" => drop(environment.deliveries_slow_queue().unwrap()),
         "events_dlq" => drop(environment.events_dlq().unwrap()),
         "target_policy" => drop(environment.target_policy()),
         "retention" => drop(environment.retention()),
@@ -123,9 +126,9 @@ async fn each_function_is_given_the_variables_it_reads_and_no_others() {
 async fn variable_missing_on_one_side_is_found() {
     let reader = Reader::new();
     let changes: [Change; 4] = [
-        ("retry is not given DELIVERIES_QUEUE_URL", |t| {
+        ("retry is not given DELIVERIES_SLOW_QUEUE_URL", |t| {
             let path = "RetryFunction/Properties/Environment/Variables";
-            remove(t, path, "DELIVERIES_QUEUE_URL");
+            remove(t, path, "DELIVERIES_SLOW_QUEUE_URL");
         }),
         ("retry does not read TARGET_POLICY", |t| {
             at(t, "RetryFunction/Properties/Environment/Variables")["TARGET_POLICY"] =

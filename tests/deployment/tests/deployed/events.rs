@@ -20,6 +20,7 @@ use test_support::{
     ScriptedSender, SeededRandom, TestSealer, sample,
 };
 use test_webhook::TestWebhook;
+use webhooks_core::breaker::Health;
 use webhooks_core::delivery::{DeliveryTask, Status};
 use webhooks_core::ports::{
     Clock, Consistency, Deliveries as _, Expect, Random, Subscriptions as _,
@@ -56,6 +57,7 @@ impl Harness {
             Subscription { id: WEBHOOK.parse().unwrap(), ..sample::subscription(USER, 1) };
         let sealed = TestSealer.seal(&sample::secret(USER, 1), &webhook.user_id, &webhook.id);
         webhook.secrets = SubscriptionSecrets::new(sealed);
+        webhook.health = Health::default().record_speed(0, true);
         subscriptions.create(&webhook).await.unwrap();
         Self {
             deliveries: MemoryDeliveries::new(clock.clone()),
@@ -146,6 +148,7 @@ impl Harness {
         Dispatch::new(
             Arc::new(self.subscriptions.clone()),
             Arc::new(self.queue.clone()),
+            Arc::new(self.queue.clone()),
             Arc::new(self.dead_letter_queue.clone()),
         )
     }
@@ -156,6 +159,7 @@ impl Harness {
             Arc::new(TestSealer),
             Arc::new(self.deliveries.clone()),
             Arc::new(self.deliveries.clone()),
+            Arc::new(self.queue.clone()),
             Arc::new(self.queue.clone()),
             Arc::new(self.sender.clone()),
             self.clock.clone(),
@@ -285,9 +289,11 @@ async fn the_events_of_the_queues_are_handled() {
     assert_eq!(harness.queue.take().len(), 1);
     assert_eq!(harness.dead_letter_queue.take().len(), 1, "one of the events is bad");
 
-    let answer = harness.run("deliver", read("deliver", "tasks")).await;
-    assert_eq!(answer["batchItemFailures"], json([(); 0]));
-    assert_eq!(harness.sender.requests().len(), 1);
+    for (posts, file) in ["tasks", "slow-tasks"].into_iter().enumerate() {
+        let answer = harness.run("deliver", read("deliver", file)).await;
+        assert_eq!(answer["batchItemFailures"], json([(); 0]));
+        assert_eq!(harness.sender.requests().len(), posts + 1, "{file}");
+    }
     let user = USER.parse().unwrap();
     let webhook = WEBHOOK.parse().unwrap();
     let still_there =

@@ -35,6 +35,7 @@ pub(crate) struct Recorder {
     subscriptions: DynamoSubscriptions,
     deliveries: DynamoDeliveries,
     queue: SqsTaskQueue,
+    slow_queue: SqsTaskQueue,
     dead_letter_queue: SqsDeadLetterQueue,
 }
 
@@ -70,6 +71,7 @@ impl Recorder {
                 Arc::new(SystemClock),
             ),
             queue: SqsTaskQueue::new(sqs.clone(), format!("{endpoint}/1/DeliveriesQueue")),
+            slow_queue: SqsTaskQueue::new(sqs.clone(), format!("{endpoint}/1/DeliveriesSlowQueue")),
             dead_letter_queue: SqsDeadLetterQueue::new(sqs, format!("{endpoint}/1/EventsDlq")),
             dynamodb,
         }
@@ -85,7 +87,8 @@ impl Recorder {
         match call.split_once('.').unwrap() {
             ("subscriptions", method) => self.subscriptions(method).await,
             ("deliveries", method) => self.deliveries(method).await,
-            ("queue", method) => self.queue(method).await,
+            ("queue", method) => self.queue(&self.queue, method).await,
+            ("slow_queue", method) => self.queue(&self.slow_queue, method).await,
             _ => panic!("{call} is not known here"),
         }
         let requests = self.requests.lock().unwrap();
@@ -170,13 +173,13 @@ impl Recorder {
         }
     }
 
-    async fn queue(&self, method: &str) {
+    async fn queue(&self, queue: &SqsTaskQueue, method: &str) {
         let one = sample::delivery(&sample::subscription_id("u", 1), 1);
         let task = Outgoing::retry(one.subscription_id, one.id, None, Duration::ZERO);
         match method {
-            "send" => drop(self.queue.send(&[task]).await),
+            "send" => drop(queue.send(&[task]).await),
             "change_visibility" => {
-                drop(self.queue.change_visibility(&[("h".to_owned(), Duration::ZERO)]).await);
+                drop(queue.change_visibility(&[("h".to_owned(), Duration::ZERO)]).await);
             }
             "dead_letter" => {
                 let rejected = RejectedEvent {

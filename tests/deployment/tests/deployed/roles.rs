@@ -253,11 +253,11 @@ async fn changed_role_is_found() {
             at(t, &statement("DeliverRole", 1))["Action"].as_array_mut().unwrap().remove(0);
         }),
         ("DeliverRole need not have dynamodb:Scan on SubscriptionsTable", |t| {
-            let actions = &mut at(t, &statement("DeliverRole", 2))["Action"];
+            let actions = &mut at(t, &statement("DeliverRole", 3))["Action"];
             actions.as_array_mut().unwrap().push(json!("dynamodb:Scan"));
         }),
         ("DeliverRole need not have dynamodb:* on SubscriptionsTable", |t| {
-            at(t, &statement("DeliverRole", 2))["Action"] = json!(["dynamodb:*"]);
+            at(t, &statement("DeliverRole", 3))["Action"] = json!(["dynamodb:*"]);
         }),
         ("DispatchRole need not have sqs:SendMessage on *", |t| {
             at(t, &statement("DispatchRole", 4))["Resource"] = json!("*");

@@ -82,8 +82,10 @@ fn dead_letter_queue(template: &Template, queue: &str) -> Option<String> {
     let redrive = &template.properties(queue)["RedrivePolicy"];
     let (dlq, _) = target(&redrive["deadLetterTargetArn"])?;
     let allow = &template.properties(dlq)["RedriveAllowPolicy"];
-    let source = allow["sourceQueueArns"][0]["Fn::Sub"].as_str().unwrap_or_default();
-    let knows = source.ends_with(&format!(":{}", name.as_str()?));
+    let end = format!(":{}", name.as_str()?);
+    let mut sources = allow["sourceQueueArns"].as_array()?.iter();
+    let knows =
+        sources.any(|source| source["Fn::Sub"].as_str().is_some_and(|arn| arn.ends_with(&end)));
     let is_good = knows && allow["redrivePermission"] == "byQueue";
     (!is_good).then(|| format!("{dlq} does not accept messages from {queue} alone"))
 }

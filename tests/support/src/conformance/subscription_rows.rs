@@ -110,6 +110,8 @@ fn failing(failures: u32) -> Health {
         failing_since: Some(sample::at(u64::from(failures))),
         open_until: Some(sample::at(600)),
         last_error: Some(LastError::Status(503)),
+        proven: true,
+        slowness: failures,
     }
 }
 
@@ -335,6 +337,8 @@ fn different_from(health: &Health) -> Vec<Health> {
         Health { consecutive_failures: health.consecutive_failures + 1, ..*health },
         Health { failing_since: later, ..*health },
         Health { open_until: later, ..*health },
+        Health { proven: !health.proven, ..*health },
+        Health { slowness: health.slowness + 1, ..*health },
     ];
     if health.failing_since.is_some() {
         others.push(Health { failing_since: None, ..*health });
