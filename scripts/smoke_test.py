@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from pathlib import Path
 
 TARGET = "https://webhooks-smoke-test.example/hook"
 
@@ -70,7 +71,7 @@ class Smoke:
         return [
             ("a request without a token is refused", self.no_token),
             ("a request with a bad token is refused", self.bad_token),
-            ("the catalogue has 17 event types", self.catalogue),
+            ("every event type of the catalogue is listed", self.catalogue),
             ("an invalid webhook is refused and both fields are named", self.bad_webhook),
             ("a webhook is created, with a secret", self.create),
             ("the list has the webhook, without its secret", self.listed),
@@ -88,7 +89,8 @@ class Smoke:
 
     def catalogue(self):
         status, body = self.api.call("GET", "/api/webhooks/event-types")
-        return status == 200 and body["total"] == 17
+        files = (Path(__file__).parent.parent / "catalogue").glob("*.json")
+        return status == 200 and {item["name"] for item in body["items"]} == {file.stem for file in files}
 
     def bad_webhook(self):
         status, body = self.api.call("POST", "/api/webhooks", {"url": "ftp://x", "event_types": []})

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use webhooks_api::ROUTES;
+use webhooks_core::catalogue::EventType;
 
 use crate::harness::{Local, text, token};
 
@@ -69,7 +70,9 @@ async fn other_users_webhook_returns_404_on_every_route() {
 async fn a_webhook_lives_from_creation_to_deletion() {
     let local = Local::start().await;
     let types = local.expect(200, "GET", "/api/webhooks/event-types", "u", None).await;
-    assert_eq!((types["total"].as_u64(), types["items"].as_array().unwrap().len()), (Some(17), 17));
+    let names =
+        types["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap());
+    assert!(names.eq(EventType::all().map(EventType::name)));
 
     let body = json!({
         "url": "https://example.com/hook", "event_types": ["task.created"], "description": "d",

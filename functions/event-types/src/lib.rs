@@ -4,6 +4,7 @@
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use webhooks_api::problem::Problem;
 use webhooks_api::{ApiError, AuthenticatedRequest, json, respond};
 use webhooks_core::catalogue::CATALOGUE;
@@ -19,6 +20,8 @@ struct Item {
     name: &'static str,
     category: &'static str,
     description: &'static str,
+    schema: &'static RawValue,
+    example: &'static RawValue,
 }
 
 /// Handles a request.
@@ -37,8 +40,14 @@ fn list(request: &Request) -> Result<Response<Body>, ApiError> {
         name: entry.name,
         category: entry.category,
         description: entry.description,
+        schema: raw(entry.schema),
+        example: raw(entry.example),
     });
     json(StatusCode::OK, &Listing { items: items.collect(), total: CATALOGUE.len() })
+}
+
+fn raw(json: &'static str) -> &'static RawValue {
+    serde_json::from_str(json).expect("the build script read it as JSON")
 }
 
 #[cfg(test)]
@@ -57,12 +66,18 @@ mod tests {
         let response = send(TestRequest::to(ROUTE)).await;
         assert_eq!(response.status(), 200);
         let body = response.json();
-        assert_eq!(body["total"], 17);
-        assert_eq!(body["items"].as_array().unwrap().len(), 17);
-        assert_eq!(
-            body["items"][0].to_string(),
-            r#"{"category":"email","description":"Email received and indexed","name":"email.received"}"#
-        );
+        assert_eq!(body["total"], CATALOGUE.len());
+        let items = body["items"].as_array().unwrap();
+        assert_eq!(items.len(), CATALOGUE.len());
+        for (item, entry) in items.iter().zip(&CATALOGUE) {
+            assert_eq!(item["name"], entry.name);
+            assert_eq!(item["category"], entry.category);
+            assert_eq!(item["description"], entry.description);
+            assert_eq!(item["schema"]["type"], "object");
+        }
+        // As they stand in the files, with their order of keys.
+        assert!(response.text().contains(CATALOGUE[0].schema));
+        assert!(response.text().contains(CATALOGUE[0].example));
     }
 
     #[tokio::test]

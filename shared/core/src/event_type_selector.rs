@@ -147,7 +147,7 @@ mod tests {
     fn wildcard_selects_the_types_below_it() {
         assert_eq!(
             selected("task.*"),
-            ["task.created", "task.updated", "task.completed", "task.deleted"]
+            ["task.completed", "task.created", "task.deleted", "task.updated"]
         );
         assert_eq!(selected("calendar.*"), selected("calendar.event.*"));
         assert_eq!(selected("calendar.event.*").len(), 3);

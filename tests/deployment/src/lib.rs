@@ -7,6 +7,8 @@
 //!
 //! Deliberately absent: checks of the template. `scripts/verify_deploy.py` has three tools for that.
 
+pub mod documents;
+
 use saphyr::{LoadableYamlNode as _, YamlOwned};
 use serde_json::{Map, Number, Value, json};
 
