@@ -1,6 +1,8 @@
 //! The JSON that is shown. What is not listed here is not shown: a webhook's secrets have no field,
 //! except in the one response to the request that made a secret.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use webhooks_core::breaker::{self, BreakerState};
@@ -10,10 +12,14 @@ use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
 use webhooks_core::maybe_known::MaybeKnown;
+use webhooks_core::rate_limit::RateLimit;
+use webhooks_core::request_headers::HeaderName;
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SubscriptionSecrets};
 use webhooks_core::statistics;
-use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::subscription::{
+    DisabledReason, KeepPayload, SignatureScheme, Subscription, WhileInactive,
+};
 use webhooks_core::time::Timestamp;
 
 /// One page of a list.
@@ -39,6 +45,13 @@ pub struct Webhook<'a> {
     retry_count: Option<u32>,
     retry_schedule: &'a RetrySchedule,
     timeout_seconds: u32,
+    /// Only the names: the values are sealed.
+    headers: BTreeMap<&'a HeaderName, ()>,
+    rate_limit: Option<u32>,
+    while_inactive: WhileInactive,
+    auto_recover: bool,
+    signature: SignatureScheme,
+    keep_payload: KeepPayload,
     created_at: Timestamp,
     updated_at: Timestamp,
     health: Health,
@@ -97,6 +110,12 @@ impl<'a> Webhook<'a> {
             retry_count: subscription.retry_schedule.retry_count(),
             retry_schedule: &subscription.retry_schedule,
             timeout_seconds: subscription.timeout_seconds,
+            headers: subscription.headers.keys().map(|name| (name, ())).collect(),
+            rate_limit: subscription.rate_limit.map(RateLimit::per_second),
+            while_inactive: subscription.while_inactive,
+            auto_recover: subscription.auto_recover,
+            signature: subscription.signature,
+            keep_payload: subscription.keep_payload,
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,
             health: Health::new(&subscription.health, now),

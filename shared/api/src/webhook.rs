@@ -8,8 +8,11 @@ use webhooks_core::limits::{
     DESCRIPTION_CHARS, EVENT_TYPES_MAX, RETRY_COUNT_DEFAULT, RETRY_COUNT_MAX,
     TIMEOUT_SECONDS_DEFAULT, TIMEOUT_SECONDS_MAX,
 };
+use webhooks_core::rate_limit::RateLimit;
 use webhooks_core::schedule::RetrySchedule;
-use webhooks_core::subscription::{NewSubscription, Patch, Subscription};
+use webhooks_core::subscription::{
+    KeepPayload, NewSubscription, Patch, SignatureScheme, Subscription, WhileInactive,
+};
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 use webhooks_core::time::Timestamp;
 
@@ -31,6 +34,12 @@ pub fn new_subscription(
     let retry_count = fields.nullable("retry_count", retry_count);
     let retry_schedule = retry_schedule(&mut fields, retry_count);
     let timeout_seconds = fields.optional("timeout_seconds", timeout_seconds);
+    fields.optional("headers", headers);
+    let rate_limit = fields.nullable("rate_limit", rate_limit);
+    let while_inactive = fields.optional("while_inactive", while_inactive);
+    let auto_recover = fields.optional("auto_recover", auto_recover);
+    let signature = fields.optional("signature", signature);
+    let keep_payload = fields.optional("keep_payload", keep_payload);
     let retry_schedule = retry_schedule.unwrap_or(RetrySchedule::Exponential {
         retry_count: retry_count.flatten().unwrap_or(RETRY_COUNT_DEFAULT),
     });
@@ -45,6 +54,11 @@ pub fn new_subscription(
         description: description.flatten(),
         retry_schedule,
         timeout_seconds: timeout_seconds.unwrap_or(TIMEOUT_SECONDS_DEFAULT),
+        rate_limit: rate_limit.flatten(),
+        while_inactive: while_inactive.unwrap_or_default(),
+        auto_recover: auto_recover.unwrap_or_default(),
+        signature: signature.unwrap_or_default(),
+        keep_payload: keep_payload.unwrap_or_default(),
     })
 }
 
@@ -67,6 +81,7 @@ impl PatchBody {
         let filter = fields.nullable("filter", filter);
         let description = fields.nullable("description", description);
         let retry_count = fields.nullable("retry_count", retry_count);
+        fields.optional("headers", headers);
         let patch = Patch {
             url,
             event_types,
@@ -75,6 +90,11 @@ impl PatchBody {
             retry_count: retry_count.flatten(),
             retry_schedule: retry_schedule(&mut fields, retry_count),
             timeout_seconds: fields.optional("timeout_seconds", timeout_seconds),
+            rate_limit: fields.nullable("rate_limit", rate_limit),
+            while_inactive: fields.optional("while_inactive", while_inactive),
+            auto_recover: fields.optional("auto_recover", auto_recover),
+            signature: fields.optional("signature", signature),
+            keep_payload: fields.optional("keep_payload", keep_payload),
             is_active: fields.optional("is_active", boolean),
         };
         let read_only = ["id", "disabled_reason", "created_at", "updated_at"]
@@ -207,6 +227,34 @@ fn timeout_seconds(value: &Value) -> Result<u32, String> {
     whole_number(value, 1..=TIMEOUT_SECONDS_MAX)
 }
 
+fn headers(value: &Value) -> Result<(), String> {
+    if *value == json!({}) { Ok(()) } else { Err("must be {}".to_owned()) }
+}
+
+fn rate_limit(_: &Value) -> Result<RateLimit, String> {
+    Err("must be null".to_owned())
+}
+
+fn while_inactive(value: &Value) -> Result<WhileInactive, String> {
+    only(value, WhileInactive::Drop, WhileInactive::Drop.as_str())
+}
+
+fn auto_recover(value: &Value) -> Result<bool, String> {
+    if *value == json!(false) { Ok(false) } else { Err("must be false".to_owned()) }
+}
+
+fn signature(value: &Value) -> Result<SignatureScheme, String> {
+    only(value, SignatureScheme::Hmac, SignatureScheme::Hmac.as_str())
+}
+
+fn keep_payload(value: &Value) -> Result<KeepPayload, String> {
+    only(value, KeepPayload::Retention, KeepPayload::Retention.as_str())
+}
+
+fn only<T>(value: &Value, default: T, name: &str) -> Result<T, String> {
+    if value == name { Ok(default) } else { Err(format!("must be {name:?}")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +323,12 @@ mod tests {
             ("retry_schedule", json!("exponential")),
             ("retry_schedule", json!("standard")),
             ("retry_schedule", json!([1, 86_400])),
+            ("headers", json!({})),
+            ("rate_limit", json!(null)),
+            ("while_inactive", json!("drop")),
+            ("auto_recover", json!(false)),
+            ("signature", json!("hmac")),
+            ("keep_payload", json!("retention")),
             ("event_types", json!(EventType::all().map(EventType::name).collect::<Vec<_>>())),
         ] {
             assert!(with(field, good.clone()), "{field} {good}");
@@ -299,6 +353,12 @@ mod tests {
             ("retry_schedule", json!("linear")),
             ("retry_schedule", json!([0])),
             ("retry_schedule", json!(null)),
+            ("headers", json!(null)),
+            ("rate_limit", json!(0)),
+            ("while_inactive", json!(null)),
+            ("auto_recover", json!("false")),
+            ("signature", json!("rsa")),
+            ("keep_payload", json!("never")),
             ("is_active", json!(true)),
             ("url", json!(null)),
         ] {

@@ -24,8 +24,8 @@ use crate::time::Timestamp;
 /// Declares an enum whose values are stored and shown by a stable name.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        $(#[$doc])*
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $text)] $variant),+
         }

@@ -26,6 +26,8 @@ pub mod limits;
 pub mod maybe_known;
 pub mod outbound;
 pub mod ports;
+pub mod rate_limit;
+pub mod request_headers;
 pub mod reseal;
 pub mod retry;
 pub mod schedule;

@@ -27,6 +27,12 @@ pub const SCHEDULE_WAITS_MAX: usize = 20;
 pub const SCHEDULE_WAIT_MAX_SECONDS: u64 = 86_400;
 /// All the waits of a webhook's own `retry_schedule` together, in seconds: 7 days.
 pub const SCHEDULE_TOTAL_MAX_SECONDS: u64 = 7 * 86_400;
+/// A webhook's `rate_limit`, in deliveries per second, at most.
+pub const RATE_LIMIT_MAX: u32 = 1_000;
+/// The request headers one webhook may set.
+pub const HEADERS_MAX: usize = 20;
+/// The names and values of a webhook's request headers together, in bytes.
+pub const HEADERS_BYTES: usize = 4 * 1024;
 /// Retries after the first attempt, at most.
 pub const RETRY_COUNT_MAX: u32 = 10;
 /// Retries after the first attempt when the user does not say.

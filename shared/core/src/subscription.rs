@@ -18,6 +18,8 @@ use crate::ids::{SubscriptionId, UserId};
 use crate::json::Data;
 use crate::maybe_known::MaybeKnown;
 use crate::ports::StoreError;
+use crate::rate_limit::RateLimit;
+use crate::request_headers::SealedHeaders;
 use crate::retry::RetryPolicy;
 use crate::schedule::RetrySchedule;
 use crate::secret::{
@@ -50,6 +52,18 @@ pub struct Subscription {
     pub retry_schedule: RetrySchedule,
     /// How long one attempt may take.
     pub timeout_seconds: u32,
+    /// The request headers that its owner adds to every attempt.
+    pub headers: SealedHeaders,
+    /// How many deliveries a second it gets at most; no limit when there is none.
+    pub rate_limit: Option<RateLimit>,
+    /// What happens to events while its owner has paused it.
+    pub while_inactive: WhileInactive,
+    /// Whether what failed during an outage is redelivered when its endpoint comes back.
+    pub auto_recover: bool,
+    /// How deliveries are signed.
+    pub signature: SignatureScheme,
+    /// How long payloads are kept.
+    pub keep_payload: KeepPayload,
     /// What deliveries are signed with.
     pub secrets: SubscriptionSecrets,
     /// When it was created.
@@ -69,6 +83,42 @@ named! {
         EndpointGone = "endpoint_gone",
         /// The endpoint failed for days without one success.
         EndpointFailing = "endpoint_failing",
+    }
+}
+
+named! {
+    /// What happens to events while the owner has paused a subscription.
+    #[derive(Default)]
+    WhileInactive {
+        /// No delivery is made of them.
+        #[default]
+        Drop = "drop",
+        /// They are recorded as held, and delivered after the owner resumes it.
+        Hold = "hold",
+    }
+}
+
+named! {
+    /// How deliveries are signed.
+    #[derive(Default)]
+    SignatureScheme {
+        /// `v1` of Standard Webhooks, and the reference's `X-Webhook-Signature`.
+        #[default]
+        Hmac = "hmac",
+        /// `v1a` of Standard Webhooks.
+        Ed25519 = "ed25519",
+    }
+}
+
+named! {
+    /// How long payloads are kept.
+    #[derive(Default)]
+    KeepPayload {
+        /// As long as the record.
+        #[default]
+        Retention = "retention",
+        /// Until the delivery succeeds.
+        UntilSuccess = "until_success",
     }
 }
 
@@ -92,6 +142,12 @@ impl Subscription {
             disabled_reason: None,
             retry_schedule: new.retry_schedule,
             timeout_seconds: new.timeout_seconds,
+            headers: SealedHeaders::default(),
+            rate_limit: new.rate_limit,
+            while_inactive: new.while_inactive,
+            auto_recover: new.auto_recover,
+            signature: new.signature,
+            keep_payload: new.keep_payload,
             secrets: SubscriptionSecrets::new(secret),
             created_at: now,
             updated_at: now,
@@ -128,6 +184,7 @@ impl Subscription {
     pub fn apply(&mut self, patch: Patch, now: Timestamp) {
         let retry_schedule = self.changed_schedule(&patch);
         let Patch { url, event_types, filter, description, timeout_seconds, is_active, .. } = patch;
+        let Patch { rate_limit, while_inactive, auto_recover, signature, keep_payload, .. } = patch;
         let new_url = replace(&mut self.url, url);
         let toggled = replace(&mut self.is_active, is_active);
         let activated = toggled && self.is_active;
@@ -139,6 +196,11 @@ impl Subscription {
             replace(&mut self.filter, filter),
             replace(&mut self.retry_schedule, retry_schedule),
             replace(&mut self.timeout_seconds, timeout_seconds),
+            replace(&mut self.rate_limit, rate_limit),
+            replace(&mut self.while_inactive, while_inactive),
+            replace(&mut self.auto_recover, auto_recover),
+            replace(&mut self.signature, signature),
+            replace(&mut self.keep_payload, keep_payload),
         ];
         if activated {
             self.disabled_reason = None;
@@ -273,6 +335,16 @@ pub struct NewSubscription {
     pub retry_schedule: RetrySchedule,
     /// How long one attempt may take.
     pub timeout_seconds: u32,
+    /// How many deliveries a second it gets at most.
+    pub rate_limit: Option<RateLimit>,
+    /// What happens to events while its owner has paused it.
+    pub while_inactive: WhileInactive,
+    /// Whether what failed during an outage is redelivered when its endpoint comes back.
+    pub auto_recover: bool,
+    /// How deliveries are signed.
+    pub signature: SignatureScheme,
+    /// How long payloads are kept.
+    pub keep_payload: KeepPayload,
 }
 
 /// What a user asks to change; `None` stays as it is.
@@ -292,6 +364,16 @@ pub struct Patch {
     pub retry_schedule: Option<RetrySchedule>,
     /// How long one attempt may take.
     pub timeout_seconds: Option<u32>,
+    /// How many deliveries a second it gets at most; an inner `None` removes the limit.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// What happens to events while its owner has paused it.
+    pub while_inactive: Option<WhileInactive>,
+    /// Whether what failed during an outage is redelivered when its endpoint comes back.
+    pub auto_recover: Option<bool>,
+    /// How deliveries are signed.
+    pub signature: Option<SignatureScheme>,
+    /// How long payloads are kept.
+    pub keep_payload: Option<KeepPayload>,
     /// Whether deliveries are made.
     pub is_active: Option<bool>,
 }
@@ -320,6 +402,11 @@ mod tests {
             description: None,
             retry_schedule: RetrySchedule::default(),
             timeout_seconds: 10,
+            rate_limit: None,
+            while_inactive: WhileInactive::default(),
+            auto_recover: false,
+            signature: SignatureScheme::default(),
+            keep_payload: KeepPayload::default(),
         };
         Subscription::new(
             "u1".parse().unwrap(),

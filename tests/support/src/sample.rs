@@ -8,9 +8,10 @@ use webhooks_core::event::Event;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use webhooks_core::json::Data;
 use webhooks_core::maybe_known::MaybeKnown;
+use webhooks_core::request_headers::SealedHeaders;
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SecretSealer as _, SubscriptionSecrets};
-use webhooks_core::subscription::Subscription;
+use webhooks_core::subscription::{KeepPayload, SignatureScheme, Subscription, WhileInactive};
 use webhooks_core::time::Timestamp;
 
 use crate::TestSealer;
@@ -72,6 +73,12 @@ pub fn subscription(user: &str, n: u64) -> Subscription {
         disabled_reason: None,
         retry_schedule: RetrySchedule::default(),
         timeout_seconds: 10,
+        headers: SealedHeaders::default(),
+        rate_limit: None,
+        while_inactive: WhileInactive::default(),
+        auto_recover: false,
+        signature: SignatureScheme::default(),
+        keep_payload: KeepPayload::default(),
         secrets: SubscriptionSecrets::new(secret),
         created_at: at(n),
         updated_at: at(n),

@@ -24,7 +24,7 @@ const DELETE: &str = "DELETE /api/webhooks/{id}";
 const ROTATE: &str = "POST /api/webhooks/{id}/rotate-secret";
 
 /// Every field of a webhook, in the order of the contract.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 20] = [
     "id",
     "url",
     "event_types",
@@ -35,6 +35,12 @@ const FIELDS: [&str; 14] = [
     "retry_count",
     "retry_schedule",
     "timeout_seconds",
+    "headers",
+    "rate_limit",
+    "while_inactive",
+    "auto_recover",
+    "signature",
+    "keep_payload",
     "created_at",
     "updated_at",
     "health",

@@ -52,6 +52,12 @@ async fn created_webhook_has_defaults_and_shows_its_secret_once() {
         "retry_count": 3,
         "retry_schedule": "exponential",
         "timeout_seconds": 10,
+        "headers": {},
+        "rate_limit": null,
+        "while_inactive": "drop",
+        "auto_recover": false,
+        "signature": "hmac",
+        "keep_payload": "retention",
         "created_at": now,
         "updated_at": now,
         "health": {

@@ -10,9 +10,14 @@ use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::RETRY_COUNT_DEFAULT;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::ports::{ListedSubscription, StoreError, SubscriptionKey};
+use webhooks_core::rate_limit::RateLimit;
+use webhooks_core::request_headers::{HeaderName, SealedHeader};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{PreviousSecret, SealedSecret, SubscriptionSecrets};
-use webhooks_core::subscription::{DisabledReason, Subscription, UnreadableSubscription};
+use webhooks_core::subscription::{
+    DisabledReason, KeepPayload, SignatureScheme, Subscription, UnreadableSubscription,
+    WhileInactive,
+};
 use webhooks_core::time::Timestamp;
 
 use super::{SUBSCRIPTION_ID, USER_ID};
@@ -26,7 +31,18 @@ const SCHEMA_OLDEST: u32 = 1;
 /// What older schema versions have and this one does not.
 const OBSOLETE: [&str; 3] = ["failures", "failing_since", "open_until"];
 /// What a row need not have.
-const OPTIONAL: [&str; 4] = ["description", "disabled_reason", "filter", "retry_schedule"];
+const OPTIONAL: [&str; 10] = [
+    "description",
+    "disabled_reason",
+    "filter",
+    "retry_schedule",
+    "headers",
+    "rate_limit",
+    "while_inactive",
+    "auto_recover",
+    "signature",
+    "keep_payload",
+];
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -51,6 +67,18 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_schedule: Option<String>,
     timeout_seconds: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<HeaderRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    while_inactive: WhileInactive,
+    #[serde(default, skip_serializing_if = "is_default")]
+    auto_recover: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    signature: SignatureScheme,
+    #[serde(default, skip_serializing_if = "is_default")]
+    keep_payload: KeepPayload,
     secrets: Vec<SecretRow>,
     #[serde(with = "millis")]
     created_at: Timestamp,
@@ -111,6 +139,32 @@ impl From<HealthRow> for Health {
             slowness: row.slowness,
         }
     }
+}
+
+/// A request header that the owner sets.
+#[derive(Serialize, Deserialize)]
+struct HeaderRow {
+    name: HeaderName,
+    sealed: Bytes,
+    /// The length of the value.
+    bytes: u32,
+}
+
+impl HeaderRow {
+    fn new((name, value): (&HeaderName, &SealedHeader)) -> Self {
+        let sealed = Bytes(value.sealed.as_bytes().to_vec());
+        Self { name: name.clone(), sealed, bytes: value.bytes }
+    }
+}
+
+fn header(row: HeaderRow) -> (HeaderName, SealedHeader) {
+    let HeaderRow { name, sealed, bytes } = row;
+    (name, SealedHeader { sealed: SealedSecret::new(sealed.0), bytes })
+}
+
+/// Whether a value is the default, which a row does not hold.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -176,6 +230,12 @@ pub(super) fn encode(of: &Subscription) -> Result<Item, StoreError> {
         retry_count: of.retry_schedule.retry_count().unwrap_or(RETRY_COUNT_DEFAULT),
         retry_schedule: schedule_text(&of.retry_schedule)?,
         timeout_seconds: of.timeout_seconds,
+        headers: of.headers.iter().map(HeaderRow::new).collect(),
+        rate_limit: of.rate_limit.map(RateLimit::per_second),
+        while_inactive: of.while_inactive,
+        auto_recover: of.auto_recover,
+        signature: of.signature,
+        keep_payload: of.keep_payload,
         secrets: std::iter::once(current).chain(previous).collect(),
         created_at: of.created_at,
         updated_at: of.updated_at,
@@ -227,7 +287,8 @@ pub(super) fn decode_listed(item: Item, key: SubscriptionKey) -> ListedSubscript
     };
     let is_paused = match item.get("is_active") {
         Some(AttributeValue::Bool(is_active)) => {
-            Some(!is_active && !item.contains_key("disabled_reason"))
+            let keeps_events = ["disabled_reason", "while_inactive"];
+            Some(!is_active && !keeps_events.iter().any(|name| item.contains_key(*name)))
         }
         _ => None,
     };
@@ -250,6 +311,7 @@ fn read(item: Item) -> Result<Subscription, String> {
     let row: Row = from_item(item, SCHEMA_OLDEST..=SCHEMA)?;
     let secrets = secrets(row.secrets)?;
     let filter = row.filter.as_deref().map(Filter::parse).transpose();
+    let rate_limit = row.rate_limit.map(RateLimit::new).transpose();
     Ok(Subscription {
         user_id: row.user_id,
         id: row.subscription_id,
@@ -261,6 +323,12 @@ fn read(item: Item) -> Result<Subscription, String> {
         disabled_reason: row.disabled_reason,
         retry_schedule: schedule(row.retry_schedule, row.retry_count)?,
         timeout_seconds: row.timeout_seconds,
+        headers: row.headers.into_iter().map(header).collect(),
+        rate_limit: rate_limit.map_err(|error| format!("has a rate limit that {error}"))?,
+        while_inactive: row.while_inactive,
+        auto_recover: row.auto_recover,
+        signature: row.signature,
+        keep_payload: row.keep_payload,
         secrets,
         created_at: row.created_at,
         updated_at: row.updated_at,
@@ -286,6 +354,14 @@ mod tests {
         subscription.event_types.push(MaybeKnown::Known(EventTypeSelector::All));
         subscription.filter = Some(Filter::parse(r#"{"a":[{"prefix":"é"}]}"#).unwrap());
         subscription.retry_schedule = RetrySchedule::Standard;
+        let sealed = SealedSecret::new(vec![3; 60]);
+        let header = SealedHeader { sealed, bytes: 7 };
+        subscription.headers = [("x-key".parse().unwrap(), header)].into_iter().collect();
+        subscription.rate_limit = Some(RateLimit::new(5).unwrap());
+        subscription.while_inactive = WhileInactive::Hold;
+        subscription.auto_recover = true;
+        subscription.signature = SignatureScheme::Ed25519;
+        subscription.keep_payload = KeepPayload::UntilSuccess;
         subscription.is_active = false;
         subscription.disabled_reason = Some(DisabledReason::EndpointGone.into());
         subscription.health = Health {
@@ -327,6 +403,8 @@ mod tests {
             ("retry_count", text("many"), "unexpected form"),
             ("filter", text(r#"{"a":[{"newer":1}]}"#), "filter"),
             ("retry_schedule", text("\"linear\""), "retry schedule"),
+            ("rate_limit", number(1_001), "rate limit"),
+            ("signature", text("rsa"), "unexpected form"),
             ("secrets", AttributeValue::L(Vec::new()), "no secret"),
             ("secrets", only(1), "expires"),
             ("secrets", AttributeValue::L(vec![secrets[0].clone(); 2]), "does not expire"),
@@ -345,7 +423,7 @@ mod tests {
         let read = listed(&[
             ("event_types", names(&["task.archived", "task.created"])),
             ("disabled_reason", text("moved")),
-            ("signature", text("ed25519")),
+            ("region", text("north")),
         ]);
         let read = read.unwrap();
         let unknown = MaybeKnown::Unknown("task.archived".to_owned());
@@ -367,10 +445,16 @@ mod tests {
         assert_eq!(may_want(&[("event_types", text("task.*"))]), [true, true]);
         let active = ("is_active", AttributeValue::Bool(true));
         assert_eq!(may_want(&[active, wants]), [true, false]);
-        let mut paused = encode(&Subscription { disabled_reason: None, ..full() }).unwrap();
-        paused.insert("v".to_owned(), number(3));
-        let (user_id, subscription_id) = (full().user_id, full().id);
-        let key = SubscriptionKey { user_id, subscription_id, deleted: false };
-        assert!(!decode_listed(paused, key).unwrap_err().may_want(created));
+        for (while_inactive, may_want) in
+            [(WhileInactive::Drop, false), (WhileInactive::Hold, true)]
+        {
+            let paused = Subscription { disabled_reason: None, while_inactive, ..full() };
+            let mut paused = encode(&paused).unwrap();
+            paused.insert("v".to_owned(), number(3));
+            let (user_id, subscription_id) = (full().user_id, full().id);
+            let key = SubscriptionKey { user_id, subscription_id, deleted: false };
+            let unreadable = decode_listed(paused, key).unwrap_err();
+            assert_eq!(unreadable.may_want(created), may_want);
+        }
     }
 }
