@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -19,9 +19,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use webhooks_aws::SystemClock;
@@ -67,9 +66,6 @@ struct Job {
 
 type Reply = oneshot::Sender<Result<Bytes, Failed>>;
 
-/// What processes have written to their logs, and when: nothing but errors.
-pub(crate) type ErrorLogs = Arc<Mutex<Vec<(Instant, String)>>>;
-
 /// A process. Dropping it kills it.
 pub(crate) struct Environment {
     /// Its process id.
@@ -81,7 +77,7 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// Starts a process.
-    pub(crate) async fn start(program: &Program, error_logs: &ErrorLogs) -> io::Result<Self> {
+    pub(crate) async fn start(program: &Program) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let mut child = Command::new(&program.path)
             .env_clear()
@@ -96,14 +92,11 @@ impl Environment {
             .env("AWS_SECRET_ACCESS_KEY", "local")
             .envs(&program.variables)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
         let pid = child.id().unwrap_or_default();
-        if let Some(out) = child.stdout.take() {
-            tokio::spawn(collect_error_logs(out, Arc::clone(error_logs)));
-        }
         let (jobs, inbox) = mpsc::unbounded_channel();
         let (kill, ended) = (CancellationToken::new(), CancellationToken::new());
         let api = Arc::new(RuntimeApi {
@@ -157,13 +150,6 @@ impl Environment {
 impl Drop for Environment {
     fn drop(&mut self) {
         self.kill.cancel();
-    }
-}
-
-async fn collect_error_logs(out: ChildStdout, error_logs: ErrorLogs) {
-    let mut lines = BufReader::new(out).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        lock(&error_logs).push((Instant::now(), line));
     }
 }
 

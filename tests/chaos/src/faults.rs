@@ -3,7 +3,7 @@
 //! Which call meets which fault depends on the order in which calls come in, so a seed repeats the
 //! mixture, not the run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use bytes::Bytes;
 use hyper::Response;
 use test_support::SeededRandom;
 
+use crate::lock;
 use crate::relay::{Between, Call, Reaction, Upstream};
 use crate::wire::{self, Split};
-use crate::{delivery_ids, event_ids, lock};
 
 /// A call that is late is carried out after this long: longer than the functions' client waits for
 /// an answer, so that its next try comes first.
@@ -86,7 +86,6 @@ pub struct Faults {
     calls: AtomicUsize,
     late: Arc<AtomicUsize>,
     happened: Mutex<BTreeMap<Fault, usize>>,
-    sends: Mutex<HashMap<String, usize>>,
 }
 
 impl Faults {
@@ -99,7 +98,6 @@ impl Faults {
             calls: AtomicUsize::new(0),
             late: Arc::default(),
             happened: Mutex::default(),
-            sends: Mutex::default(),
         })
     }
 
@@ -123,11 +121,6 @@ impl Faults {
         lock(&self.happened).clone()
     }
 
-    /// How many requests to send an event, or a task for a delivery, came in, by its id.
-    pub(crate) fn sends(&self) -> HashMap<String, usize> {
-        lock(&self.sends).clone()
-    }
-
     fn draw(&self) -> Option<Fault> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         if !self.on.load(Ordering::Relaxed) {
@@ -145,16 +138,6 @@ impl Faults {
 
     fn note(&self, fault: Fault) {
         *lock(&self.happened).entry(fault).or_default() += 1;
-    }
-
-    fn note_sends(&self, call: &Call) {
-        if call.operation == "SendMessageBatch" {
-            let body = String::from_utf8_lossy(&call.body);
-            let mut sends = lock(&self.sends);
-            for id in delivery_ids(&body).chain(event_ids(&body)) {
-                *sends.entry(id.to_owned()).or_default() += 1;
-            }
-        }
     }
 
     async fn partial(&self, mut call: Call, upstream: &Upstream) -> Reaction {
@@ -177,7 +160,6 @@ impl Faults {
 
 impl Between for Faults {
     async fn call(&self, call: Call, upstream: &Upstream) -> Reaction {
-        self.note_sends(&call);
         let Some(fault) = self.draw() else { return whole(upstream.pass(call).await) };
         match fault {
             Fault::Partial => return self.partial(call, upstream).await,

@@ -13,20 +13,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use webhooks_local::poller::{Handler, Invoked};
 
-use crate::environment::{Environment, ErrorLogs, Failed, Program};
+use crate::environment::{Environment, Failed, Program};
 use crate::lock;
 
 /// An invocation that is to be killed is killed within so many milliseconds.
 const KILLS_WITHIN_MS: u64 = 200;
-
-/// A message that was handed to a function.
-#[derive(Clone, Debug)]
-pub struct BatchMessage {
-    /// The message's id.
-    pub message_id: String,
-    /// What it says.
-    pub body: String,
-}
 
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +43,15 @@ pub struct Invocation {
     pub ended: Instant,
     /// How it ended.
     pub how: Ended,
-    /// What it was given.
-    pub messages: Vec<BatchMessage>,
+    /// The bodies of its messages.
+    pub messages: Vec<String>,
+}
+
+impl Invocation {
+    /// Whether one of its messages contains this text.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        self.messages.iter().any(|body| body.contains(text))
+    }
 }
 
 /// Which invocations do not live to see their end: their processes are killed (SIGKILL).
@@ -102,7 +100,7 @@ pub struct Pool {
 
 /// A process in the middle of an invocation.
 struct Busy {
-    messages: Vec<BatchMessage>,
+    messages: Vec<String>,
     kill_requested: CancellationToken,
 }
 
@@ -112,14 +110,13 @@ struct Inner {
     slots: Semaphore,
     idle: Mutex<Vec<Environment>>,
     busy: Mutex<BTreeMap<u32, Busy>>,
-    error_logs: ErrorLogs,
     invocations: Mutex<Vec<Invocation>>,
     started: Mutex<usize>,
 }
 
 impl Busy {
     fn holds(&self, name: &str) -> bool {
-        self.messages.iter().any(|message| message.body.contains(name))
+        self.messages.iter().any(|body| body.contains(name))
     }
 }
 
@@ -132,7 +129,6 @@ impl Pool {
             slots: Semaphore::new(processes),
             idle: Mutex::default(),
             busy: Mutex::default(),
-            error_logs: ErrorLogs::default(),
             invocations: Mutex::default(),
             started: Mutex::default(),
         };
@@ -165,17 +161,14 @@ impl Pool {
 
     async fn handle(&self, batch: SqsEvent) -> Invoked {
         let event = serde_json::to_vec(&batch).map_err(|error| error.to_string())?;
-        let messages = batch.records.into_iter().map(|record| BatchMessage {
-            message_id: record.message_id.unwrap_or_default(),
-            body: record.body.unwrap_or_default(),
-        });
+        let messages = batch.records.into_iter().map(|record| record.body.unwrap_or_default());
         let answer = self.invoke(event.into(), messages.collect()).await;
         let answer = answer.map_err(|failed| format!("{failed:?}"))?;
         serde_json::from_slice(&answer).map_err(|error| error.to_string())
     }
 
     /// Has one of the processes handle an event, which carries these messages.
-    pub async fn invoke(&self, event: Bytes, messages: Vec<BatchMessage>) -> Result<Bytes, Failed> {
+    pub async fn invoke(&self, event: Bytes, messages: Vec<String>) -> Result<Bytes, Failed> {
         let inner = &*self.inner;
         let Ok(_slot) = inner.slots.acquire().await else { return Err(Failed::Ended) };
         let began = Instant::now();
@@ -219,12 +212,7 @@ impl Pool {
             }
         }
         *lock(&self.inner.started) += 1;
-        Environment::start(&self.inner.program, &self.inner.error_logs).await
-    }
-
-    /// What the processes wrote to their logs, and when.
-    pub fn error_logs(&self) -> Vec<(Instant, String)> {
-        lock(&self.inner.error_logs).clone()
+        Environment::start(&self.inner.program).await
     }
 
     /// Whether no process has anything to do.
