@@ -8,11 +8,11 @@ use cleanup::Cleanup;
 use deliver::Deliver;
 use delivery_history::DeliveryHistory;
 use dispatch::Dispatch;
+use futures::future::BoxFuture;
 use lambda_http::{Body, Request, Response};
 use retry::Retry;
 use subscriptions::SubscriptionsApi;
 use test_webhook::TestWebhook;
-use webhooks_api::ROUTES;
 use webhooks_aws::Sealer;
 use webhooks_core::limits::RETENTION_DAYS_DEFAULT;
 use webhooks_core::ports::{
@@ -22,6 +22,7 @@ use webhooks_core::target::TargetPolicy;
 
 use crate::gateway::{self, Route};
 use crate::poller;
+use crate::template::Template;
 
 /// How long deliveries are kept, as deployed by default.
 const RETENTION: Duration = Duration::from_secs(RETENTION_DAYS_DEFAULT as u64 * 24 * 60 * 60);
@@ -53,6 +54,9 @@ pub struct Ports {
     pub policy: TargetPolicy,
 }
 
+/// One run of a function by its schedule.
+pub(crate) type Scheduled = Box<dyn Fn() -> BoxFuture<'static, ()> + Send>;
+
 /// Every function of the service.
 #[derive(Clone)]
 pub struct Functions {
@@ -65,6 +69,7 @@ pub struct Functions {
     pub retry: Arc<Retry>,
     /// Removes old deliveries.
     pub cleanup: Arc<Cleanup>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Functions {
@@ -131,9 +136,10 @@ impl Functions {
             cleanup: Arc::new(Cleanup::new(
                 subscriptions,
                 deliveries,
-                clock,
+                clock.clone(),
                 RETENTION_DAYS_DEFAULT,
             )),
+            clock,
         }
     }
 
@@ -158,11 +164,42 @@ impl Functions {
             }
             _ => None,
         };
-        let route = |route: &webhooks_api::Route| {
-            let handler = handler(route.function).ok_or(route.function)?;
-            Ok(Route { method: route.method, path: route.path, handler })
+        let route = |(method, path, function)| {
+            let handler = handler(function).ok_or(function)?;
+            Ok(Route { method, path, handler })
         };
-        ROUTES.iter().map(route).collect()
+        Template::deployed().routes().map(route).collect()
+    }
+
+    /// One run of a function that has a schedule; `None` for any other.
+    pub(crate) fn scheduled(&self, function: &str) -> Option<Scheduled> {
+        match function {
+            "retry" => {
+                let retry = self.retry.clone();
+                Some(Box::new(move || {
+                    let retry = retry.clone();
+                    Box::pin(async move {
+                        if let Err(error) = retry.handle().await {
+                            tracing::error!(%error, "the retry schedule failed");
+                        }
+                    })
+                }))
+            }
+            "cleanup" => {
+                let (cleanup, clock) = (self.cleanup.clone(), self.clock.clone());
+                Some(Box::new(move || {
+                    let cleanup = cleanup.clone();
+                    let deadline = clock.now().plus_seconds(CLEANUP_SECONDS);
+                    Box::pin(async move {
+                        let request = cleanup::Request::default();
+                        if let Err(error) = cleanup.handle(request, deadline).await {
+                            tracing::error!(%error, "the cleanup schedule failed");
+                        }
+                    })
+                }))
+            }
+            _ => None,
+        }
     }
 
     /// The function behind the events queue.

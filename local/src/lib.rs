@@ -26,5 +26,6 @@ pub mod schedule;
 pub mod stats;
 pub mod system;
 pub mod table;
+pub mod template;
 pub mod terminal;
 pub mod token;

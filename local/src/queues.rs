@@ -84,13 +84,13 @@ pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
 
 #[cfg(test)]
 mod tests {
-    use deployment::Template;
+    use crate::template::{Template, target};
 
     use super::*;
 
     #[test]
     fn queues_are_those_of_the_template() {
-        let template = Template::deployed().unwrap();
+        let template = Template::deployed();
         let sqs = Sqs::new(std::sync::Arc::new(local_sqs::SystemClock), REGION);
         create(&sqs, &[EVENTS, DELIVERIES, SLOW_DELIVERIES]).unwrap();
         let triggers = template.triggers();
@@ -105,7 +105,7 @@ mod tests {
             let deployed = template.properties(&trigger.queue);
             let redrive = &deployed["RedrivePolicy"];
             assert_eq!(redrive["maxReceiveCount"], queue.max_receives);
-            let (dlq, _) = deployment::target(&redrive["deadLetterTargetArn"]).unwrap();
+            let (dlq, _) = target(&redrive["deadLetterTargetArn"]).unwrap();
             for (name, deployed) in
                 [(queue.name, deployed), (queue.dead_letter_queue, template.properties(dlq))]
             {

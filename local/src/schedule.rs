@@ -1,4 +1,4 @@
-//! The two schedules, as EventBridge Scheduler runs them.
+//! Schedules, as EventBridge Scheduler runs them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,16 +16,35 @@ pub struct Schedule {
     pub offset: Duration,
 }
 
-/// The retry function: every five minutes.
-pub const RETRY: Schedule = Schedule { every: Duration::from_mins(5), offset: Duration::ZERO };
-/// The cleanup function: daily at 02:00 UTC.
-pub const CLEANUP: Schedule =
-    Schedule { every: Duration::from_hours(24), offset: Duration::from_hours(2) };
-
 /// How often the clock is read: it may jump, and it goes on while a laptop sleeps.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Schedule {
+    /// Reads an expression of EventBridge Scheduler: a rate such as `rate(5 minutes)`, or a time of day
+    /// such as `cron(0 2 * * ? *)`; `None` for any other.
+    pub fn parse(expression: &str) -> Option<Self> {
+        let (kind, fields) = expression.strip_suffix(')')?.split_once('(')?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        match (kind, &fields[..]) {
+            ("rate", [count, unit]) => {
+                let count = count.parse().ok().filter(|count| *count > 0)?;
+                let every = match unit.trim_end_matches('s') {
+                    "minute" => Duration::from_mins(count),
+                    "hour" => Duration::from_hours(count),
+                    "day" => Duration::from_hours(24 * count),
+                    _ => return None,
+                };
+                Some(Self { every, offset: Duration::ZERO })
+            }
+            ("cron", [minute, hour, "*", "*", "?", "*"]) => {
+                let offset = Duration::from_hours(hour.parse().ok()?)
+                    + Duration::from_mins(minute.parse().ok()?);
+                Some(Self { every: Duration::from_hours(24), offset })
+            }
+            _ => None,
+        }
+    }
+
     /// The first run after `now`.
     pub fn next(self, now: Timestamp) -> Timestamp {
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -55,20 +74,24 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    #[test]
-    fn schedules_are_those_of_the_template() {
-        let mut deployed = deployment::Template::deployed().unwrap().schedules();
-        deployed.sort();
-        let expected = [("cleanup", "cron(0 2 * * ? *)"), ("retry", "rate(5 minutes)")];
-        assert_eq!(deployed, expected.map(|(f, when)| (f.to_owned(), when.to_owned())));
-    }
-
-    fn next(schedule: Schedule, now: &str) -> String {
+    fn next(expression: &str, now: &str) -> String {
+        let schedule = Schedule::parse(expression).unwrap();
         schedule.next(Timestamp::parse(now).unwrap()).to_string()
     }
 
     #[test]
+    fn other_expressions_are_refused() {
+        for expression in
+            ["", "rate(5)", "rate(0 minutes)", "rate(5 weeks)", "cron(0 2 1 * ? *)", "at(x)"]
+        {
+            assert!(Schedule::parse(expression).is_none(), "{expression}");
+        }
+    }
+
+    #[test]
     fn next_run_is_after_now() {
+        const RETRY: &str = "rate(5 minutes)";
+        const CLEANUP: &str = "cron(0 2 * * ? *)";
         assert_eq!(next(RETRY, "2026-01-31T09:30:00Z"), "2026-01-31T09:35:00.000Z");
         assert_eq!(next(RETRY, "2026-01-31T23:59:59.999Z"), "2026-02-01T00:00:00.000Z");
         assert_eq!(next(CLEANUP, "2026-01-31T01:59:59.999Z"), "2026-01-31T02:00:00.000Z");
@@ -86,7 +109,8 @@ mod tests {
         }
         let runs = std::cell::Cell::new(0);
         let clock = Arc::new(TokioClock(tokio::time::Instant::now()));
-        let running = RETRY.run(clock, || {
+        let schedule = Schedule::parse("rate(5 minutes)").unwrap();
+        let running = schedule.run(clock, || {
             runs.set(runs.get() + 1);
             async {}
         });

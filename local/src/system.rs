@@ -24,14 +24,15 @@ use webhooks_core::ports::{Clock, Random};
 use webhooks_core::target::TargetPolicy;
 use webhooks_outbound::GuardedClient;
 
-use crate::functions::{CLEANUP_SECONDS, Functions, Ports};
+use crate::functions::{Functions, Ports};
 use crate::gateway::{self, Gateway};
 use crate::listener::{self, Bounds};
 use crate::local_api::{self, LocalApi};
 use crate::poller::{self, Source};
 use crate::queues::{self, DELIVERIES, EVENTS, Queue, SLOW_DELIVERIES};
 use crate::receiver::{self, Receiver};
-use crate::schedule::{CLEANUP, RETRY};
+use crate::schedule::Schedule;
+use crate::template::Template;
 use crate::{cli, dynamodb};
 
 /// The name of the Subscriptions table.
@@ -254,7 +255,7 @@ pub async fn start(options: Options) -> Result<System, StartError> {
             let client = poller::client(&Addresses::url(addresses.sqs));
             work.spawn(poller::run(client, source, handler, stop_work.clone()));
         }
-        spawn_schedules(&mut servers, &functions, &options.clock);
+        spawn_schedules(&mut servers, &functions, &options.clock)?;
     }
 
     let local = LocalApi {
@@ -265,7 +266,8 @@ pub async fn start(options: Options) -> Result<System, StartError> {
         sqs: sqs.clone(),
         clock: options.clock.clone(),
     };
-    let gateway = Arc::new(Gateway::new(routes, options.clock));
+    let gateway = Gateway::new(routes, options.clock);
+    let gateway = Arc::new(gateway.map_err(|error| part("the routes", &error))?);
     let api = Router::new().fallback(gateway::serve).with_state(gateway);
     serve(&mut work, &stop_work, listeners.api, local_api::router(Arc::new(local)).merge(api));
 
@@ -406,27 +408,19 @@ pub fn source(queue: Queue, addresses: Addresses) -> Source {
     }
 }
 
-fn spawn_schedules(tasks: &mut JoinSet<()>, functions: &Functions, clock: &Arc<dyn Clock>) {
-    let retry = functions.retry.clone();
-    tasks.spawn(RETRY.run(clock.clone(), move || {
-        let retry = retry.clone();
-        async move {
-            if let Err(error) = retry.handle().await {
-                tracing::error!(%error, "the retry schedule failed");
-            }
-        }
-    }));
-    let cleanup = functions.cleanup.clone();
-    let now = clock.clone();
-    tasks.spawn(CLEANUP.run(clock.clone(), move || {
-        let cleanup = cleanup.clone();
-        let deadline = now.now().plus_seconds(CLEANUP_SECONDS);
-        async move {
-            if let Err(error) = cleanup.handle(cleanup::Request::default(), deadline).await {
-                tracing::error!(%error, "the cleanup schedule failed");
-            }
-        }
-    }));
+/// Runs each function that the template gives a schedule.
+fn spawn_schedules(
+    tasks: &mut JoinSet<()>,
+    functions: &Functions,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), StartError> {
+    for (function, expression) in Template::deployed().schedules() {
+        let schedule =
+            Schedule::parse(expression).ok_or_else(|| part("a schedule", &expression))?;
+        let run = functions.scheduled(function).ok_or_else(|| part("a function", &function))?;
+        tasks.spawn(schedule.run(clock.clone(), move || run()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

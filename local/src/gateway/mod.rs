@@ -31,7 +31,7 @@ use webhooks_core::ports::Clock;
 
 use crate::token::{self, Claims};
 use event::Context;
-use routes::Template;
+use routes::Routes;
 
 /// The largest body an HTTP API passes on (AWS quota). The handlers refuse far smaller ones.
 const BODY_BYTES: usize = 10 * 1024 * 1024;
@@ -55,27 +55,17 @@ pub struct Route {
     pub handler: Handler,
 }
 
-impl Template for Route {
-    fn method(&self) -> &str {
-        self.method
-    }
-
-    fn path(&self) -> &str {
-        self.path
-    }
-}
-
 /// The API's front.
 pub struct Gateway {
-    routes: Vec<Route>,
+    routes: Routes,
     clock: Arc<dyn Clock>,
     requests: AtomicU64,
 }
 
 impl Gateway {
-    /// A gateway in front of these routes.
-    pub fn new(routes: Vec<Route>, clock: Arc<dyn Clock>) -> Self {
-        Self { routes, clock, requests: AtomicU64::new(0) }
+    /// A gateway in front of these routes, which must not be ambiguous.
+    pub fn new(routes: Vec<Route>, clock: Arc<dyn Clock>) -> Result<Self, matchit::InsertError> {
+        Ok(Self { routes: Routes::new(routes)?, clock, requests: AtomicU64::new(0) })
     }
 
     async fn handle(&self, request: Request) -> Response {
@@ -99,7 +89,7 @@ impl Gateway {
     ) -> Result<Response, Refusal> {
         let method = request.method.as_str();
         let (route, path_parameters) =
-            routes::route(&self.routes, method, request.uri.path()).ok_or(Refusal::NotFound)?;
+            self.routes.find(method, request.uri.path()).ok_or(Refusal::NotFound)?;
         check_host(&request.headers)?;
         let now = self.clock.now();
         let claims = self.claims(&request.headers)?;

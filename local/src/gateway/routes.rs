@@ -1,94 +1,90 @@
 //! Which route a request takes: the path templates of an HTTP API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use percent_encoding::percent_decode_str;
 
-/// The method and the path of a route.
-pub(super) trait Template {
-    fn method(&self) -> &str;
-    fn path(&self) -> &str;
-}
+use super::Route;
 
-/// Picks the route, and its path parameters. Where several match, the one with the fewest
-/// parameters wins, as in API Gateway.
-pub(super) fn route<'a, T: Template>(
-    routes: &'a [T],
-    method: &str,
-    path: &str,
-) -> Option<(&'a T, BTreeMap<String, String>)> {
-    let of_method = routes.iter().filter(|route| route.method() == method);
-    of_method
-        .filter_map(|route| Some((route, parameters(route.path(), path)?)))
-        .min_by_key(|(_, parameters)| parameters.len())
-}
+/// The routes by method. Where several match a path, the most literal one wins, as in API Gateway.
+pub(super) struct Routes(HashMap<&'static str, matchit::Router<Route>>);
 
-/// The parameters with which `template` becomes `path`, percent-decoded, if it can.
-fn parameters(template: &str, path: &str) -> Option<BTreeMap<String, String>> {
-    let mut parameters = BTreeMap::new();
-    let mut given = path.split('/');
-    for expected in template.split('/') {
-        let segment = given.next()?;
-        let name = expected.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        match name {
-            None if segment != expected => return None,
-            Some(_) if segment.is_empty() => return None,
-            None => {}
-            Some(name) => {
-                let value = percent_decode_str(segment).decode_utf8_lossy().into_owned();
-                parameters.insert(name.to_owned(), value);
-            }
+impl Routes {
+    pub(super) fn new(routes: Vec<Route>) -> Result<Self, matchit::InsertError> {
+        let mut by_method: HashMap<_, matchit::Router<Route>> = HashMap::new();
+        for route in routes {
+            by_method.entry(route.method).or_default().insert(route.path, route)?;
         }
+        Ok(Self(by_method))
     }
-    given.next().is_none().then_some(parameters)
+
+    /// The route of a request and its path parameters, percent-decoded.
+    pub(super) fn find(
+        &self,
+        method: &str,
+        path: &str,
+    ) -> Option<(&Route, BTreeMap<String, String>)> {
+        let found = self.0.get(method)?.at(path).ok()?;
+        if found.params.iter().any(|(_, value)| value.is_empty()) {
+            return None;
+        }
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let parameters = found.params.iter();
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), decoded(value)));
+        Some((found.value, parameters.collect()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    impl Template for (&str, &str) {
-        fn method(&self) -> &str {
-            self.0
-        }
+    use std::sync::Arc;
 
-        fn path(&self) -> &str {
-            self.1
-        }
+    fn routes() -> Routes {
+        let handler: super::super::Handler = Arc::new(|_| Box::pin(async { panic!("not called") }));
+        let route = |(method, path)| Route { method, path, handler: handler.clone() };
+        let routes = [
+            ("GET", "/hooks/{id}"),
+            ("GET", "/hooks/types"),
+            ("DELETE", "/hooks/{id}"),
+            ("POST", "/hooks/{id}/do/{what}"),
+        ];
+        Routes::new(routes.map(route).into()).unwrap()
     }
 
-    const ROUTES: [(&str, &str); 4] = [
-        ("GET", "/hooks/{id}"),
-        ("GET", "/hooks/types"),
-        ("DELETE", "/hooks/{id}"),
-        ("POST", "/hooks/{id}/do/{what}"),
-    ];
-
-    fn taken(method: &str, path: &str) -> Option<(usize, Vec<String>)> {
-        let (route, parameters) = route(&ROUTES, method, path)?;
-        let index = ROUTES.iter().position(|other| other == route).unwrap();
-        Some((index, parameters.into_values().collect()))
-    }
-
-    #[test]
-    fn the_most_literal_route_wins() {
-        assert_eq!(taken("GET", "/hooks/types"), Some((1, vec![])));
-        assert_eq!(taken("GET", "/hooks/x"), Some((0, vec!["x".to_owned()])));
-        assert_eq!(taken("DELETE", "/hooks/types"), Some((2, vec!["types".to_owned()])));
+    #[track_caller]
+    fn assert_taken(method: &str, path: &str, expected: Option<(&str, &[&str])>) {
+        let routes = routes();
+        let found = routes.find(method, path);
+        let found = found.map(|(route, parameters)| (route.path, Vec::from_iter(parameters)));
+        let found = found.map(|(path, all)| (path, all.into_iter().map(|(_, v)| v).collect()));
+        let expected =
+            expected.map(|(path, all)| (path, all.iter().map(|v| (*v).into()).collect()));
+        assert_eq!(found, expected as Option<(_, Vec<String>)>, "{method} {path}");
     }
 
     #[test]
-    fn parameters_are_decoded_and_stay_one_segment() {
-        let expected = (3, vec!["a/b é".to_owned(), "%2".to_owned()]);
-        assert_eq!(taken("POST", "/hooks/a%2Fb%20%C3%A9/do/%2"), Some(expected));
+    fn most_literal_route_wins() {
+        assert_taken("GET", "/hooks/types", Some(("/hooks/types", &[])));
+        assert_taken("GET", "/hooks/x", Some(("/hooks/{id}", &["x"])));
+        assert_taken("DELETE", "/hooks/types", Some(("/hooks/{id}", &["types"])));
     }
 
     #[test]
-    fn an_unknown_method_or_path_has_no_route() {
-        assert_eq!(taken("PUT", "/hooks/x"), None);
-        assert_eq!(taken("get", "/hooks/x/do/y"), None);
+    fn encoded_parameters_are_decoded() {
+        let expected = ("/hooks/{id}/do/{what}", &["a/b é", "%2"][..]);
+        assert_taken("POST", "/hooks/a%2Fb%20%C3%A9/do/%2", Some(expected));
+    }
+
+    #[test]
+    fn unknown_method_or_path_has_no_route() {
+        assert_taken("PUT", "/hooks/x", None);
+        assert_taken("get", "/hooks/x/do/y", None);
         for path in ["/", "/hooks", "/hooks/", "/hooks/x/", "//x", "/hooks//do/x", "/hooks/x/do"] {
-            assert_eq!(taken("GET", path), None, "{path}");
+            for method in ["GET", "POST"] {
+                assert_taken(method, path, None);
+            }
         }
     }
 }

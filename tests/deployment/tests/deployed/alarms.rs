@@ -14,7 +14,6 @@ use axum::body::Body;
 use axum::http::Request;
 use cleanup::Cleanup;
 use deliver::Deliver;
-use deployment::{Template, target};
 use dispatch::Dispatch;
 use lambda_http::tower::ServiceExt as _;
 use local_sqs::Sqs;
@@ -28,6 +27,7 @@ use test_support::{
 use tracing::level_filters::LevelFilter;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::ports::{Deliveries as _, Expect, Subscriptions as _};
+use webhooks_local::template::{Template, target};
 use webhooks_runtime::telemetry;
 
 /// Alarms on what AWS measures of its own services, and why no fault here can produce it.
@@ -300,7 +300,7 @@ async fn queue(messages: usize, received: Received) -> Samples {
     let clock = Arc::new(local_sqs::ManualClock::new(1_000_000_000));
     let sqs = Arc::new(Sqs::new(clock.clone(), "us-east-1"));
     sqs.ensure_queue("dlq", &[]).unwrap();
-    let deployed = Template::deployed().unwrap();
+    let deployed = Template::deployed();
     let redrive = &deployed.properties("DeliveriesQueue")["RedrivePolicy"];
     let receives = redrive["maxReceiveCount"].as_u64().unwrap();
     let redrive = json!({"deadLetterTargetArn": sqs.queue_arn("dlq"), "maxReceiveCount": receives});
@@ -404,7 +404,7 @@ fn goes_off(properties: &Value, samples: &Samples) -> bool {
 
 #[tokio::test]
 async fn every_alarm_goes_off_by_its_fault_and_not_without() {
-    let template = Template::deployed().unwrap();
+    let template = Template::deployed();
     let healthy = healthy().await;
     let mut unproven = BTreeSet::new();
     for (name, alarm) in template.resources("AWS::CloudWatch::Alarm") {
@@ -425,7 +425,7 @@ async fn every_alarm_goes_off_by_its_fault_and_not_without() {
 /// CloudWatch does not charge for the first ten metrics of alarms.
 #[test]
 fn essential_alarms_have_ten_metrics() {
-    let template = Template::deployed().unwrap();
+    let template = Template::deployed();
     let alarms = template.resources("AWS::CloudWatch::Alarm");
     let essential = alarms.filter(|(_, alarm)| alarm["Condition"] == "HasAlarms");
     let metrics = essential.map(|(_, alarm)| {
@@ -438,7 +438,7 @@ fn essential_alarms_have_ten_metrics() {
 /// The runs that fail must not count as runs.
 #[test]
 fn absence_of_a_run_is_an_alarm() {
-    let template = Template::deployed().unwrap();
+    let template = Template::deployed();
     for (alarm, function) in
         [("RetryNotRunningAlarm", "RetryFunction"), ("CleanupNotRunningAlarm", "CleanupFunction")]
     {

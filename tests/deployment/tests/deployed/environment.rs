@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use deployment::Template;
 use serde_json::Value;
 use webhooks_aws::{ConfigError, Environment, Settings, config};
+use webhooks_local::template::Template;
 use webhooks_runtime::telemetry::{LOG_LEVEL, OWN_TARGETS};
 
 use crate::{Change, assert_found, at, changed, remove, source};
@@ -118,7 +118,7 @@ async fn findings(reader: &Reader, template: &Template) -> Vec<String> {
 
 #[tokio::test]
 async fn each_function_is_given_the_variables_it_reads_and_no_others() {
-    let found = findings(&Reader::new(), &Template::deployed().unwrap()).await;
+    let found = findings(&Reader::new(), Template::deployed()).await;
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -144,7 +144,7 @@ async fn variable_missing_on_one_side_is_found() {
     for (what, change) in changes {
         assert_found(what, &findings(&reader, &changed(change)).await);
     }
-    let template = Template::deployed().unwrap();
+    let template = Template::deployed();
     let (function, properties) = template.functions().find(|(f, _)| *f == "retry").unwrap();
     let main = source::main(function) + "environment.target_policy()";
     let found = findings_of(&reader, function, properties, &main).await;
@@ -153,7 +153,7 @@ async fn variable_missing_on_one_side_is_found() {
 
 #[test]
 fn every_function_logs_below_info() {
-    let template = Template::deployed().unwrap();
+    let template = Template::deployed();
     for (function, _) in template.functions() {
         let krate = function.replace('-', "_");
         let is_own = OWN_TARGETS.iter().any(|target| krate.starts_with(target));

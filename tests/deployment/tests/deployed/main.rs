@@ -16,15 +16,15 @@ mod shape;
 mod source;
 mod watch;
 
-use deployment::Template;
 use serde_json::Value;
+use webhooks_local::template::Template;
 
 /// What must be found, and the change of the template in which it must be.
 type Change = (&'static str, fn(&mut Value));
 
 /// The deployed template, changed.
 fn changed(change: impl FnOnce(&mut Value)) -> Template {
-    let mut template = Template::deployed().unwrap().as_json().clone();
+    let mut template = Template::deployed().as_json().clone();
     let before = template.clone();
     change(&mut template);
     assert_ne!(template, before, "nothing was changed");

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{LazyLock, Mutex};
 
-use deployment::{Template, target};
 use serde_json::{Value, json};
 use simulator::{Calls, Options};
+use webhooks_local::template::{Template, target};
 
 use crate::recorder::{Grant, Recorder};
 use crate::source;
@@ -236,7 +236,7 @@ fn findings_of_the_others(template: &Template) -> Vec<String> {
 #[tokio::test]
 async fn each_role_allows_exactly_what_its_function_calls() {
     let recorder = Recorder::start().await;
-    let found = findings(&Template::deployed().unwrap(), &recorder).await;
+    let found = findings(Template::deployed(), &recorder).await;
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -305,7 +305,7 @@ async fn changed_role_is_found() {
 
 #[tokio::test]
 async fn changed_calls_need_a_changed_role() {
-    let template = Template::deployed().unwrap();
+    let template = Template::deployed();
     let recorder = Recorder::start().await;
     for (call, what) in [
         (
@@ -319,10 +319,10 @@ async fn changed_calls_need_a_changed_role() {
     ] {
         let mut calls = calls().clone();
         assert!(calls.insert(("dispatch", call)), "{call} is no change");
-        assert_found(what, &findings_of(&template, &recorder, "dispatch", &calls).await);
+        assert_found(what, &findings_of(template, &recorder, "dispatch", &calls).await);
     }
     assert_found(
         "DispatchRole need not have sqs:SendMessage on EventsDlq",
-        &findings_of(&template, &recorder, "dispatch", &Calls::new()).await,
+        &findings_of(template, &recorder, "dispatch", &Calls::new()).await,
     );
 }

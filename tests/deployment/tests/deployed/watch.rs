@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use deployment::{Template, target};
 use serde_json::{Map, Value, json};
+use webhooks_local::template::{Template, target};
 use webhooks_runtime::telemetry::{DIMENSION, NAMESPACE};
 
 use crate::{Change, assert_found, at, changed, source};
@@ -120,7 +120,7 @@ fn findings(template: &Template) -> Vec<String> {
 
 #[test]
 fn metrics_are_watched_and_alarms_explained() {
-    let found = findings(&Template::deployed().unwrap());
+    let found = findings(Template::deployed());
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -149,7 +149,7 @@ fn unwatched_metric_or_unexplained_alarm_is_found() {
     for (what, change) in changes {
         assert_found(what, &findings(&changed(change)));
     }
-    let deployed = Template::deployed().unwrap();
-    assert_found("the runbook says nothing of throttles", &alarms(&deployed, ""));
-    assert_found("there is no alarm fire", &alarms(&deployed, "\n## fire\n"));
+    let deployed = Template::deployed();
+    assert_found("the runbook says nothing of throttles", &alarms(deployed, ""));
+    assert_found("there is no alarm fire", &alarms(deployed, "\n## fire\n"));
 }

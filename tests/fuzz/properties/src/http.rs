@@ -93,7 +93,7 @@ fn router(handled: &Arc<AtomicUsize>) -> Router {
         Route { method: route.method, path: route.path, handler }
     });
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
-    let gateway = Arc::new(Gateway::new(routes.collect(), clock));
+    let gateway = Arc::new(Gateway::new(routes.collect(), clock).unwrap());
     Router::new().fallback(gateway::serve).with_state(gateway)
 }
 
