@@ -1,16 +1,15 @@
-//! The queues of the service and their event source mappings, equal to those of `template.yaml`.
+//! The queues of the service and their event source mappings, as `template.yaml` deploys them.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use local_sqs::{Sqs, SqsError};
+use serde_json::Value;
+
+use crate::template::Template;
 
 /// The region of the local system, in ARNs and clients.
 pub const REGION: &str = "us-east-1";
-/// How long a queue keeps a message: 14 days, the longest SQS allows.
-const RETENTION_SECONDS: &str = "1209600";
-/// How long a receive waits for a message unless it names a time itself.
-const LONG_POLL_SECONDS: &str = "20";
-
 /// A queue that a function reads, and its dead-letter queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue {
@@ -18,10 +17,14 @@ pub struct Queue {
     pub name: &'static str,
     /// Its dead-letter queue's name.
     pub dead_letter_queue: &'static str,
-    /// The visibility timeout in seconds: six times the function's timeout, as AWS advises.
-    pub visibility_seconds: u32,
+    /// How long both queues keep a message, in seconds.
+    pub retention_seconds: u64,
+    /// How long a receive waits for a message unless it names a time itself, in seconds.
+    pub receive_wait_seconds: u64,
+    /// The visibility timeout in seconds.
+    pub visibility_seconds: u64,
     /// The number of receives after which a message moves to the dead-letter queue.
-    pub max_receives: u32,
+    pub max_receives: u64,
     /// The timeout of the function.
     pub function_timeout: Duration,
     /// The most messages of a batch.
@@ -31,39 +34,50 @@ pub struct Queue {
 }
 
 /// Where events are published.
-pub const EVENTS: Queue = Queue {
-    name: "webhook-events",
-    dead_letter_queue: "webhook-events-dlq",
-    visibility_seconds: 180,
-    max_receives: 200,
-    function_timeout: Duration::from_secs(30),
-    batch_size: 10,
-    concurrency: 20,
-};
-
-/// The deliveries at endpoints that are known to answer quickly. Each wait counts as a receive, so it allows many.
-pub const DELIVERIES: Queue = Queue {
-    name: "webhook-deliveries",
-    dead_letter_queue: "webhook-deliveries-dlq",
-    visibility_seconds: 540,
-    max_receives: 50,
-    function_timeout: Duration::from_secs(90),
-    batch_size: 10,
-    concurrency: 400,
-};
-
+pub static EVENTS: LazyLock<Queue> =
+    LazyLock::new(|| Queue::deployed("EventsQueue", "webhook-events", "webhook-events-dlq"));
+/// The deliveries at endpoints that are known to answer quickly.
+pub static DELIVERIES: LazyLock<Queue> = LazyLock::new(|| {
+    Queue::deployed("DeliveriesQueue", "webhook-deliveries", "webhook-deliveries-dlq")
+});
 /// All other deliveries.
-pub const SLOW_DELIVERIES: Queue =
-    Queue { name: "webhook-deliveries-slow", concurrency: 200, ..DELIVERIES };
+pub static SLOW_DELIVERIES: LazyLock<Queue> = LazyLock::new(|| {
+    Queue::deployed("DeliveriesSlowQueue", "webhook-deliveries-slow", "webhook-deliveries-dlq")
+});
+
+impl Queue {
+    /// The queue of a resource of the template.
+    fn deployed(resource: &str, name: &'static str, dead_letter_queue: &'static str) -> Self {
+        let template = Template::deployed();
+        let triggers = template.triggers();
+        let trigger = triggers.iter().find(|trigger| trigger.queue == resource);
+        let trigger =
+            trigger.expect("a test starts the system with the template that is compiled in");
+        let mut functions = template.functions();
+        let function = functions.find(|(folder, _)| *folder == trigger.function);
+        let (_, function) = function.expect("a trigger is a part of its function");
+        let queue = template.properties(resource);
+        let number = |value: &Value| value.as_u64().unwrap_or_default();
+        Self {
+            name,
+            dead_letter_queue,
+            retention_seconds: number(&queue["MessageRetentionPeriod"]),
+            receive_wait_seconds: number(&queue["ReceiveMessageWaitTimeSeconds"]),
+            visibility_seconds: number(&queue["VisibilityTimeout"]),
+            max_receives: number(&queue["RedrivePolicy"]["maxReceiveCount"]),
+            function_timeout: Duration::from_secs(number(&function["Timeout"])),
+            batch_size: trigger.batch_size,
+            concurrency: trigger.concurrency,
+        }
+    }
+}
 
 /// Creates the queues; existing messages stay. Messages that a killed process was handling become
 /// visible immediately instead of at the end of their visibility timeout.
 pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
     for queue in queues {
-        sqs.ensure_queue(
-            queue.dead_letter_queue,
-            &[("MessageRetentionPeriod", RETENTION_SECONDS)],
-        )?;
+        let retention = queue.retention_seconds.to_string();
+        sqs.ensure_queue(queue.dead_letter_queue, &[("MessageRetentionPeriod", &retention)])?;
         let redrive = serde_json::json!({
             "deadLetterTargetArn": sqs.queue_arn(queue.dead_letter_queue),
             "maxReceiveCount": queue.max_receives,
@@ -72,8 +86,8 @@ pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
             queue.name,
             &[
                 ("VisibilityTimeout", &queue.visibility_seconds.to_string()),
-                ("MessageRetentionPeriod", RETENTION_SECONDS),
-                ("ReceiveMessageWaitTimeSeconds", LONG_POLL_SECONDS),
+                ("MessageRetentionPeriod", &retention),
+                ("ReceiveMessageWaitTimeSeconds", &queue.receive_wait_seconds.to_string()),
                 ("RedrivePolicy", &redrive.to_string()),
             ],
         )?;
@@ -84,49 +98,18 @@ pub fn create(sqs: &Sqs, queues: &[Queue]) -> Result<(), SqsError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::template::{Template, target};
-
     use super::*;
 
     #[test]
-    fn queues_are_those_of_the_template() {
-        let template = Template::deployed();
+    fn queues_have_the_values_of_the_template() {
+        let Queue { visibility_seconds, max_receives, batch_size, concurrency, .. } = *EVENTS;
+        assert_eq!((visibility_seconds, max_receives), (180, 200));
+        assert_eq!((batch_size, concurrency), (10, 20));
         let sqs = Sqs::new(std::sync::Arc::new(local_sqs::SystemClock), REGION);
-        create(&sqs, &[EVENTS, DELIVERIES, SLOW_DELIVERIES]).unwrap();
-        let triggers = template.triggers();
-        assert_eq!(triggers.len(), 3);
-        for trigger in triggers {
-            let queue = match trigger.queue.as_str() {
-                "EventsQueue" => EVENTS,
-                "DeliveriesQueue" => DELIVERIES,
-                "DeliveriesSlowQueue" => SLOW_DELIVERIES,
-                other => panic!("{other} is not known here"),
-            };
-            let deployed = template.properties(&trigger.queue);
-            let redrive = &deployed["RedrivePolicy"];
-            assert_eq!(redrive["maxReceiveCount"], queue.max_receives);
-            let (dlq, _) = target(&redrive["deadLetterTargetArn"]).unwrap();
-            for (name, deployed) in
-                [(queue.name, deployed), (queue.dead_letter_queue, template.properties(dlq))]
-            {
-                let local = sqs.attributes(name).unwrap();
-                let default = local_sqs::default_attributes();
-                for attribute in [
-                    "DelaySeconds",
-                    "MaximumMessageSize",
-                    "MessageRetentionPeriod",
-                    "ReceiveMessageWaitTimeSeconds",
-                    "VisibilityTimeout",
-                ] {
-                    let expected = deployed.get(attribute).map(ToString::to_string);
-                    let expected = expected.unwrap_or_else(|| default[attribute].clone());
-                    assert_eq!(local[attribute], expected, "{name} {attribute}");
-                }
-            }
-            assert_eq!(trigger.batch_size, u64::try_from(queue.batch_size).unwrap());
-            assert_eq!(trigger.concurrency, queue.concurrency as u64);
-            let (_, function) = template.functions().find(|(f, _)| *f == trigger.function).unwrap();
-            assert_eq!(function["Timeout"], queue.function_timeout.as_secs());
-        }
+        create(&sqs, &[*EVENTS]).unwrap();
+        let attributes = sqs.attributes(EVENTS.name).unwrap();
+        assert_eq!(attributes["MessageRetentionPeriod"], "1209600");
+        assert_eq!(attributes["ReceiveMessageWaitTimeSeconds"], "20");
+        assert_eq!(attributes["VisibilityTimeout"], "180");
     }
 }

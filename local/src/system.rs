@@ -92,7 +92,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             queue_clock: Arc::new(local_sqs::SystemClock),
             random: Arc::new(SystemRandom),
-            queues: [EVENTS, DELIVERIES, SLOW_DELIVERIES],
+            queues: [*EVENTS, *DELIVERIES, *SLOW_DELIVERIES],
             runs_functions: true,
         }
     }

@@ -27,9 +27,9 @@ pub struct Trigger {
     /// The name of the queue's resource.
     pub queue: String,
     /// Messages in one batch, at most.
-    pub batch_size: u64,
+    pub batch_size: i32,
     /// Batches that the function handles concurrently, at most.
-    pub concurrency: u64,
+    pub concurrency: usize,
 }
 
 /// Why the template cannot be read.
@@ -93,10 +93,8 @@ impl Template {
             .map(|(function, event)| Trigger {
                 function: function.to_owned(),
                 queue: target(&event["Queue"]).unwrap_or_default().0.to_owned(),
-                batch_size: event["BatchSize"].as_u64().unwrap_or(10),
-                concurrency: self
-                    .default_of(&event["ScalingConfig"]["MaximumConcurrency"])
-                    .as_u64()
+                batch_size: number(&event["BatchSize"]).unwrap_or(10),
+                concurrency: number(self.default_of(&event["ScalingConfig"]["MaximumConcurrency"]))
                     .unwrap_or(1000),
             })
             .collect()
@@ -136,6 +134,10 @@ pub fn target(value: &Value) -> Option<(&str, &str)> {
         return Some((name, ""));
     }
     value["Fn::GetAtt"].as_str()?.split_once('.')
+}
+
+fn number<T: TryFrom<u64>>(value: &Value) -> Option<T> {
+    value.as_u64()?.try_into().ok()
 }
 
 fn folder(properties: &Value) -> &str {

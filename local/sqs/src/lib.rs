@@ -148,11 +148,6 @@ impl Sqs {
     }
 }
 
-/// The attributes of a queue that was created without any.
-pub fn default_attributes() -> BTreeMap<String, String> {
-    attributes::Attributes::default().to_wire()
-}
-
 /// Random bytes, so that two runs never make the same message ids. The hash keys of the standard
 /// library are random enough and cannot fail.
 fn random_salt() -> [u8; 16] {

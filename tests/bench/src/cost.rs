@@ -294,7 +294,7 @@ fn queue_url(queue: &str) -> String {
 
 async fn serve_queues(clock: Arc<dyn local_sqs::Clock>) -> Outcome<SocketAddr> {
     let sqs = Arc::new(Sqs::new(clock, queues::REGION));
-    queues::create(&sqs, &[EVENTS, DELIVERIES, SLOW_DELIVERIES]).map_err(text)?;
+    queues::create(&sqs, &[*EVENTS, *DELIVERIES, *SLOW_DELIVERIES]).map_err(text)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(text)?;
     let address = listener.local_addr().map_err(text)?;
     tokio::spawn(async move { axum::serve(listener, local_sqs::router(sqs)).await });

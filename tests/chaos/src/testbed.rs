@@ -65,7 +65,7 @@ pub struct TestbedOptions {
     /// thousand POSTs the process that made it.
     pub kills: u64,
     /// How long a received message stays hidden, in seconds.
-    pub visibility_seconds: u32,
+    pub visibility_seconds: u64,
     /// How long the functions may take.
     pub timeout: Duration,
 }
@@ -93,7 +93,7 @@ impl Testbed {
             function_timeout: options.timeout,
             ..queue
         };
-        let queues = [EVENTS, DELIVERIES, SLOW_DELIVERIES].map(shortened);
+        let queues = [*EVENTS, *DELIVERIES, *SLOW_DELIVERIES].map(shortened);
         let clock = Arc::new(SkippingClock::new());
         let local = Options {
             queues,
