@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use serde_json::json;
 use tokio::task::JoinSet;
 use webhooks_aws::{SystemClock, clients};
 use webhooks_core::ids::UserId;
 use webhooks_core::ports::Clock as _;
-use webhooks_local::queues::{DELIVERIES, EVENTS, SLOW_DELIVERIES};
+use webhooks_local::queues::EVENTS;
 use webhooks_local::system::{self, Addresses, Options, System};
 use webhooks_local::{http, token};
 use webhooks_publisher::{Event, Publisher};
@@ -19,8 +18,6 @@ use crate::receiver::{Arrival, Receiver};
 
 /// The type of every event.
 pub(crate) const EVENT_TYPE: &str = "task.completed";
-/// How long the queues may stay as they are before the system is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A system of its own and all that is around it.
@@ -28,7 +25,6 @@ pub(crate) struct Harness {
     pub(crate) receiver: Receiver,
     pub(crate) publisher: Publisher,
     system: System,
-    sqs: aws_sdk_sqs::Client,
 }
 
 /// One event that was published.
@@ -45,9 +41,9 @@ impl Harness {
         let system = system::start(Options::on_free_ports()).await.map_err(text)?;
         let addresses = system.addresses();
         let sqs = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
-        let publisher = Publisher::new(sqs.clone(), addresses.queue_url(EVENTS.name));
+        let publisher = Publisher::new(sqs, addresses.queue_url(EVENTS.name));
         let receiver = Receiver::start().await.map_err(text)?;
-        Ok(Self { receiver, publisher, system, sqs })
+        Ok(Self { receiver, publisher, system })
     }
 
     /// Creates a webhook for [`EVENT_TYPE`], through the API.
@@ -89,44 +85,6 @@ impl Harness {
     pub(crate) fn first_arrivals(&self) -> HashMap<String, Instant> {
         let arrivals = self.receiver.arrivals().into_iter().rev();
         arrivals.map(|Arrival { event_id, at, .. }| (event_id, at)).collect()
-    }
-
-    /// Waits until both queues are empty: then every webhook has come. An error when nothing moves
-    /// any more, or when a message was given up.
-    pub(crate) async fn drained(&self) -> Outcome<()> {
-        let (mut before, mut moved) = (0, Instant::now());
-        loop {
-            let left = self.depth(EVENTS.name).await?
-                + self.depth(DELIVERIES.name).await?
-                + self.depth(SLOW_DELIVERIES.name).await?;
-            if left == 0 {
-                break;
-            }
-            if left != before {
-                (before, moved) = (left, Instant::now());
-            } else if moved.elapsed() > PATIENCE {
-                return Err(format!("{left} messages stay in the queues"));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        let dead = self.depth(EVENTS.dead_letter_queue).await?
-            + self.depth(DELIVERIES.dead_letter_queue).await?;
-        if dead == 0 { Ok(()) } else { Err(format!("{dead} messages were given up")) }
-    }
-
-    /// How many messages a queue holds, whatever their state.
-    async fn depth(&self, queue: &str) -> Outcome<u64> {
-        let names = [
-            Attribute::ApproximateNumberOfMessages,
-            Attribute::ApproximateNumberOfMessagesNotVisible,
-            Attribute::ApproximateNumberOfMessagesDelayed,
-        ];
-        let request = self.sqs.get_queue_attributes();
-        let request = request.queue_url(self.system.addresses().queue_url(queue));
-        let answer = request.set_attribute_names(Some(names.to_vec())).send().await;
-        let depths = answer.map_err(|error| format!("{error:?}"))?.attributes.unwrap_or_default();
-        let depth = |name| depths.get(name)?.parse::<u64>().ok();
-        names.iter().map(depth).sum::<Option<u64>>().ok_or_else(|| format!("{queue}: no depth"))
     }
 
     /// Stops the system.

@@ -7,9 +7,10 @@ use webhooks_local::terminal::say;
 
 use crate::Outcome;
 use crate::harness::{Harness, LOOK_EVERY};
-use crate::latency::WARM_UP_SECONDS;
 use crate::report::{Check, Latencies, conclude, number};
 
+/// Events are sent for so long before it counts, so that every connection is open.
+const WARM_UP_SECONDS: u32 = 2;
 const P99_RATIO: f64 = 1.2;
 const THROUGHPUT_RATIO: f64 = 0.9;
 /// How long after a phase its webhooks may still come in. One that does not is counted as if it had

@@ -1,9 +1,9 @@
 //! Benchmarks of the whole system in one process: see `--help`.
 //!
-//! [`latency`], [`burst`] and [`isolation`] run a [`harness`]: the local system with its pollers, and
-//! a [`receiver`] that notes when each webhook came. [`cost`] drives the handlers by itself, behind
-//! a [`proxy`] that counts what AWS would bill, and so do [`bill`] and [`dead`], on virtual time. [`start`] runs
-//! the `dev` program, [`handshakes`] the outbound client, and [`faults`] the programs of the functions.
+//! [`isolation`] runs a [`harness`]: the local system with its pollers, and a [`receiver`] that notes when
+//! each webhook came. [`cost`] drives the handlers by itself, behind a [`proxy`] that counts what AWS would
+//! bill, and so do [`bill`] and [`dead`], on virtual time. [`handshakes`] runs the outbound client, and
+//! [`faults`] the programs of the functions.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
@@ -11,20 +11,16 @@
 //! Deliberately absent: the latencies of AWS. What is measured is our own share.
 
 mod bill;
-mod burst;
 mod cost;
 mod dead;
 mod faults;
 mod handshakes;
 mod harness;
 mod isolation;
-mod latency;
 mod proxy;
 mod receiver;
 mod report;
-mod start;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, value_parser};
@@ -38,21 +34,6 @@ type Outcome<T> = Result<T, String>;
 #[derive(Parser)]
 #[command(name = "bench")]
 enum Cli {
-    /// From the call that publishes an event to its webhook's arrival, at a steady rate
-    Latency {
-        /// Events a second
-        #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..))]
-        rate: u32,
-        /// How long to measure
-        #[arg(long, default_value_t = 30)]
-        seconds: u32,
-    },
-    /// Many events in one burst: none lost, none doubled, and how fast
-    Burst {
-        /// How many events
-        #[arg(long, default_value_t = 10_000)]
-        events: usize,
-    },
     /// Billed operations of an event that is delivered by its first attempt, and what a million
     /// deliveries cost
     Cost {
@@ -116,15 +97,6 @@ enum Cli {
         #[arg(long, default_value_t = 2)]
         seconds_between_kills: u64,
     },
-    /// How soon the local system is ready, and the memory it takes when idle
-    Start {
-        /// The `dev` program
-        #[arg(long, value_name = "PATH")]
-        dev: PathBuf,
-        /// How often to start it
-        #[arg(long, default_value_t = 5)]
-        runs: usize,
-    },
 }
 
 #[tokio::main]
@@ -137,8 +109,6 @@ async fn main() -> ExitCode {
     logs.with_writer(std::io::stderr).init();
     say(report::circumstances());
     let outcome = match cli {
-        Cli::Latency { rate, seconds } => latency::run(rate, seconds).await,
-        Cli::Burst { events } => burst::run(events).await,
         Cli::Cost { events } => match cost::run(events).await {
             Ok(kept) => bill::run().await.map(|met| met && kept),
             failed => failed,
@@ -156,7 +126,6 @@ async fn main() -> ExitCode {
         Cli::Handshakes { deliveries } => {
             tokio::task::block_in_place(|| handshakes::run(deliveries as usize))
         }
-        Cli::Start { dev, runs } => start::run(&dev, runs).await,
     };
     match outcome {
         Ok(true) => return ExitCode::SUCCESS,

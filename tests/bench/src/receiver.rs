@@ -14,8 +14,6 @@ use test_support::receiver::{Received, Reply};
 pub(crate) struct Arrival {
     /// The event's id, from the body.
     pub(crate) event_id: String,
-    /// `webhook-id`.
-    pub(crate) webhook_id: String,
     /// When all of it had been read.
     pub(crate) at: Instant,
 }
@@ -80,13 +78,10 @@ impl State {
                 _ => {}
             }
         }
-        let webhook_id = request.header("webhook-id").map(str::to_owned);
-        let (Some(webhook_id), Ok(Payload { event_id })) =
-            (webhook_id, serde_json::from_slice(&request.body))
-        else {
+        let Ok(Payload { event_id }) = serde_json::from_slice(&request.body) else {
             return Reply::status(400);
         };
-        self.arrivals().push(Arrival { event_id, webhook_id, at: request.at });
+        self.arrivals().push(Arrival { event_id, at: request.at });
         Reply::status(200)
     }
 
