@@ -21,20 +21,9 @@ fn urls() -> impl Iterator<Item = (String, bool)> {
     TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let columns: Vec<&str> = line.split('\t').collect();
         let deployed = columns[1] == "strict" && !columns[0].starts_with("dns: ");
-        deployed.then(|| (unescape(columns[0]), columns[2] == "accepted"))
+        let url = || serde_json::from_str(&format!("\"{}\"", columns[0])).unwrap();
+        deployed.then(|| (url(), columns[2] == "accepted"))
     })
-}
-
-/// `\u{…}` of the table is what JSON writes as `\u….`.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split("\\u{");
-    let mut plain = parts.next().unwrap().to_owned();
-    for part in parts {
-        let (number, rest) = part.split_once('}').unwrap();
-        plain.push(char::from_u32(u32::from_str_radix(number, 16).unwrap()).unwrap());
-        plain.push_str(rest);
-    }
-    plain
 }
 
 fn webhook(url: &str) -> Value {

@@ -36,18 +36,8 @@ fn parse(line: usize, text: &'static str) -> Vector {
         "development" => TargetPolicy::Development,
         _ => panic!("line {line}"),
     };
-    Vector { line, input: unescape(input), policy, verdict, reason }
-}
-
-fn unescape(text: &str) -> String {
-    let mut parts = text.split("\\u{");
-    let mut plain = parts.next().unwrap().to_owned();
-    for part in parts {
-        let (number, rest) = part.split_once('}').unwrap();
-        plain.push(char::from_u32(u32::from_str_radix(number, 16).unwrap()).unwrap());
-        plain.push_str(rest);
-    }
-    plain
+    let input = serde_json::from_str(&format!("\"{input}\"")).unwrap();
+    Vector { line, input, policy, verdict, reason }
 }
 
 fn urls() -> Vec<Vector> {
