@@ -30,8 +30,9 @@ use axum::routing::get;
 use serde::Serialize;
 use url::{Host, Url};
 use webhooks_core::ports::{Clock, Consistency, StoreError, Subscriptions};
-use webhooks_core::secret::{Secret, SecretOpener};
+use webhooks_core::secret::SecretOpener;
 use webhooks_core::signature::{SIGNATURE_HEADER, verify_reference, verify_standard};
+use webhooks_core::signing_key::SigningKey;
 use webhooks_core::time::Timestamp;
 
 use crate::terminal::say;
@@ -92,7 +93,7 @@ impl Verification {
 /// A webhook that points here.
 struct Known {
     path: String,
-    secrets: Vec<Secret>,
+    keys: Vec<SigningKey>,
 }
 
 /// The receiver.
@@ -185,7 +186,7 @@ impl Receiver {
                 if let Some(path) = path_here(&subscription.url, self.address) {
                     let secrets = subscription.signing_secrets(&*self.opener, self.clock.now());
                     let secrets = secrets.map_err(|error| subscription.undecodable(error))?;
-                    known.push(Known { path, secrets: secrets.iter().cloned().collect() });
+                    known.push(Known { path, keys: secrets.iter().cloned().collect() });
                 }
             }
             after = page.next;
@@ -222,15 +223,19 @@ fn verify(
     let body = std::str::from_utf8(body).ok();
     let id = header("webhook-id");
     let timestamp = header("webhook-timestamp").parse::<i64>().ok();
-    let secrets = known.iter().filter(|known| known.path == path).flat_map(|known| &known.secrets);
+    let keys = known.iter().filter(|known| known.path == path).flat_map(|known| &known.keys);
     let mut result = Verification::default();
-    for secret in secrets {
+    for key in keys {
         result.secret_known = true;
         let Some(body) = body else { continue };
-        result.reference |= verify_reference(secret, body, &header(SIGNATURE_HEADER));
+        result.reference |= match key {
+            SigningKey::Hmac(secret) => verify_reference(secret, body, &header(SIGNATURE_HEADER)),
+            // It is an HMAC, which a key pair does not make.
+            SigningKey::Ed25519(_) => !headers.contains_key(SIGNATURE_HEADER),
+        };
         result.standard |= timestamp.is_some_and(|timestamp| {
             now.seconds().abs_diff(timestamp) <= TOLERANCE_SECONDS
-                && verify_standard(secret, &id, timestamp, body, &header("webhook-signature"))
+                && verify_standard(key, &id, timestamp, body, &header("webhook-signature"))
         });
     }
     result
@@ -333,12 +338,13 @@ mod tests {
     use super::*;
     use webhooks_core::secret::SigningSecrets;
     use webhooks_core::signature;
+    use webhooks_core::subscription::SignatureScheme;
 
     const NOW: i64 = 1_800_000_000;
     const BODY: &str = r#"{"event_id":"e"}"#;
 
-    fn secret(n: u8) -> Secret {
-        Secret::from_random(&[n; 32])
+    fn secret(n: u8) -> SigningKey {
+        SigningKey::from_random(SignatureScheme::Hmac, &[n; 32])
     }
 
     fn headers(secrets: &[u8], at: i64) -> HeaderMap {
@@ -355,8 +361,8 @@ mod tests {
 
     fn verified(headers: &HeaderMap, path: &str, body: &'static str) -> Verification {
         let known = [
-            Known { path: "/other".to_owned(), secrets: vec![secret(9)] },
-            Known { path: "/hook?a=1".to_owned(), secrets: vec![secret(1), secret(2)] },
+            Known { path: "/other".to_owned(), keys: vec![secret(9)] },
+            Known { path: "/hook?a=1".to_owned(), keys: vec![secret(1), secret(2)] },
         ];
         verify(&known, headers, path, &Bytes::from(body), Timestamp::from_seconds(NOW))
     }

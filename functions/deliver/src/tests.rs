@@ -19,10 +19,15 @@ use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
 use webhooks_core::ports::{
-    Consistency, Deliveries as _, DueIndex as _, Lease, Statistics as _, Subscriptions as _,
+    Clock as _, Consistency, Deliveries as _, DueIndex as _, Lease, Statistics as _,
+    Subscriptions as _,
 };
+use webhooks_core::secret::SecretSealer as _;
+use webhooks_core::signing_key::SigningKey;
 use webhooks_core::statistics::Totals;
-use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::subscription::{
+    DisabledReason, Patch, SignatureChange, SignatureScheme, Subscription,
+};
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
@@ -197,6 +202,50 @@ async fn a_success_is_written_once_and_acknowledged() {
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
     assert_eq!(harness.sender.take().len(), 1);
     assert_eq!(harness.statistics().await, (1, 1, 0));
+}
+
+#[tokio::test]
+async fn attempt_carries_the_headers_of_the_owner() {
+    let harness = Harness::new().await;
+    let mut webhook = harness.current().await;
+    let (name, value) = ("authorization".parse().unwrap(), "Bearer key".parse().unwrap());
+    let sealed = TestSealer.seal_header((&name, &value), &webhook.user_id, &webhook.id);
+    webhook.headers = [(name.clone(), sealed)].into();
+    harness.subscriptions.update(&webhook, 1).await.unwrap();
+    harness.run(&harness.task(1)).await;
+    let sent = harness.sender.take().remove(0);
+    assert_eq!(sent.owner_headers, [(name, value)]);
+    assert!(!format!("{sent:?}").contains("Bearer"), "{sent:?}");
+}
+
+#[tokio::test]
+async fn webhook_with_key_pairs_sends_no_hmac() {
+    let harness = Harness::new().await;
+    let mut webhook = harness.current().await;
+    let now = harness.clock.now();
+    for n in [1, 2] {
+        let key = SigningKey::from_random(SignatureScheme::Ed25519, &[n; 32]);
+        let key = TestSealer.seal(&key, &webhook.user_id, &webhook.id);
+        if n == 1 {
+            let scheme = SignatureScheme::Ed25519;
+            let signature = Some(SignatureChange { scheme, key });
+            webhook.apply(Patch { signature, ..Patch::default() }, now);
+        } else {
+            webhook.rotate(key, now.plus_seconds(60), now);
+        }
+    }
+    harness.subscriptions.update(&webhook, 1).await.unwrap();
+    harness.run(&harness.task(1)).await;
+    let sent = harness.sender.take().remove(0);
+    assert_eq!(header(&sent, "x-webhook-signature"), "");
+    let (id, body) = (header(&sent, "webhook-id"), &sent.body);
+    let signatures: Vec<String> = TestSealer
+        .keys_of(&webhook)
+        .iter()
+        .map(|key| key.standard_signature(id, now.seconds(), body))
+        .collect();
+    assert_eq!(signatures.len(), 2);
+    assert_eq!(header(&sent, "webhook-signature"), signatures.join(" "));
 }
 
 #[tokio::test]

@@ -25,9 +25,13 @@ use webhooks_core::ports::{
     Clock, Consistency, Creation, ListedSubscription, Random, Statistics, SubscriptionWrite,
     Subscriptions,
 };
-use webhooks_core::secret::{Secret, SecretSealer};
+use webhooks_core::request_headers::{HeaderName, HeaderValue};
+use webhooks_core::secret::SecretSealer;
+use webhooks_core::signing_key::SigningKey;
 use webhooks_core::statistics::Totals;
-use webhooks_core::subscription::{Subscription, UnreadableSubscription};
+use webhooks_core::subscription::{
+    SignatureChange, SignatureScheme, Subscription, UnreadableSubscription,
+};
 use webhooks_core::target::TargetPolicy;
 
 /// How often a change is tried when others change the same webhook.
@@ -88,15 +92,19 @@ impl SubscriptionsApi {
         let now = self.clock.now();
         let id = SubscriptionId::new(now, self.random.bytes());
         let caller = request.caller().clone();
-        let secret = self.new_secret();
-        let sealed = self.sealer.seal(&secret, &caller, &id);
-        let subscription = Subscription::new(caller, id, new, sealed, now);
+        let key = self.new_key(new.signature);
+        let sealed = self.sealer.seal(&key, &caller, &id);
+        let seal = |header: (&HeaderName, &HeaderValue)| {
+            (header.0.clone(), self.sealer.seal_header(header, &caller, &id))
+        };
+        let headers = new.headers.iter().map(seal).collect();
+        let subscription = Subscription::new(caller, id, new, sealed, headers, now);
         match self.subscriptions.create(&subscription).await? {
             Creation::LimitReached => Err(Problem::WebhookLimitReached.into()),
             Creation::DailyLimitReached => Err(Problem::CreationLimitReached.into()),
             Creation::Created => created(
                 &format!("/api/webhooks/{}", subscription.id),
-                &WebhookWithSecret::new(&subscription, &secret, now),
+                &WebhookWithSecret::new(&subscription, &key, now),
             ),
         }
     }
@@ -132,12 +140,18 @@ impl SubscriptionsApi {
 
     async fn patch(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
-        let body = PatchBody::read(request.body()?, self.policy)?;
+        let mut body = PatchBody::read(request.body()?, self.policy)?;
         let now = self.clock.now();
         let webhook = self.read(request.caller(), &request.id("id")?).await?;
         body.check_read_only(&webhook)?;
+        let key = body.seal(&*self.sealer, &webhook, |scheme| self.new_key(scheme));
         let changed = self.change(webhook, |webhook| body.apply(webhook, now)).await?;
-        json(StatusCode::OK, &Webhook::new(&changed, now))
+        let signs = |change: &SignatureChange| change.key == changed.secrets.current;
+        let new_key = key.filter(|_| body.patch.signature.as_ref().is_some_and(signs));
+        match new_key.filter(|key| key.secret().is_some()) {
+            Some(key) => json(StatusCode::OK, &WebhookWithSecret::new(&changed, &key, now)),
+            None => json(StatusCode::OK, &Webhook::new(&changed, now)),
+        }
     }
 
     async fn delete(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
@@ -155,17 +169,20 @@ impl SubscriptionsApi {
     ) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let overlap = overlap_seconds(request.optional_body()?)?;
-        let secret = self.new_secret();
         let now = self.clock.now();
         let overlap_end = now.plus_seconds(overlap.into());
         let webhook = self.read(request.caller(), &request.id("id")?).await?;
-        let sealed = self.sealer.seal(&secret, &webhook.user_id, &webhook.id);
+        let key = self.new_key(webhook.signature);
+        let sealed = self.sealer.seal(&key, &webhook.user_id, &webhook.id);
         let rotate = |webhook: &mut Subscription| {
+            if webhook.signature != key.scheme() {
+                return Err(Problem::EditConflict);
+            }
             webhook.rotate(sealed.clone(), overlap_end, now);
             Ok(())
         };
         let changed = self.change(webhook, rotate).await?;
-        json(StatusCode::OK, &WebhookWithSecret::new(&changed, &secret, now))
+        json(StatusCode::OK, &WebhookWithSecret::new(&changed, &key, now))
     }
 
     /// Changes a webhook. On a conflict, the change is made to what the table has then. That may be
@@ -197,8 +214,8 @@ impl SubscriptionsApi {
         found.ok_or(ApiError::Problem(Problem::NotFound))
     }
 
-    fn new_secret(&self) -> Secret {
-        Secret::from_random(&self.random.bytes())
+    fn new_key(&self, scheme: SignatureScheme) -> SigningKey {
+        SigningKey::from_random(scheme, &self.random.bytes())
     }
 }
 

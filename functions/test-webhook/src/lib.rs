@@ -45,9 +45,9 @@ impl Wanted {
             let name = value.as_str().and_then(|name| name.parse().ok());
             name.ok_or_else(|| "must be an event type of the catalogue".to_owned())
         });
-        let data = fields.optional("data", |value| {
-            Data::parse(&value.to_string()).map_err(|error| error.to_string())
-        });
+        let text = fields.text_of("data").unwrap_or_default();
+        let data =
+            fields.optional("data", |_| Data::parse(&text).map_err(|error| error.to_string()));
         fields.finish()?;
         Ok(Self { event_type, data })
     }

@@ -1,5 +1,6 @@
 //! The body of a request: a bounded JSON object.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use lambda_http::Body;
@@ -28,7 +29,9 @@ pub(crate) fn fields(body: &Body) -> Result<Fields<Value>, Problem> {
         return Err(invalid("the body must be a JSON object"));
     }
     check_depth(raw.get()).map_err(|error| invalid(format!("the body {error}")))?;
-    let Object(fields) = serde_json::from_str(text).map_err(syntax)?;
+    let Object(mut fields) = serde_json::from_str(text).map_err(syntax)?;
+    let texts: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(syntax)?;
+    fields.set_texts(texts.into_iter().map(|(name, raw)| (name, raw.get().to_owned())).collect());
     Ok(fields)
 }
 
@@ -94,6 +97,8 @@ mod tests {
         let body = " {\"a\": [1, \"é\"]} ";
         let mut expected = no_fields();
         expected.insert("a".to_owned(), json!([1, "é"]));
+        let texts = [("a".to_owned(), "[1, \"é\"]".to_owned())];
+        expected.set_texts(texts.into());
         assert_eq!(fields(&Body::from(body.as_bytes())), Ok(expected.clone()));
         assert_eq!(read(body), Ok(expected));
     }

@@ -13,13 +13,15 @@ use crate::problem::{FieldError, Problem};
 pub struct Fields<V> {
     kind: &'static str,
     unread: BTreeMap<String, V>,
+    /// The JSON of the fields of a body, as it was sent.
+    texts: BTreeMap<String, String>,
     errors: Vec<FieldError>,
 }
 
 impl<V> Fields<V> {
     /// No fields yet; `kind` is what an error calls one of them.
     pub(crate) fn empty(kind: &'static str) -> Self {
-        Self { kind, unread: BTreeMap::new(), errors: Vec::new() }
+        Self { kind, unread: BTreeMap::new(), texts: BTreeMap::new(), errors: Vec::new() }
     }
 
     /// Adds a field. Parsers differ in which of two values they believe, so a repeat is refused.
@@ -66,6 +68,16 @@ impl<V> Fields<V> {
 }
 
 impl Fields<Value> {
+    pub(crate) fn set_texts(&mut self, texts: BTreeMap<String, String>) {
+        self.texts = texts;
+    }
+
+    /// The JSON of a field as it was sent: a [`Value`] does not keep how a number is spelled.
+    pub fn text_of(&self, name: &str) -> Option<String> {
+        let parsed = || self.unread.get(name).map(Value::to_string);
+        self.texts.get(name).cloned().or_else(parsed)
+    }
+
     /// Reads a field that may be absent or `null`, which are not the same.
     pub fn nullable<T>(
         &mut self,

@@ -16,6 +16,7 @@ use webhooks_core::rate_limit::RateLimit;
 use webhooks_core::request_headers::HeaderName;
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SubscriptionSecrets};
+use webhooks_core::signing_key::SigningKey;
 use webhooks_core::statistics;
 use webhooks_core::subscription::{
     DisabledReason, KeepPayload, SignatureScheme, Subscription, WhileInactive,
@@ -51,11 +52,13 @@ pub struct Webhook<'a> {
     while_inactive: WhileInactive,
     auto_recover: bool,
     signature: SignatureScheme,
+    /// Null when a secret signs.
+    public_key: Option<&'a str>,
     keep_payload: KeepPayload,
     created_at: Timestamp,
     updated_at: Timestamp,
     health: Health,
-    signing_secrets: Vec<SigningSecret>,
+    signing_secrets: Vec<SigningSecret<'a>>,
 }
 
 /// How the attempts at the endpoint went.
@@ -84,16 +87,23 @@ impl Health {
     }
 }
 
-/// A secret that signs, without its value.
+/// A secret or key pair that signs, without its value.
 #[derive(Debug, Serialize)]
-struct SigningSecret {
+struct SigningSecret<'a> {
+    /// The public half of a key pair; a secret has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<&'a str>,
     /// When it stops signing; null for the current one.
     expires_at: Option<Timestamp>,
 }
 
-fn signing_secrets(secrets: &SubscriptionSecrets, now: Timestamp) -> Vec<SigningSecret> {
-    let previous = secrets.previous_signing_at(now).map(|secret| Some(secret.expires_at));
-    std::iter::once(None).chain(previous).map(|expires_at| SigningSecret { expires_at }).collect()
+fn signing_secrets(secrets: &SubscriptionSecrets, now: Timestamp) -> Vec<SigningSecret<'_>> {
+    let previous = secrets.previous_signing_at(now);
+    let previous = previous.map(|secret| (&secret.sealed, Some(secret.expires_at)));
+    std::iter::once((&secrets.current, None))
+        .chain(previous)
+        .map(|(sealed, expires_at)| SigningSecret { public_key: sealed.public_key(), expires_at })
+        .collect()
 }
 
 impl<'a> Webhook<'a> {
@@ -115,6 +125,7 @@ impl<'a> Webhook<'a> {
             while_inactive: subscription.while_inactive,
             auto_recover: subscription.auto_recover,
             signature: subscription.signature,
+            public_key: subscription.secrets.current.public_key(),
             keep_payload: subscription.keep_payload,
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,
@@ -124,18 +135,20 @@ impl<'a> Webhook<'a> {
     }
 }
 
-/// A subscription and its new secret, which is shown in this one response only.
+/// A subscription and its new secret, which is shown in this one response only. A private key is never
+/// shown: `secret` is null then.
 #[derive(Serialize)]
 pub struct WebhookWithSecret<'a> {
     #[serde(flatten)]
     webhook: Webhook<'a>,
-    secret: &'a str,
+    secret: Option<&'a str>,
 }
 
 impl<'a> WebhookWithSecret<'a> {
-    /// A subscription and the secret that has just been made for it.
-    pub fn new(subscription: &'a Subscription, secret: &'a Secret, now: Timestamp) -> Self {
-        Self { webhook: Webhook::new(subscription, now), secret: secret.expose() }
+    /// A subscription and the key that has just been made for it.
+    pub fn new(subscription: &'a Subscription, key: &'a SigningKey, now: Timestamp) -> Self {
+        let secret = key.secret().map(Secret::expose);
+        Self { webhook: Webhook::new(subscription, now), secret }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The bodies of requests that create and change webhooks.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde_json::{Value, json};
 use webhooks_core::delivery::cut;
 use webhooks_core::event_type_selector::EventTypeSelector;
@@ -9,9 +12,13 @@ use webhooks_core::limits::{
     TIMEOUT_SECONDS_DEFAULT, TIMEOUT_SECONDS_MAX,
 };
 use webhooks_core::rate_limit::RateLimit;
+use webhooks_core::request_headers::{HeaderName, HeaderValue, check_total};
 use webhooks_core::schedule::RetrySchedule;
+use webhooks_core::secret::SecretSealer;
+use webhooks_core::signing_key::SigningKey;
 use webhooks_core::subscription::{
-    KeepPayload, NewSubscription, Patch, SignatureScheme, Subscription, WhileInactive,
+    KeepPayload, NewSubscription, Patch, SignatureChange, SignatureScheme, Subscription,
+    WhileInactive,
 };
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 use webhooks_core::time::Timestamp;
@@ -19,7 +26,9 @@ use webhooks_core::time::Timestamp;
 use crate::fields::{Fields, boolean, string, whole_number};
 use crate::problem::{FieldError, Problem};
 
-/// An error about a list of event types, in bytes.
+/// The part of a header's name that an error repeats, in bytes.
+const HEADER_ERROR_BYTES: usize = 128;
+/// An error about a list of event types or headers, in bytes.
 const EVENT_TYPES_ERROR_BYTES: usize = 512;
 
 /// Reads the body of a request to create a webhook.
@@ -29,12 +38,12 @@ pub fn new_subscription(
 ) -> Result<NewSubscription, Problem> {
     let url = fields.required("url", |value| url(value, policy));
     let event_types = fields.required("event_types", event_types);
-    let filter = fields.nullable("filter", filter);
+    let filter = filter(&mut fields);
     let description = fields.nullable("description", description);
     let retry_count = fields.nullable("retry_count", retry_count);
     let retry_schedule = retry_schedule(&mut fields, retry_count);
     let timeout_seconds = fields.optional("timeout_seconds", timeout_seconds);
-    fields.optional("headers", headers);
+    let headers = fields.optional("headers", new_headers);
     let rate_limit = fields.nullable("rate_limit", rate_limit);
     let while_inactive = fields.optional("while_inactive", while_inactive);
     let auto_recover = fields.optional("auto_recover", auto_recover);
@@ -54,6 +63,7 @@ pub fn new_subscription(
         description: description.flatten(),
         retry_schedule,
         timeout_seconds: timeout_seconds.unwrap_or(TIMEOUT_SECONDS_DEFAULT),
+        headers: headers.unwrap_or_default(),
         rate_limit: rate_limit.flatten(),
         while_inactive: while_inactive.unwrap_or_default(),
         auto_recover: auto_recover.unwrap_or_default(),
@@ -70,6 +80,8 @@ pub struct PatchBody {
     /// `retry_count` as it was given, also as null.
     #[expect(clippy::option_option, reason = "absent, null and given are three cases")]
     retry_count: Option<Option<u32>>,
+    headers: Option<BTreeMap<HeaderName, Option<HeaderValue>>>,
+    signature: Option<SignatureScheme>,
     read_only: Vec<(&'static str, Value)>,
 }
 
@@ -78,10 +90,11 @@ impl PatchBody {
     pub fn read(mut fields: Fields<Value>, policy: TargetPolicy) -> Result<Self, Problem> {
         let url = fields.optional("url", |value| url(value, policy));
         let event_types = fields.optional("event_types", event_types);
-        let filter = fields.nullable("filter", filter);
+        let filter = filter(&mut fields);
         let description = fields.nullable("description", description);
         let retry_count = fields.nullable("retry_count", retry_count);
-        fields.optional("headers", headers);
+        let headers = fields.optional("headers", headers);
+        let signature = fields.optional("signature", signature);
         let patch = Patch {
             url,
             event_types,
@@ -93,11 +106,11 @@ impl PatchBody {
             rate_limit: fields.nullable("rate_limit", rate_limit),
             while_inactive: fields.optional("while_inactive", while_inactive),
             auto_recover: fields.optional("auto_recover", auto_recover),
-            signature: fields.optional("signature", signature),
             keep_payload: fields.optional("keep_payload", keep_payload),
             is_active: fields.optional("is_active", boolean),
+            ..Patch::default()
         };
-        let read_only = ["id", "disabled_reason", "created_at", "updated_at"]
+        let read_only = ["id", "disabled_reason", "public_key", "created_at", "updated_at"]
             .into_iter()
             .filter_map(|name| Some((name, fields.optional(name, |value| Ok(value.clone()))?)))
             .collect();
@@ -113,17 +126,63 @@ impl PatchBody {
             _ => Err("must be a list".to_owned()),
         });
         fields.finish()?;
-        Ok(Self { patch, retry_count, read_only })
+        Ok(Self { patch, retry_count, headers, signature, read_only })
     }
 
-    /// Changes the webhook, unless `retry_count` does not fit the schedule that it would have.
+    /// Seals what the webhook is to have sealed. Answers with the key that a change of `signature`
+    /// needs.
+    pub fn seal(
+        &mut self,
+        sealer: &dyn SecretSealer,
+        webhook: &Subscription,
+        new_key: impl FnOnce(SignatureScheme) -> SigningKey,
+    ) -> Option<SigningKey> {
+        let Subscription { user_id, id, .. } = webhook;
+        let seal = |(name, value): (&HeaderName, &Option<HeaderValue>)| {
+            let value = value.as_ref().map(|value| sealer.seal_header((name, value), user_id, id));
+            (name.clone(), value)
+        };
+        self.patch.headers =
+            self.headers.as_ref().map(|headers| headers.iter().map(seal).collect());
+        let scheme = self.signature?;
+        let key = new_key(scheme);
+        let sealed = sealer.seal(&key, user_id, id);
+        self.patch.signature = Some(SignatureChange { scheme, key: sealed });
+        Some(key)
+    }
+
+    /// Changes the webhook, unless `retry_count` does not fit the schedule that it would have, or
+    /// `headers` does not fit the headers that it has.
     pub fn apply(&self, webhook: &mut Subscription, now: Timestamp) -> Result<(), Problem> {
         let schedule = self.patch.retry_schedule.as_ref().unwrap_or(&webhook.retry_schedule);
-        fits(self.retry_count, schedule).map_err(|message| {
-            Problem::InvalidFields(vec![FieldError::new("retry_count", message)])
-        })?;
+        let fits = [
+            ("retry_count", fits(self.retry_count, schedule)),
+            ("headers", self.headers_fit(webhook)),
+        ];
+        let errors: Vec<FieldError> = fits
+            .into_iter()
+            .filter_map(|(name, fits)| Some(FieldError::new(name, fits.err()?)))
+            .collect();
+        if !errors.is_empty() {
+            return Err(Problem::InvalidFields(errors));
+        }
         webhook.apply(self.patch.clone(), now);
         Ok(())
+    }
+
+    /// Checks the limits of the headers, of which those that are null have the webhook's values.
+    fn headers_fit(&self, webhook: &Subscription) -> Result<(), String> {
+        let Some(headers) = &self.headers else { return Ok(()) };
+        let stored = |name| webhook.headers.get(name).map(|header| header.bytes as usize);
+        let lengths = headers.iter().map(|(name, value)| {
+            let length = value.as_ref().map(|value| value.expose().len()).or_else(|| stored(name));
+            let length = length.ok_or_else(|| {
+                format!("{:?} is null, and the webhook has no value of it", name.as_str())
+            });
+            length.map(|length| (name.as_str().len(), length))
+        });
+        let lengths: Vec<(usize, usize)> = lengths.collect::<Result<_, String>>()?;
+        check_total(lengths.into_iter()).map_err(|error| error.to_string())
     }
 
     /// Refuses read-only fields that differ from what the webhook has.
@@ -141,6 +200,7 @@ fn has(webhook: &Subscription, name: &str, value: &Value) -> bool {
     match name {
         "id" => value == webhook.id.as_str(),
         "disabled_reason" => *value == json!(webhook.disabled_reason),
+        "public_key" => *value == json!(webhook.secrets.current.public_key()),
         "created_at" => is(webhook.created_at),
         "updated_at" => is(webhook.updated_at),
         _ => false,
@@ -153,8 +213,10 @@ fn url(value: &Value, policy: TargetPolicy) -> Result<String, String> {
     Ok(text)
 }
 
-fn filter(value: &Value) -> Result<Filter, String> {
-    Filter::parse(&value.to_string()).map_err(|error| error.to_string())
+#[expect(clippy::option_option, reason = "absent, null and given are three cases")]
+fn filter(fields: &mut Fields<Value>) -> Option<Option<Filter>> {
+    let text = fields.text_of("filter").unwrap_or_default();
+    fields.nullable("filter", |_| Filter::parse(&text).map_err(|error| error.to_string()))
 }
 
 /// Reads the schedule. Its retries, if it is exponential, are those of `retry_count`.
@@ -227,8 +289,40 @@ fn timeout_seconds(value: &Value) -> Result<u32, String> {
     whole_number(value, 1..=TIMEOUT_SECONDS_MAX)
 }
 
-fn headers(value: &Value) -> Result<(), String> {
-    if *value == json!({}) { Ok(()) } else { Err("must be {}".to_owned()) }
+/// Reads the headers of a new webhook, which all have a value.
+fn new_headers(value: &Value) -> Result<BTreeMap<HeaderName, HeaderValue>, String> {
+    let headers = headers(value)?.into_iter().map(|(name, value)| {
+        let value = value.ok_or_else(|| format!("{:?} must have a value", name.as_str()))?;
+        Ok((name, value))
+    });
+    let headers: BTreeMap<HeaderName, HeaderValue> = headers.collect::<Result<_, String>>()?;
+    let lengths = headers.iter().map(|(name, value)| (name.as_str().len(), value.expose().len()));
+    check_total(lengths).map_err(|error| error.to_string())?;
+    Ok(headers)
+}
+
+/// Reads headers, of which those that are null keep their value.
+fn headers(value: &Value) -> Result<BTreeMap<HeaderName, Option<HeaderValue>>, String> {
+    let object = value.as_object().ok_or("must be an object of header names and values")?;
+    let mut headers = BTreeMap::new();
+    for (name, value) in object {
+        let wrong = |what: &dyn fmt::Display| {
+            cut(&format!("{:?} {what}", cut(name, HEADER_ERROR_BYTES)), EVENT_TYPES_ERROR_BYTES)
+                .to_owned()
+        };
+        let parsed: HeaderName = name.parse().map_err(|error| wrong(&error))?;
+        let value = match value {
+            Value::Null => None,
+            Value::String(text) => {
+                Some(text.parse::<HeaderValue>().map_err(|error| wrong(&error))?)
+            }
+            _ => return Err(wrong(&"must be a string")),
+        };
+        if headers.insert(parsed, value).is_some() {
+            return Err(wrong(&"is repeated: names of headers are not case-sensitive"));
+        }
+    }
+    Ok(headers)
 }
 
 fn rate_limit(_: &Value) -> Result<RateLimit, String> {
@@ -244,7 +338,16 @@ fn auto_recover(value: &Value) -> Result<bool, String> {
 }
 
 fn signature(value: &Value) -> Result<SignatureScheme, String> {
-    only(value, SignatureScheme::Hmac, SignatureScheme::Hmac.as_str())
+    one_of(value, SignatureScheme::ALL, SignatureScheme::as_str)
+}
+
+/// Reads one of these values by its name.
+fn one_of<T: Copy>(value: &Value, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
+    let found = all.iter().copied().find(|one| value == name(*one));
+    found.ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(|one| format!("{:?}", name(*one))).collect();
+        format!("must be {}", names.join(" or "))
+    })
 }
 
 fn keep_payload(value: &Value) -> Result<KeepPayload, String> {
@@ -328,6 +431,8 @@ mod tests {
             ("while_inactive", json!("drop")),
             ("auto_recover", json!(false)),
             ("signature", json!("hmac")),
+            ("signature", json!("ed25519")),
+            ("headers", json!({"X-Key": "a", "authorization": "Bearer b"})),
             ("keep_payload", json!("retention")),
             ("event_types", json!(EventType::all().map(EventType::name).collect::<Vec<_>>())),
         ] {
@@ -354,6 +459,13 @@ mod tests {
             ("retry_schedule", json!([0])),
             ("retry_schedule", json!(null)),
             ("headers", json!(null)),
+            ("headers", json!([])),
+            ("headers", json!({"x-key": null})),
+            ("headers", json!({"x-key": 7})),
+            ("headers", json!({"x-key": "a", "X-KEY": "b"})),
+            ("headers", json!({"host": "example.com"})),
+            ("headers", json!({"x-key": "a\r\nb: c"})),
+            ("headers", json!({"x-key": "v".repeat(4_092)})),
             ("rate_limit", json!(0)),
             ("while_inactive", json!(null)),
             ("auto_recover", json!("false")),
@@ -364,6 +476,28 @@ mod tests {
         ] {
             assert!(!with(field, bad.clone()), "{field} {bad}");
         }
+    }
+
+    #[test]
+    fn header_errors_name_the_header_and_never_show_a_value() {
+        for (bad, says) in [
+            (json!({"Content-Type": "my-secret"}), "\"Content-Type\" is set by"),
+            (json!({"x-key": "my-secret\n"}), "\"x-key\" has a value with"),
+            (json!({"x-key": " my-secret"}), "\"x-key\" has a value that"),
+        ] {
+            let message = headers(&bad).unwrap_err();
+            assert!(message.starts_with(says) && !message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn filter_keeps_the_spelling_of_numbers() {
+        let mut with_text = fields(&json!({
+            "url": "https://example.com/", "event_types": ["*"], "filter": {"a": [1e3]},
+        }));
+        with_text.set_texts([("filter".to_owned(), r#"{"a": [1e3]}"#.to_owned())].into());
+        let new = new_subscription(with_text, TargetPolicy::Development).unwrap();
+        assert_eq!(new.filter.unwrap().as_str(), r#"{"a":[1e3]}"#);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Signing secrets at rest.
+//! Signing keys and the values of request headers at rest.
 //!
 //! A [`Sealer`] encrypts each secret with AES-256-GCM before it reaches a table, so that nobody who
 //! reads the table, a backup or an export has a secret. It has several keys, each with an id: it
@@ -6,8 +6,8 @@
 //! a new one first, reseals every subscription ([`webhooks_core::reseal`]), and drops the old one.
 //!
 //! A sealed secret is `0, length of the key id, key id, nonce (12 bytes), ciphertext and tag`. Its
-//! purpose, owner and subscription are authenticated with it (AAD), so that it does not open in
-//! another row or as something else. The first form had neither the `0` nor the purpose, and still
+//! purpose, owner, subscription and, of a header, name are authenticated with it (AAD), so that it
+//! does not open in another row or as something else. The first form had neither the `0` nor the purpose, and still
 //! opens.
 
 use std::collections::HashMap;
@@ -18,9 +18,8 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::Random;
-use webhooks_core::secret::{OpenError, SealedSecret, Secret, SecretOpener, SecretSealer};
+use webhooks_core::secret::{OpenError, SealedFor, SealedSecret, SecretOpener, SecretSealer};
 use zeroize::Zeroizing;
 
 /// A key's id, in characters, at most.
@@ -30,10 +29,12 @@ const NONCE_BYTES: usize = 12;
 /// What a sealed secret of the current form begins with. The first form begins with the length of
 /// the key id, which is never 0.
 const CURRENT_FORM: u8 = 0;
-/// What the sealed bytes are for.
-const PURPOSE: &str = "webhook signing secret";
+/// What sealed bytes are for: a signing key.
+const KEY_PURPOSE: &str = "webhook signing secret";
+/// What sealed bytes are for: the value of a request header.
+const HEADER_PURPOSE: &str = "webhook request header";
 
-/// Seals and opens signing secrets.
+/// Seals and opens signing keys and the values of request headers.
 pub struct Sealer {
     current: String,
     keys: HashMap<String, Zeroizing<[u8; 32]>>,
@@ -100,15 +101,15 @@ impl Sealer {
 }
 
 impl SecretSealer for Sealer {
-    fn seal(&self, secret: &Secret, user_id: &UserId, id: &SubscriptionId) -> SealedSecret {
+    fn seal_text(&self, text: &str, of: SealedFor<'_>) -> SealedSecret {
         let nonce: [u8; NONCE_BYTES] = self.random.bytes();
-        let aad = bound_to(&[PURPOSE, user_id.as_str(), id.as_str()]);
-        let payload = Payload { msg: secret.expose().as_bytes(), aad: &aad };
+        let aad = bound_to(&parts_of(&of));
+        let payload = Payload { msg: text.as_bytes(), aad: &aad };
         let ciphertext = self
             .cipher(&self.current)
             .expect("the current key is one of the keys")
             .encrypt(&nonce.into(), payload)
-            .expect("a secret is much shorter than what AES-GCM can encrypt");
+            .expect("a text is much shorter than what AES-GCM can encrypt");
         let length = u8::try_from(self.current.len()).expect("a key id has at most 32 bytes");
         let mut sealed = vec![CURRENT_FORM, length];
         sealed.extend(self.current.as_bytes());
@@ -117,38 +118,51 @@ impl SecretSealer for Sealer {
         SealedSecret::new(sealed)
     }
 
-    fn reseal(
+    fn reseal_text(
         &self,
         sealed: &SealedSecret,
-        user_id: &UserId,
-        id: &SubscriptionId,
+        of: SealedFor<'_>,
     ) -> Result<Option<SealedSecret>, OpenError> {
         let parts = Parts::of(sealed.as_bytes()).ok_or(OpenError::Form)?;
         if parts.has_purpose && parts.key_id == self.current {
             return Ok(None);
         }
-        let secret = self.open(sealed, user_id, id)?;
-        Ok(Some(self.seal(&secret, user_id, id)))
+        let text = self.open_text(sealed, of)?;
+        Ok(Some(self.seal_text(&text, of)))
     }
 }
 
 impl SecretOpener for Sealer {
-    fn open(
+    fn open_text(
         &self,
         sealed: &SealedSecret,
-        user_id: &UserId,
-        id: &SubscriptionId,
-    ) -> Result<Secret, OpenError> {
+        of: SealedFor<'_>,
+    ) -> Result<Zeroizing<String>, OpenError> {
         let parts = Parts::of(sealed.as_bytes()).ok_or(OpenError::Form)?;
         let cipher = self.cipher(parts.key_id).ok_or(OpenError::UnknownKey)?;
-        let row = [PURPOSE, user_id.as_str(), id.as_str()];
-        let aad = bound_to(if parts.has_purpose { &row } else { &row[1..] });
+        let bound = parts_of(&of);
+        let aad = match (parts.has_purpose, of.header) {
+            (true, _) => bound_to(&bound),
+            (false, None) => bound_to(&bound[1..]),
+            // The first form is older than request headers.
+            (false, Some(_)) => return Err(OpenError::Form),
+        };
         let text = cipher
             .decrypt(&parts.nonce.into(), Payload { msg: parts.ciphertext, aad: &aad })
-            .map(Zeroizing::new)
             .map_err(|_| OpenError::NotAuthentic)?;
-        let text = std::str::from_utf8(&text).map_err(|_| OpenError::NotASecret)?;
-        Secret::parse(text).map_err(|_| OpenError::NotASecret)
+        String::from_utf8(text).map(Zeroizing::new).map_err(|error| {
+            drop(Zeroizing::new(error.into_bytes()));
+            OpenError::NotASecret
+        })
+    }
+}
+
+/// What a sealed text is bound to, its purpose first.
+fn parts_of<'a>(of: &SealedFor<'a>) -> Vec<&'a str> {
+    let (user_id, id) = (of.user_id.as_str(), of.id.as_str());
+    match of.header {
+        None => vec![KEY_PURPOSE, user_id, id],
+        Some(name) => vec![HEADER_PURPOSE, user_id, id, name.as_str()],
     }
 }
 
@@ -205,10 +219,13 @@ mod tests {
     use super::*;
     use crate::SystemRandom;
     use test_support::{MemorySubscriptions, sample};
+    use webhooks_core::ids::{SubscriptionId, UserId};
     use webhooks_core::ports::Subscriptions as _;
+    use webhooks_core::request_headers::HeaderName;
     use webhooks_core::reseal::reseal;
-    use webhooks_core::secret::{PreviousSecret, SubscriptionSecrets};
-    use webhooks_core::subscription::Subscription;
+    use webhooks_core::secret::{PreviousSecret, Secret, SubscriptionSecrets};
+    use webhooks_core::signing_key::SigningKey;
+    use webhooks_core::subscription::{SignatureScheme, Subscription};
     use webhooks_core::time::Timestamp;
 
     fn sealer(current: &str, keys: &[(&str, u8)]) -> Sealer {
@@ -225,7 +242,7 @@ mod tests {
     }
 
     fn sealed(sealer: &Sealer) -> SealedSecret {
-        sealer.seal(&secret(), &owner("u1"), &subscription(1))
+        sealer.seal(&secret().into(), &owner("u1"), &subscription(1))
     }
 
     fn secret() -> Secret {
@@ -238,8 +255,8 @@ mod tests {
         user: &str,
         n: u8,
     ) -> Result<String, OpenError> {
-        let secret = sealer.open(sealed, &owner(user), &subscription(n))?;
-        Ok(secret.expose().to_owned())
+        let key = sealer.open(sealed, &owner(user), &subscription(n))?;
+        Ok(key.expose().to_string())
     }
 
     /// [`secret`] in the first form, sealed with the key `k1` (32 bytes of 9) by another
@@ -255,6 +272,27 @@ mod tests {
         assert_eq!(opened(&sealer, &first, "u2", 1), Err(OpenError::NotAuthentic));
         assert_eq!(opened(&sealer, &first, "u1", 2), Err(OpenError::NotAuthentic));
         assert_ne!(first, sealed(&sealer), "every nonce is new");
+    }
+
+    #[test]
+    fn header_opens_only_under_its_name_and_in_its_row() {
+        let sealer = sealer("a", &[("a", 1)]);
+        let name = |name: &str| name.parse::<HeaderName>().unwrap();
+        let value = "Bearer whsec_1".parse().unwrap();
+        let (user, id, authorization) = (owner("u1"), subscription(1), name("authorization"));
+        let sealed = sealer.seal_header((&authorization, &value), &user, &id);
+        let open = |name: &HeaderName, user: &str, n: u8| {
+            sealer.open_header((name, &sealed), &owner(user), &subscription(n))
+        };
+        assert_eq!(open(&authorization, "u1", 1), Ok(value));
+        for (name, user, n) in [
+            (name("x-key"), "u1", 1),
+            (name("authorization"), "u2", 1),
+            (name("authorization"), "u1", 2),
+        ] {
+            assert_eq!(open(&name, user, n), Err(OpenError::NotAuthentic));
+        }
+        assert_eq!(opened(&sealer, &sealed.sealed, "u1", 1), Err(OpenError::NotAuthentic));
     }
 
     #[test]
@@ -305,8 +343,13 @@ mod tests {
         let store = MemorySubscriptions::default();
         let old = sealer("old", &[("old", 1)]);
         let mut row = sample::subscription("u1", 1);
-        let resealed_secret = |secret: &Secret| old.seal(secret, &row.user_id, &row.id);
-        let (current, previous) = (resealed_secret(&secret()), resealed_secret(&secret()));
+        let seal = |key: SigningKey| old.seal(&key, &row.user_id, &row.id);
+        let pair = SigningKey::from_random(SignatureScheme::Ed25519, &[7; 32]);
+        let (current, previous) = (seal(secret().into()), seal(pair));
+        let (name, value) = ("x-key".parse().unwrap(), "value".parse().unwrap());
+        let header = old.seal_header((&name, &value), &row.user_id, &row.id);
+        row.headers = [(name, header)].into_iter().collect();
+        let old_key = previous.clone();
         let previous = PreviousSecret { sealed: previous, expires_at: sample::at(60) };
         row.secrets = SubscriptionSecrets { current, previous: vec![previous] };
         store.create(&row).await.unwrap();
@@ -314,10 +357,15 @@ mod tests {
         assert!(reseal(&store, &new, &row.user_id, &row.id).await.unwrap());
         assert!(!reseal(&store, &new, &row.user_id, &row.id).await.unwrap());
         let resealed = store.snapshot().remove(0);
-        let secrets = resealed.signing_secrets(&sealer("new", &[("new", 2)]), sample::at(0));
-        let secrets = secrets.unwrap();
-        assert_eq!(secrets.iter().map(Secret::expose).collect::<Vec<_>>(), [secret().expose(); 2]);
-        let only_secrets = Subscription { secrets: row.secrets.clone(), version: 1, ..resealed };
+        let after = sealer("new", &[("new", 2)]);
+        let keys = resealed.signing_secrets(&after, sample::at(0)).unwrap();
+        assert_eq!(*keys.current.expose(), secret().expose());
+        assert_eq!(keys.previous[0].public_key().as_deref(), old_key.public_key());
+        assert_eq!(resealed.secrets.previous[0].sealed.public_key(), old_key.public_key());
+        let headers = resealed.open_headers(&after).unwrap();
+        assert_eq!(headers[0].1.expose(), "value");
+        let (secrets, headers) = (row.secrets.clone(), row.headers.clone());
+        let only_secrets = Subscription { secrets, headers, version: 1, ..resealed };
         assert_eq!(only_secrets, row);
     }
 

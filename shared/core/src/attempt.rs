@@ -25,7 +25,9 @@ pub async fn send(
 ) -> Result<Outcome, OpenError> {
     let started_at = clock.now();
     let secrets = subscription.signing_secrets(opener, started_at)?;
-    let request = request(delivery, subscription, &secrets, timeout, started_at);
+    let owner_headers = subscription.open_headers(opener)?;
+    let mut request = request(delivery, subscription, &secrets, timeout, started_at);
+    request.owner_headers = owner_headers;
     let result = sender.post(request).await;
     delivery.attempts.push(Attempt::new(started_at, &result));
     Ok(result.outcome)
@@ -40,8 +42,7 @@ fn request(
     now: Timestamp,
 ) -> OutboundRequest {
     let body = delivery.body();
-    let mut headers =
-        signature::headers(secrets, delivery.message_id().as_str(), now, &body).to_vec();
+    let mut headers = signature::headers(secrets, delivery.message_id().as_str(), now, &body);
     headers.extend([
         ("content-type", "application/json".to_owned()),
         ("user-agent", USER_AGENT.to_owned()),
@@ -49,5 +50,6 @@ fn request(
         ("x-webhook-delivery-id", delivery.id.to_string()),
         ("x-webhook-attempt", (delivery.attempt_count() + 1).to_string()),
     ]);
-    OutboundRequest { url: subscription.url.clone(), headers, body, timeout }
+    let owner_headers = Vec::new();
+    OutboundRequest { url: subscription.url.clone(), headers, owner_headers, body, timeout }
 }

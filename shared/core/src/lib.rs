@@ -33,6 +33,7 @@ pub mod retry;
 pub mod schedule;
 pub mod secret;
 pub mod signature;
+pub mod signing_key;
 pub mod statistics;
 pub mod subscription;
 pub mod target;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{UnknownName, named};
+use crate::request_headers::{HeaderName, HeaderValue};
 use crate::time::Timestamp;
 
 /// One POST that is ready to be sent, signed and with a deadline.
@@ -16,6 +17,8 @@ pub struct OutboundRequest {
     pub url: String,
     /// Header names in lower case, and their values.
     pub headers: Vec<(&'static str, String)>,
+    /// The headers that the owner adds. None has a name of the others.
+    pub owner_headers: Vec<(HeaderName, HeaderValue)>,
     /// The signed bytes.
     pub body: String,
     /// One deadline over DNS, connect, TLS, headers and body.

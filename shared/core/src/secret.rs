@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::ids::{SubscriptionId, UserId};
 use crate::limits::SECRETS_MAX;
+use crate::request_headers::{HeaderName, HeaderValue, SealedHeader};
+use crate::signing_key::SigningKey;
 use crate::time::Timestamp;
 
 /// What every secret begins with (Standard Webhooks 1.0).
@@ -64,23 +66,37 @@ impl fmt::Debug for Secret {
 
 /// A secret as a table has it: encrypted, and bound to the row of one subscription.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealedSecret(Vec<u8>);
+pub struct SealedSecret {
+    bytes: Vec<u8>,
+    public_key: Option<String>,
+}
 
 impl SealedSecret {
     /// The sealed secret of these bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self { bytes, public_key: None }
+    }
+
+    /// The same, with the public half of the key pair that it holds.
+    #[must_use]
+    pub fn with_public_key(self, public_key: Option<String>) -> Self {
+        Self { public_key, ..self }
     }
 
     /// The bytes, for the table and for the cipher.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// The public half of a key pair, which is not encrypted; a secret has none.
+    pub fn public_key(&self) -> Option<&str> {
+        self.public_key.as_deref()
     }
 }
 
 impl fmt::Debug for SealedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealedSecret({})", STANDARD.encode(&self.0))
+        write!(f, "SealedSecret({})", STANDARD.encode(&self.bytes))
     }
 }
 
@@ -99,32 +115,106 @@ pub enum OpenError {
     /// No signing secret inside.
     #[error("a sealed secret does not hold a signing secret")]
     NotASecret,
+    /// No value of a request header inside.
+    #[error("a sealed request header does not hold a value")]
+    NotAHeader,
 }
 
-/// Encrypts signing secrets. It never shows one.
-pub trait SecretSealer: Send + Sync {
-    /// Encrypts a secret for the row of this subscription.
-    fn seal(&self, secret: &Secret, user_id: &UserId, id: &SubscriptionId) -> SealedSecret;
+/// What a sealed text belongs to. It opens as nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedFor<'a> {
+    /// The owner.
+    pub user_id: &'a UserId,
+    /// The subscription.
+    pub id: &'a SubscriptionId,
+    /// The request header whose value it is; a signing key when there is none.
+    pub header: Option<&'a HeaderName>,
+}
 
-    /// Encrypts a sealed secret of this row again, with the current key and in the current form.
-    /// `None` when it is so already.
+impl<'a> SealedFor<'a> {
+    /// A signing key of this subscription.
+    pub fn key(user_id: &'a UserId, id: &'a SubscriptionId) -> Self {
+        Self { user_id, id, header: None }
+    }
+
+    /// The value of a request header of this subscription.
+    pub fn header(user_id: &'a UserId, id: &'a SubscriptionId, name: &'a HeaderName) -> Self {
+        Self { user_id, id, header: Some(name) }
+    }
+}
+
+/// Encrypts signing keys and the values of request headers. It never shows one.
+pub trait SecretSealer: Send + Sync {
+    /// Encrypts a text for what it belongs to.
+    fn seal_text(&self, text: &str, of: SealedFor<'_>) -> SealedSecret;
+
+    /// Encrypts a sealed text again, with the current key and in the current form. `None` when it is
+    /// so already.
+    fn reseal_text(
+        &self,
+        sealed: &SealedSecret,
+        of: SealedFor<'_>,
+    ) -> Result<Option<SealedSecret>, OpenError>;
+
+    /// Encrypts a signing key for the row of this subscription.
+    fn seal(&self, key: &SigningKey, user_id: &UserId, id: &SubscriptionId) -> SealedSecret {
+        self.seal_text(&key.expose(), SealedFor::key(user_id, id)).with_public_key(key.public_key())
+    }
+
+    /// Encrypts a sealed signing key of this row again. `None` when it need not be.
     fn reseal(
         &self,
         sealed: &SealedSecret,
         user_id: &UserId,
         id: &SubscriptionId,
-    ) -> Result<Option<SealedSecret>, OpenError>;
+    ) -> Result<Option<SealedSecret>, OpenError> {
+        let resealed = self.reseal_text(sealed, SealedFor::key(user_id, id))?;
+        Ok(resealed.map(|new| new.with_public_key(sealed.public_key.clone())))
+    }
+
+    /// Encrypts the value of a request header for the row of this subscription.
+    fn seal_header(
+        &self,
+        (name, value): (&HeaderName, &HeaderValue),
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> SealedHeader {
+        let bytes = u32::try_from(value.expose().len()).expect("an API body is much shorter");
+        let sealed = self.seal_text(value.expose(), SealedFor::header(user_id, id, name));
+        SealedHeader { sealed, bytes }
+    }
 }
 
-/// Decrypts signing secrets, for what signs with them.
+/// Decrypts signing keys and the values of request headers, for what sends them.
 pub trait SecretOpener: Send + Sync {
-    /// Decrypts a sealed secret of this row.
+    /// Decrypts a sealed text.
+    fn open_text(
+        &self,
+        sealed: &SealedSecret,
+        of: SealedFor<'_>,
+    ) -> Result<Zeroizing<String>, OpenError>;
+
+    /// Decrypts a sealed signing key of this row.
     fn open(
         &self,
         sealed: &SealedSecret,
         user_id: &UserId,
         id: &SubscriptionId,
-    ) -> Result<Secret, OpenError>;
+    ) -> Result<SigningKey, OpenError> {
+        let text = self.open_text(sealed, SealedFor::key(user_id, id))?;
+        SigningKey::parse(&text).map_err(|_| OpenError::NotASecret)
+    }
+
+    /// Decrypts the value of a request header of this row.
+    fn open_header(
+        &self,
+        (name, value): (&HeaderName, &SealedHeader),
+        user_id: &UserId,
+        id: &SubscriptionId,
+    ) -> Result<HeaderValue, OpenError> {
+        let text = self.open_text(&value.sealed, SealedFor::header(user_id, id, name))?;
+        text.parse().map_err(|_| OpenError::NotAHeader)
+    }
 }
 
 /// The secrets of a subscription: one that signs until it is replaced, and those that it replaced
@@ -181,18 +271,19 @@ impl SubscriptionSecrets {
     }
 }
 
-/// What signs an attempt: the decrypted secrets of its moment, at least one.
+/// What signs an attempt: the decrypted secrets or key pairs of its moment, at least
+/// one, all of one scheme.
 #[derive(Clone, Debug)]
 pub struct SigningSecrets {
     /// The newest one.
-    pub current: Secret,
+    pub current: SigningKey,
     /// Those before it, newest first.
-    pub previous: Vec<Secret>,
+    pub previous: Vec<SigningKey>,
 }
 
 impl SigningSecrets {
     /// All of them, newest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
+    pub fn iter(&self) -> impl Iterator<Item = &SigningKey> {
         std::iter::once(&self.current).chain(&self.previous)
     }
 }
@@ -206,7 +297,7 @@ mod tests {
         let secret = Secret::from_random(&[7; 32]);
         assert!(secret.expose().starts_with("whsec_BwcH"));
         assert_eq!(secret.expose().len(), 50);
-        let signing = SigningSecrets { current: secret, previous: Vec::new() };
+        let signing = SigningSecrets { current: secret.into(), previous: Vec::new() };
         assert!(!format!("{signing:?}").contains("BwcH"));
     }
 

@@ -7,6 +7,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::secret::{Secret, SigningSecrets};
+use crate::signing_key::SigningKey;
 use crate::time::Timestamp;
 
 /// The reference's signature header.
@@ -27,24 +28,27 @@ pub fn standard_signature(secret: &Secret, id: &str, timestamp: i64, body: &str)
     format!("v1,{}", STANDARD.encode(mac(&secret.key(), &parts)))
 }
 
-/// The four signature headers of an attempt made at `now`, names in lower case.
+/// The signature headers of an attempt made at `now`, names in lower case.
 ///
-/// Every secret gives an entry of `webhook-signature`. The reference's header holds one signature
-/// only, that of the newest secret.
+/// Every key gives an entry of `webhook-signature`. The reference's header holds one signature only,
+/// that of the newest secret; a key pair gives none.
 pub fn headers(
     secrets: &SigningSecrets,
     id: &str,
     now: Timestamp,
     body: &str,
-) -> [(&'static str, String); 4] {
+) -> Vec<(&'static str, String)> {
     let standard: Vec<String> =
-        secrets.iter().map(|secret| standard_signature(secret, id, now.seconds(), body)).collect();
-    [
+        secrets.iter().map(|key| key.standard_signature(id, now.seconds(), body)).collect();
+    let mut headers = vec![
         ("webhook-id", id.to_owned()),
         ("webhook-timestamp", now.seconds().to_string()),
         ("webhook-signature", standard.join(" ")),
-        (SIGNATURE_HEADER, reference_signature(&secrets.current, body)),
-    ]
+    ];
+    if let Some(reference) = secrets.current.reference_signature(body) {
+        headers.push((SIGNATURE_HEADER, reference));
+    }
+    headers
 }
 
 /// Whether `X-Webhook-Signature` fits the body, in constant time.
@@ -52,9 +56,16 @@ pub fn verify_reference(secret: &Secret, body: &str, given: &str) -> bool {
     same(reference_signature(secret, body).as_bytes(), given.as_bytes())
 }
 
-/// Whether one entry of `webhook-signature` fits, in constant time.
-pub fn verify_standard(secret: &Secret, id: &str, timestamp: i64, body: &str, given: &str) -> bool {
-    let expected = standard_signature(secret, id, timestamp, body);
+/// Whether one entry of `webhook-signature` fits, in constant time. An Ed25519 signature is
+/// deterministic, so that its maker can verify it by making it again.
+pub fn verify_standard(
+    key: &SigningKey,
+    id: &str,
+    timestamp: i64,
+    body: &str,
+    given: &str,
+) -> bool {
+    let expected = key.standard_signature(id, timestamp, body);
     given.split(' ').any(|entry| same(expected.as_bytes(), entry.as_bytes()))
 }
 
@@ -92,12 +103,13 @@ mod tests {
     fn every_secret_signs_and_the_newest_signs_the_reference_header() {
         let now = Timestamp::from_seconds(NOW);
         let [newest, old, other] = [1, 2, 3].map(|n| Secret::from_random(&[n; 32]));
-        let secrets = SigningSecrets { current: newest.clone(), previous: vec![old.clone()] };
-        let headers = headers(&secrets, "dlv_1", now, "{}");
-        let [_, _, (_, standard), (_, reference)] = &headers;
+        let (current, previous) = (newest.clone().into(), vec![old.clone().into()]);
+        let headers = headers(&SigningSecrets { current, previous }, "dlv_1", now, "{}");
+        let [_, _, (_, standard), (_, reference)] = &headers[..] else { panic!("{headers:?}") };
         assert_eq!(standard.split(' ').count(), 2);
         for (secret, signs) in [(&newest, true), (&old, true), (&other, false)] {
-            assert_eq!(verify_standard(secret, "dlv_1", NOW, "{}", standard), signs);
+            let key = secret.clone().into();
+            assert_eq!(verify_standard(&key, "dlv_1", NOW, "{}", standard), signs);
         }
         assert!(verify_reference(&newest, "{}", reference));
         assert!(!verify_reference(&old, "{}", reference));
@@ -112,7 +124,7 @@ mod tests {
             let secret = Secret::from_random(&key);
             // The verifier compares with the wall clock, so the attempt is made now.
             let now = Timestamp::from_system_time(wall_clock()).unwrap();
-            let signing = SigningSecrets { current: secret.clone(), previous: Vec::new() };
+            let signing = SigningSecrets { current: secret.clone().into(), previous: Vec::new() };
             let mut map = http::HeaderMap::new();
             for (name, value) in headers(&signing, &id, now, &body) {
                 map.insert(name, value.parse().unwrap());

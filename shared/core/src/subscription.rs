@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: the bodies of requests, which `webhooks_api` reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -19,11 +20,12 @@ use crate::json::Data;
 use crate::maybe_known::MaybeKnown;
 use crate::ports::StoreError;
 use crate::rate_limit::RateLimit;
-use crate::request_headers::SealedHeaders;
+use crate::request_headers::{HeaderName, HeaderValue, SealedHeader, SealedHeaders};
 use crate::retry::RetryPolicy;
 use crate::schedule::RetrySchedule;
 use crate::secret::{
-    OpenError, SealedSecret, SecretOpener, SecretSealer, SigningSecrets, SubscriptionSecrets,
+    OpenError, SealedFor, SealedSecret, SecretOpener, SecretSealer, SigningSecrets,
+    SubscriptionSecrets,
 };
 use crate::time::Timestamp;
 
@@ -129,6 +131,7 @@ impl Subscription {
         id: SubscriptionId,
         new: NewSubscription,
         secret: SealedSecret,
+        headers: SealedHeaders,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -142,7 +145,7 @@ impl Subscription {
             disabled_reason: None,
             retry_schedule: new.retry_schedule,
             timeout_seconds: new.timeout_seconds,
-            headers: SealedHeaders::default(),
+            headers,
             rate_limit: new.rate_limit,
             while_inactive: new.while_inactive,
             auto_recover: new.auto_recover,
@@ -184,7 +187,9 @@ impl Subscription {
     pub fn apply(&mut self, patch: Patch, now: Timestamp) {
         let retry_schedule = self.changed_schedule(&patch);
         let Patch { url, event_types, filter, description, timeout_seconds, is_active, .. } = patch;
-        let Patch { rate_limit, while_inactive, auto_recover, signature, keep_payload, .. } = patch;
+        let Patch { rate_limit, while_inactive, auto_recover, keep_payload, .. } = patch;
+        let headers = patch.headers.map(|changes| self.changed_headers(changes));
+        let signature = patch.signature.filter(|change| change.scheme != self.signature);
         let new_url = replace(&mut self.url, url);
         let toggled = replace(&mut self.is_active, is_active);
         let activated = toggled && self.is_active;
@@ -199,7 +204,8 @@ impl Subscription {
             replace(&mut self.rate_limit, rate_limit),
             replace(&mut self.while_inactive, while_inactive),
             replace(&mut self.auto_recover, auto_recover),
-            replace(&mut self.signature, signature),
+            replace(&mut self.headers, headers),
+            self.change_signature(signature),
             replace(&mut self.keep_payload, keep_payload),
         ];
         if activated {
@@ -225,6 +231,24 @@ impl Subscription {
             }
             (None, _) => None,
         }
+    }
+
+    /// Its request headers after a change: a header without a new value keeps the value that there is.
+    fn changed_headers(&self, changes: HeaderChanges) -> SealedHeaders {
+        let changed = changes.into_iter().filter_map(|(name, value)| {
+            let value = value.or_else(|| self.headers.get(&name).cloned())?;
+            Some((name, value))
+        });
+        changed.collect()
+    }
+
+    /// Signs with a key of another scheme from now on. Those before it do not sign any more: a
+    /// request carries signatures of one scheme only.
+    fn change_signature(&mut self, change: Option<SignatureChange>) -> bool {
+        let Some(SignatureChange { scheme, key }) = change else { return false };
+        self.signature = scheme;
+        self.secrets = SubscriptionSecrets::new(key);
+        true
     }
 
     /// Makes it inactive because of what its endpoint did.
@@ -257,6 +281,18 @@ impl Subscription {
         })
     }
 
+    /// Decrypts the request headers that its owner adds.
+    pub fn open_headers(
+        &self,
+        opener: &dyn SecretOpener,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, OpenError> {
+        let open = |header: (&HeaderName, &SealedHeader)| {
+            let value = opener.open_header(header, &self.user_id, &self.id)?;
+            Ok((header.0.clone(), value))
+        };
+        self.headers.iter().map(open).collect()
+    }
+
     /// The error of a subscription whose secrets do not open.
     pub fn undecodable(&self, error: OpenError) -> StoreError {
         StoreError::Undecodable {
@@ -265,12 +301,19 @@ impl Subscription {
         }
     }
 
-    /// Seals every secret with the sealer's current key. The result tells whether any was not.
+    /// Seals every secret and header with the sealer's current key. The result tells whether any was not.
     pub fn reseal(&mut self, sealer: &dyn SecretSealer) -> Result<bool, OpenError> {
         let mut is_changed = false;
         for sealed in self.secrets.iter_mut() {
             if let Some(resealed) = sealer.reseal(sealed, &self.user_id, &self.id)? {
                 *sealed = resealed;
+                is_changed = true;
+            }
+        }
+        for (name, header) in &mut self.headers {
+            let of = SealedFor::header(&self.user_id, &self.id, name);
+            if let Some(resealed) = sealer.reseal_text(&header.sealed, of)? {
+                header.sealed = resealed;
                 is_changed = true;
             }
         }
@@ -335,6 +378,8 @@ pub struct NewSubscription {
     pub retry_schedule: RetrySchedule,
     /// How long one attempt may take.
     pub timeout_seconds: u32,
+    /// The request headers that its owner adds to every attempt.
+    pub headers: BTreeMap<HeaderName, HeaderValue>,
     /// How many deliveries a second it gets at most.
     pub rate_limit: Option<RateLimit>,
     /// What happens to events while its owner has paused it.
@@ -371,11 +416,26 @@ pub struct Patch {
     /// Whether what failed during an outage is redelivered when its endpoint comes back.
     pub auto_recover: Option<bool>,
     /// How deliveries are signed.
-    pub signature: Option<SignatureScheme>,
+    pub signature: Option<SignatureChange>,
+    /// The request headers that there are afterwards.
+    pub headers: Option<HeaderChanges>,
     /// How long payloads are kept.
     pub keep_payload: Option<KeepPayload>,
     /// Whether deliveries are made.
     pub is_active: Option<bool>,
+}
+
+/// The request headers of a subscription after a change: each with its new value, or with none to keep
+/// the value that there is.
+pub type HeaderChanges = BTreeMap<HeaderName, Option<SealedHeader>>;
+
+/// Another way to sign, and the key for it, which is not used when the subscription signs so already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureChange {
+    /// How deliveries are signed.
+    pub scheme: SignatureScheme,
+    /// A new key of this scheme.
+    pub key: SealedSecret,
 }
 
 /// Puts `new` in the place of `value`, and says whether that is a change.
@@ -402,6 +462,7 @@ mod tests {
             description: None,
             retry_schedule: RetrySchedule::default(),
             timeout_seconds: 10,
+            headers: BTreeMap::new(),
             rate_limit: None,
             while_inactive: WhileInactive::default(),
             auto_recover: false,
@@ -413,6 +474,7 @@ mod tests {
             SubscriptionId::new(Timestamp::EPOCH, [0; 10]),
             new,
             SealedSecret::new(vec![0]),
+            SealedHeaders::default(),
             Timestamp::EPOCH,
         )
     }
@@ -555,6 +617,39 @@ mod tests {
         assert_eq!(subscription.secrets.current, SealedSecret::new(vec![9]));
         subscription.rotate(SealedSecret::new(vec![10]), later, later);
         assert!(subscription.secrets.previous.is_empty());
+    }
+
+    #[test]
+    fn another_scheme_replaces_every_key() {
+        let mut subscription = subscription();
+        let now = Timestamp::from_seconds(100);
+        subscription.rotate(SealedSecret::new(vec![1]), now.plus_seconds(60), now);
+        let change = |scheme| {
+            let key = SealedSecret::new(vec![2]);
+            Patch { signature: Some(SignatureChange { scheme, key }), ..Patch::default() }
+        };
+        let before = subscription.clone();
+        subscription.apply(change(SignatureScheme::Hmac), now);
+        assert_eq!(subscription, before, "it signs so already");
+        subscription.apply(change(SignatureScheme::Ed25519), now);
+        assert_eq!(subscription.signature, SignatureScheme::Ed25519);
+        assert_eq!(subscription.secrets, SubscriptionSecrets::new(SealedSecret::new(vec![2])));
+        assert_eq!(subscription.version, before.version + 1);
+    }
+
+    #[test]
+    fn header_without_a_new_value_keeps_its_value_and_an_absent_one_is_removed() {
+        let mut subscription = subscription();
+        let name = |name: &str| name.parse::<HeaderName>().unwrap();
+        let sealed = |n| SealedHeader { sealed: SealedSecret::new(vec![n]), bytes: 1 };
+        subscription.headers = [(name("a"), sealed(1)), (name("b"), sealed(2))].into();
+        let changes = [(name("a"), None), (name("c"), Some(sealed(3)))].into();
+        let patch = Patch { headers: Some(changes), ..Patch::default() };
+        subscription.apply(patch.clone(), Timestamp::EPOCH);
+        assert_eq!(subscription.headers, [(name("a"), sealed(1)), (name("c"), sealed(3))].into());
+        let version = subscription.version;
+        subscription.apply(patch, Timestamp::EPOCH);
+        assert_eq!(subscription.version, version);
     }
 
     #[test]

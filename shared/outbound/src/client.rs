@@ -83,7 +83,7 @@ impl GuardedClient {
         // The URL may have been accepted under a laxer policy.
         let target = TargetUrl::parse(&request.url, self.policy).map_err(Failed::refused_url)?;
         let url = target.url().clone();
-        let headers = header_map(&request.headers)?;
+        let headers = header_map(&request)?;
         let client = self.pool.client(&url);
         let post = client.post(url).headers(headers).body(request.body).build()?;
 
@@ -103,11 +103,21 @@ impl GuardedClient {
     }
 }
 
-fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, Failed> {
-    let mut map = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
+fn header_map(request: &OutboundRequest) -> Result<HeaderMap, Failed> {
+    let OutboundRequest { headers, owner_headers, .. } = request;
+    let mut map = HeaderMap::with_capacity(headers.len() + owner_headers.len());
+    let parse = |name: &str, value: &str| {
         let name = name.parse::<HeaderName>().map_err(|_| Failed::invalid_header())?;
         let value = value.parse::<HeaderValue>().map_err(|_| Failed::invalid_header())?;
+        Ok::<_, Failed>((name, value))
+    };
+    for (name, value) in headers {
+        let (name, value) = parse(name, value)?;
+        map.append(name, value);
+    }
+    for (name, value) in owner_headers {
+        let (name, mut value) = parse(name.as_str(), value.expose())?;
+        value.set_sensitive(true);
         map.append(name, value);
     }
     Ok(map)

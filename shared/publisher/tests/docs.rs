@@ -8,11 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use webhooks_core::delivery::EndReason;
 use webhooks_core::event::{Event, payload};
 use webhooks_core::outbound::Failure;
 use webhooks_core::secret::{Secret, SigningSecrets};
 use webhooks_core::signature;
+use webhooks_core::signing_key::SigningKey;
 use webhooks_core::time::Timestamp;
 
 #[expect(unreachable_pub, reason = "the snippet is written to be copied into a crate")]
@@ -76,12 +78,28 @@ fn the_vector_is_what_the_service_signs() {
     assert_eq!(payload(&event.id, event.event_type, event.time, &event.data), vector.body);
 
     let secrets = SigningSecrets {
-        current: Secret::parse(&vector.secret).unwrap(),
-        previous: vec![Secret::parse(&vector.previous_secret).unwrap()],
+        current: Secret::parse(&vector.secret).unwrap().into(),
+        previous: vec![Secret::parse(&vector.previous_secret).unwrap().into()],
     };
     let signed = signature::headers(&secrets, &vector.headers["webhook-id"], now, &vector.body);
     let signed: BTreeMap<_, _> = signed.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
     assert_eq!(signed, vector.headers);
+}
+
+/// The vector was made by another implementation, and an Ed25519 signature is deterministic.
+#[test]
+fn the_ed25519_vector_is_what_the_service_signs() {
+    let vector: Value = serde_json::from_str(&read("docs/snippets/vector_ed25519.json")).unwrap();
+    let text = |name: &str| vector[name].as_str().unwrap();
+    let key = |name: &str| SigningKey::parse(text(name)).unwrap();
+    let (current, previous) = (key("private_key"), vec![key("previous_private_key")]);
+    assert_eq!(current.public_key().unwrap(), text("public_key"));
+    let now = Timestamp::from_seconds(vector["now"].as_i64().unwrap());
+    let id = vector["headers"]["webhook-id"].as_str().unwrap();
+    let secrets = SigningSecrets { current, previous };
+    let signed = signature::headers(&secrets, id, now, text("body"));
+    let signed: BTreeMap<_, _> = signed.into_iter().collect();
+    assert_eq!(json!(signed), vector["headers"]);
 }
 
 #[test]
@@ -116,14 +134,14 @@ fn every_snippet_stands_in_its_guide_as_it_runs() {
     for entry in fs::read_dir(root().join("docs/snippets")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let guide = match name.split('.').next() {
-            Some("verify" | "endpoint") => "docs/WEBHOOKS.md",
+            Some("verify" | "verify_ed25519" | "endpoint") => "docs/WEBHOOKS.md",
             Some("publish") => "docs/PUBLISHING.md",
             _ => continue,
         };
         assert_names(guide, &read(&format!("docs/snippets/{name}")));
         quoted += 1;
     }
-    assert_eq!(quoted, 9);
+    assert_eq!(quoted, 11);
     assert_names("docs/PUBLISHING.md", &read("shared/publisher/examples/publish.rs"));
 }
 

@@ -179,7 +179,7 @@ impl Rig {
                 let mut subscription = sample::subscription(&format!("u{user}"), number);
                 url.clone_into(&mut subscription.url);
                 let secret = sample::secret(&format!("u{user}"), number);
-                let sealed = sealer.seal(&secret, &subscription.user_id, &subscription.id);
+                let sealed = sealer.seal(&secret.into(), &subscription.user_id, &subscription.id);
                 subscription.secrets = SubscriptionSecrets::new(sealed);
                 subscription.health = Health::default().record_speed(0, true);
                 unmetered.create(&subscription).await.map_err(text)?;

@@ -102,7 +102,13 @@ fn measure(deliveries: usize, endpoints: usize, keep_connections: bool) -> Outco
 async fn post(client: &GuardedClient, url: String) -> Outcome<()> {
     let headers = vec![("content-type", "application/json".to_owned())];
     let body = "{}".to_owned();
-    let request = OutboundRequest { url, headers, body, timeout: Duration::from_secs(20) };
+    let request = OutboundRequest {
+        url,
+        headers,
+        owner_headers: Vec::new(),
+        body,
+        timeout: Duration::from_secs(20),
+    };
     match client.post(request).await.outcome {
         Sent::Response { status: 200, .. } => Ok(()),
         other => Err(format!("{other:?}")),

@@ -61,7 +61,7 @@ pub fn secret(user: &str, n: u64) -> Secret {
 /// `https://receiver.example/<n>`.
 pub fn subscription(user: &str, n: u64) -> Subscription {
     let (user_id, id) = (self::user(user), subscription_id(user, n));
-    let secret = TestSealer.seal(&secret(user, n), &user_id, &id);
+    let secret = TestSealer.seal(&secret(user, n).into(), &user_id, &id);
     Subscription {
         user_id,
         id,

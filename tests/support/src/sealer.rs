@@ -1,8 +1,11 @@
 //! Secrets that are sealed for tests only.
 
-use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::secret::{OpenError, SealedSecret, Secret, SecretOpener, SecretSealer};
+use webhooks_core::secret::{
+    OpenError, SealedFor, SealedSecret, Secret, SecretOpener, SecretSealer,
+};
+use webhooks_core::signing_key::SigningKey;
 use webhooks_core::subscription::Subscription;
+use zeroize::Zeroizing;
 
 /// Writes owner and subscription before the secret and encrypts nothing: a sealed secret opens
 /// only in its own row, and the same secret is sealed the same each time.
@@ -10,8 +13,14 @@ use webhooks_core::subscription::Subscription;
 pub struct TestSealer;
 
 impl TestSealer {
-    /// Every secret of a subscription, newest first.
+    /// Every secret of a subscription, newest first. A key pair is none.
     pub fn secrets_of(self, subscription: &Subscription) -> Vec<Secret> {
+        let keys = self.keys_of(subscription);
+        keys.iter().filter_map(SigningKey::secret).cloned().collect()
+    }
+
+    /// Every signing key of a subscription, newest first.
+    pub fn keys_of(self, subscription: &Subscription) -> Vec<SigningKey> {
         let previous = subscription.secrets.previous.iter().map(|previous| &previous.sealed);
         std::iter::once(&subscription.secrets.current)
             .chain(previous)
@@ -23,34 +32,33 @@ impl TestSealer {
     }
 }
 
-fn prefix(user_id: &UserId, id: &SubscriptionId) -> String {
-    format!("{user_id}/{id}/")
+fn prefix(SealedFor { user_id, id, header }: SealedFor<'_>) -> String {
+    let header = header.map(|name| format!("{name}/")).unwrap_or_default();
+    format!("{user_id}/{id}/{header}")
 }
 
 impl SecretSealer for TestSealer {
-    fn seal(&self, secret: &Secret, user_id: &UserId, id: &SubscriptionId) -> SealedSecret {
-        SealedSecret::new((prefix(user_id, id) + secret.expose()).into_bytes())
+    fn seal_text(&self, text: &str, of: SealedFor<'_>) -> SealedSecret {
+        SealedSecret::new((prefix(of) + text).into_bytes())
     }
 
-    fn reseal(
+    fn reseal_text(
         &self,
         sealed: &SealedSecret,
-        user_id: &UserId,
-        id: &SubscriptionId,
+        of: SealedFor<'_>,
     ) -> Result<Option<SealedSecret>, OpenError> {
-        self.open(sealed, user_id, id).map(|_| None)
+        self.open_text(sealed, of).map(|_| None)
     }
 }
 
 impl SecretOpener for TestSealer {
-    fn open(
+    fn open_text(
         &self,
         sealed: &SealedSecret,
-        user_id: &UserId,
-        id: &SubscriptionId,
-    ) -> Result<Secret, OpenError> {
+        of: SealedFor<'_>,
+    ) -> Result<Zeroizing<String>, OpenError> {
         let text = std::str::from_utf8(sealed.as_bytes()).map_err(|_| OpenError::Form)?;
-        let secret = text.strip_prefix(&prefix(user_id, id)).ok_or(OpenError::NotAuthentic)?;
-        Secret::parse(secret).map_err(|_| OpenError::NotASecret)
+        let text = text.strip_prefix(&prefix(of)).ok_or(OpenError::NotAuthentic)?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 }

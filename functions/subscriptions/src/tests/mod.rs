@@ -24,7 +24,7 @@ const DELETE: &str = "DELETE /api/webhooks/{id}";
 const ROTATE: &str = "POST /api/webhooks/{id}/rotate-secret";
 
 /// Every field of a webhook, in the order of the contract.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "id",
     "url",
     "event_types",
@@ -40,6 +40,7 @@ const FIELDS: [&str; 20] = [
     "while_inactive",
     "auto_recover",
     "signature",
+    "public_key",
     "keep_payload",
     "created_at",
     "updated_at",

@@ -57,6 +57,7 @@ async fn created_webhook_has_defaults_and_shows_its_secret_once() {
         "while_inactive": "drop",
         "auto_recover": false,
         "signature": "hmac",
+        "public_key": null,
         "keep_payload": "retention",
         "created_at": now,
         "updated_at": now,
@@ -199,6 +200,75 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
         shown.as_object_mut().unwrap().remove("statistics");
         assert_eq!(shown, expected);
     }
+}
+
+#[tokio::test]
+async fn header_values_are_sealed_never_shown_and_kept_by_null() {
+    let harness = Harness::new();
+    let mut body = new_webhook();
+    body["headers"] = json!({"Authorization": "Bearer my-value", "x-region": "north"});
+    let response = harness.send(TestRequest::to(CREATE).body(&body)).await;
+    assert_eq!(response.status(), 201);
+    assert_eq!(response.json()["headers"], json!({"authorization": null, "x-region": null}));
+    assert!(!response.text().contains("my-value"));
+    let id = text(&response.json()["id"]);
+    let opened = |harness: &Harness| {
+        let headers = stored(harness).open_headers(&TestSealer).unwrap();
+        headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.expose()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(opened(&harness), ["authorization: Bearer my-value", "x-region: north"]);
+
+    let shown = harness.get(&id).await;
+    assert_eq!(patch(&harness, &id, &shown).await.status(), 200);
+    assert_eq!(stored(&harness).version, 1, "nothing changes");
+    let change = json!({"headers": {"AUTHORIZATION": null, "x-new": "1"}});
+    let response = patch(&harness, &id, &change).await;
+    assert_eq!(response.json()["headers"], json!({"authorization": null, "x-new": null}));
+    assert_eq!(opened(&harness), ["authorization: Bearer my-value", "x-new: 1"]);
+    for bad in [
+        json!({"x-region": null}),
+        json!({"authorization": null, "x-new": "v".repeat(4_096 - 13 - 15 - 5 + 1)}),
+    ] {
+        let response = patch(&harness, &id, &json!({"headers": bad, "retry_count": 7})).await;
+        assert_eq!((response.status(), response.fields()), (422, vec!["headers".to_owned()]));
+    }
+    assert_eq!(patch(&harness, &id, &json!({"headers": {}})).await.status(), 200);
+    assert!(stored(&harness).headers.is_empty());
+}
+
+#[tokio::test]
+async fn key_pair_shows_its_public_key_and_hmac_shows_a_new_secret() {
+    let harness = Harness::new();
+    let mut body = new_webhook();
+    body["signature"] = json!("ed25519");
+    let response = TestRequest::to(CREATE).body(&body).send(|r| harness.api.handle(r)).await;
+    let created = response.json();
+    assert_eq!((response.status(), &created["secret"]), (201, &Value::Null));
+    let id = text(&created["id"]);
+    let public_key = || TestSealer.keys_of(&stored(&harness))[0].public_key();
+    let first = public_key().unwrap();
+    assert_eq!(created["public_key"], first);
+
+    let rotated = TestRequest::to(ROTATE).with("id", &id).send(|r| harness.api.handle(r)).await;
+    assert_eq!(rotated.json()["secret"], Value::Null);
+    let second = public_key().unwrap();
+    assert_ne!(first, second);
+    let shown = harness.get(&id).await;
+    assert_eq!(shown["public_key"], second);
+    let both = shown["signing_secrets"].as_array().unwrap();
+    assert_eq!((&both[0]["public_key"], &both[1]["public_key"]), (&json!(second), &json!(first)));
+    assert_eq!(patch(&harness, &id, &shown).await.status(), 200);
+
+    let change = TestRequest::to(PATCH).with("id", &id).body(&json!({"signature": "hmac"}));
+    let changed = change.send(|r| harness.api.handle(r)).await.json();
+    assert_eq!((&changed["signature"], &changed["public_key"]), (&json!("hmac"), &Value::Null));
+    assert_eq!(changed["secret"], TestSealer.secrets_of(&stored(&harness))[0].expose());
+    let again = patch(&harness, &id, &json!({"signature": "hmac"})).await.json();
+    assert!(again.get("secret").is_none(), "it signs so already");
+    assert_eq!(harness.get(&id).await["signing_secrets"], json!([{"expires_at": null}]));
 }
 
 #[tokio::test]
@@ -404,7 +474,7 @@ async fn old_secret_signs_until_its_overlap_ends() {
         let now = harness.clock.now();
         let signing = |at| -> Vec<String> {
             let signing = stored(&harness).signing_secrets(&TestSealer, at).unwrap();
-            signing.iter().map(|secret| secret.expose().to_owned()).collect()
+            signing.iter().map(|secret| secret.expose().to_string()).collect()
         };
         assert_eq!(signing(now.plus_seconds(overlap)), std::slice::from_ref(&new));
         if overlap > 0 {

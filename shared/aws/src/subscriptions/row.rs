@@ -170,13 +170,21 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[derive(Serialize, Deserialize)]
 struct SecretRow {
     sealed: Bytes,
+    /// The public half of a key pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
     #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
 }
 
 impl SecretRow {
     fn new(sealed: &SealedSecret, expires_at: Option<Timestamp>) -> Self {
-        Self { sealed: Bytes(sealed.as_bytes().to_vec()), expires_at }
+        let public_key = sealed.public_key().map(str::to_owned);
+        Self { sealed: Bytes(sealed.as_bytes().to_vec()), public_key, expires_at }
+    }
+
+    fn into_sealed(self) -> SealedSecret {
+        SealedSecret::new(self.sealed.0).with_public_key(self.public_key)
     }
 }
 
@@ -189,10 +197,10 @@ fn secrets(rows: Vec<SecretRow>) -> Result<SubscriptionSecrets, String> {
     }
     let previous = rows.map(|row| {
         let expires_at = row.expires_at.ok_or("has an old secret that does not expire")?;
-        Ok(PreviousSecret { sealed: SealedSecret::new(row.sealed.0), expires_at })
+        Ok(PreviousSecret { sealed: row.into_sealed(), expires_at })
     });
     Ok(SubscriptionSecrets {
-        current: SealedSecret::new(current.sealed.0),
+        current: current.into_sealed(),
         previous: previous.collect::<Result<_, String>>()?,
     })
 }
@@ -348,6 +356,7 @@ mod tests {
     fn full() -> Subscription {
         let mut subscription = sample::subscription("u1", 1);
         let old = subscription.secrets.current.clone();
+        let old = old.with_public_key(Some("whpk_1".to_owned()));
         let old = PreviousSecret { sealed: old, expires_at: sample::at(60) };
         subscription.secrets.previous.push(old);
         subscription.description = Some("größe".to_owned());

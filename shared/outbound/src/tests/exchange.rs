@@ -21,6 +21,7 @@ async fn request_is_sent_as_given() {
         ("user-agent", "webhooks/1".to_owned()),
         ("webhook-signature", "v1,a v1,b".to_owned()),
     ];
+    given.owner_headers = vec![("x-key".parse().unwrap(), "a key".parse().unwrap())];
     given.body = r#"{"data":"\u00fc"}"#.to_owned();
     let outcome = development().post(given).await.outcome;
     assert_eq!(
@@ -43,6 +44,7 @@ async fn request_is_sent_as_given() {
             format!("host: {}", receiver.address).as_str(),
             "user-agent: webhooks/1",
             "webhook-signature: v1,a v1,b",
+            "x-key: a key",
         ]
     );
 }

@@ -31,6 +31,7 @@ fn request(url: &str, timeout: Duration) -> OutboundRequest {
     OutboundRequest {
         url: url.to_owned(),
         headers: vec![("content-type", "application/json".to_owned())],
+        owner_headers: Vec::new(),
         body: "{}".to_owned(),
         timeout,
     }

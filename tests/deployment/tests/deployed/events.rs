@@ -55,7 +55,8 @@ impl Harness {
         let subscriptions = MemorySubscriptions::default();
         let mut webhook =
             Subscription { id: WEBHOOK.parse().unwrap(), ..sample::subscription(USER, 1) };
-        let sealed = TestSealer.seal(&sample::secret(USER, 1), &webhook.user_id, &webhook.id);
+        let sealed =
+            TestSealer.seal(&sample::secret(USER, 1).into(), &webhook.user_id, &webhook.id);
         webhook.secrets = SubscriptionSecrets::new(sealed);
         webhook.health = Health::default().record_speed(0, true);
         subscriptions.create(&webhook).await.unwrap();

@@ -37,7 +37,7 @@ const WITH_BODY: [&str; 4] = [CREATE, PATCH, ROTATE, REDELIVER];
 const WITH_QUERY: [&str; 9] =
     [LIST, HISTORY, GET, DELIVERY, DELETE, REDELIVER, PATCH, ROTATE, CREATE];
 /// What a client may change, by the names under which it is shown.
-const CHANGEABLE: [&str; 8] = [
+const CHANGEABLE: [&str; 14] = [
     "url",
     "event_types",
     "filter",
@@ -45,6 +45,12 @@ const CHANGEABLE: [&str; 8] = [
     "retry_count",
     "retry_schedule",
     "timeout_seconds",
+    "headers",
+    "rate_limit",
+    "while_inactive",
+    "auto_recover",
+    "signature",
+    "keep_payload",
     "is_active",
 ];
 /// An answer names at most 100 fields with 128 bytes of each name, which JSON may escape.
@@ -215,5 +221,6 @@ impl Harness {
             }
         }
         assert!(!shown.contains(sample::secret("alice", 1).expose()), "{response:?}");
+        assert!(!shown.contains("whsk_"), "{response:?}");
     }
 }

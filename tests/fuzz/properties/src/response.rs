@@ -92,6 +92,7 @@ async fn exchange(client: &GuardedClient, bytes: &[u8]) -> HttpResult {
     let request = OutboundRequest {
         url,
         headers: vec![("content-type", "application/json".to_owned())],
+        owner_headers: Vec::new(),
         body: "{}".to_owned(),
         timeout: AMPLE,
     };

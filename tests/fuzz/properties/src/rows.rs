@@ -114,9 +114,9 @@ fn check_sealed(secret: &Secret, bit: u32) {
     let Subscription { user_id, id, .. } = sample::subscription("u1", 1);
     let (old, rotated) = (sealer("k1", 1), sealer("k2", 2));
     let open = |with: &Sealer, sealed: &SealedSecret| {
-        with.open(sealed, &user_id, &id).map(|opened| opened.expose().to_owned())
+        with.open(sealed, &user_id, &id).map(|opened| opened.expose().to_string())
     };
-    let sealed = old.seal(secret, &user_id, &id);
+    let sealed = old.seal(&secret.clone().into(), &user_id, &id);
     let bytes = sealed.as_bytes();
     assert!(!bytes.windows(secret.expose().len()).any(|part| part == secret.expose().as_bytes()));
     assert_eq!(open(&rotated, &sealed).unwrap(), secret.expose());
