@@ -28,7 +28,7 @@ pub struct Banner<'a> {
 }
 
 impl Banner<'_> {
-    /// One line of JSON: what `/_local/ready` answers, and a token with its user.
+    /// One line of JSON: the response of `/_local/ready`, and a token with its user.
     pub fn to_json(&self) -> String {
         let mut json = self.addresses.to_json();
         json["user_id"] = USER.into();
@@ -120,7 +120,7 @@ impl Banner<'_> {
     fn note(&self) -> &'static str {
         match self.policy {
             TargetPolicy::Development => {
-                "\nThe receiver also answers /fail/2 (500 twice, then 200), /status/503, /slow/5, /gone.\n"
+                "\nThe receiver also returns /fail/2 (500 twice, then 200), /status/503, /slow/5, /gone.\n"
             }
             TargetPolicy::Strict => {
                 "\nTargets are guarded as deployed: HTTPS to public addresses only, not this receiver.\n"

@@ -70,7 +70,7 @@ impl Demo<'_> {
         say(show(&deliveries, &types)?);
 
         say(format!(
-            "4. The endpoint {FLAKY_PATH} answers 500 twice, then 200; the waits are 2 s and 4 s"
+            "4. The endpoint {FLAKY_PATH} returns 500 twice, then 200; the waits are 2 s and 4 s"
         ));
         self.watch_retries().await?;
         let retried = self.wait_for_deliveries(&flaky, 1).await?;

@@ -93,7 +93,7 @@ async fn stats(api: std::net::SocketAddr, json: bool) -> Result {
         .await
         .map_err(|error| format!("{error}. Is `cargo dev` running there? --api-addr says where"))?;
     if status != 200 {
-        return Err(format!("the system answered {status}: {body}").into());
+        return Err(format!("the system returned {status}: {body}").into());
     }
     if json {
         say(serde_json::to_string_pretty(&body)?);

@@ -36,7 +36,7 @@ pub struct Queue {
 /// Where events are published.
 pub static EVENTS: LazyLock<Queue> =
     LazyLock::new(|| Queue::deployed("EventsQueue", "webhook-events", "webhook-events-dlq"));
-/// The deliveries at endpoints that are known to answer quickly.
+/// The deliveries at endpoints that are known to respond quickly.
 pub static DELIVERIES: LazyLock<Queue> = LazyLock::new(|| {
     Queue::deployed("DeliveriesQueue", "webhook-deliveries", "webhook-deliveries-dlq")
 });

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_its_lifetime() {
+    fn token_is_valid_for_its_lifetime() {
         let token = issue(&"grace".parse().unwrap(), now()).unwrap();
         assert_eq!(check(&token, now()).unwrap()["sub"], "grace");
         let last = now().plus_seconds(LIFETIME_SECONDS);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_a_required_claim_is_refused() {
+    fn token_without_a_required_claim_is_refused() {
         assert!(accepts(&good()));
         for claim in ["iss", "aud", "exp"] {
             let mut claims = good();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_key_and_algorithm_count() {
+    fn other_keys_and_algorithms_are_refused() {
         assert!(check(&signed(&good(), KEY), now()).is_ok());
         assert!(check(&signed(&good(), b"another key"), now()).is_err());
         let message = |algorithm| message(algorithm, &good());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsigned_or_relabelled_token_is_refused() {
+    fn unsigned_or_relabelled_token_is_refused() {
         let real = signed(&good(), KEY);
         let parts: Vec<&str> = real.split('.').collect();
         let header = |text: &str| URL_SAFE_NO_PAD.encode(text);

@@ -16,7 +16,7 @@ fn path(route: &str, webhook: &str, delivery: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_wants_a_valid_token() {
+async fn every_route_requires_a_valid_token() {
     let local = Local::start().await;
     let good = token("u");
     let (head, tail) = good.rsplit_once('.').unwrap();
@@ -67,7 +67,7 @@ async fn other_users_webhook_returns_404_on_every_route() {
 }
 
 #[tokio::test]
-async fn a_webhook_lives_from_creation_to_deletion() {
+async fn webhook_is_created_changed_and_deleted() {
     let local = Local::start().await;
     let types = local.expect(200, "GET", "/api/webhooks/event-types", "u", None).await;
     let names =
@@ -149,7 +149,7 @@ async fn hundred_webhooks_are_listed_in_pages() {
 }
 
 #[test]
-fn the_readme_lists_every_route_and_every_problem() {
+fn readme_lists_every_route_and_every_problem() {
     let readme = include_str!("../../README.md");
     for route in ROUTES {
         assert!(readme.contains(&format!("`{}`", route.key())), "{}", route.key());

@@ -26,7 +26,7 @@ async fn faults_and_kills_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_lost_by_the_queue_are_reported_as_lost() {
+async fn lost_messages_are_reported() {
     let mut settings = FaultRun::brief(bootstraps(), 2);
     settings.events = 60;
     settings.testbed.queues = vec![(Fault::Swallow, 200)];

@@ -44,7 +44,7 @@ async fn every_event_type_arrives_signed_and_is_recorded() {
 }
 
 #[tokio::test]
-async fn the_payload_is_what_was_published() {
+async fn payload_is_what_was_published() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
@@ -127,7 +127,7 @@ async fn failed_attempts_record_their_error_and_410_disables() {
 }
 
 #[tokio::test]
-async fn the_same_event_twice_is_one_delivery() {
+async fn same_event_twice_is_one_delivery() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
@@ -146,7 +146,7 @@ async fn the_same_event_twice_is_one_delivery() {
 }
 
 #[tokio::test]
-async fn wildcard_and_filter_choose_the_events() {
+async fn events_are_selected_by_wildcard_and_filter() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     let body = json!({
@@ -187,7 +187,7 @@ async fn own_schedule_sets_the_waits() {
 }
 
 #[tokio::test]
-async fn deleting_a_webhook_stops_what_is_still_queued() {
+async fn deleted_webhook_gets_no_queued_events() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     receiver.statuses("/", &[500]);
@@ -221,7 +221,7 @@ async fn bad_event_goes_to_the_dead_letter_queue_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_test_and_a_redelivery_are_real_attempts() {
+async fn test_and_redelivery_make_attempts() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
     receiver.statuses("/", &[500]);

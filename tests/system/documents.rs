@@ -114,7 +114,7 @@ fn every_named_test_exists() {
 }
 
 #[test]
-fn every_threat_names_a_test_or_is_marked_as_open() {
+fn every_threat_names_a_test_or_is_open() {
     let text = read(&root().join("SECURITY.md"));
     let (_, threats) = text.split_once("\n## Threats and defences\n").unwrap();
     let rows = threats.lines().filter(|line| line.starts_with("| "));

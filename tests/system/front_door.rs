@@ -32,12 +32,12 @@ impl Head {
     }
 }
 
-struct Answer {
+struct Response {
     status: u16,
     body: Value,
 }
 
-impl Answer {
+impl Response {
     /// The problem and the fields it names.
     fn problem(&self) -> (u16, String, Vec<String>) {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -49,7 +49,7 @@ impl Answer {
 }
 
 /// All responses on one connection.
-async fn exchange(local: &Local, bytes: &[u8]) -> Vec<Answer> {
+async fn exchange(local: &Local, bytes: &[u8]) -> Vec<Response> {
     let address = local.api.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     // The server may have had enough before the end.
@@ -57,25 +57,25 @@ async fn exchange(local: &Local, bytes: &[u8]) -> Vec<Answer> {
     let mut got = Vec::new();
     let _ = stream.read_to_end(&mut got).await;
     let got = String::from_utf8(got).unwrap();
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     let mut rest = got.as_str();
     while let Some((head, after)) = rest.split_once("\r\n\r\n") {
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length = length.map_or(0, |length| length.parse().unwrap());
         let (body, after) = after.split_at(length);
-        answers.push(Answer {
+        responses.push(Response {
             status: head[9..12].parse().unwrap(),
             body: serde_json::from_str(body).unwrap_or_default(),
         });
         rest = after;
     }
-    answers
+    responses
 }
 
-async fn one(local: &Local, bytes: &[u8]) -> Answer {
-    let mut answers = exchange(local, bytes).await;
-    assert_eq!(answers.len(), 1, "{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(300)]));
-    answers.remove(0)
+async fn one(local: &Local, bytes: &[u8]) -> Response {
+    let mut responses = exchange(local, bytes).await;
+    assert_eq!(responses.len(), 1, "{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(300)]));
+    responses.remove(0)
 }
 
 const WEBHOOKS: &str = "/api/webhooks";
@@ -109,8 +109,8 @@ async fn ambiguous_request_is_rejected() {
             .with("transfer-encoding: chunked")
             .and(&hidden),
     ] {
-        for answer in exchange(&local, &bytes).await {
-            assert!(answer.status >= 400, "{}: {}", answer.status, answer.body);
+        for response in exchange(&local, &bytes).await {
+            assert!(response.status >= 400, "{}: {}", response.status, response.body);
         }
     }
     let list = local.expect(200, "GET", WEBHOOKS, "u", None).await;
@@ -137,12 +137,12 @@ async fn oversized_body_is_rejected_in_every_framing() {
     }
     // Cut off: the length is longer than the body, and the client stops sending.
     let short = post().with("content-length: 3").and("{}");
-    let answers = cut_off(&local, &short).await;
-    assert!(answers.iter().all(|answer| answer.status == 400));
+    let responses = cut_off(&local, &short).await;
+    assert!(responses.iter().all(|response| response.status == 400));
 }
 
 /// Sends, and says that nothing more comes.
-async fn cut_off(local: &Local, bytes: &[u8]) -> Vec<Answer> {
+async fn cut_off(local: &Local, bytes: &[u8]) -> Vec<Response> {
     let address = local.api.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -150,11 +150,11 @@ async fn cut_off(local: &Local, bytes: &[u8]) -> Vec<Answer> {
     let mut got = String::new();
     let _ = stream.read_to_string(&mut got).await;
     let status = got.get(9..12).map(|status| status.parse().unwrap());
-    status.map(|status| Answer { status, body: Value::Null }).into_iter().collect()
+    status.map(|status| Response { status, body: Value::Null }).into_iter().collect()
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_body_names_its_fields() {
+async fn refused_body_names_its_fields() {
     let local = Local::start().await;
     let token = token("u");
     let request = |more: &str| {
@@ -175,8 +175,8 @@ async fn every_refusal_of_a_body_names_its_fields() {
         b"{\"retry_count\":1e400}",
     ];
     for body in json {
-        let answer = one(&local, &Head::of("POST", WEBHOOKS, &token).body(body)).await;
-        assert_eq!(answer.problem(), (400, "invalid-json".to_owned(), vec![]), "{body:?}");
+        let response = one(&local, &Head::of("POST", WEBHOOKS, &token).body(body)).await;
+        assert_eq!(response.problem(), (400, "invalid-json".to_owned(), vec![]), "{body:?}");
     }
     let long = "x".repeat(1_025);
     let types = ["\"task.created\""; 51].join(",");
@@ -196,15 +196,15 @@ async fn every_refusal_of_a_body_names_its_fields() {
         ),
     ];
     for (body, named) in fields {
-        let answer = one(&local, &Head::of("POST", WEBHOOKS, &token).body(body)).await;
-        let (status, kind, fields) = answer.problem();
+        let response = one(&local, &Head::of("POST", WEBHOOKS, &token).body(body)).await;
+        let (status, kind, fields) = response.problem();
         assert_eq!((status, kind.as_str()), (422, "invalid-fields"), "{body}");
         assert_eq!(fields, *named, "{body}");
     }
 }
 
 #[tokio::test]
-async fn paths_methods_and_queries_are_read_in_one_way() {
+async fn unusual_paths_methods_and_queries_are_refused() {
     let local = Local::start().await;
     let token = token("u");
     for path in [
@@ -224,12 +224,12 @@ async fn paths_methods_and_queries_are_read_in_one_way() {
         "/api/webhooks/event-types/",
         "/_local/../api/webhooks",
     ] {
-        let answer = one(&local, &Head::of("GET", path, &token).and("")).await;
-        assert_eq!(answer.status, 404, "{path}");
+        let response = one(&local, &Head::of("GET", path, &token).and("")).await;
+        assert_eq!(response.status, 404, "{path}");
     }
     for method in ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "BREW"] {
-        let answer = one(&local, &Head::of(method, WEBHOOKS, &token).and("")).await;
-        assert_eq!(answer.status, 404, "{method}");
+        let response = one(&local, &Head::of(method, WEBHOOKS, &token).and("")).await;
+        assert_eq!(response.status, 404, "{method}");
     }
     for (query, named) in [
         ("limit=1&limit=1", "limit"),
@@ -249,13 +249,13 @@ async fn paths_methods_and_queries_are_read_in_one_way() {
         ("=", ""),
     ] {
         let path = format!("{WEBHOOKS}?{query}");
-        let answer = one(&local, &Head::of("GET", &path, &token).and("")).await;
-        assert_eq!(answer.problem().2, [named], "{query}");
+        let response = one(&local, &Head::of("GET", &path, &token).and("")).await;
+        assert_eq!(response.problem().2, [named], "{query}");
     }
 }
 
 #[tokio::test]
-async fn only_one_token_in_one_header_lets_a_request_in() {
+async fn request_needs_one_token_in_one_header() {
     let local = Local::start().await;
     let good = token("u");
     let head = "GET /api/webhooks HTTP/1.1\r\nhost: a\r\nconnection: close\r\n";
@@ -273,13 +273,13 @@ async fn only_one_token_in_one_header_lets_a_request_in() {
         format!("cookie: authorization=Bearer {good}\r\n"),
         format!("authorization: Bearer {}\r\n", "a.".repeat(7_000)),
     ] {
-        let answer = one(&local, format!("{head}{authorization}\r\n").as_bytes()).await;
-        assert_eq!(answer.status, 401, "{authorization}");
+        let response = one(&local, format!("{head}{authorization}\r\n").as_bytes()).await;
+        assert_eq!(response.status, 401, "{authorization}");
     }
     // The second request on a connection needs a token of its own.
     let first = head.replace("connection: close\r\n", "");
     let two = format!("{first}authorization: Bearer {good}\r\n\r\n{head}\r\n");
     let statuses: Vec<u16> =
-        exchange(&local, two.as_bytes()).await.iter().map(|answer| answer.status).collect();
+        exchange(&local, two.as_bytes()).await.iter().map(|response| response.status).collect();
     assert_eq!(statuses, [200, 401]);
 }

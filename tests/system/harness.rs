@@ -87,7 +87,7 @@ impl Local {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to end, as Ctrl-C does, and answers with its exit code.
+    /// Asks it to end, as Ctrl-C does, and returns its exit code.
     pub(crate) fn interrupt(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
@@ -101,7 +101,7 @@ impl Local {
         panic!("it does not stop");
     }
 
-    /// Makes a request of the API; answers with status and body.
+    /// Makes a request of the API; returns status and body.
     pub(crate) async fn call(
         &self,
         method: &str,
@@ -121,7 +121,7 @@ impl Local {
         (response.status().as_u16(), response.json_value().await)
     }
 
-    /// Makes a request that must be answered with this status.
+    /// Makes a request that must return this status.
     pub(crate) async fn expect(
         &self,
         status: u16,
@@ -130,12 +130,12 @@ impl Local {
         user: &str,
         body: Option<Value>,
     ) -> Value {
-        let (got, answer) = self.call(method, path, Some(&token(user)), body).await;
-        assert_eq!(got, status, "{method} {path}: {answer}");
-        answer
+        let (got, response) = self.call(method, path, Some(&token(user)), body).await;
+        assert_eq!(got, status, "{method} {path}: {response}");
+        response
     }
 
-    /// Creates a webhook; answers with its id and secret.
+    /// Creates a webhook; returns its id and secret.
     pub(crate) async fn subscribe(&self, user: &str, body: Value) -> (String, String) {
         let webhook = self.expect(201, "POST", "/api/webhooks", user, Some(body)).await;
         (text(&webhook["id"]), text(&webhook["secret"]))
@@ -162,7 +162,7 @@ impl Local {
         format!("{}/000000000000/{name}", self.sqs)
     }
 
-    /// Publishes an event; answers with the message's id.
+    /// Publishes an event; returns the message's id.
     pub(crate) async fn publish(&self, event: &Value) -> String {
         self.publish_raw(&event.to_string()).await
     }
@@ -180,7 +180,7 @@ impl Local {
         self.expect(200, "GET", &path, user, None).await["items"].as_array().unwrap().clone()
     }
 
-    /// Waits until a webhook has so many deliveries that have ended, and answers with all.
+    /// Waits until a webhook has so many deliveries that have ended, and returns all.
     pub(crate) async fn ended(&self, user: &str, webhook: &str, count: usize) -> Vec<Value> {
         self.eventually(async || {
             let all = self.deliveries(user, webhook).await;
@@ -190,12 +190,12 @@ impl Local {
         .await
     }
 
-    /// Asks again until there is an answer.
+    /// Asks again until there is a response.
     pub(crate) async fn eventually<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(answer) = ask().await {
-                return answer;
+            if let Some(response) = ask().await {
+                return response;
             }
             assert!(Instant::now() < deadline, "it did not happen within {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -210,8 +210,8 @@ impl Local {
             "ApproximateNumberOfMessagesDelayed",
         ];
         let body = json!({"QueueUrl": self.queue(queue), "AttributeNames": names});
-        let answer = self.sqs("GetQueueAttributes", &body).await;
-        names.iter().map(|name| text(&answer["Attributes"][name]).parse::<u64>().unwrap()).sum()
+        let response = self.sqs("GetQueueAttributes", &body).await;
+        names.iter().map(|name| text(&response["Attributes"][name]).parse::<u64>().unwrap()).sum()
     }
 
     /// Fails unless both queues run empty and no message was given up.
@@ -284,7 +284,7 @@ async fn aws_call(
         .body(body.to_string());
     let response = request.send().await.unwrap();
     let status = response.status();
-    let answer: Value = response.json_value().await;
-    assert!(status.is_success(), "{operation}: {answer}");
-    answer
+    let response: Value = response.json_value().await;
+    assert!(status.is_success(), "{operation}: {response}");
+    response
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Local, dev, event, token};
 
 #[tokio::test]
-async fn a_busy_port_names_its_flag() {
+async fn busy_port_names_its_flag() {
     let local = Local::start().await;
     let busy = local.api.strip_prefix("http://").unwrap();
     for flag in ["--api-addr", "--sqs-addr", "--dynamodb-addr", "--receiver-addr"] {
@@ -58,7 +58,7 @@ async fn json_start_up_is_one_line_with_addresses_and_token() {
 }
 
 #[test]
-fn a_token_is_one_line_and_nothing_else() {
+fn token_is_one_line_and_nothing_else() {
     let token = token("grace");
     assert_eq!(token.split('.').count(), 3);
     assert!(!token.contains(char::is_whitespace));
@@ -66,7 +66,7 @@ fn a_token_is_one_line_and_nothing_else() {
 }
 
 #[test]
-fn the_demo_shows_the_main_job() {
+fn demo_delivers_every_event_type() {
     let output = dev().arg("demo").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
@@ -76,7 +76,7 @@ fn the_demo_shows_the_main_job() {
 }
 
 #[tokio::test]
-async fn the_monitoring_questions_are_answered() {
+async fn monitoring_questions_are_responded() {
     let local = Local::start().await;
     let receiver = local.receiver.clone();
     let subscribe = async |path: &str, retries: u32| {

@@ -8,7 +8,7 @@ use test_support::FakeReceiver;
 use crate::harness::{Local, event};
 
 #[tokio::test]
-async fn a_hidden_retry_survives_a_kill() {
+async fn waiting_retry_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = FakeReceiver::start().await.unwrap();
     receiver.statuses("/", &[500, 500]);
@@ -70,7 +70,7 @@ fn ids(receiver: &FakeReceiver) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn an_interrupt_stops_it_cleanly() {
+async fn interrupt_stops_the_system_cleanly() {
     let local = Local::start().await;
     assert_eq!(local.interrupt(), Some(0));
 }

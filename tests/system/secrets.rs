@@ -1,4 +1,4 @@
-//! Signing secrets leave the system in two answers, and in nothing else that it ever writes.
+//! Signing secrets leave the system in two responses, and in nothing else that it ever writes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,7 +76,7 @@ fn forms(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
     forms
 }
 
-/// Makes calls of the API, and keeps what is answered.
+/// Makes calls of the API, and keeps the responses.
 struct Caller<'a> {
     local: &'a Local,
     emitted: Emitted,
@@ -87,21 +87,21 @@ struct Caller<'a> {
 impl Caller<'_> {
     async fn call(&mut self, method: &str, path: &str, user: &str, body: Option<Value>) -> Value {
         let token = self.tokens.entry(user.to_owned()).or_insert_with(|| token(user));
-        let (status, answer) = self.local.call(method, path, Some(token), body).await;
-        self.emitted.keep(format!("{method} {path} by {user}: {status}"), answer.to_string());
-        answer
+        let (status, response) = self.local.call(method, path, Some(token), body).await;
+        self.emitted.keep(format!("{method} {path} by {user}: {status}"), response.to_string());
+        response
     }
 
-    /// A call whose answer must show one secret, once.
+    /// A call whose response must show one secret, once.
     async fn shown(&mut self, path: &str, user: &str, body: Value) -> String {
-        let (_, mut answer) = self.local.call("POST", path, Some(&token(user)), Some(body)).await;
-        let secret = text(&answer["secret"].take());
+        let (_, mut response) = self.local.call("POST", path, Some(&token(user)), Some(body)).await;
+        let secret = text(&response["secret"].take());
         assert!(secret.starts_with("whsec_"));
         assert!(!self.secrets.contains(&secret), "a secret came twice");
         self.secrets.push(secret);
         // The rest of it tells no secret, nor an earlier one.
-        self.emitted.keep(format!("POST {path} without `secret`"), answer.to_string());
-        text(&answer["id"])
+        self.emitted.keep(format!("POST {path} without `secret`"), response.to_string());
+        text(&response["id"])
     }
 }
 
@@ -175,13 +175,13 @@ async fn use_every_route(caller: &mut Caller<'_>, webhooks: &[(&str, String)]) {
     let (user, id) = webhooks.last().unwrap();
     caller.call("DELETE", &format!("/api/webhooks/{id}"), user, None).await;
     for path in ["/_local/ready", "/_local/stats"] {
-        let (_, answer) = caller.local.call("GET", path, None, None).await;
-        caller.emitted.keep(path, answer.to_string());
+        let (_, response) = caller.local.call("GET", path, None, None).await;
+        caller.emitted.keep(path, response.to_string());
     }
     for schedule in ["retry", "cleanup"] {
         let path = format!("/_local/run/{schedule}");
-        let (_, answer) = caller.local.call("POST", &path, None, None).await;
-        caller.emitted.keep(path, answer.to_string());
+        let (_, response) = caller.local.call("POST", &path, None, None).await;
+        caller.emitted.keep(path, response.to_string());
     }
 }
 
@@ -221,7 +221,7 @@ fn check_recording(emitted: &Emitted) {
 }
 
 #[test]
-fn the_search_finds_every_form() {
+fn search_finds_every_form_of_a_secret() {
     let key: [u8; 32] = std::array::from_fn(|n| u8::try_from(n * 37 % 251).unwrap());
     let secret = format!("whsec_{}", STANDARD.encode(key));
     for written in [

@@ -72,7 +72,7 @@ impl Harness {
 }
 
 #[tokio::test]
-async fn only_what_is_older_than_the_retention_goes() {
+async fn row_older_than_the_retention_is_deleted() {
     let harness = Harness::at_day(31);
     let kept = harness.subscribe("u", 1).await.id;
     harness.delivery(&kept, 0, Status::Success).await;
@@ -87,7 +87,7 @@ async fn only_what_is_older_than_the_retention_goes() {
 }
 
 #[tokio::test]
-async fn everything_of_a_deleted_subscription_goes() {
+async fn deleted_subscription_loses_all_rows() {
     let harness = Harness::at_day(1);
     let Subscription { user_id, id, .. } = harness.subscribe("u", 1).await;
     harness.delivery(&id, 1, Status::Success).await;
@@ -99,7 +99,7 @@ async fn everything_of_a_deleted_subscription_goes() {
 }
 
 #[tokio::test]
-async fn a_run_that_ran_out_of_time_goes_on_where_it_stopped() {
+async fn unfinished_run_is_continued_by_the_next() {
     let harness = Harness::at_day(40);
     for n in 1..=5 {
         let id = harness.subscribe("u", n).await.id;
@@ -130,7 +130,7 @@ impl Interceptor for FailsOnce {
 }
 
 #[tokio::test]
-async fn a_run_that_fails_saves_its_position() {
+async fn failed_run_saves_its_position() {
     let mut harness = Harness::at_day(40);
     for n in 1..=3 {
         let id = harness.subscribe("u", n).await.id;
@@ -144,7 +144,7 @@ async fn a_run_that_fails_saves_its_position() {
 }
 
 #[tokio::test]
-async fn a_position_is_taken_up() {
+async fn saved_position_is_continued() {
     let harness = Harness::at_day(40);
     for n in 1..=3 {
         let id = harness.subscribe("u", n).await.id;
@@ -158,7 +158,7 @@ async fn a_position_is_taken_up() {
 }
 
 #[tokio::test]
-async fn a_retention_that_cannot_be_is_refused() {
+async fn invalid_retention_is_refused() {
     let harness = Harness::at_day(1);
     let refused = harness.cleanup.handle(Request { days: Some(3651) }, sample::start()).await;
     assert!(matches!(refused, Err(Error::Days)));

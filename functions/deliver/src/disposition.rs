@@ -43,7 +43,7 @@ impl Disposition {
     }
 
     /// For a task whose write or lease was refused. Another copy of the task was faster, or our own
-    /// request was repeated because its answer was lost; the record says what is left to do.
+    /// request was repeated because its response was lost; the record says what is left to do.
     pub(crate) fn after_refusal(refusal: &Refusal, now: Timestamp) -> Self {
         match refusal {
             Refusal::Missing | Refusal::Ended => Self::Ack,

@@ -79,7 +79,7 @@ impl Deliver {
         let Loaded::Existing(delivery) = loaded else { return Ok(DeliveryWrite::Applied) };
         let lease = Lease {
             // A receipt handle names one receive of one message, so nobody else can take this
-            // lease, and a request that is repeated because its answer was lost still can.
+            // lease, and a request that is repeated because its response was lost still can.
             holder: message.receipt_handle.clone().unwrap_or_default(),
             now,
             until: now.plus(LEASE),

@@ -90,8 +90,8 @@ impl Harness {
         sample::delivery_id(&self.subscription.id, n)
     }
 
-    fn replies(&self, answers: &[HttpResult]) {
-        self.sender.script(&self.subscription.url, answers.iter().cloned().map(Reply::Now));
+    fn replies(&self, responses: &[HttpResult]) {
+        self.sender.script(&self.subscription.url, responses.iter().cloned().map(Reply::Now));
     }
 
     async fn run(&self, task: &DeliveryTask) -> Came {
@@ -190,7 +190,7 @@ fn header<'a>(request: &'a OutboundRequest, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_success_is_written_once_and_acknowledged() {
+async fn success_is_written_once_and_acknowledged() {
     let harness = Harness::new().await;
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
     let record = harness.record(1).await.unwrap();
@@ -249,7 +249,7 @@ async fn webhook_with_key_pairs_sends_no_hmac() {
 }
 
 #[tokio::test]
-async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
+async fn attempts_share_id_and_body_and_differ_in_number_and_time() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500, 503, 200]);
     assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
@@ -273,7 +273,7 @@ async fn every_attempt_has_the_same_id_and_body_and_its_own_number_and_time() {
 }
 
 #[tokio::test]
-async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
+async fn replaced_message_is_acknowledged_during_an_outage() {
     let mut harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500; 9]);
     let failing = Failing::call("deliveries.put");
@@ -299,7 +299,7 @@ async fn a_message_that_has_been_replaced_does_not_outlive_an_outage() {
 }
 
 #[tokio::test]
-async fn it_ends_as_failed_when_the_retries_run_out() {
+async fn delivery_fails_when_the_retries_run_out() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500; 9]);
     let mut now = sample::at(100);
@@ -348,7 +348,7 @@ async fn long_wait_is_parked_for_the_retry_function() {
 }
 
 #[tokio::test]
-async fn gone_disables_the_webhook_and_ends_what_still_waits() {
+async fn status_410_disables_the_webhook_and_ends_waiting_deliveries() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500, 410]);
     assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
@@ -369,7 +369,7 @@ async fn gone_disables_the_webhook_and_ends_what_still_waits() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_to_a_deleted_webhook() {
+async fn deleted_webhook_gets_no_post() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500]);
     assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
@@ -385,7 +385,7 @@ async fn nothing_is_sent_to_a_deleted_webhook() {
 }
 
 #[tokio::test]
-async fn a_blocked_address_is_not_tried_again() {
+async fn blocked_address_is_not_retried() {
     let harness = Harness::new().await;
     harness.replies(&[sender::no_response(Failure::Blocked)]);
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
@@ -393,7 +393,7 @@ async fn a_blocked_address_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_retry_leased_by_another_copy_is_left_to_it() {
+async fn leased_retry_waits_until_the_lease_ends() {
     let harness = Harness::new().await;
     harness.another_retries_task_1().await;
     assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(LEASE.as_secs()));
@@ -407,7 +407,7 @@ async fn a_retry_leased_by_another_copy_is_left_to_it() {
 /// Found by the simulator, seed 507204: parking a copy took the lease from the attempt under way,
 /// and a third copy made it a second time.
 #[tokio::test]
-async fn what_is_being_attempted_is_neither_parked_nor_ended() {
+async fn leased_record_is_neither_parked_nor_ended() {
     let harness = Harness::new().await;
     harness.another_retries_task_1().await;
     let before = harness.record(1).await;
@@ -425,7 +425,7 @@ async fn what_is_being_attempted_is_neither_parked_nor_ended() {
 }
 
 #[tokio::test]
-async fn a_panic_or_a_bad_message_fails_only_itself() {
+async fn panic_or_bad_message_fails_alone() {
     let harness = Harness::new().await;
     harness.sender.script(
         &harness.subscription.url,
@@ -440,7 +440,7 @@ async fn a_panic_or_a_bad_message_fails_only_itself() {
 }
 
 #[tokio::test]
-async fn the_breaker_opens_probes_once_and_closes() {
+async fn breaker_opens_probes_once_and_closes() {
     let harness = Harness::new().await;
     harness.fails(OPEN_AFTER_FAILURES - 1, None).await;
     harness.sender.statuses(&harness.subscription.url, &[500, 200]);
@@ -481,7 +481,7 @@ async fn the_breaker_opens_probes_once_and_closes() {
 }
 
 #[tokio::test]
-async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
+async fn refused_delayed_copy_changes_the_visibility_instead() {
     let harness = Harness::new().await;
     harness.fails(OPEN_AFTER_FAILURES, Some(160)).await;
     harness.queue.refuse_all();
@@ -491,7 +491,7 @@ async fn a_parked_message_that_cannot_be_delayed_is_hidden_instead() {
 }
 
 #[tokio::test]
-async fn a_delivery_is_parked_where_the_retry_function_finds_it_when_it_is_to_wait_for_long() {
+async fn long_wait_for_the_breaker_is_in_the_due_index() {
     let harness = Harness::new().await;
     harness.fails(OPEN_AFTER_FAILURES, Some(2_000)).await;
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
@@ -502,7 +502,7 @@ async fn a_delivery_is_parked_where_the_retry_function_finds_it_when_it_is_to_wa
 }
 
 #[tokio::test]
-async fn failures_at_the_same_time_are_all_counted() {
+async fn concurrent_failures_are_all_counted() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500; 9]);
     // Each batch reads the health that was there before any of them failed.
@@ -514,7 +514,7 @@ async fn failures_at_the_same_time_are_all_counted() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_fails_for_five_days_is_disabled() {
+async fn endpoint_that_fails_for_five_days_is_disabled() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500, 500]);
     assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));

@@ -164,7 +164,7 @@ impl Dispatch {
         join_all(queries).await.into_iter().collect()
     }
 
-    /// Sends the tasks; answers with the records whose tasks were not all taken.
+    /// Sends the tasks; returns the records whose tasks were not all taken.
     async fn send(&self, tasks: Tasks) -> BTreeSet<usize> {
         let all = tasks.wanted.into_values();
         let (fast, slow): (Vec<_>, Vec<_>) =
@@ -261,7 +261,7 @@ fn response(batch: &SqsEvent, failed: &BTreeSet<usize>) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
     for record in failed.iter().filter_map(|index| batch.records.get(*index)) {
         // Lambda takes an empty identifier as "the whole batch has failed", which is the right
-        // answer for a record without an id.
+        // result for a record without an id.
         response.add_failure(record.message_id.clone().unwrap_or_default());
     }
     response

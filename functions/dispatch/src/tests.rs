@@ -80,7 +80,7 @@ impl Harness {
 }
 
 #[tokio::test]
-async fn only_the_owners_active_subscriptions_that_want_the_type_get_a_task() {
+async fn matching_active_subscriptions_of_the_owner_get_tasks() {
     let harness = Harness::new();
     let wants = harness.subscribe("u", 1, &["task.created", "task.deleted"]).await;
     harness.subscribe("u", 2, &["task.deleted"]).await;
@@ -142,7 +142,7 @@ async fn unreadable_subscription_gets_the_tasks_it_may_want_and_fails_no_event()
 }
 
 #[tokio::test]
-async fn the_same_event_twice_names_the_same_delivery_and_twins_are_sent_once() {
+async fn duplicate_event_has_the_same_delivery_id_and_is_sent_once_per_batch() {
     let harness = Harness::new();
     harness.subscribe("u", 1, &["task.created"]).await;
     let body = sample::event_body("u", 1);
@@ -158,7 +158,7 @@ async fn the_same_event_twice_names_the_same_delivery_and_twins_are_sent_once() 
 }
 
 #[tokio::test]
-async fn without_an_event_id_the_message_names_the_event() {
+async fn missing_event_id_is_replaced_by_the_message_id() {
     let harness = Harness::new();
     harness.subscribe("u", 1, &["task.created"]).await;
     let body = r#"{"event_type":"task.created","user_id":"u","data":{"a": 1.0}}"#.to_owned();
@@ -172,7 +172,7 @@ async fn without_an_event_id_the_message_names_the_event() {
 }
 
 #[tokio::test]
-async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
+async fn bad_event_is_dead_lettered_and_the_others_are_dispatched() {
     let harness = Harness::new();
     harness.subscribe("u", 1, &["task.created"]).await;
     let large = format!(
@@ -189,7 +189,7 @@ async fn a_bad_event_is_dead_lettered_and_the_others_are_not_held_up() {
 }
 
 #[tokio::test]
-async fn what_the_dead_letter_queue_does_not_take_comes_back() {
+async fn event_refused_by_the_dead_letter_queue_is_a_batch_item_failure() {
     let letters = MemoryDeadLetterQueue::default();
     let failing = Failing::call("dead_letter_queue.send");
     let faulty = Intercepted::new(letters.clone(), failing);
@@ -198,7 +198,7 @@ async fn what_the_dead_letter_queue_does_not_take_comes_back() {
 }
 
 #[tokio::test]
-async fn only_events_whose_tasks_were_refused_for_good_are_batch_item_failures() {
+async fn event_with_refused_tasks_is_a_batch_item_failure() {
     let harness = Harness::new();
     harness.subscribe("u", 1, &["task.created"]).await;
     harness.subscribe("v", 2, &["task.created"]).await;

@@ -121,9 +121,9 @@ impl Retry {
         for late in late.chunks(BATCH) {
             let moved = join_all(late.iter().map(|due| self.due_index.postpone(due, now))).await;
             // A conflict is no reason not to send: the row may have been moved by a request of ours
-            // whose answer was lost, and if the record has moved on, the task does no harm.
-            let answered = late.iter().zip(&moved).filter(|(_, moved)| moved.is_ok());
-            let rows: Vec<&Due> = answered.map(|(due, _)| *due).collect();
+            // whose response was lost, and if the record has moved on, the task does no harm.
+            let written = late.iter().zip(&moved).filter(|(_, moved)| moved.is_ok());
+            let rows: Vec<&Due> = written.map(|(due, _)| *due).collect();
             let refused = self.send_tasks(&rows, now).await;
             report.refused += refused;
             report.sent_again += rows.len() - refused;

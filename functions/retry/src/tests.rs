@@ -95,7 +95,7 @@ async fn recently_sent_row_is_skipped_and_lost_row_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_refused_task_is_sent_by_a_later_run() {
+async fn refused_task_is_sent_by_a_later_run() {
     let mut harness = Harness::new();
     harness.waits(1, NOW + 1).await;
     let lost = harness.waits(2, NOW - GRACE_SECONDS).await;
@@ -129,7 +129,7 @@ async fn unwritable_rows_are_not_sent_again_by_each_run() {
 }
 
 #[tokio::test]
-async fn a_thousand_rows_are_all_sent() {
+async fn thousand_rows_are_all_sent() {
     let harness = Harness::new();
     for n in 0..1000 {
         harness.waits(n, NOW + 1 + n % 300).await;

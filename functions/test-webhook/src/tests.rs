@@ -62,7 +62,7 @@ impl Harness {
 }
 
 #[tokio::test]
-async fn a_success_is_answered_recorded_and_counted() {
+async fn success_is_returned_recorded_and_counted() {
     let harness = Harness::new(60).await;
     let (status, body) = harness.call("u", &harness.id, None).await;
     assert_eq!(status, 200);
@@ -87,7 +87,7 @@ async fn a_success_is_answered_recorded_and_counted() {
 }
 
 #[tokio::test]
-async fn test_sends_the_type_and_data_that_were_asked_for_and_tells_whether_they_match() {
+async fn test_sends_the_requested_type_and_data_and_returns_whether_they_match() {
     let harness = Harness::new(10).await;
     let mut row = harness.subscriptions.snapshot().remove(0);
     row.event_types = vec![MaybeKnown::Known("task.*".parse().unwrap())];
@@ -99,9 +99,9 @@ async fn test_sends_the_type_and_data_that_were_asked_for_and_tells_whether_they
         (r#"{"data":{"priority":"low"}}"#, "task.completed", false),
         (r#"{"event_type":"email.sent","data":{"priority":"high"}}"#, "email.sent", false),
     ] {
-        let (status, answer) = harness.call("u", &harness.id, Some(body)).await;
+        let (status, response) = harness.call("u", &harness.id, Some(body)).await;
         assert_eq!(
-            (status, &answer["success"], &answer["matched"]),
+            (status, &response["success"], &response["matched"]),
             (200, &json!(true), &json!(matched))
         );
         let sent: Value = serde_json::from_str(&harness.sender.take().remove(0).body).unwrap();
@@ -143,7 +143,7 @@ async fn success_half_opens_the_breaker_and_keeps_failing_since() {
 }
 
 #[tokio::test]
-async fn test_answered_with_410_does_not_disable_the_webhook_nor_say_so() {
+async fn status_410_of_a_test_does_not_disable_the_webhook() {
     let harness = Harness::new(10).await;
     harness.sender.script(&harness.url, [Reply::Now(sender::status(410))]);
     let (_, body) = harness.call("u", &harness.id, None).await;
@@ -156,7 +156,7 @@ async fn test_answered_with_410_does_not_disable_the_webhook_nor_say_so() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_and_never_tried_again() {
+async fn failure_is_returned_and_not_retried() {
     let harness = Harness::new(10).await;
     harness.sender.script(&harness.url, [Reply::Now(sender::status(500))]);
     let (status, body) = harness.call("u", &harness.id, Some("{}")).await;

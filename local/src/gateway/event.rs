@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_is_that_of_an_http_api() {
+    fn event_is_that_of_an_http_api() {
         let request = Request::patch("/api/webhooks/wh_1?limit=5&status=a&status=b+%C3%A9")
             .header("Host", "127.0.0.1:3000")
             .header("User-Agent", "curl/8")
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_keeps_status_and_headers() {
+    fn response_keeps_status_and_headers() {
         let response = json!({
             "statusCode": 201, "headers": {"location": "/x", "content-type": "application/json"},
             "multiValueHeaders": {}, "body": "{}", "isBase64Encoded": false, "cookies": [],
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_response_is_refused() {
+    fn invalid_response_is_refused() {
         for bad in [
             json!({}),
             json!({"statusCode": 42}),

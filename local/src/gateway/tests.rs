@@ -12,7 +12,7 @@ impl Clock for FixedClock {
     }
 }
 
-/// Answers with the user and the body it was called with; `/panic` panics.
+/// Responds with the user and the body it was called with; `/panic` panics.
 fn gateway() -> Gateway {
     let echo: Handler = Arc::new(|request| {
         Box::pin(async move {

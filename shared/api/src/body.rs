@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_text_or_binary() {
+    fn body_may_be_text_or_binary() {
         let body = " {\"a\": [1, \"é\"]} ";
         let mut expected = no_fields();
         expected.insert("a".to_owned(), json!([1, "é"]));
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn the_size_limit_is_exact() {
+    fn size_limit_is_exact() {
         let body = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
         assert!(read(&body(API_BODY_BYTES)).is_ok());
         assert_eq!(read(&body(API_BODY_BYTES + 1)), Err(Problem::BodyTooLarge));
     }
 
     #[test]
-    fn a_syntax_error_names_the_place_but_not_the_text() {
+    fn syntax_error_names_the_place_but_not_the_text() {
         assert_eq!(detail("{\n  \"my-secret\": my-secret}"), "expected value at line 2 column 16");
         assert_eq!(detail("{\"a\":1} my-secret"), "trailing characters at line 1 column 9");
         for bad in [
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_an_object_is_refused() {
+    fn body_that_is_not_an_object_is_refused() {
         for empty in ["", "  \n"] {
             assert_eq!(detail(empty), "the body is empty");
         }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_field_is_refused() {
+    fn repeated_field_is_refused() {
         let mut fields = read(r#"{"a":1,"b":2,"a":1,"\u0062":3}"#).unwrap();
         fields.optional("a", |_| Ok(()));
         fields.optional("b", |_| Ok(()));

@@ -68,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_is_refused_by_another_list(
+        fn cursor_is_refused_by_another_list(
             list in proptest::collection::vec(".{0,12}", 1..5),
             other in proptest::collection::vec(".{0,12}", 1..5),
             position in "[a-zA-Z0-9_]{1,40}",
@@ -81,7 +81,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_cursor_is_refused(position in "[a-z]{1,20}", at in 0..200usize, to in "[A-Za-z0-9_-]") {
+        fn changed_cursor_is_refused(position in "[a-z]{1,20}", at in 0..200usize, to in "[A-Za-z0-9_-]") {
             let cursor = encode(CursorScope(&["u"]), &position);
             let at = at % cursor.len();
             let mut changed = cursor.clone();

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_spelled_with_a_fraction_of_zero() {
+    fn whole_number_may_be_spelled_with_a_fraction_of_zero() {
         for (given, expected) in [("3", 3), ("3.0", 3), ("0.3e1", 3), ("-0.0", 0), ("10", 10)] {
             assert_eq!(whole_number(&serde_json::from_str(given).unwrap(), 0..=10), Ok(expected));
         }

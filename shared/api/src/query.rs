@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_exact() {
+    fn limit_is_exact() {
         for (given, read) in [("1", 1), ("100", 100), ("007", 7)] {
             assert_eq!(limit(given), Ok(read));
         }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plus_of_an_offset_may_be_unencoded() {
+    fn plus_of_an_offset_may_be_unencoded() {
         let utc = Timestamp::parse("2026-01-31T08:30:00Z");
         for given in [
             "2026-01-31T08:30:00Z",

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_is_the_subject_of_the_token() {
+    fn caller_is_the_subject_of_the_token() {
         let request = request(&json!({"jwt": {"claims": {"sub": "user-1"}, "scopes": null}}));
         let request = AuthenticatedRequest::new(&request).unwrap();
         assert_eq!(request.caller().as_str(), "user-1");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_usable_subject_is_unauthorized() {
+    fn request_without_a_usable_subject_is_unauthorized() {
         let long = "x".repeat(257);
         for authorizer in [
             Value::Null,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_id_is_not_found() {
+    fn malformed_id_is_not_found() {
         let request = request(&json!({"jwt": {"claims": {"sub": "user-1"}, "scopes": null}}));
         let request = AuthenticatedRequest::new(&request).unwrap();
         assert_eq!(request.id::<SubscriptionId>("id"), Err(Problem::NotFound));

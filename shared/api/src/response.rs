@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_json_without_caching() {
+    fn response_is_json_without_caching() {
         let response = created("/api/webhooks/x", &json!({"a": 1})).unwrap();
         assert_eq!(response.status(), 201);
         let headers = response.headers();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_has_the_form_of_rfc_9457() {
+    fn problem_has_the_form_of_rfc_9457() {
         let (status, response, body) =
             error(Problem::InvalidFields(vec![FieldError::new("url", "is required")]));
         assert_eq!(status, 422);

@@ -1,6 +1,6 @@
 //! Every route of the API.
 
-/// A route and the function that answers it.
+/// A route and the function that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The HTTP method.
@@ -43,7 +43,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn no_route_stands_there_twice() {
+    fn every_route_is_listed_once() {
         let keys: HashSet<_> = ROUTES.iter().map(Route::key).collect();
         assert_eq!(keys.len(), ROUTES.len());
         assert!(keys.contains("GET /api/webhooks/{id}"));

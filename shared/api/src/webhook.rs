@@ -129,7 +129,7 @@ impl PatchBody {
         Ok(Self { patch, retry_count, headers, signature, read_only })
     }
 
-    /// Seals what the webhook is to have sealed. Answers with the key that a change of `signature`
+    /// Seals what the webhook is to have sealed. Responds with the key that a change of `signature`
     /// needs.
     pub fn seal(
         &mut self,

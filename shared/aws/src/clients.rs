@@ -35,7 +35,7 @@ use crate::config::Settings;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long opening a connection ahead of time may take, with the answer.
+/// How long opening a connection ahead of time may take, with the response.
 const OPEN: Duration = Duration::from_secs(2);
 /// How long one attempt of a request may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -99,7 +99,7 @@ pub(crate) fn from_env(settings: &Settings, connections: &Connections) -> SdkCon
 }
 
 /// Opens a connection to a service, which the first real request then finds open, by the least
-/// request that is answered: not signed, not billed, and nobody need be allowed to make it. Where
+/// request that gets a response: not signed, not billed, and nobody need be allowed to make it. Where
 /// that fails nothing is lost, because the first real request opens its own.
 pub(crate) async fn open(connections: &Connections, service: &str, settings: &Settings) {
     let Some(url) = address(service, settings) else { return };
@@ -107,13 +107,13 @@ pub(crate) async fn open(connections: &Connections, service: &str, settings: &Se
     if request.set_uri(url).is_err() {
         return;
     }
-    let answered = async {
-        if let Ok(answer) = connections.0.call(request).await {
+    let opened = async {
+        if let Ok(response) = connections.0.call(request).await {
             // Read to its end, because only then the connection is free for another request.
-            let _ = ByteStream::new(answer.into_body()).collect().await;
+            let _ = ByteStream::new(response.into_body()).collect().await;
         }
     };
-    let _ = tokio::time::timeout(OPEN, answered).await;
+    let _ = tokio::time::timeout(OPEN, opened).await;
 }
 
 /// Where a service is
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read() {
+    fn environment_is_read() {
         let settings = Settings::new(|name| {
             let value = match name {
                 "AWS_REGION" => "eu-central-1",

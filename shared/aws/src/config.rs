@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_stand_in_the_variable_or_in_a_secret() {
+    fn keys_are_in_the_variable_or_in_a_secret() {
         let inline = with(SECRETS_KEYS, "k1:AAAA").secrets_keys();
         assert!(inline == Ok(SecretsKeys::Inline("k1:AAAA".to_owned())));
         let secret = with(SECRETS_KEYS, "secret:webhooks/keys").secrets_keys();

@@ -137,14 +137,14 @@ impl DynamoDeliveries {
             })
             .collect::<Result<Vec<_>, BuildError>>()
             .map_err(|error| StoreError::Rejected(error.into()))?;
-        let answer = self
+        let response = self
             .client
             .batch_write_item()
             .request_items(&self.table, requests)
             .send()
             .await
             .map_err(fault)?;
-        let unprocessed = answer.unprocessed_items().and_then(|tables| tables.get(&self.table));
+        let unprocessed = response.unprocessed_items().and_then(|tables| tables.get(&self.table));
         unprocessed
             .into_iter()
             .flatten()
@@ -162,7 +162,7 @@ impl Deliveries for DynamoDeliveries {
         id: &DeliveryId,
         consistency: Consistency,
     ) -> Result<Option<Delivery>, StoreError> {
-        let answer = self
+        let response = self
             .client
             .get_item()
             .table_name(&self.table)
@@ -171,7 +171,7 @@ impl Deliveries for DynamoDeliveries {
             .send()
             .await
             .map_err(fault)?;
-        let delivery = answer.item.map(row::decode).transpose()?;
+        let delivery = response.item.map(row::decode).transpose()?;
         let now = self.clock.now();
         Ok(delivery.filter(|delivery| now < delivery.expires_at))
     }
@@ -392,7 +392,7 @@ impl CleanupState for DynamoDeliveries {
     }
 
     async fn position(&self) -> Result<Option<SubscriptionKey>, StoreError> {
-        let answer = self
+        let response = self
             .client
             .get_item()
             .table_name(&self.table)
@@ -401,7 +401,7 @@ impl CleanupState for DynamoDeliveries {
             .send()
             .await
             .map_err(fault)?;
-        let Some(item) = answer.item else {
+        let Some(item) = response.item else {
             return Ok(None);
         };
         let position: CleanupRow = from_item(item, CLEANUP_SCHEMA..=CLEANUP_SCHEMA)
@@ -606,9 +606,9 @@ mod tests {
         fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
             self.0.lock().unwrap().push(Instant::now());
             let request: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-            let answer = json!({"UnprocessedItems": request["RequestItems"]}).to_string();
+            let response = json!({"UnprocessedItems": request["RequestItems"]}).to_string();
             let status = StatusCode::try_from(200).unwrap();
-            HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(answer))))
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(response))))
         }
     }
 

@@ -64,9 +64,9 @@ pub(crate) async fn read(
     let mut limit = wanted.clamp(1, REQUEST_ROWS);
     for _ in 0..requests {
         let request = query.clone().limit(i32::try_from(limit).unwrap_or(i32::MAX));
-        let answer = request.send().await.map_err(fault)?;
-        rows.items.extend(answer.items.unwrap_or_default());
-        rows.stopped_at = answer.last_evaluated_key;
+        let response = request.send().await.map_err(fault)?;
+        rows.items.extend(response.items.unwrap_or_default());
+        rows.stopped_at = response.last_evaluated_key;
         if rows.items.len() >= wanted || rows.stopped_at.is_none() {
             break;
         }

@@ -163,8 +163,8 @@ impl Environment {
     /// Fetches the text of a secret.
     async fn secret(&self, name: String) -> Result<String, EnvironmentError> {
         let client = aws_sdk_secretsmanager::Client::new(&self.service(SECRETS_MANAGER));
-        let answer = client.get_secret_value().secret_id(&name).send().await;
-        let found = answer.map_err(|error| Chain(&error).to_string());
+        let response = client.get_secret_value().secret_id(&name).send().await;
+        let found = response.map_err(|error| Chain(&error).to_string());
         match found.map(|found| found.secret_string) {
             Ok(Some(keys)) => Ok(keys),
             Ok(None) => {
@@ -191,7 +191,7 @@ mod tests {
 
     type Seen = Arc<Mutex<Vec<(SocketAddr, Method)>>>;
 
-    /// A service that answers every request with an empty object, and where its requests came from.
+    /// A service that responds to every request with an empty object, and where its requests came from.
     async fn service() -> (String, Seen) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -37,9 +37,9 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let is_transient = match &error {
-        SdkError::ServiceError(answer) => {
-            let code = answer.err().code().unwrap_or_default();
-            answer.raw().status().is_server_error() || is_transient(code)
+        SdkError::ServiceError(response) => {
+            let code = response.err().code().unwrap_or_default();
+            response.raw().status().is_server_error() || is_transient(code)
         }
         SdkError::ConstructionFailure(_) => false,
         _ => true,
@@ -47,7 +47,7 @@ where
     if is_transient { Fault::Unavailable(error.into()) } else { Fault::Rejected(error.into()) }
 }
 
-/// Whether a fault that is answered with status 4xx is transient: throttling under any of its names,
+/// Whether a fault that is returned status 4xx is transient: throttling under any of its names,
 /// or a conflict with another request.
 pub(crate) fn is_transient(code: &str) -> bool {
     code.contains("Throttl")
@@ -87,7 +87,7 @@ mod tests {
     use aws_sdk_dynamodb::operation::put_item::PutItemError;
     use webhooks_core::ports::Chain;
 
-    fn answer(status: u16, code: &str) -> SdkError<PutItemError, HttpResponse> {
+    fn response(status: u16, code: &str) -> SdkError<PutItemError, HttpResponse> {
         let meta = ErrorMetadata::builder().code(code).message("why").build();
         let response = HttpResponse::new(status.try_into().unwrap(), "".into());
         SdkError::service_error(PutItemError::generic(meta), response)
@@ -103,7 +103,9 @@ mod tests {
             (500, "InternalServerError"),
             (503, "ServiceUnavailable"),
         ] {
-            let Fault::Unavailable(source) = fault(answer(status, code)) else { panic!("{code}") };
+            let Fault::Unavailable(source) = fault(response(status, code)) else {
+                panic!("{code}")
+            };
             let shown = Chain(&*source).to_string();
             assert!(shown.contains(code) && shown.contains("why"), "{shown}");
         }
@@ -111,14 +113,14 @@ mod tests {
         let Fault::Unavailable(source) = fault(timeout) else { panic!("a timeout is transient") };
         assert!(Chain(&*source).to_string().contains("3 s"));
         for code in ["ValidationException", "ResourceNotFoundException", "AccessDeniedException"] {
-            assert!(matches!(fault(answer(400, code)), Fault::Rejected(_)), "{code}");
+            assert!(matches!(fault(response(400, code)), Fault::Rejected(_)), "{code}");
         }
     }
 
     #[test]
-    fn a_condition_that_does_not_hold_is_no_error() {
-        let conflict = Err::<(), _>(answer(400, "ConditionalCheckFailedException"));
+    fn condition_that_does_not_hold_is_no_error() {
+        let conflict = Err::<(), _>(response(400, "ConditionalCheckFailedException"));
         assert_eq!(written(conflict).unwrap(), Written::ConditionFailed);
-        assert!(written(Err::<(), _>(answer(400, "ValidationException"))).is_err());
+        assert!(written(Err::<(), _>(response(400, "ValidationException"))).is_err());
     }
 }

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_survives_deflating() {
+    fn text_survives_deflating() {
         for text in ["", "{}", &"{\"größe\":1},".repeat(500)] {
             let plain = Packed::Plain(text.to_owned());
             assert_eq!(plain.deflated().into_text().as_deref(), Some(text));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_or_endless_stream_is_no_text() {
+    fn broken_or_endless_stream_is_no_text() {
         let Packed::Deflated(Bytes(good)) = Packed::Plain("x".repeat(999)).deflated() else {
             panic!("not deflated");
         };

@@ -89,7 +89,7 @@ impl SqsTaskQueue {
                     .map_err(ours)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let answer = self
+        let response = self
             .client
             .change_message_visibility_batch()
             .queue_url(&self.url)
@@ -98,7 +98,7 @@ impl SqsTaskQueue {
             .await
             .map_err(fault)?;
         // The message becomes visible when its present timeout ends, which is soon enough.
-        report(answer.failed(), "a visibility timeout was not changed");
+        report(response.failed(), "a visibility timeout was not changed");
         Ok(())
     }
 }
@@ -110,7 +110,7 @@ impl TaskQueue for SqsTaskQueue {
             return Ok(Vec::new());
         }
         let entries = tasks.iter().enumerate().map(|(index, outgoing)| entry(index, outgoing));
-        let answer = self
+        let response = self
             .client
             .send_message_batch()
             .queue_url(&self.url)
@@ -118,8 +118,8 @@ impl TaskQueue for SqsTaskQueue {
             .send()
             .await
             .map_err(fault)?;
-        report(answer.failed(), "a task was not sent");
-        Ok(answer.failed().iter().filter_map(|failed| failed.id().parse().ok()).collect())
+        report(response.failed(), "a task was not sent");
+        Ok(response.failed().iter().filter_map(|failed| failed.id().parse().ok()).collect())
     }
 
     async fn change_visibility(&self, messages: &[(String, Duration)]) -> Result<(), QueueError> {

@@ -9,7 +9,7 @@
 //! | `wh_…` | a subscription |
 //!
 //! Creating and deleting are transactions over the row and the counter. The SDK gives each
-//! transaction an idempotency token, which its retries repeat, so that one whose answer was lost
+//! transaction an idempotency token, which its retries repeat, so that one whose response was lost
 //! does not happen twice.
 
 mod row;
@@ -188,7 +188,7 @@ impl DynamoSubscriptions {
 
     /// Reads the counter of a user.
     async fn read_counter(&self, user_id: &UserId) -> Result<Counter, StoreError> {
-        let answer = self
+        let response = self
             .client
             .get_item()
             .table_name(&self.table)
@@ -197,7 +197,7 @@ impl DynamoSubscriptions {
             .send()
             .await
             .map_err(fault)?;
-        let item = answer.item.unwrap_or_default();
+        let item = response.item.unwrap_or_default();
         Ok(Counter {
             subscriptions: whole(&item, "subscriptions").unwrap_or(0),
             made_on: whole(&item, "made_on"),
@@ -285,7 +285,7 @@ impl Subscriptions for DynamoSubscriptions {
         id: &SubscriptionId,
         consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError> {
-        let answer = self
+        let response = self
             .client
             .get_item()
             .table_name(&self.table)
@@ -294,7 +294,7 @@ impl Subscriptions for DynamoSubscriptions {
             .send()
             .await
             .map_err(fault)?;
-        answer.item.map(row::decode).transpose()
+        response.item.map(row::decode).transpose()
     }
 
     async fn page(
@@ -406,7 +406,7 @@ impl Subscriptions for DynamoSubscriptions {
         limit: usize,
         after: Option<&SubscriptionKey>,
     ) -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError> {
-        let answer = self
+        let response = self
             .client
             .scan()
             .table_name(&self.table)
@@ -416,10 +416,10 @@ impl Subscriptions for DynamoSubscriptions {
             .send()
             .await
             .map_err(fault)?;
-        let rows = answer.items().iter().filter(|item| !is_counter(item));
+        let rows = response.items().iter().filter(|item| !is_counter(item));
         Ok(Page {
             items: rows.map(position).collect::<Result<_, _>>()?,
-            next: answer.last_evaluated_key().map(position).transpose()?,
+            next: response.last_evaluated_key().map(position).transpose()?,
         })
     }
 

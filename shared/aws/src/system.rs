@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_runs_and_randomness_differs() {
+    fn clock_runs_and_randomness_differs() {
         assert!(SystemClock.now() > Timestamp::from_seconds(1_700_000_000));
         let random: &dyn Random = &SystemRandom;
         assert_ne!(random.bytes::<16>(), random.bytes::<16>());

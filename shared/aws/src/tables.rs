@@ -102,10 +102,11 @@ async fn create_one(
 
 /// Switches the time to live on; switching it on twice would be an error.
 async fn expire_rows(client: &Client, name: &str) -> Result<(), StoreError> {
-    let answer = client.describe_time_to_live().table_name(name).send().await;
-    let answer = answer.map_err(fault)?;
-    let status =
-        answer.time_to_live_description().and_then(|description| description.time_to_live_status());
+    let response = client.describe_time_to_live().table_name(name).send().await;
+    let response = response.map_err(fault)?;
+    let status = response
+        .time_to_live_description()
+        .and_then(|description| description.time_to_live_status());
     if matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
         return Ok(());
     }

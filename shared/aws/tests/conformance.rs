@@ -67,14 +67,14 @@ fn typical() -> Delivery {
 }
 
 async fn raw(client: &Client, delivery: &Delivery) -> HashMap<String, AttributeValue> {
-    let answer = client
+    let response = client
         .get_item()
         .table_name(names().deliveries)
         .key("subscription_id", AttributeValue::S(delivery.subscription_id.to_string()))
         .key("delivery_id", AttributeValue::S(delivery.id.to_string()))
         .send()
         .await;
-    answer.unwrap().item.unwrap()
+    response.unwrap().item.unwrap()
 }
 
 #[tokio::test]
@@ -97,14 +97,14 @@ async fn creating_the_tables_again_changes_nothing() {
     assert_eq!(store.create(&sample::subscription("u", 1)).await.unwrap(), Creation::Created);
     tables::create(&client, &names()).await.unwrap();
     assert_eq!(store.list_by_user(&sample::user("u")).await.unwrap().len(), 1);
-    let answer = client.describe_time_to_live().table_name("Deliveries").send().await.unwrap();
-    let ttl = answer.time_to_live_description().unwrap();
+    let response = client.describe_time_to_live().table_name("Deliveries").send().await.unwrap();
+    let ttl = response.time_to_live_description().unwrap();
     assert_eq!(ttl.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
     assert_eq!(ttl.attribute_name(), Some("expires_at"));
 }
 
 #[tokio::test]
-async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write() {
+async fn success_at_the_first_attempt_costs_one_write_unit_and_no_index_write() {
     let client = database().await;
     let (store, _) = deliveries(&client);
     let delivery = typical();
@@ -112,7 +112,7 @@ async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write(
 
     // The same row once more, this time asking what it costs.
     let item = raw(&client, &delivery).await;
-    let answer = client
+    let response = client
         .put_item()
         .table_name(names().deliveries)
         .set_item(Some(item))
@@ -120,7 +120,7 @@ async fn a_success_at_the_first_attempt_costs_one_write_unit_and_no_index_write(
         .send()
         .await
         .unwrap();
-    let cost = answer.consumed_capacity().unwrap();
+    let cost = response.consumed_capacity().unwrap();
     assert_eq!(cost.capacity_units(), Some(1.0));
     assert!(cost.global_secondary_indexes().is_none_or(HashMap::is_empty));
 }
@@ -262,7 +262,7 @@ async fn update_keeps_attributes_that_it_does_not_know_and_removes_those_of_olde
 }
 
 #[tokio::test]
-async fn errors_say_whose_fault_it_is() {
+async fn errors_tell_unavailable_from_rejected() {
     // Nothing listens on a port that was bound a moment ago.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -368,7 +368,7 @@ async fn visibility_of_more_than_ten_messages_is_changed_despite_a_bad_handle() 
 }
 
 #[tokio::test]
-async fn a_rejected_event_carries_its_reason() {
+async fn rejected_event_carries_its_reason() {
     let queue = Queue::start().await;
     let rejected = RejectedEvent {
         body: "{\"event_type\": \"é\"".to_owned(),
@@ -392,7 +392,7 @@ async fn a_rejected_event_carries_its_reason() {
 }
 
 #[tokio::test]
-async fn a_rejected_event_as_large_as_a_message_is_cut_and_keeps_its_reason() {
+async fn rejected_event_as_large_as_a_message_is_cut_and_keeps_its_reason() {
     let queue = Queue::start().await;
     let dead_letter_queue = SqsDeadLetterQueue::new(queue.client.clone(), queue.url.clone());
     let body = format!("é\u{FFFE}\u{1}{}", "é".repeat(QUEUE_BATCH_BYTES / 2 - 3));
@@ -415,7 +415,7 @@ async fn a_rejected_event_as_large_as_a_message_is_cut_and_keeps_its_reason() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_not_there_is_our_fault() {
+async fn missing_queue_is_a_rejected_request() {
     let queue = Queue::start().await;
     let nowhere = SqsTaskQueue::new(queue.client.clone(), format!("{}-not", queue.url));
     let error = nowhere.send(&[outgoing(1, 0)]).await.unwrap_err();

@@ -4,7 +4,7 @@
 //! tables below are IANA's registries of special-purpose addresses
 //! ([IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry),
 //! [IPv6](https://www.iana.org/assignments/iana-ipv6-special-registry)), multicast, and the few
-//! addresses at which clouds answer their own machines.
+//! addresses at which clouds serve their own machines.
 //!
 //! An IPv4 address is public unless it is listed. Of IPv6 only `2000::/3` is handed out
 //! for the public Internet, so all else is refused, named or not. An IPv4 address embedded in an
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_range_does_not_hide_a_narrow_one() {
+    fn wide_range_does_not_hide_a_narrow_one() {
         for (index, range) in RANGES.iter().enumerate() {
             let hidden_by =
                 RANGES[..index].iter().find(|wide| wide.network.contains(&range.network));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_internet_is_allowed() {
+    fn public_addresses_are_allowed() {
         for address in [
             "1.1.1.1",
             "9.255.255.255",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn development_allows_ones_own_machine_and_network() {
+    fn development_allows_loopback_and_private_networks() {
         for address in ["127.0.0.1", "::1", "10.1.2.3", "172.17.0.1", "192.168.1.1", "fd12::1"] {
             let address = address.parse().unwrap();
             assert_eq!(check(address, TargetPolicy::Development), Ok(()), "{address}");

@@ -67,7 +67,7 @@ named! {
     Status {
         /// Another attempt will follow.
         Retrying = "retrying",
-        /// A receiver answered 2xx.
+        /// A receiver returned 2xx.
         Success = "success",
         /// It has ended without a 2xx.
         Failed = "failed",
@@ -102,7 +102,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// What is kept of an answer.
+    /// What is kept of a response.
     pub fn new(started_at: Timestamp, answer: &HttpResult) -> Self {
         let (response_status, response_excerpt) = match &answer.outcome {
             Outcome::Response { status, excerpt, .. } => (Some(*status), excerpt.as_str()),

@@ -3,7 +3,7 @@
 //! The function `deliver` reads both, each by an event source mapping with its own maximum
 //! concurrency. So attempts that take long never occupy the slots of those that do not.
 //!
-//! * fast: first attempts at endpoints that are known to answer quickly, and their retries within a
+//! * fast: first attempts at endpoints that are known to respond quickly, and their retries within a
 //!   minute;
 //! * slow: everything else. That is new, slow and hanging endpoints, whether they end with a success
 //!   or not, later attempts, redeliveries, and what one owner has in excess of
@@ -18,7 +18,7 @@ pub const SLOW_SUFFIX: &str = "-slow";
 /// One of the deliveries queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryQueue {
-    /// For endpoints that are known to answer quickly.
+    /// For endpoints that are known to respond quickly.
     Fast,
     /// For all others.
     Slow,

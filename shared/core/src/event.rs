@@ -289,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn the_least_an_event_needs() {
+    fn event_with_required_fields_only_is_accepted() {
         let event = parse(r#"{"event_type":"task.created","user_id":"u1","data":{}}"#).unwrap();
         assert_eq!(event.id.as_str(), "message-1");
         assert_eq!(event.time.millis(), SENT);
     }
 
     #[test]
-    fn the_payload_is_compact_ascii_in_the_order_of_the_contract() {
+    fn payload_is_compact_ascii_in_the_order_of_the_contract() {
         let event = parse(
             r#"{"data":{"b": 1.50, "a":"é"},"event_id":"ev\"1","user_id":"u1","event_type":"task.created","new":1}"#,
         )
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_that_of_the_event_only_within_the_day_before_acceptance() {
+    fn time_is_that_of_the_event_only_within_the_day_before_acceptance() {
         let at = |offset_ms: i64| {
             let occurred = Timestamp::from_millis(SENT + offset_ms);
             let body = format!(

@@ -254,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delivery_is_named_by_event_subscription_and_time(
+        fn delivery_is_named_by_event_subscription_and_time(
             event in "[a-z]{1,20}", other in "[a-z]{1,20}", n in 0..5u8, m in 0..5u8,
             at in 0..4_000_000_000_000i64, later in 0..4_000_000_000_000i64,
         ) {

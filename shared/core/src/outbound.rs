@@ -37,7 +37,7 @@ pub struct HttpResult {
 /// What the receiver said, or why it said nothing. A receiver that fails is a value, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver answered with a complete HTTP response.
+    /// The receiver sent a complete HTTP response.
     Response {
         /// The HTTP status.
         status: u16,
@@ -60,7 +60,7 @@ named! {
     Failure {
         /// The deadline passed.
         Timeout = "timeout",
-        /// The host has no address, or its name server does not answer.
+        /// The host has no address, or its name server does not respond.
         Dns = "dns",
         /// No connection could be made.
         Connect = "connect",

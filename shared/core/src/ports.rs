@@ -24,7 +24,7 @@ pub type Source = Box<dyn Error + Send + Sync>;
 /// Why a table could not do what was asked. A row that is missing is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The table is throttled, not reachable or answers with a transient fault.
+    /// The table is throttled, not reachable or responds with a transient fault.
     #[error("the table is not available")]
     Unavailable(#[source] Source),
     /// This version cannot read a row of the table.
@@ -43,7 +43,7 @@ pub enum StoreError {
 /// Why a queue could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The queue is throttled, not reachable or answers with a transient fault.
+    /// The queue is throttled, not reachable or responds with a transient fault.
     #[error("the queue is not available")]
     Unavailable(#[source] Source),
     /// The queue refuses the request itself: the fault is ours.
@@ -420,7 +420,7 @@ pub trait CleanupState: Send + Sync {
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError>;
 
-    /// Deletes rows, and answers with those that could not be deleted this time.
+    /// Deletes rows, and returns those that could not be deleted this time.
     async fn delete(
         &self,
         subscription_id: &SubscriptionId,
@@ -474,7 +474,7 @@ impl Outgoing {
 /// The deliveries queue.
 #[async_trait]
 pub trait TaskQueue: Send + Sync {
-    /// Sends at most [`crate::limits::QUEUE_BATCH_ENTRIES`] tasks in one request, and answers with
+    /// Sends at most [`crate::limits::QUEUE_BATCH_ENTRIES`] tasks in one request, and returns
     /// the indexes of those that the queue did not take.
     async fn send(&self, tasks: &[Outgoing]) -> Result<Vec<usize>, QueueError>;
 
@@ -515,7 +515,7 @@ pub trait DeadLetterQueue: Send + Sync {
 /// The guarded HTTP client.
 #[async_trait]
 pub trait Sender: Send + Sync {
-    /// Makes one POST. A receiver that fails is an ordinary answer.
+    /// Makes one POST. A receiver that fails is an ordinary result.
     async fn post(&self, request: OutboundRequest) -> HttpResult;
 }
 

@@ -36,7 +36,7 @@ pub enum Next {
 pub enum GiveUp {
     /// Every attempt that was allowed has failed.
     RetriesExhausted,
-    /// The receiver answered 410: it wants nothing more, so the subscription is disabled too.
+    /// The receiver returned 410: it wants nothing more, so the subscription is disabled too.
     Gone,
     /// The address is one that deliveries may not connect to; trying again would not help.
     Blocked,

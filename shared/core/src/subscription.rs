@@ -81,7 +81,7 @@ pub struct Subscription {
 named! {
     /// Why the service made a subscription inactive.
     DisabledReason {
-        /// The endpoint answered 410.
+        /// The endpoint returned 410.
         EndpointGone = "endpoint_gone",
         /// The endpoint failed for days without one success.
         EndpointFailing = "endpoint_failing",

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_stays_as_the_user_gave_it() {
+    fn url_stays_as_the_user_gave_it() {
         let target = strict("HTTPS://Hooks.Example.com:443/a%20b").unwrap();
         assert_eq!(target.as_str(), "HTTPS://Hooks.Example.com:443/a%20b");
         assert_eq!(target.to_string(), target.as_str());
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_counted_in_characters() {
+    fn length_is_counted_in_characters() {
         let url = |path: &str, count| format!("https://a.example/{}", path.repeat(count));
         assert!(strict(&url("ü", URL_CHARS - 18)).is_ok());
         assert_eq!(strict(&url("u", URL_CHARS - 17)), Err(TargetError::TooLong));
     }
 
     #[test]
-    fn plain_http_and_ones_own_machine_are_for_development() {
+    fn http_and_loopback_are_allowed_in_development_only() {
         for url in
             ["http://localhost:4000/", "http://127.0.0.1:4000/x", "http://[::1]/", "http://box/"]
         {

@@ -13,7 +13,7 @@ const TRIES: usize = 3;
 /// Concurrent requests.
 const CONCURRENT_REQUESTS: usize = 8;
 
-/// Sends all, and answers with the indexes of those that the queue did not take after
+/// Sends all, and returns the indexes of those that the queue did not take after
 /// all tries, in ascending order.
 pub async fn send_tasks(queue: &dyn TaskQueue, tasks: &[Outgoing]) -> Vec<usize> {
     let sizes: Vec<usize> = tasks.iter().map(|outgoing| size_at_most(&outgoing.task)).collect();

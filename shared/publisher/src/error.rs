@@ -49,7 +49,7 @@ pub enum Reason {
     },
     /// The request failed. The event may have been accepted all the same.
     #[error("the request failed, and the event may have been accepted or not: {0}")]
-    Unanswered(String),
+    NoResponse(String),
     /// A request before its own failed, so it was not sent.
     #[error("it was not sent, because a request before its own failed")]
     NotSent,
@@ -61,7 +61,7 @@ impl Reason {
         match self {
             Self::Invalid(_) | Self::NotJson(_) => false,
             Self::Refused { sender_fault, .. } => !sender_fault,
-            Self::Unanswered(_) | Self::NotSent => true,
+            Self::NoResponse(_) | Self::NotSent => true,
         }
     }
 }

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_what_the_service_reads() {
+    fn body_is_what_the_service_reads() {
         let happened = Timestamp::from_seconds(1_800_000_000);
         let event = event(&json!({"a": "é\u{FFFF}\u{FFFE}\u{7}"})).with_occurred_at(happened);
         let (id, body, group) = event.encode().unwrap();

@@ -8,7 +8,7 @@
 //!
 //! # Idempotency
 //!
-//! The queue accepts a message at least once: when an answer is lost on its way back, the sender
+//! The queue accepts a message at least once: when a response is lost on its way back, the sender
 //! cannot know whether the message was taken, and sends it again. The service derives the name of a
 //! delivery from the event's id and its time, so two messages that carry the same `event_id` and
 //! `occurred_at` become one delivery. Therefore both are set here, before the first try, and every

@@ -73,7 +73,7 @@ impl Publisher {
         let mut reasons = Vec::with_capacity(messages.len());
         for batch in batches(&sizes) {
             reasons.extend(self.send(&messages[batch]).await);
-            if reasons.iter().any(|reason| matches!(reason, Some(Reason::Unanswered(_)))) {
+            if reasons.iter().any(|reason| matches!(reason, Some(Reason::NoResponse(_)))) {
                 break;
             }
         }
@@ -134,14 +134,14 @@ impl Publisher {
             let entry = |index: &usize| (batch[*index].body.as_str(), batch[*index].group.as_str());
             let entries: Vec<_> = pending.iter().map(entry).collect();
             match self.queue.send(&entries).await {
-                Ok(answers) => {
-                    for (index, answer) in pending.into_iter().zip(answers) {
-                        reasons[index] = answer.err();
+                Ok(results) => {
+                    for (index, result) in pending.into_iter().zip(results) {
+                        reasons[index] = result.err();
                     }
                 }
                 Err(error) => {
                     for index in pending {
-                        reasons[index] = Some(Reason::Unanswered(error.clone()));
+                        reasons[index] = Some(Reason::NoResponse(error.clone()));
                     }
                     break;
                 }
@@ -160,7 +160,7 @@ fn transient(reasons: &[Option<Reason>]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Answer;
+    use crate::queue::EntryResult;
     use async_trait::async_trait;
     use serde_json::json;
     use std::sync::Mutex;
@@ -189,32 +189,32 @@ mod tests {
         }
     }
 
-    /// Answers each request from a script and keeps what it was sent.
+    /// Responds to each request from a script and keeps what it was sent.
     struct Script<F> {
-        answer: F,
+        result: F,
         requests: Mutex<Vec<Vec<String>>>,
     }
 
     #[async_trait]
     impl<F> Queue for Script<F>
     where
-        F: Fn(usize, &str) -> Result<Answer, String> + Send + Sync,
+        F: Fn(usize, &str) -> Result<EntryResult, String> + Send + Sync,
     {
-        async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<Answer>, String> {
+        async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<EntryResult>, String> {
             let mut requests = self.requests.lock().unwrap();
             let number = requests.len();
             assert!(messages.iter().all(|(_, group)| *group == "u1"), "the group is the user");
             requests.push(messages.iter().map(|(body, _)| (*body).to_owned()).collect());
-            messages.iter().map(|(body, _)| (self.answer)(number, body)).collect()
+            messages.iter().map(|(body, _)| (self.result)(number, body)).collect()
         }
     }
 
-    /// A publisher whose queue gives this answer to a body in the request of this number.
-    fn publisher<F>(answer: F) -> (Publisher, Arc<Script<F>>)
+    /// A publisher whose queue gives this response to a body in the request of this number.
+    fn publisher<F>(result: F) -> (Publisher, Arc<Script<F>>)
     where
-        F: Fn(usize, &str) -> Result<Answer, String> + Send + Sync + 'static,
+        F: Fn(usize, &str) -> Result<EntryResult, String> + Send + Sync + 'static,
     {
-        let queue = Arc::new(Script { answer, requests: Mutex::default() });
+        let queue = Arc::new(Script { result, requests: Mutex::default() });
         let publisher = Publisher {
             queue: queue.clone(),
             clock: Arc::new(Stopped),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_and_a_time_that_were_given_stay() {
+    async fn name_and_a_time_that_were_given_stay() {
         let (publisher, queue) = publisher(|_, _| Ok(Ok(())));
         let happened = NOW.plus_seconds(5);
         let event = event(1).with_id("task-7-created").with_occurred_at(happened);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_entry_at_fault_is_not_sent_again() {
+    async fn entry_at_fault_is_not_sent_again() {
         let (publisher, queue) = publisher(|_, _| Ok(Err(refused(true))));
         let error = publisher.publish(event(1)).await.unwrap_err();
         assert_eq!(reasons(&error), [(0, &refused(true))]);
@@ -315,15 +315,15 @@ mod tests {
         let (publisher, queue) =
             publisher(
                 |request, _| {
-                    if request == 1 { Err("no answer".to_owned()) } else { Ok(Ok(())) }
+                    if request == 1 { Err("no response".to_owned()) } else { Ok(Ok(())) }
                 },
             );
         let error = publisher.publish_all(events(23)).await.unwrap_err();
         assert_eq!(queue.requests.lock().unwrap().len(), 2);
         assert_eq!(error.accepted.len(), 10);
-        let unanswered = Reason::Unanswered("no answer".to_owned());
+        let no_response = Reason::NoResponse("no response".to_owned());
         let expected =
-            (10..20).map(|n| (n, &unanswered)).chain((20..23).map(|n| (n, &Reason::NotSent)));
+            (10..20).map(|n| (n, &no_response)).chain((20..23).map(|n| (n, &Reason::NotSent)));
         assert_eq!(reasons(&error), expected.collect::<Vec<_>>());
 
         let again = publisher.publish_all(error.into_transient()).await.unwrap();

@@ -11,14 +11,14 @@ use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
 use crate::error::Reason;
 
 /// What SQS says of one message: nothing, or why it was refused.
-pub(crate) type Answer = Result<(), Reason>;
+pub(crate) type EntryResult = Result<(), Reason>;
 
 /// A queue that takes one batch at a time.
 #[async_trait]
 pub(crate) trait Queue: Send + Sync {
-    /// Sends a batch of bodies, each with its message group; the answers are in their order. The
+    /// Sends a batch of bodies, each with its message group; the responses are in their order. The
     /// error is that of the request as a whole.
-    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<Answer>, String>;
+    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<EntryResult>, String>;
 }
 
 /// A queue of SQS.
@@ -29,7 +29,7 @@ pub(crate) struct SqsQueue {
 
 #[async_trait]
 impl Queue for SqsQueue {
-    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<Answer>, String> {
+    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<EntryResult>, String> {
         let entries: Vec<_> = messages
             .iter()
             .enumerate()
@@ -39,7 +39,7 @@ impl Queue for SqsQueue {
         let request = self.client.send_message_batch().queue_url(&self.url);
         let output =
             request.set_entries(Some(entries)).send().await.map_err(|error| chain(&error))?;
-        Ok(answers(messages.len(), &output))
+        Ok(results(messages.len(), &output))
     }
 }
 
@@ -55,22 +55,22 @@ fn entry(
         .build()
 }
 
-/// The answer to each of `count` entries, which are named by their index. An entry that SQS does
+/// The response to each of `count` entries, which are named by their index. An entry that SQS does
 /// not mention counts as refused, because only a named success is one.
-fn answers(count: usize, output: &SendMessageBatchOutput) -> Vec<Answer> {
-    let answer = |index: usize| {
+fn results(count: usize, output: &SendMessageBatchOutput) -> Vec<EntryResult> {
+    let result = |index: usize| {
         let id = index.to_string();
         if output.successful().iter().any(|entry| entry.id() == id) {
             return Ok(());
         }
         let failed = output.failed().iter().find(|entry| entry.id() == id);
         Err(Reason::Refused {
-            code: failed.map_or("NoAnswer", |entry| entry.code()).to_owned(),
+            code: failed.map_or("NoResult", |entry| entry.code()).to_owned(),
             message: failed.and_then(|entry| entry.message()).unwrap_or_default().to_owned(),
             sender_fault: failed.is_some_and(BatchResultErrorEntry::sender_fault),
         })
     };
-    (0..count).map(answer).collect()
+    (0..count).map(result).collect()
 }
 
 /// An error and what caused it. The SDK's errors say little by themselves, and some repeat their
@@ -116,6 +116,6 @@ mod tests {
                 sender_fault: false,
             })
         };
-        assert_eq!(answers(3, &output), [refused("InternalError"), refused("NoAnswer"), Ok(())]);
+        assert_eq!(results(3, &output), [refused("InternalError"), refused("NoResult"), Ok(())]);
     }
 }

@@ -61,8 +61,8 @@ fn assert_names(document: &str, what: &str) {
     assert!(read(document).contains(what), "{document} does not have: {what}");
 }
 
-/// The strings that a function of a source file answers with.
-fn answers(path: &str, function: &str) -> Vec<String> {
+/// The strings that a function of a source file returns.
+fn strings(path: &str, function: &str) -> Vec<String> {
     let source = read(path);
     let (_, tail) = source.split_once(&format!("fn {function}(")).unwrap();
     let (body, _) = tail.split_once("\n    }\n").unwrap();
@@ -71,7 +71,7 @@ fn answers(path: &str, function: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_vector_is_what_the_service_signs() {
+fn vector_is_what_the_service_signs() {
     let vector = vector();
     let now = Timestamp::from_seconds(vector.now);
     let event = Event::parse(&vector.message, "", now).unwrap();
@@ -88,7 +88,7 @@ fn the_vector_is_what_the_service_signs() {
 
 /// The vector was made by another implementation, and an Ed25519 signature is deterministic.
 #[test]
-fn the_ed25519_vector_is_what_the_service_signs() {
+fn ed25519_vector_is_what_the_service_signs() {
     let vector: Value = serde_json::from_str(&read("docs/snippets/vector_ed25519.json")).unwrap();
     let text = |name: &str| vector[name].as_str().unwrap();
     let key = |name: &str| SigningKey::parse(text(name)).unwrap();
@@ -103,7 +103,7 @@ fn the_ed25519_vector_is_what_the_service_signs() {
 }
 
 #[test]
-fn the_rust_snippet_decides_each_case_as_expected() {
+fn rust_snippet_decides_each_case_as_expected() {
     let vector = vector();
     assert!(vector.cases.len() > 10);
     for case in &vector.cases {
@@ -146,8 +146,8 @@ fn every_snippet_stands_in_its_guide_as_it_runs() {
 }
 
 #[test]
-fn the_guide_for_publishers_names_every_reason_of_a_bad_event() {
-    let reasons = answers("shared/core/src/event.rs", "reason");
+fn guide_for_publishers_names_every_reason_of_a_bad_event() {
+    let reasons = strings("shared/core/src/event.rs", "reason");
     assert!(reasons.len() >= 10, "{reasons:?}");
     for reason in reasons {
         assert_names("docs/PUBLISHING.md", &format!("`{reason}`"));
@@ -155,7 +155,7 @@ fn the_guide_for_publishers_names_every_reason_of_a_bad_event() {
 }
 
 #[test]
-fn the_guide_for_receivers_names_every_error_and_header() {
+fn guide_for_receivers_names_every_error_and_header() {
     let mut names: Vec<&str> = Failure::ALL.iter().map(|failure| failure.as_str()).collect();
     assert!(names.len() >= 6, "{names:?}");
     names.extend(EndReason::ALL.iter().map(|reason| reason.as_str()));

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_object_with_the_request_it_belongs_to() {
+    fn line_is_one_object_with_the_request_it_belongs_to() {
         let lines = lines(|| {
             let _span = tracing::info_span!("invoke", requestId = "r-1").entered();
             tracing::warn!(
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_is_measured_and_ids_are_properties() {
+    fn metric_is_measured_and_ids_are_properties() {
         let first: Option<u64> = Some(120);
         let none: Option<u64> = None;
         let lines = lines(|| {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_is_read_and_a_bad_one_named() {
+    fn level_is_read_and_a_bad_one_named() {
         assert_eq!(level(None), Ok(LevelFilter::INFO));
         assert_eq!(level(Some("")), Ok(LevelFilter::INFO));
         assert_eq!(level(Some("WARN")), Ok(LevelFilter::WARN));

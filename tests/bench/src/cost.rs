@@ -228,8 +228,8 @@ impl Rig {
         let request = request.max_number_of_messages(i32::try_from(most).map_err(text)?);
         let request = request.message_attribute_names("All");
         let request = request.message_system_attribute_names(MessageSystemAttributeName::All);
-        let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
-        let messages = answer.messages.unwrap_or_default();
+        let response = request.send().await.map_err(|error| format!("{error:?}"))?;
+        let messages = response.messages.unwrap_or_default();
         if messages.is_empty() {
             return Ok(None);
         }
@@ -314,7 +314,7 @@ mod tests {
     use crate::report::check;
 
     #[tokio::test]
-    async fn a_delivered_event_keeps_to_the_budget() {
+    async fn delivered_event_keeps_to_the_budget() {
         let one_user = measure(2 * BATCH, 1).await.unwrap();
         let (table, met) = check(&one_user.checks());
         assert!(met && one_user.batches == 2, "\n{}\n{table}", one_user.table());

@@ -1,4 +1,4 @@
-//! What an endpoint that never answers costs, with the circuit breaker and without it.
+//! What an endpoint that never responds costs, with the circuit breaker and without it.
 //!
 //! The real handlers run on virtual time, for as many days as it takes until the endpoint is
 //! disabled and nothing waits any more. Requests and units are counted as AWS bills them; what an
@@ -89,7 +89,7 @@ async fn watch(events: usize, has_breaker: bool) -> Outcome<Spent> {
     let millis = u64::try_from(start.millis()).map_err(text)?;
     let queue_clock = Arc::new(local_sqs::ManualClock::new(millis));
     let sender = ScriptedSender::by(|_| {
-        let detail = "no answer".to_owned();
+        let detail = "no response".to_owned();
         let outcome = Attempted::NoResponse { failure: Failure::Timeout, detail };
         let duration_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         Reply::Now(HttpResult { outcome, duration_ms })

@@ -115,7 +115,7 @@ async fn post(client: &GuardedClient, url: String) -> Outcome<()> {
     }
 }
 
-/// Answers on a thread of its own; gives back the port and the count of handshakes.
+/// Responds on a thread of its own; gives back the port and the count of handshakes.
 fn start_receiver(
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,

@@ -52,8 +52,8 @@ impl Harness {
         let token = token::issue(&id, SystemClock.now()).map_err(text)?;
         let body = json!({"url": url, "event_types": [EVENT_TYPE]});
         let api = self.system.addresses().api;
-        let answer = http::call(api, "POST", "/api/webhooks", Some(&token), Some(&body)).await?;
-        if answer.0 == 201 { Ok(()) } else { Err(format!("no webhook: {answer:?}")) }
+        let response = http::call(api, "POST", "/api/webhooks", Some(&token), Some(&body)).await?;
+        if response.0 == 201 { Ok(()) } else { Err(format!("no webhook: {response:?}")) }
     }
 
     /// Publishes `rate` events a second, for each user in turn. No event waits for the one before:

@@ -41,7 +41,7 @@ enum Cli {
         #[arg(long, default_value_t = 100)]
         events: usize,
     },
-    /// What an endpoint that never answers costs, with the circuit breaker and without it
+    /// What an endpoint that never responds costs, with the circuit breaker and without it
     Dead {
         /// How many events
         #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..))]

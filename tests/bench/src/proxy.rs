@@ -20,7 +20,7 @@ pub(crate) struct Bill {
     pub(crate) sqs: BTreeMap<String, usize>,
     /// DynamoDB units by the table (and index) and the operation.
     pub(crate) units: BTreeMap<(String, String), f64>,
-    /// Requests that were answered with an error, or did not say what they cost.
+    /// Requests whose response was an error, or did not say what they cost.
     pub(crate) unknown: usize,
 }
 
@@ -43,14 +43,14 @@ impl Between for Metered {
             call.body = request.to_string().into();
         }
         let (service, operation, sent) = (call.service, call.operation.clone(), call.body.len());
-        let Some(answer) = upstream.pass(call).await else { return Reaction::Reset };
+        let Some(response) = upstream.pass(call).await else { return Reaction::Reset };
         let mut bill = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match service {
-            _ if !answer.status().is_success() => bill.unknown += 1,
-            Service::Sqs => bill.add_request(&operation, sent, answer.body()),
-            Service::DynamoDb => bill.add_units(&operation, answer.body()),
+            _ if !response.status().is_success() => bill.unknown += 1,
+            Service::Sqs => bill.add_request(&operation, sent, response.body()),
+            Service::DynamoDb => bill.add_units(&operation, response.body()),
         }
-        Reaction::Answer(answer)
+        Reaction::Response(response)
     }
 }
 
@@ -62,18 +62,18 @@ pub(crate) fn is_read(operation: &str) -> bool {
 impl Bill {
     /// Bodies are a little longer than the payload in them, so that this is never too low. A
     /// receive that found nothing is the poller's, not the event's.
-    fn add_request(&mut self, operation: &str, sent: usize, answer: &[u8]) {
-        let value: Value = serde_json::from_slice(answer).unwrap_or_default();
+    fn add_request(&mut self, operation: &str, sent: usize, response: &[u8]) {
+        let value: Value = serde_json::from_slice(response).unwrap_or_default();
         if operation != "ReceiveMessage" || value["Messages"][0].is_object() {
-            let chunks = sent.max(answer.len()).div_ceil(CHUNK_BYTES);
+            let chunks = sent.max(response.len()).div_ceil(CHUNK_BYTES);
             *self.sqs.entry(operation.to_owned()).or_default() += chunks;
         }
     }
 
     /// The units of each table, and apart from them those of its indexes.
-    fn add_units(&mut self, operation: &str, answer: &[u8]) {
-        let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-        let consumed = &answer["ConsumedCapacity"];
+    fn add_units(&mut self, operation: &str, response: &[u8]) {
+        let response: Value = serde_json::from_slice(response).unwrap_or_default();
+        let consumed = &response["ConsumedCapacity"];
         let tables = consumed.as_array().map_or(std::slice::from_ref(consumed), Vec::as_slice);
         for consumed in tables {
             let (Some(table), Some(mut own)) = (consumed["TableName"].as_str(), units(consumed))
@@ -110,8 +110,8 @@ mod tests {
         let consumed = json!({"TableName": "t", "CapacityUnits": 3.0,
             "GlobalSecondaryIndexes": {"due": {"CapacityUnits": 2.0}}});
         for consumed in [consumed.clone(), json!([consumed]), Value::Null] {
-            let answer = json!({"ConsumedCapacity": consumed}).to_string();
-            bill.add_units("PutItem", answer.as_bytes());
+            let response = json!({"ConsumedCapacity": consumed}).to_string();
+            bill.add_units("PutItem", response.as_bytes());
         }
         let units: Vec<_> = bill.units.iter().map(|((what, _), units)| (&**what, *units)).collect();
         assert_eq!((units, bill.unknown), (vec![("t", 2.0), ("t, index due", 4.0)], 1));

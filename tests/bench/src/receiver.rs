@@ -9,7 +9,7 @@ use serde::Deserialize;
 use test_support::FakeReceiver;
 use test_support::receiver::{Received, Reply};
 
-/// One webhook that was answered with 200.
+/// One webhook that was returned 200.
 #[derive(Clone)]
 pub(crate) struct Arrival {
     /// The event's id, from the body.
@@ -18,7 +18,7 @@ pub(crate) struct Arrival {
     pub(crate) at: Instant,
 }
 
-/// The receiver. It answers 200 on every path, until endpoints are made to fail.
+/// The receiver. It returns 200 on every path, until endpoints are made to fail.
 pub(crate) struct Receiver {
     receiver: FakeReceiver,
     state: Arc<State>,
@@ -38,32 +38,32 @@ struct Payload {
 impl Receiver {
     pub(crate) async fn start() -> io::Result<Self> {
         let (receiver, state) = (FakeReceiver::start().await?, Arc::new(State::default()));
-        let answering = Arc::clone(&state);
-        receiver.by_rule(move |request| answering.reply(request));
+        let shared = Arc::clone(&state);
+        receiver.by_rule(move |request| shared.reply(request));
         Ok(Self { receiver, state })
     }
 
-    /// The URL of an endpoint that always answers 200.
+    /// The URL of an endpoint that always returns 200.
     pub(crate) fn healthy(&self, name: &str) -> String {
         self.receiver.url(&format!("/healthy/{name}"))
     }
 
-    /// The URL of an endpoint that answers 200 until [`Receiver::fail`], and then never.
+    /// The URL of an endpoint that returns 200 until [`Receiver::fail`], and then never.
     pub(crate) fn hanging(&self, name: &str) -> String {
         self.receiver.url(&format!("/hanging/{name}"))
     }
 
-    /// The URL of an endpoint that answers 200 until [`Receiver::fail`], and then resets.
+    /// The URL of an endpoint that returns 200 until [`Receiver::fail`], and then resets.
     pub(crate) fn resetting(&self, name: &str) -> String {
         self.receiver.url(&format!("/resetting/{name}"))
     }
 
-    /// From now on the hanging endpoints do not answer, and the resetting ones reset.
+    /// From now on the hanging endpoints do not respond, and the resetting ones reset.
     pub(crate) fn fail(&self) {
         self.state.fails.store(true, Ordering::Relaxed);
     }
 
-    /// Everything that came in and was answered with 200, in order.
+    /// Everything that came in and was returned 200, in order.
     pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         self.state.arrivals().clone()
     }

@@ -38,7 +38,7 @@ pub(crate) fn check(checks: &[Check]) -> (String, bool) {
     (table, checks.iter().all(|check| check.is_met))
 }
 
-/// Shows the targets; answers whether every one is met.
+/// Shows the targets; returns whether every one is met.
 pub(crate) fn conclude(checks: &[Check]) -> bool {
     let (table, met) = check(checks);
     say(table);

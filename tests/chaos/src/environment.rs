@@ -28,8 +28,8 @@ use webhooks_core::ports::Clock as _;
 
 use crate::lock;
 
-/// The most bytes of a function's answer (AWS quota).
-const ANSWER_BYTES: usize = 6 * 1024 * 1024;
+/// The most bytes of a function's response (AWS quota).
+const RESPONSE_BYTES: usize = 6 * 1024 * 1024;
 const VERSION: &str = "2018-06-01";
 
 /// A function as it is deployed.
@@ -45,7 +45,7 @@ pub struct Program {
     pub timeout: Duration,
 }
 
-/// How an invocation ended that was not answered.
+/// How an invocation ended without a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// The function reported an error.
@@ -123,14 +123,14 @@ impl Environment {
 
     /// Has it handle one event.
     pub(crate) async fn invoke(&self, event: Bytes, timeout: Duration) -> Result<Bytes, Failed> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let deadline_ms = SystemClock.now().plus(timeout).millis();
         if self.jobs.send(Job { event, deadline_ms, reply }).is_err() {
             return Err(Failed::Ended);
         }
         tokio::select! {
             biased;
-            Ok(answered) = answer => answered,
+            Ok(result) = response => result,
             () = self.ended.cancelled() => Err(Failed::Ended),
             () = tokio::time::sleep(timeout) => {
                 let _ = self.kill().await;
@@ -177,7 +177,7 @@ fn router(api: Arc<RuntimeApi>) -> Router {
         .route(&path("invocation/{id}/response"), post(response))
         .route(&path("invocation/{id}/error"), post(error))
         .route(&path("init/error"), post(init_error))
-        .layer(axum::extract::DefaultBodyLimit::max(ANSWER_BYTES))
+        .layer(axum::extract::DefaultBodyLimit::max(RESPONSE_BYTES))
         .with_state(api)
 }
 

@@ -17,7 +17,7 @@ use crate::relay::{Between, Call, Reaction, Upstream};
 use crate::wire::{self, Split};
 
 /// A call that is late is carried out after this long: longer than the functions' client waits for
-/// an answer, so that its next try comes first.
+/// a response, so that its next try comes first.
 const LATE: Duration = Duration::from_millis(3_500);
 /// The longest that a slow call is held up, in milliseconds.
 const SLOW_MS_MAX: u64 = 400;
@@ -31,17 +31,17 @@ pub enum Fault {
     Throttle,
     /// The connection is reset; nothing is done.
     ResetBefore,
-    /// It is carried out, and the connection is reset in place of the answer.
+    /// It is carried out, and the connection is reset in place of the response.
     ResetAfter,
-    /// It is carried out, and the answer ends in the middle.
+    /// It is carried out, and the response ends in the middle.
     CutOff,
-    /// It is carried out and answered, but slowly.
+    /// It is carried out, but slowly.
     Slow,
     /// It is carried out long after the client has given up.
     Late,
     /// Of a batch, some entries are refused and the others carried out. Other calls are left alone.
     Partial,
-    /// It is answered as though it had been carried out, but is not: no service does that. It shows
+    /// Its response says that it was carried out, but it is not: no service does that. It shows
     /// that what is lost is noticed. Only what sends messages is treated so.
     Swallow,
 }
@@ -62,11 +62,11 @@ impl Fault {
     /// In a few words.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::ServerError => "answered with 500 or 503",
+            Self::ServerError => "returned 500 or 503",
             Self::Throttle => "throttled",
             Self::ResetBefore => "connection reset before it was carried out",
-            Self::ResetAfter => "carried out, connection reset before the answer",
-            Self::CutOff => "carried out, answer cut off in the middle",
+            Self::ResetAfter => "carried out, connection reset before the response",
+            Self::CutOff => "carried out, response cut off in the middle",
             Self::Slow => "slow",
             Self::Late => "carried out after the client gave up",
             Self::Partial => "a part of the batch refused",
@@ -146,15 +146,15 @@ impl Faults {
             return whole(upstream.pass(call).await);
         };
         self.note(Fault::Partial);
-        let answer = match passed {
+        let response = match passed {
             Some(body) => {
                 call.body = body;
-                let answer = upstream.pass(call).await;
-                answer.map(|answer| wire::refuse(answer, &refused))
+                let response = upstream.pass(call).await;
+                response.map(|response| wire::refuse(response, &refused))
             }
             None => Some(wire::refuse(wire::empty(), &refused)),
         };
-        whole(answer)
+        whole(response)
     }
 }
 
@@ -170,17 +170,17 @@ impl Between for Faults {
         }
         match fault {
             Fault::ServerError => {
-                Reaction::Answer(wire::server_error(call.service, self.random.chance(500)))
+                Reaction::Response(wire::server_error(call.service, self.random.chance(500)))
             }
             Fault::Throttle => {
-                Reaction::Answer(wire::throttle(call.service, self.random.chance(500)))
+                Reaction::Response(wire::throttle(call.service, self.random.chance(500)))
             }
             Fault::ResetAfter => {
                 upstream.pass(call).await;
                 Reaction::Reset
             }
             Fault::CutOff => match upstream.pass(call).await {
-                Some(answer) if answer.body().len() > 1 => Reaction::Half(answer),
+                Some(response) if response.body().len() > 1 => Reaction::Half(response),
                 _ => Reaction::Reset,
             },
             Fault::Slow => {
@@ -194,18 +194,18 @@ impl Between for Faults {
                 late.fetch_add(1, Ordering::Relaxed);
                 let passed = tokio::spawn(async move {
                     tokio::time::sleep(LATE).await;
-                    let answer = upstream.pass(call).await;
+                    let response = upstream.pass(call).await;
                     late.fetch_sub(1, Ordering::Relaxed);
-                    answer
+                    response
                 });
                 whole(passed.await.ok().flatten())
             }
-            Fault::Swallow => wire::swallowed(&call).map_or(Reaction::Reset, Reaction::Answer),
+            Fault::Swallow => wire::swallowed(&call).map_or(Reaction::Reset, Reaction::Response),
             Fault::ResetBefore | Fault::Partial => Reaction::Reset,
         }
     }
 }
 
-fn whole(answer: Option<Response<Bytes>>) -> Reaction {
-    answer.map_or(Reaction::Reset, Reaction::Answer)
+fn whole(response: Option<Response<Bytes>>) -> Reaction {
+    response.map_or(Reaction::Reset, Reaction::Response)
 }

@@ -53,7 +53,7 @@ pub struct Webhook {
     pub user: String,
     /// What kind of endpoint it has.
     pub endpoint: Endpoint,
-    /// When its deletion had been answered.
+    /// When the response to its deletion came.
     pub deleted: Option<Instant>,
 }
 
@@ -140,7 +140,7 @@ impl Harness {
         Ok(())
     }
 
-    /// Makes a request of the API for a user, which must be answered with this status.
+    /// Makes a request of the API for a user, whose response must have this status.
     async fn api(
         &self,
         user: &str,
@@ -152,9 +152,9 @@ impl Harness {
         let id: UserId = user.parse().map_err(|_| format!("{user} is no user id"))?;
         let token = token::issue(&id, SystemClock.now()).map_err(text)?;
         let _up = self.up.read().await;
-        let (status, answer) =
+        let (status, response) =
             http::call(self.addresses.api, method, path, Some(&token), body).await?;
-        if status == expected { Ok(answer) } else { Err(format!("{method} {path}: {answer}")) }
+        if status == expected { Ok(response) } else { Err(format!("{method} {path}: {response}")) }
     }
 
     /// Pauses or resumes the webhooks that are to be paused.
@@ -214,8 +214,8 @@ impl Harness {
         let _up = self.up.read().await;
         let request = self.sqs.get_queue_attributes();
         let request = request.queue_url(self.addresses.queue_url(queue));
-        let answer = request.set_attribute_names(Some(names.to_vec())).send().await;
-        let depths = answer.map_err(|error| format!("{error:?}"))?.attributes.unwrap_or_default();
+        let response = request.set_attribute_names(Some(names.to_vec())).send().await;
+        let depths = response.map_err(|error| format!("{error:?}"))?.attributes.unwrap_or_default();
         let depth = |name| depths.get(name).and_then(|text| text.parse::<usize>().ok());
         let [Some(ready), Some(received), Some(delayed)] = names.each_ref().map(depth) else {
             return Err(format!("{queue}: no depth"));

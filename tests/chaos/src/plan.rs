@@ -1,4 +1,4 @@
-//! Who subscribes, and how each endpoint answers each event. The seed decides both, so that the
+//! Who subscribes, and how each endpoint responds to each event. The seed decides both, so that the
 //! expected result of every delivery is known beforehand.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -29,7 +29,7 @@ pub enum Endpoint {
     Postponing,
     /// Refuses some events each time.
     Refusing,
-    /// Answers 410: the first delivery disables it.
+    /// Returns 410: the first delivery disables it.
     Gone,
     /// Healthy; its owner pauses it for a while.
     Paused,
@@ -101,7 +101,7 @@ impl Endpoint {
         Treatment { failures, how, taken }
     }
 
-    /// What it answers to this attempt (from 1), and whether it takes the event.
+    /// Its response to this attempt (from 1), and whether it takes the event.
     pub(crate) fn reply(self, seed: u64, event_id: &str, attempt: u32) -> (Reply, bool) {
         let treatment = self.treats(seed, event_id);
         if attempt <= treatment.failures { (treatment.how, false) } else { (treatment.taken, true) }

@@ -22,8 +22,8 @@ const KILLS_WITHIN_MS: u64 = 200;
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
-    /// The function answered.
-    Answered,
+    /// The function returned a result.
+    Succeeded,
     /// The function reported an error.
     Error,
     /// We killed its process.
@@ -63,7 +63,7 @@ pub struct Kills {
 }
 
 impl Kills {
-    /// Kills so many of a thousand invocations at a random moment, if they have not answered before,
+    /// Kills so many of a thousand invocations at a random moment, if they have not ended before,
     /// and immediately after so many of ten thousand POSTs the process that made it.
     pub fn new(per_mille: u64, seed: u64) -> Arc<Self> {
         let random = SeededRandom::new(seed);
@@ -162,9 +162,9 @@ impl Pool {
     async fn handle(&self, batch: SqsEvent) -> Invoked {
         let event = serde_json::to_vec(&batch).map_err(|error| error.to_string())?;
         let messages = batch.records.into_iter().map(|record| record.body.unwrap_or_default());
-        let answer = self.invoke(event.into(), messages.collect()).await;
-        let answer = answer.map_err(|failed| format!("{failed:?}"))?;
-        serde_json::from_slice(&answer).map_err(|error| error.to_string())
+        let response = self.invoke(event.into(), messages.collect()).await;
+        let response = response.map_err(|failed| format!("{failed:?}"))?;
+        serde_json::from_slice(&response).map_err(|error| error.to_string())
     }
 
     /// Has one of the processes handle an event, which carries these messages.
@@ -191,7 +191,7 @@ impl Pool {
         };
         lock(&inner.busy).remove(&environment.pid);
         let how = match &result {
-            Ok(_) => Ended::Answered,
+            Ok(_) => Ended::Succeeded,
             Err(Failed::Error(_)) => Ended::Error,
             Err(Failed::TimedOut) => Ended::TimedOut,
             Err(Failed::Killed) => Ended::Killed,
@@ -238,7 +238,7 @@ impl Ended {
     /// In a word or two.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Answered => "answered",
+            Self::Succeeded => "succeeded",
             Self::Error => "error",
             Self::Killed => "killed",
             Self::TimedOut => "timed out",

@@ -26,7 +26,7 @@ pub struct Post {
     pub event_id: String,
     /// Whose event it is, by its data.
     pub user: String,
-    /// Whether it was answered with 2xx.
+    /// Whether it was returned 2xx.
     pub taken: bool,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Receivers {
 
 impl Receivers {
     /// Starts one that treats the webhooks so, which are known by their numbers. `on_post` is
-    /// called with the delivery's id of each POST before it is answered.
+    /// called with the delivery's id of each POST before its response.
     pub(crate) async fn start(
         endpoints: Vec<Endpoint>,
         seed: u64,

@@ -26,7 +26,7 @@ use tokio::time::Sleep;
 
 /// More than any body of either service, in bytes.
 const BODY_BYTES: usize = 32 * 1024 * 1024;
-/// How long the first half of an answer has to arrive before the connection is reset.
+/// How long the first half of a response has to arrive before the connection is reset.
 const HALF_TIME: Duration = Duration::from_millis(20);
 
 /// The services there are.
@@ -62,9 +62,9 @@ impl Call {
 /// What the client gets to see.
 #[derive(Debug)]
 pub enum Reaction {
-    /// An answer.
-    Answer(Response<Bytes>),
-    /// The head and half of the body of an answer, and then a reset of the connection.
+    /// A response.
+    Response(Response<Bytes>),
+    /// The head and half of the body of a response, and then a reset of the connection.
     Half(Response<Bytes>),
     /// A reset of the connection.
     Reset,
@@ -84,18 +84,18 @@ pub trait Between: Send + Sync + 'static {
 }
 
 impl Upstream {
-    /// Has the call carried out, and answers with what the endpoint said; nothing where it said
+    /// Has the call carried out, and returns what the endpoint said; nothing where it said
     /// nothing.
     pub async fn pass(&self, call: Call) -> Option<Response<Bytes>> {
         let Call { mut head, body, .. } = call;
         head.uri = Uri::try_from(format!("http://{}{}", self.address, head.uri.path())).ok()?;
         head.headers.remove(CONTENT_LENGTH);
         let request = Request::from_parts(head, Full::new(body));
-        let (mut head, answer) = self.client.request(request).await.ok()?.into_parts();
-        let answer = Limited::new(answer, BODY_BYTES).collect().await.ok()?.to_bytes();
-        // It is written anew, because the answer may be changed.
+        let (mut head, response) = self.client.request(request).await.ok()?.into_parts();
+        let response = Limited::new(response, BODY_BYTES).collect().await.ok()?.to_bytes();
+        // It is written anew, because the response may be changed.
         head.headers.remove(CONTENT_LENGTH);
-        Some(Response::from_parts(head, answer))
+        Some(Response::from_parts(head, response))
     }
 }
 
@@ -140,8 +140,8 @@ async fn converse<B: Between>(stream: TcpStream, between: Arc<B>, upstream: Upst
         async move {
             let call = read(request).await.ok_or(Reset)?;
             match between.call(call, &upstream).await {
-                Reaction::Answer(answer) => Ok(answer.map(Text::Whole)),
-                Reaction::Half(answer) => Ok(answer.map(|whole| Text::half(&whole))),
+                Reaction::Response(response) => Ok(response.map(Text::Whole)),
+                Reaction::Half(response) => Ok(response.map(|whole| Text::half(&whole))),
                 Reaction::Reset => Err(Reset),
             }
         }
@@ -161,7 +161,7 @@ async fn read(request: Request<Incoming>) -> Option<Call> {
     Some(Call { head, service, operation, body })
 }
 
-/// The body of an answer.
+/// The body of a response.
 enum Text {
     Whole(Bytes),
     /// What is left of the first half, the length of the whole, and when the reset comes.
@@ -232,7 +232,7 @@ mod tests {
     async fn responses_are_complete_truncated_or_missing() {
         let receiver = FakeReceiver::start().await.unwrap();
         receiver.otherwise(Reply::response(200, &[], "12345678"));
-        let script: Vec<React> = vec![Reaction::Answer, Reaction::Half, |_| Reaction::Reset];
+        let script: Vec<React> = vec![Reaction::Response, Reaction::Half, |_| Reaction::Reset];
         let proxy = serve(receiver.address(), Arc::new(Script(Mutex::new(script)))).await.unwrap();
 
         let mut stream = TcpStream::connect(proxy).await.unwrap();

@@ -56,7 +56,7 @@ impl Report {
         }
         let invocations = self.invocations.values().sum();
         rows.push(("invocations of functions".to_owned(), invocations));
-        let unhappy = self.invocations.iter().filter(|((_, how), _)| *how != Ended::Answered);
+        let unhappy = self.invocations.iter().filter(|((_, how), _)| *how != Ended::Succeeded);
         rows.extend(
             unhappy.map(|((function, how), times)| {
                 (format!("  {function}: {}", how.describe()), *times)

@@ -25,7 +25,7 @@ fn entries_of(operation: &str) -> Option<&'static str> {
 pub(crate) struct Split {
     /// The request that is left; nothing where every entry is refused.
     pub(crate) passed: Option<Bytes>,
-    /// What the answer says of the others.
+    /// What the response says of the others.
     pub(crate) refused: Map<String, Value>,
 }
 
@@ -78,12 +78,12 @@ fn part(entries: &[Value], refuses: impl Fn(usize) -> bool) -> (Vec<Value>, Vec<
     (plain(refused).collect(), plain(kept).collect())
 }
 
-/// Adds the refused entries to an answer, if it is one that says what was done.
-pub(crate) fn refuse(answer: Response<Bytes>, refused: &Map<String, Value>) -> Response<Bytes> {
-    if !answer.status().is_success() {
-        return answer;
+/// Adds the refused entries to a response, if it is one that says what was done.
+pub(crate) fn refuse(response: Response<Bytes>, refused: &Map<String, Value>) -> Response<Bytes> {
+    if !response.status().is_success() {
+        return response;
     }
-    answer.map(|body| {
+    response.map(|body| {
         let Ok(Value::Object(mut said)) = serde_json::from_slice(&body) else { return body };
         for (name, entries) in refused {
             match (said.get_mut(name), entries) {
@@ -98,9 +98,9 @@ pub(crate) fn refuse(answer: Response<Bytes>, refused: &Map<String, Value>) -> R
     })
 }
 
-/// What a batch of which nothing was carried out is answered with.
+/// The response to a batch of which nothing was carried out.
 pub(crate) fn empty() -> Response<Bytes> {
-    answer(200, &json!({"Successful": []}))
+    response(200, &json!({"Successful": []}))
 }
 
 /// A fault of the service's own.
@@ -129,41 +129,41 @@ fn fault(service: Service, status: u16, name: &str) -> Response<Bytes> {
         Service::Sqs => "com.amazonaws.sqs",
     };
     let said = json!({"__type": format!("{prefix}#{name}"), "message": "on purpose"});
-    answer(status, &said)
+    response(status, &said)
 }
 
-/// The answer to a call that sends messages, as though they had been sent.
+/// The response to a call that sends messages, as though they had been sent.
 pub(crate) fn swallowed(call: &Call) -> Option<Response<Bytes>> {
     let request: Value = serde_json::from_slice(&call.body).ok()?;
     let sent = || json!({"MessageId": "swallowed", "MD5OfMessageBody": NO_MD5});
     match &*call.operation {
-        "SendMessage" => Some(answer(200, &sent())),
+        "SendMessage" => Some(response(200, &sent())),
         "SendMessageBatch" => {
             let entries = request["Entries"].as_array()?.iter().map(|entry| {
                 let mut one = sent();
                 one["Id"] = entry["Id"].clone();
                 one
             });
-            Some(answer(200, &json!({"Successful": entries.collect::<Vec<_>>()})))
+            Some(response(200, &json!({"Successful": entries.collect::<Vec<_>>()})))
         }
         _ => None,
     }
 }
 
-fn answer(status: u16, said: &Value) -> Response<Bytes> {
-    let mut answer = Response::new(Bytes::from(said.to_string()));
-    *answer.status_mut() = status.try_into().unwrap_or_default();
+fn response(status: u16, said: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(said.to_string()));
+    *response.status_mut() = status.try_into().unwrap_or_default();
     let json = hyper::header::HeaderValue::from_static("application/x-amz-json-1.0");
-    answer.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
-    answer
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+    response
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(answer: &Response<Bytes>) -> Value {
-        serde_json::from_slice(answer.body()).unwrap()
+    fn said(response: &Response<Bytes>) -> Value {
+        serde_json::from_slice(response.body()).unwrap()
     }
 
     fn passed(split: &Split) -> Option<Value> {
@@ -178,11 +178,11 @@ mod tests {
         let some = split(|index| index == 1).unwrap();
         let expected = json!({"QueueUrl": "q", "Entries": [{"Id": "a"}, {"Id": "c"}]});
         assert_eq!(passed(&some), Some(expected));
-        let done = answer(200, &json!({"Successful": [{"Id": "a"}, {"Id": "c"}], "Failed": []}));
-        let answered = said(&refuse(done, &some.refused));
-        assert_eq!(answered["Failed"][0]["Id"], "b");
-        assert_eq!(answered["Failed"][0]["SenderFault"], false);
-        assert_eq!(answered["Successful"].as_array().unwrap().len(), 2);
+        let done = response(200, &json!({"Successful": [{"Id": "a"}, {"Id": "c"}], "Failed": []}));
+        let refused = said(&refuse(done, &some.refused));
+        assert_eq!(refused["Failed"][0]["Id"], "b");
+        assert_eq!(refused["Failed"][0]["SenderFault"], false);
+        assert_eq!(refused["Successful"].as_array().unwrap().len(), 2);
         let failed = refuse(server_error(Service::Sqs, true), &some.refused);
         assert!(said(&failed).get("Failed").is_none(), "it was refused as a whole");
 
@@ -199,7 +199,7 @@ mod tests {
         let call = Call::new(Service::DynamoDb, "BatchWriteItem", body);
         let split = split(&call, |index| index == 0).unwrap();
         assert_eq!(passed(&split), Some(json!({"RequestItems": {"t": [{"n": 1}]}})));
-        let done = answer(200, &json!({"UnprocessedItems": {}}));
+        let done = response(200, &json!({"UnprocessedItems": {}}));
         let expected = json!({"UnprocessedItems": {"t": [{"n": 0}]}});
         assert_eq!(said(&refuse(done, &split.refused)), expected);
     }

@@ -1,4 +1,4 @@
-//! Publishers and users: what they do, and what they may expect of the answer they get.
+//! Publishers and users: what they do, and what they may expect of the response they get.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -55,14 +55,14 @@ pub enum Moment {
 /// What happens to a request of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// None of the others: it is carried out, and its answer comes.
+    /// None of the others: it is carried out, and its response comes.
     Nothing,
     /// The process of the function dies.
     Crash(Moment),
     /// It fails and is not carried out.
     Fails,
-    /// It is carried out, and its answer is lost.
-    AnswerLost,
+    /// It is carried out, and its response is lost.
+    ResponseLost,
     /// It is carried out twice.
     Repeated,
 }
@@ -90,7 +90,7 @@ impl Function {
 pub(crate) struct Invocation {
     pub(crate) number: u64,
     pub(crate) function: Function,
-    /// Whether its faults are switched off: what the checker itself asks must be answered.
+    /// Whether its faults are switched off: requests of the checker itself must succeed.
     without_faults: bool,
     dead: Arc<AtomicBool>,
 }
@@ -98,13 +98,13 @@ pub(crate) struct Invocation {
 /// What else happens to a request that is carried out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fate {
-    /// Its answer is lost on the way, and the client library asks again.
+    /// Its response is lost on the way, and the client library asks again.
     pub(crate) repeated: bool,
-    /// Its answer is lost on the way, and the client library gives up.
+    /// Its response is lost on the way, and the client library gives up.
     pub(crate) lost: bool,
 }
 
-/// The request failed, or its answer was lost.
+/// The request failed, or its response was lost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unavailable;
 
@@ -300,9 +300,9 @@ impl Harness {
         let repeated =
             self.injects(invocation, what, Fault::Repeated) || self.random.chance(faults.repeat);
         let lost =
-            self.injects(invocation, what, Fault::AnswerLost) || self.random.chance(faults.lost);
+            self.injects(invocation, what, Fault::ResponseLost) || self.random.chance(faults.lost);
         let met =
-            [(repeated, Fault::Repeated), (lost, Fault::AnswerLost), (!repeated, Fault::Nothing)];
+            [(repeated, Fault::Repeated), (lost, Fault::ResponseLost), (!repeated, Fault::Nothing)];
         for (_, fault) in met.into_iter().filter(|(met, _)| *met) {
             self.meet(invocation, what, fault);
         }
@@ -323,7 +323,7 @@ impl Harness {
         self.may_die(invocation, what, Moment::Within).await;
     }
 
-    /// After a request was carried out: the answer may be lost, the caller may die.
+    /// After a request was carried out: the response may be lost, the caller may die.
     pub(crate) async fn leave(
         &self,
         invocation: &Invocation,
@@ -335,7 +335,7 @@ impl Harness {
         }
         self.may_die(invocation, what, Moment::After).await;
         if fate.lost {
-            self.note(invocation, || format!("{what}: answer lost"));
+            self.note(invocation, || format!("{what}: response lost"));
             return Err(Unavailable);
         }
         Ok(())

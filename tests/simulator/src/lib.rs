@@ -7,7 +7,7 @@
 //!   chooses among turns at the same moment (`executor`).
 //! * A **request** of a handler to a table, a queue or a receiver (`ports`) takes virtual time, in
 //!   which other turns happen. It may fail before it is carried out, be carried out twice, or lose its
-//!   answer; the function may crash before, during and after it, which drops its future. An eventually
+//!   response; the function may crash before, during and after it, which drops its future. An eventually
 //!   consistent read may miss the writes of the last second.
 //! * The **queue** (`queue`) delivers messages late, twice and in any order, applies visibility
 //!   timeouts, and moves messages to a dead-letter queue. The stand-in for Lambda (`functions`) makes
@@ -15,7 +15,7 @@
 //! * After a while the faults end. Then the queues and the due index must become empty. Runs of the
 //!   retry function that would find nothing are left out.
 //!
-//! The **checker** (`model`, `verdict`) sees every POST, every answer to a user and every version of
+//! The **checker** (`model`, `verdict`) sees every POST, every response to a user and every version of
 //! every row. It checks the [`Rule`]s after every step and at the end:
 //!
 //! * at the end every accepted event has a delivery for each subscription that matched from its

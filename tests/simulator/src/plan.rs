@@ -15,7 +15,7 @@ pub(crate) struct Faults {
     pub(crate) crash: u64,
     /// A request fails and is not carried out.
     pub(crate) fail: u64,
-    /// A request is carried out and its answer is lost.
+    /// A request is carried out and its response is lost.
     pub(crate) lost: u64,
     /// A request is carried out twice.
     pub(crate) repeat: u64,
@@ -139,7 +139,7 @@ enum Size {
 /// What a seed stands for.
 pub(crate) struct Plan {
     pub(crate) start: Timestamp,
-    /// Nothing fails on our side and every receiver answers immediately, so that everything must happen
+    /// Nothing fails on our side and every receiver responds immediately, so that everything must happen
     /// exactly once and on time.
     pub(crate) is_fault_free: bool,
     pub(crate) subscriptions: Vec<(usize, u64)>,

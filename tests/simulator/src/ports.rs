@@ -1,7 +1,7 @@
 //! The ports as one invocation sees them: memory behind, faults in between, the checker beside.
 //!
 //! Every request is a step: it takes time, in which others go on; it may fail before it is carried
-//! out, be carried out twice, or lose its answer; and the invocation may die before and after it.
+//! out, be carried out twice, or lose its response; and the invocation may die before and after it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,8 @@ pub(crate) struct Ports {
 const ATTEMPT_HEADER: &str = "x-webhook-attempt";
 
 /// The memory ports never wait.
-fn ready<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    answer
+fn ready<T>(response: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    response
         .now_or_never()
         .unwrap_or_else(|| Err(StoreError::Rejected("a memory port waited".into())))
 }
@@ -89,12 +89,12 @@ impl Ports {
         mut effect: impl FnMut() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let fate = self.enter(what).await?;
-        let mut answer = effect();
+        let mut response = effect();
         if fate.repeated {
-            answer = effect();
+            response = effect();
         }
         self.harness.leave(&self.invocation, what, fate).await?;
-        answer
+        response
     }
 
     /// One request that the client library never repeats by itself.
@@ -104,9 +104,9 @@ impl Ports {
         effect: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let fate = self.enter(what).await?;
-        let answer = effect();
+        let response = effect();
         self.harness.leave(&self.invocation, what, fate).await?;
-        answer
+        response
     }
 
     /// The moment that an eventually consistent read sees: now, or up to a second ago.
@@ -186,9 +186,9 @@ impl Ports {
         }
     }
 
-    /// What a mutation makes of a receiver's answer.
-    fn mutate_answer(&self, answer: &mut HttpResult) {
-        match (self.harness.options.mutation, &mut answer.outcome) {
+    /// What a mutation makes of a receiver's response.
+    fn mutate_response(&self, response: &mut HttpResult) {
+        match (self.harness.options.mutation, &mut response.outcome) {
             (Some(Mutation::ForgetRetryAfter), Outcome::Response { retry_after, .. }) => {
                 *retry_after = None;
             }
@@ -464,7 +464,7 @@ impl Deliveries for Ports {
         // A test has an id of its own, so that it need not ask whether its write was refused.
         let refused = fate.repeated && self.invocation.function != Function::Test;
         if written.is_applied() && (refused || fate.lost) {
-            lock(&harness.model).answer_lost(number, delivery);
+            lock(&harness.model).response_lost(number, delivery);
         }
         if fate.repeated {
             written = self.put_now(delivery, expect)?;
@@ -733,13 +733,13 @@ impl Sender for Ports {
     async fn post(&self, mut request: OutboundRequest) -> HttpResult {
         const WHAT: &str = "sender.post";
         let (harness, invocation) = (&self.harness, &self.invocation);
-        // The sender has no faults of its own: each result is an answer. But the
+        // The sender has no faults of its own: each result is a response. But the
         // caller may die before, meanwhile and after.
         harness.arrive(invocation, WHAT).await;
         self.mutate_request(&mut request);
         let now = harness.now();
         let url = request.url.as_str();
-        let (mut answer, took) = lock(&harness.receivers).answer(
+        let (mut response, took) = lock(&harness.receivers).respond(
             url,
             now,
             request.timeout,
@@ -747,17 +747,17 @@ impl Sender for Ports {
         );
         harness.note(invocation, || {
             let id = request.headers.iter().find(|(name, _)| *name == "webhook-id");
-            format!("POST {url} {id:?}: {:?}", answer.outcome)
+            format!("POST {url} {id:?}: {:?}", response.outcome)
         });
         let number = invocation.number;
-        let posted = Posted { invocation: number, request: &request, answer: &answer, took };
+        let posted = Posted { invocation: number, request: &request, response: &response, took };
         let delivery = lock(&harness.model).posted(now, &posted);
         harness.sleep(took).await;
         if let Some(delivery) = delivery {
-            lock(&harness.model).answered(number, &delivery, harness.now());
+            lock(&harness.model).responded(number, &delivery, harness.now());
         }
         harness.may_die(invocation, WHAT, After).await;
-        self.mutate_answer(&mut answer);
-        answer
+        self.mutate_response(&mut response);
+        response
     }
 }

@@ -58,7 +58,7 @@ impl Queue {
         Self { prefix, visibility_seconds, max_receives, messages, dead, next }
     }
 
-    /// Takes a message in, and answers with its id.
+    /// Takes a message in, and returns its id.
     pub(crate) fn send(
         &mut self,
         body: String,

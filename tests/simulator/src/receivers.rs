@@ -10,8 +10,8 @@ use webhooks_core::time::Timestamp;
 /// How an endpoint behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behavior {
-    Answers,
-    /// Answers 2xx so often in a thousand, else 500.
+    Responds,
+    /// Returns 2xx so often in a thousand, else 500.
     Flaky(u64),
     Fails(u16),
     Redirects,
@@ -47,15 +47,15 @@ pub(crate) struct ReceiverSettings {
     pub(crate) well: u64,
     /// Endpoints that never recover, in a thousand.
     pub(crate) lost: u64,
-    /// Whether every answer comes immediately.
+    /// Whether every response comes immediately.
     pub(crate) quick: bool,
     /// Whether they change from day to day rather than from minute to minute.
     pub(crate) lasting: bool,
 }
 
 impl Receivers {
-    /// The answer to a POST that began at `now`, and how long it takes.
-    pub(crate) fn answer(
+    /// The response to a POST that began at `now`, and how long it takes.
+    pub(crate) fn respond(
         &mut self,
         url: &str,
         now: Timestamp,
@@ -93,7 +93,7 @@ impl Endpoint {
             phases.push((until, behavior(&random, receiver_settings)));
         }
         let lost = !well && random.chance(receiver_settings.lost);
-        let finally = if lost { behavior(&random, receiver_settings) } else { Behavior::Answers };
+        let finally = if lost { behavior(&random, receiver_settings) } else { Behavior::Responds };
         Self { phases, finally, random }
     }
 
@@ -110,7 +110,7 @@ fn behavior(
     ReceiverSettings { quick, lasting, .. }: ReceiverSettings,
 ) -> Behavior {
     match random.below(if quick { 12 } else { 15 }) {
-        0 | 1 => Behavior::Answers,
+        0 | 1 => Behavior::Responds,
         2 | 3 => Behavior::Flaky(300 + random.below(600)),
         4 | 5 => {
             Behavior::Fails([500, 404, 503, 400][usize::try_from(random.below(4)).unwrap_or(0)])
@@ -138,14 +138,14 @@ fn outcome(
 ) -> (Outcome, Duration) {
     let soon = Duration::from_millis(1 + random.below(300));
     let status = |status, retry_after| {
-        let excerpt = "answer".to_owned();
+        let excerpt = "response".to_owned();
         (Outcome::Response { status, retry_after, excerpt }, soon)
     };
     let nothing = |failure: Failure, took| {
         (Outcome::NoResponse { failure, detail: "simulated".to_owned() }, took)
     };
     match behavior {
-        Behavior::Answers => status(200, None),
+        Behavior::Responds => status(200, None),
         Behavior::Flaky(often) => status(if random.chance(often) { 204 } else { 500 }, None),
         Behavior::Fails(code) => status(code, None),
         Behavior::Redirects => status(302, None),

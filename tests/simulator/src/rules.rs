@@ -64,9 +64,9 @@ rules! {
     DisabledRightly = "a webhook is disabled for a reason",
     CleanedRightly = "only what is old or deleted is cleaned up",
 
-    // Each answer and each message.
+    // Each response and each message.
     Done = "what the API confirmed is done",
-    TestStands = "the answer to a test stands in the history",
+    TestStands = "the response to a test stands in the history",
     OwnMessages = "a handler reports messages that it was given",
     Grace = "what was sent again has its grace",
     BreakerOpens = "the breaker of a dead endpoint opens",
@@ -82,7 +82,7 @@ rules! {
     PostsAddUp = "every POST is recorded",
     OnceWithoutFaults = "no POST is doubled when nothing fails",
     NoneGivenUp = "no message is given up when nothing fails",
-    SuccessIs2xx = "a success was answered 2xx, and what was answered 2xx is a success",
+    SuccessIs2xx = "a success was returned 2xx, and what was returned 2xx is a success",
     GoneDisables = "a 410 disables the webhook",
     StatisticsAgree = "statistics agree with history",
     BadKept = "a bad event is kept with its reason, and no other is",

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::executor::lock;
 use crate::run::{Options, Outcome, run};
 
-/// Runs the seeds until `wanted` says that one is what is looked for, and answers with the lowest.
+/// Runs the seeds until `wanted` says that one is what is looked for, and returns the lowest.
 /// Whichever thread has an outcome asks.
 pub fn search(
     seeds: Range<u64>,

@@ -242,14 +242,14 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
         let get = TestRequest::to("GET /api/webhooks/{id}").with("id", id);
         let all = TestRequest::to("GET /api/webhooks").by(owner).query("limit=100");
         let list = TestRequest::to("GET /api/webhooks/{id}/deliveries").with("id", id);
-        let answers = async {
+        let responses = async {
             let shown = ask(harness, &call, &get.clone().by(owner)).await;
             let listed = ask(harness, &call, &list.by(owner).query("limit=100")).await;
             let stranger = ask(harness, &call, &get.by("stranger")).await;
             let all = ask(harness, &call, &all).await;
             (shown.json(), listed.json(), all.json(), stranger.status())
         };
-        let Some((shown, listed, all, stranger)) = answers.now_or_never() else { return };
+        let Some((shown, listed, all, stranger)) = responses.now_or_never() else { return };
         let counts = end.counters.get(&webhook.id).copied().unwrap_or_default();
         let statistics = &shown["statistics"];
         let reported = (

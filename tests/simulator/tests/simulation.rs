@@ -34,7 +34,7 @@ const FAULTS: [Fault; 6] = [
     Fault::Crash(Moment::Within),
     Fault::Crash(Moment::After),
     Fault::Fails,
-    Fault::AnswerLost,
+    Fault::ResponseLost,
     Fault::Repeated,
 ];
 

@@ -22,7 +22,7 @@ impl ManualClock {
         self.0.store(now.millis(), Ordering::SeqCst);
     }
 
-    /// Moves it forwards, and answers with the new time.
+    /// Moves it forwards, and returns the new time.
     pub fn advance(&self, duration: Duration) -> Timestamp {
         let now = self.now().plus(duration);
         self.set(now);

@@ -22,12 +22,12 @@ use webhooks_core::time::Timestamp;
 /// What happens to a call that does not fail immediately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It is carried out and answered.
+    /// It is carried out.
     Done,
-    /// It is carried out twice and the second is answered, as when an SDK retries a request whose
+    /// It is carried out twice and the second result is returned, as when an SDK retries a request whose
     /// response was lost.
     Repeated,
-    /// It is answered as if it had been carried out, and is not.
+    /// The result says that it was carried out, and it is not.
     Skipped,
 }
 
@@ -126,7 +126,7 @@ impl PortError for QueueError {
     }
 }
 
-/// The answer to a write that was applied, or to a read that finds nothing.
+/// The response to a write that was applied, or to a read that finds nothing.
 trait Applied {
     fn applied() -> Self;
 }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_that_are_carried_out_pass_conformance() {
+    async fn intercepted_ports_pass_conformance() {
         let none = || Failing::call("none");
         conformance::subscriptions(&Intercepted::new(MemorySubscriptions::default(), none())).await;
         let clock = ManualClock::default();

@@ -3,7 +3,7 @@
 //!
 //! * [`ManualClock`] and [`SeededRandom`] make time and chance repeatable; [`sample`] builds
 //!   domain values.
-//! * [`memory`] holds the ports in memory, [`ScriptedSender`] answers in place of receivers. All
+//! * [`memory`] holds the ports in memory, [`ScriptedSender`] responds in place of receivers. All
 //!   are handles: a clone shares the state, so a test keeps one and gives the other away.
 //! * [`conformance`] is the suite that every implementation of a store must pass:
 //!   `conformance::subscriptions(&store).await` and

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_its_known_sequence() {
+    fn seed_gives_its_known_sequence() {
         // The first values that the published SplitMix64 gives for this seed.
         let random = SeededRandom::new(1_234_567);
         assert_eq!(random.bits(), 6_457_827_717_110_365_317);

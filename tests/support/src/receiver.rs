@@ -1,5 +1,5 @@
 //! A receiver of webhooks on loopback, for tests of the whole system: it records what comes in,
-//! byte for byte, and answers as scripted, also as no well-behaved server would.
+//! byte for byte, and responds as scripted, also as no well-behaved server would.
 //!
 //! Deliberately absent: TLS, chunked requests and pipelining.
 
@@ -154,7 +154,7 @@ impl fmt::Debug for Otherwise {
 }
 
 impl FakeReceiver {
-    /// Starts one on a free port. It answers 200 where nothing is scripted.
+    /// Starts one on a free port. It returns 200 where nothing is scripted.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -180,23 +180,23 @@ impl FakeReceiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// Answers the next requests for this path (and query) in this way, one reply each.
+    /// Responds to the next requests for this path (and query) in this way, one reply each.
     pub fn script(&self, path: &str, replies: impl IntoIterator<Item = Reply>) {
         let mut scripts = lock(&self.state.scripts);
         scripts.by_path.entry(path.to_owned()).or_default().extend(replies);
     }
 
-    /// Answers the next requests for this path (and query) with these statuses.
+    /// Responds to the next requests for this path (and query) with these statuses.
     pub fn statuses(&self, path: &str, statuses: &[u16]) {
         self.script(path, statuses.iter().map(|status| Reply::status(*status)));
     }
 
-    /// Answers in this way where no script is left.
+    /// Responds in this way where no script is left.
     pub fn otherwise(&self, reply: Reply) {
         lock(&self.state.scripts).otherwise = Otherwise::Always(reply);
     }
 
-    /// Answers by this rule where no script is left.
+    /// Responds by this rule where no script is left.
     pub fn by_rule(&self, rule: impl Fn(&Received) -> Reply + Send + Sync + 'static) {
         lock(&self.state.scripts).otherwise = Otherwise::ByRule(Arc::new(rule));
     }
@@ -265,7 +265,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// Reads requests and answers them until one side has had enough.
+/// Reads requests and responds to them until one side closes the connection.
 async fn converse(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await? {
@@ -347,9 +347,9 @@ mod tests {
     /// Sends bytes and reads until the other side closes or as many bytes have come as expected.
     async fn exchange(stream: &mut TcpStream, request: &[u8], expected: &str) {
         stream.write_all(request).await.unwrap();
-        let mut answer = vec![0; expected.len()];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(String::from_utf8(answer).unwrap(), expected);
+        let mut response = vec![0; expected.len()];
+        stream.read_exact(&mut response).await.unwrap();
+        assert_eq!(String::from_utf8(response).unwrap(), expected);
     }
 
     async fn connect(receiver: &FakeReceiver) -> TcpStream {
@@ -360,7 +360,7 @@ mod tests {
         b"POST /h?a=b HTTP/1.1\r\nHost: x\r\nX-A:  1 \r\nContent-Length: 4\r\n\r\n\0\xff\r\n";
 
     #[tokio::test]
-    async fn requests_are_recorded_and_answered_by_script() {
+    async fn requests_are_recorded_and_get_the_scripted_responses() {
         let receiver = FakeReceiver::start().await.unwrap();
         receiver.statuses("/h?a=b", &[503, 204]);
         let mut stream = connect(&receiver).await;

@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn the_body_of_an_event_is_that_event() {
+    fn body_of_an_event_is_that_event() {
         let user = "a\"#é";
         assert_eq!(Event::parse(&event_body(user, 4), "m", at(5)), Ok(event(user, 4)));
     }
 
     #[test]
-    fn a_delivery_is_that_of_its_event() {
+    fn delivery_is_that_of_its_event() {
         let subscription = subscription("u", 1);
         let new = new_delivery(&subscription, 2);
         let record = delivery(&subscription.id, 2);

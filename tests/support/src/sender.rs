@@ -1,4 +1,4 @@
-//! A sender without a network: it answers as scripted and records what was sent.
+//! A sender without a network: it responds as scripted and records what was sent.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -13,28 +13,28 @@ use crate::lock;
 /// What becomes of one POST.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// It is answered immediately.
+    /// The response comes immediately.
     Now(HttpResult),
-    /// It is answered after this time on tokio's clock, which a test may pause.
+    /// The response comes after this time on tokio's clock, which a test may pause.
     After(Duration, HttpResult),
     /// The sender panics, as a bug of ours would.
     Panic,
 }
 
-/// An answer with this HTTP status and an empty body, after 5 ms.
+/// A response with this HTTP status and an empty body, after 5 ms.
 pub fn status(status: u16) -> HttpResult {
     let outcome = Outcome::Response { status, retry_after: None, excerpt: String::new() };
     HttpResult { outcome, duration_ms: 5 }
 }
 
-/// An answer with this HTTP status that asks to wait so many seconds.
+/// A response with this HTTP status that asks to wait so many seconds.
 pub fn retry_after(status: u16, seconds: u64) -> HttpResult {
     let retry_after = Some(RetryAfter::Seconds(seconds));
     let outcome = Outcome::Response { status, retry_after, excerpt: String::new() };
     HttpResult { outcome, duration_ms: 5 }
 }
 
-/// No answer, for this reason.
+/// No response, for this reason.
 pub fn no_response(failure: Failure) -> HttpResult {
     let detail = format!("scripted {}", failure.as_str());
     HttpResult { outcome: Outcome::NoResponse { failure, detail }, duration_ms: 5 }
@@ -42,7 +42,7 @@ pub fn no_response(failure: Failure) -> HttpResult {
 
 type Rule = Box<dyn FnMut(&OutboundRequest) -> Reply + Send>;
 
-/// A sender that answers as scripted and remembers what was sent; a clone is the same sender.
+/// A sender that responds as scripted and remembers what was sent; a clone is the same sender.
 #[derive(Clone)]
 pub struct ScriptedSender(Arc<Mutex<State>>);
 
@@ -53,7 +53,7 @@ struct State {
 }
 
 impl ScriptedSender {
-    /// Answers by this rule where no script is left. The rule must not use the sender itself.
+    /// Responds by this rule where no script is left. The rule must not use the sender itself.
     pub fn by(rule: impl FnMut(&OutboundRequest) -> Reply + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(State {
             by_url: HashMap::new(),
@@ -62,12 +62,12 @@ impl ScriptedSender {
         })))
     }
 
-    /// Answers the next POSTs to this URL in this way, one reply each.
+    /// Responds to the next POSTs to this URL in this way, one reply each.
     pub fn script(&self, url: &str, replies: impl IntoIterator<Item = Reply>) {
         lock(&self.0).by_url.entry(url.to_owned()).or_default().extend(replies);
     }
 
-    /// Answers the next POSTs to this URL with these statuses.
+    /// Responds to the next POSTs to this URL with these statuses.
     pub fn statuses(&self, url: &str, statuses: &[u16]) {
         self.script(url, statuses.iter().map(|code| Reply::Now(status(*code))));
     }
@@ -84,7 +84,7 @@ impl ScriptedSender {
 }
 
 impl Default for ScriptedSender {
-    /// Answers 200 where no script is left.
+    /// Returns 200 where no script is left.
     fn default() -> Self {
         Self::by(|_| Reply::Now(status(200)))
     }
@@ -102,10 +102,10 @@ impl Sender for ScriptedSender {
             }
         };
         match reply {
-            Reply::Now(answer) => answer,
-            Reply::After(duration, answer) => {
+            Reply::Now(response) => response,
+            Reply::After(duration, response) => {
                 tokio::time::sleep(duration).await;
-                answer
+                response
             }
             Reply::Panic => panic!("the script of {} says so", request.url),
         }

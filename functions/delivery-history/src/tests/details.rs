@@ -54,7 +54,7 @@ async fn delivery_details_show_attempts_and_payload() {
 }
 
 #[tokio::test]
-async fn an_expired_delivery_is_not_shown() {
+async fn expired_delivery_is_not_shown() {
     let harness = Harness::new();
     let delivery = recorded(&harness).await;
     harness.clock.set(delivery.expires_at);
@@ -64,7 +64,7 @@ async fn an_expired_delivery_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_redelivery_is_a_new_delivery_of_the_same_event() {
+async fn redelivery_is_a_new_delivery_of_the_same_event() {
     let harness = Harness::new();
     let old = recorded(&harness).await;
     let response = redeliver(&harness, &old).await;
@@ -136,7 +136,7 @@ async fn redelivery_to_an_inactive_webhook_is_refused() {
 }
 
 #[tokio::test]
-async fn a_redelivery_takes_an_empty_body_or_none() {
+async fn redelivery_takes_an_empty_body_or_none() {
     let harness = Harness::new();
     let delivery = recorded(&harness).await;
     for (body, status) in [("", 202), (" {} ", 202), (r#"{"url":1}"#, 422), ("[]", 400), ("x", 400)]

@@ -12,7 +12,7 @@ use super::sparse::Sparse;
 use super::{Harness, LIST, succeeded};
 use crate::PAGE_READS_MAX;
 
-/// Records the deliveries of so many events, and answers with their ids, newest first.
+/// Records the deliveries of so many events, and returns their ids, newest first.
 async fn history(harness: &Harness, webhook: &SubscriptionId, events: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..events {
@@ -34,7 +34,7 @@ async fn refused(harness: &Harness, webhook: &SubscriptionId, query: &str) -> Ve
 }
 
 #[tokio::test]
-async fn a_delivery_is_shown_as_the_contract_says() {
+async fn delivery_is_shown_as_the_contract_says() {
     let harness = Harness::new();
     let webhook = harness.webhook("alice", 1).await.id;
     let mut retrying = sample::delivery(&webhook, 40);
@@ -112,7 +112,7 @@ async fn pages_are_complete_when_deliveries_are_added_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_page_is_full_although_a_read_finds_little() {
+async fn page_is_full_when_a_read_finds_few_rows() {
     let harness = Harness::over(|deliveries| Arc::new(Sparse(deliveries)));
     let webhook = harness.webhook("alice", 1).await.id;
     let reads = PAGE_READS_MAX as u64;
@@ -142,7 +142,7 @@ async fn a_page_is_full_although_a_read_finds_little() {
 }
 
 #[tokio::test]
-async fn filters_leave_what_they_say() {
+async fn filters_return_matching_deliveries_only() {
     let harness = Harness::new();
     let webhook = harness.webhook("alice", 1).await.id;
     let ids = history(&harness, &webhook, 6).await;
@@ -172,7 +172,7 @@ async fn filters_leave_what_they_say() {
 }
 
 #[tokio::test]
-async fn every_bad_parameter_is_named_at_once() {
+async fn every_bad_parameter_is_named() {
     let harness = Harness::new();
     let webhook = harness.webhook("alice", 1).await.id;
     let query =
@@ -191,7 +191,7 @@ async fn every_bad_parameter_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_bound_to_owner_webhook_and_filters() {
+async fn cursor_is_bound_to_owner_webhook_and_filters() {
     let harness = Harness::new();
     let webhook = harness.webhook("alice", 1).await.id;
     let second = harness.webhook("alice", 2).await.id;

@@ -20,7 +20,7 @@ fn call(route: &str, id: &str, delivery_id: &str) -> TestRequest {
 }
 
 #[tokio::test]
-async fn every_route_is_answered_and_only_to_somebody() {
+async fn every_route_requires_a_caller_and_responds() {
     let harness = Harness::new();
     let delivery = succeeded(&harness.webhook("alice", 1).await.id, 1);
     harness.record(&delivery).await;

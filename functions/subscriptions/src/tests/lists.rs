@@ -25,7 +25,7 @@ async fn page(harness: &Harness, query: &str) -> (Vec<String>, Option<String>) {
     (ids, cursor.as_str().map(str::to_owned))
 }
 
-/// Creates webhooks a millisecond apart, and answers with their ids, oldest first.
+/// Creates webhooks a millisecond apart, and returns their ids, oldest first.
 async fn webhooks(harness: &Harness, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for _ in 0..count {
@@ -36,7 +36,7 @@ async fn webhooks(harness: &Harness, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_list_is_newest_first_and_only_of_the_caller() {
+async fn list_is_newest_first_and_only_of_the_caller() {
     let harness = Harness::new();
     assert_eq!(page(&harness, "").await, (Vec::new(), None));
     let mut ids = webhooks(&harness, 3).await;
@@ -80,7 +80,7 @@ async fn pages_are_complete_when_webhooks_are_created_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_only_for_its_own_list() {
+async fn cursor_is_only_for_its_own_list() {
     let harness = Harness::new();
     webhooks(&harness, 2).await;
     let (_, cursor) = page(&harness, "limit=1").await;
@@ -108,7 +108,7 @@ async fn every_bad_parameter_is_named() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_shown_with_its_statistics() {
+async fn webhook_is_shown_with_its_statistics() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
     let webhook = harness.get(&id).await;
@@ -150,7 +150,7 @@ async fn count(harness: &Harness, id: &str, at: Timestamp, counts: Counts) {
 }
 
 #[tokio::test]
-async fn looking_at_a_webhook_takes_no_parameters() {
+async fn get_of_a_webhook_refuses_parameters() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
     let response = harness.send(TestRequest::to(GET).with("id", &id).query("expand=1")).await;

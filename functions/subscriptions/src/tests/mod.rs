@@ -89,7 +89,7 @@ impl Harness {
         response
     }
 
-    /// Creates a webhook and answers with its id.
+    /// Creates a webhook and returns its id.
     async fn create(&self, user: &str) -> String {
         let response = self.send(TestRequest::to(CREATE).by(user).body(&new_webhook())).await;
         assert_eq!(response.status(), 201);

@@ -26,7 +26,7 @@ fn call(route: &str, id: &str) -> TestRequest {
 }
 
 #[tokio::test]
-async fn every_route_is_answered_and_only_to_somebody() {
+async fn every_route_requires_a_caller_and_responds() {
     for route in routes() {
         let harness = Harness::new();
         let id = harness.create("alice").await;

@@ -78,7 +78,7 @@ async fn created_webhook_has_defaults_and_shows_its_secret_once() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_created_as_asked_for_also_in_base64() {
+async fn base64_body_creates_the_webhook() {
     let harness = Harness::new();
     let body = json!({
         "url": "https://bücher.example/ö?q=1", "event_types": ["sync.completed", "email.sent"],
@@ -108,7 +108,7 @@ async fn every_bad_field_of_a_new_webhook_is_named() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_object_are_refused_everywhere() {
+async fn body_other_than_an_object_is_refused() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
     for route in [CREATE, PATCH, ROTATE] {
@@ -137,7 +137,7 @@ async fn bodies_that_are_no_object_are_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn a_user_has_at_most_a_hundred() {
+async fn user_has_at_most_a_hundred_webhooks() {
     let harness = Harness::new();
     for n in 0..WEBHOOKS_PER_USER as u64 {
         harness.subscriptions.create(&sample::subscription("alice", n)).await.unwrap();
@@ -165,7 +165,7 @@ async fn creations_beyond_the_daily_limit_are_refused_until_the_next_day() {
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names_and_nothing_else() {
+async fn patch_changes_named_fields_only() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
     let mut expected = harness.get(&id).await;
@@ -287,7 +287,7 @@ async fn activation_clears_the_disabled_reason() {
 }
 
 #[tokio::test]
-async fn a_bad_patch_names_every_field_and_changes_nothing() {
+async fn bad_patch_names_every_field_and_changes_nothing() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
     let before = harness.get(&id).await;
@@ -392,7 +392,7 @@ async fn rotation_retried_on_conflict_shows_the_stored_secret() {
 }
 
 #[tokio::test]
-async fn a_change_whose_response_is_lost_is_applied_once() {
+async fn change_whose_response_is_lost_is_applied_once() {
     for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
         let (harness, _) = during(Event::LosesResponse);
         let id = harness.create("alice").await;
@@ -407,7 +407,7 @@ async fn a_change_whose_response_is_lost_is_applied_once() {
 }
 
 #[tokio::test]
-async fn a_change_that_is_always_overtaken_is_a_conflict() {
+async fn repeated_version_conflict_returns_409() {
     let (harness, port) = during(Event::Changes(usize::MAX));
     let id = harness.create("alice").await;
     for (route, body) in [(PATCH, json!({"retry_count": 7})), (ROTATE, json!({}))] {
@@ -420,14 +420,14 @@ async fn a_change_that_is_always_overtaken_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_change_of_what_is_deleted_meanwhile_finds_nothing() {
+async fn change_of_a_concurrently_deleted_webhook_returns_404() {
     let (harness, _) = during(Event::Deletes);
     let id = harness.create("alice").await;
     assert_eq!(patch(&harness, &id, &json!({"retry_count": 7})).await.problem(), "not-found");
 }
 
 #[tokio::test]
-async fn a_table_that_fails_is_told_only_by_kind() {
+async fn failure_of_a_table_returns_a_problem_without_details() {
     for (event, status, kind) in
         [(Event::Unavailable, 503, "unavailable"), (Event::Undecodable, 500, "internal")]
     {
@@ -440,7 +440,7 @@ async fn a_table_that_fails_is_told_only_by_kind() {
 }
 
 #[tokio::test]
-async fn a_deleted_webhook_is_gone() {
+async fn deleted_webhook_returns_404() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
     let response = harness.send(TestRequest::to(DELETE).with("id", &id)).await;
@@ -484,7 +484,7 @@ async fn old_secret_signs_until_its_overlap_ends() {
 }
 
 #[tokio::test]
-async fn a_bad_overlap_is_refused() {
+async fn bad_overlap_is_refused() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
     for bad in [json!(-1), json!(604_801), json!(1.5), json!("60"), json!(null)] {

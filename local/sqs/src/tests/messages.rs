@@ -15,7 +15,7 @@ fn recorded_attributes() -> Value {
 const RECORDED_MD5: &str = "4c360f3fdafd970e05fae2f149d997f5";
 
 #[tokio::test]
-async fn received_message_has_the_digests_of_the_sent_one() {
+async fn received_message_has_the_digests_of_the_sent_message() {
     let client = Client::with_queue(&[]);
     let binary = "dHJhY2VwYXJlbnQeMDAtNzc0MDYyZDZjMzcwODFhNWEwYjliNWI4OGUzMDYyN2MtMmQyNDgyMjExZjY0ODlkYS0wMQ==";
     let binary = json!({"attr1": {"DataType": "Binary", "BinaryValue": binary}});
@@ -209,7 +209,7 @@ async fn message_is_deleted_at_the_end_of_the_retention_period() {
 }
 
 #[tokio::test]
-async fn messages_are_received_in_the_order_in_which_they_became_visible() {
+async fn messages_are_received_in_order_of_visibility() {
     let client = Client::with_queue(&[]);
     for body in ["1", "2", "3"] {
         client.send("q", body).await;

@@ -59,7 +59,7 @@ async fn one_receive_hides_a_message_for_less_than_twelve_hours() {
 }
 
 #[tokio::test]
-async fn only_the_latest_handle_of_a_message_in_flight_changes_its_visibility() {
+async fn older_handle_does_not_change_the_visibility() {
     let client = Client::with_queue(&[]);
     client.send("q", "x").await;
     let old = client.handle().await;
@@ -76,7 +76,7 @@ async fn only_the_latest_handle_of_a_message_in_flight_changes_its_visibility() 
 }
 
 #[tokio::test]
-async fn latest_handle_deletes_and_an_older_one_has_no_effect() {
+async fn older_handle_does_not_delete() {
     let client = Client::with_queue(&[]);
     client.send("q", "x").await;
     let old = client.handle().await;
@@ -139,7 +139,7 @@ async fn invalid_entries_of_a_batch_fail_alone() {
 }
 
 #[tokio::test]
-async fn release_shows_messages_of_a_lost_consumer_and_keeps_waiting_retries_hidden() {
+async fn release_shows_received_messages_and_not_waiting_retries() {
     let client = Client::with_queue(&[("VisibilityTimeout", "100")]);
     client.send("q", "held").await;
     client.receive("q").await;

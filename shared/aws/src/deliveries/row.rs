@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_survives_its_row() {
+    fn delivery_survives_its_row() {
         for delivery in [sample::delivery(&waiting().subscription_id, 2), waiting(), ended()] {
             assert_eq!(decode(encode(&delivery).unwrap()).unwrap(), delivery);
         }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_waits_is_in_the_due_index() {
+    fn waiting_delivery_is_in_the_due_index_and_ended_one_is_not() {
         let item = encode(&waiting()).unwrap();
         assert_eq!(item["due_at"], number(sample::at(8).millis()));
         assert_eq!(item["due_shard"], number(due_shard(&waiting().id)));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_cannot_be_read_is_an_error_with_its_key() {
+    fn row_that_cannot_be_read_is_an_error_with_its_key() {
         let delivery = waiting();
         let good = encode(&delivery).unwrap();
         let key = format!("{} / {}", delivery.subscription_id, delivery.id);
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// A success at the first attempt, with ids as long as UUIDs and a short answer.
+    /// A success at the first attempt, with ids as long as UUIDs and a short response.
     fn typical() -> Delivery {
         let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
         delivery.user_id = sample::user("0b7f3a52-6f0e-4b53-9a57-3f0a8f6de1c2");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_with_a_typical_payload_of_1_kb_costs_one_write_unit() {
+    fn success_with_a_typical_payload_of_1_kb_costs_one_write_unit() {
         let delivery = typical();
         let payload = delivery.data.as_str().len();
         assert!((1000..=1024).contains(&payload), "{payload} bytes");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_payload_stays_readable() {
+    fn small_payload_stays_readable() {
         let mut delivery = typical();
         delivery.data = sample::data(r#"{"task_id":"task-7","title":"Write the report"}"#);
         let item = encode(&delivery).unwrap();

@@ -97,7 +97,7 @@ impl Addition {
                 "attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last",
             );
         }
-        // Adding twice would count twice, and an attempt whose answer was lost may have added
+        // Adding twice would count twice, and an attempt whose response was lost may have added
         // already: counters may be too low, never too high.
         let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
         written(request.customize().config_override(once).send().await)
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_sort_as_hours_do() {
+    fn keys_sort_by_hour() {
         let hour = |n: i64| Timestamp::from_millis(n * HOUR_MS);
         assert_eq!(sort_key(hour(490_833)), "stats#0000490833");
         assert!(sort_key(hour(99_999)) < sort_key(hour(100_000)));

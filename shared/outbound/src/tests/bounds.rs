@@ -113,7 +113,7 @@ async fn endless_body_is_read_in_part_and_its_connection_closed() {
 async fn long_body_counts_by_its_status() {
     let body = "b".repeat(10 << 20);
     let head = format!("HTTP/1.1 500 X\r\ncontent-length: {}\r\n\r\n", body.len());
-    let receiver = Receiver::answering(head + &body).await;
+    let receiver = Receiver::responding(head + &body).await;
     assert_eq!(status(&post(&development(), &receiver.url()).await), Some(500));
 }
 
@@ -124,7 +124,7 @@ async fn excerpt_is_cut_at_a_character() {
         for (tail, kept) in [("\u{1f980}\u{1f980}", ""), ("aaa\u{1f980}", &"aaa"[..offset.min(3)])]
         {
             let body = format!("{prefix}{tail}");
-            let receiver = Receiver::answering(format!("HTTP/1.1 200 OK\r\n\r\n{body}")).await;
+            let receiver = Receiver::responding(format!("HTTP/1.1 200 OK\r\n\r\n{body}")).await;
             let outcome = post(&development(), &receiver.url()).await;
             assert_eq!(excerpt(&outcome), format!("{prefix}{kept}"), "{offset}");
         }
@@ -146,7 +146,7 @@ async fn excerpt_shows_text_and_names_what_is_not_text() {
     ] {
         let mut response = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         response.extend(body);
-        let receiver = Receiver::answering(response).await;
+        let receiver = Receiver::responding(response).await;
         let outcome = post(&development(), &receiver.url()).await;
         assert_eq!(excerpt(&outcome), expected, "{body:?}");
     }
@@ -160,12 +160,12 @@ async fn encoded_body_is_not_decompressed_and_its_excerpt_names_the_encoding() {
         let mut response =
             format!("HTTP/1.1 500 X\r\ncontent-encoding: {encoding}\r\n\r\n").into_bytes();
         response.extend(packed);
-        let receiver = Receiver::answering(response).await;
+        let receiver = Receiver::responding(response).await;
         let outcome = post(&development(), &receiver.url()).await;
         assert_eq!(excerpt(&outcome), format!("[body with content-encoding {encoding}]"));
     }
     let receiver =
-        Receiver::answering("HTTP/1.1 500 X\r\ncontent-encoding: identity\r\n\r\ntext").await;
+        Receiver::responding("HTTP/1.1 500 X\r\ncontent-encoding: identity\r\n\r\ntext").await;
     assert_eq!(excerpt(&post(&development(), &receiver.url()).await), "text");
 }
 
@@ -195,7 +195,7 @@ async fn head_is_bounded_in_number_and_size() {
         (wordy(crate::RESPONSE_HEAD_BYTES_MAX + 1), false),
         (wordy(10 << 20), false),
     ] {
-        let receiver = Receiver::answering(response).await;
+        let receiver = Receiver::responding(response).await;
         let outcome = post(&development(), &receiver.url()).await;
         let expected = (!passes).then_some(Failure::Protocol);
         assert_eq!(failure(&outcome), expected, "{outcome:?}");
@@ -248,7 +248,7 @@ async fn endless_trailers_and_chunk_extensions_end_the_body() {
 #[tokio::test]
 async fn endless_interim_responses_end_at_the_deadline_in_bounded_memory() {
     let client = development();
-    let other = Receiver::answering("HTTP/1.1 204 X\r\n\r\n").await;
+    let other = Receiver::responding("HTTP/1.1 204 X\r\n\r\n").await;
     for flood in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"]
     {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -66,17 +66,17 @@ fn proxies_of_the_environment_are_ignored() {
 #[tokio::test]
 async fn every_status_is_a_response() {
     for code in [200, 201, 204, 304, 400, 404, 410, 429, 500, 503, 599, 999] {
-        let receiver = Receiver::answering(format!("HTTP/1.1 {code} X\r\n\r\n")).await;
+        let receiver = Receiver::responding(format!("HTTP/1.1 {code} X\r\n\r\n")).await;
         assert_eq!(status(&post(&development(), &receiver.url()).await), Some(code));
     }
 }
 
 #[tokio::test]
 async fn redirect_is_not_followed() {
-    let elsewhere = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let elsewhere = Receiver::responding("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     for code in [301, 302, 303, 307, 308] {
         let response = format!("HTTP/1.1 {code} X\r\nlocation: {}\r\n\r\n", elsewhere.url());
-        let receiver = Receiver::answering(response).await;
+        let receiver = Receiver::responding(response).await;
         assert_eq!(status(&post(&development(), &receiver.url()).await), Some(code));
     }
     assert_eq!(elsewhere.connections(), 0);
@@ -92,7 +92,7 @@ async fn retry_after_is_read() {
         ("\u{fc}", None),
     ] {
         let receiver =
-            Receiver::answering(format!("HTTP/1.1 503 X\r\nretry-after: {value}\r\n\r\n")).await;
+            Receiver::responding(format!("HTTP/1.1 503 X\r\nretry-after: {value}\r\n\r\n")).await;
         let outcome = post(&development(), &receiver.url()).await;
         let Outcome::Response { retry_after, .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(retry_after, expected, "{value}");
@@ -127,7 +127,7 @@ async fn malformed_response_is_a_protocol_failure() {
         "HTTP/1.1 200 OK\r\ncontent-type: text",
         "HTTP/2.0 200 OK\r\n\r\n",
     ] {
-        let receiver = Receiver::answering(response).await;
+        let receiver = Receiver::responding(response).await;
         let outcome = post(&development(), &receiver.url()).await;
         assert_eq!(failure(&outcome), Some(Failure::Protocol), "{response:?}: {outcome:?}");
     }
@@ -155,7 +155,7 @@ async fn complete_head_decides_when_the_body_is_cut() {
         for (status, retry_after) in [(200, None), (429, Some(RetryAfter::Seconds(7)))] {
             let wait = retry_after.map_or("", |_| "retry-after: 7\r\n");
             let response = format!("HTTP/1.1 {status} X\r\n{wait}{head}\r\n\r\n{body}");
-            let receiver = Receiver::answering(response).await;
+            let receiver = Receiver::responding(response).await;
             let expected = Outcome::Response { status, retry_after, excerpt: "short".to_owned() };
             assert_eq!(post(&development(), &receiver.url()).await, expected, "{head}");
         }
@@ -164,7 +164,7 @@ async fn complete_head_decides_when_the_body_is_cut() {
 
 #[tokio::test]
 async fn folded_header_lines_are_unfolded() {
-    let receiver = Receiver::answering(
+    let receiver = Receiver::responding(
         "HTTP/1.1 503 X\r\nx-note: one\r\n two\r\nretry-after:\r\n\t 120\r\n\r\n",
     )
     .await;
@@ -175,14 +175,14 @@ async fn folded_header_lines_are_unfolded() {
 
 #[tokio::test]
 async fn body_that_ends_with_the_connection_is_complete() {
-    let receiver = Receiver::answering("HTTP/1.0 200 OK\r\n\r\nall there is").await;
+    let receiver = Receiver::responding("HTTP/1.0 200 OK\r\n\r\nall there is").await;
     let outcome = post(&development(), &receiver.url()).await;
     assert_eq!(excerpt(&outcome), "all there is");
 }
 
 #[tokio::test]
 async fn informational_response_is_skipped() {
-    let receiver = Receiver::answering(
+    let receiver = Receiver::responding(
         "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
     )
     .await;
@@ -191,7 +191,7 @@ async fn informational_response_is_skipped() {
 
 #[tokio::test]
 async fn switching_protocols_is_no_success() {
-    let receiver = Receiver::answering(
+    let receiver = Receiver::responding(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
     )
     .await;
@@ -201,7 +201,7 @@ async fn switching_protocols_is_no_success() {
 
 #[tokio::test]
 async fn header_that_cannot_be_sent_is_a_protocol_failure() {
-    let receiver = Receiver::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let receiver = Receiver::responding("HTTP/1.1 200 OK\r\n\r\n").await;
     let mut given = request(&receiver.url(), AMPLE);
     given.headers.push(("x-bad", "a\r\nhost: b".to_owned()));
     let outcome = development().post(given).await.outcome;

@@ -20,10 +20,10 @@ use crate::{GuardedClient, Options};
 /// What the server does with a request.
 #[derive(Clone, Copy)]
 enum Behaviour {
-    Answer,
+    Respond,
     RefuseStream,
     CloseWithoutError,
-    AnswerWithHead(usize),
+    RespondWithHead(usize),
 }
 
 struct Server {
@@ -100,7 +100,7 @@ async fn handle(
     let mut response = Response::builder().status(202);
     match behaviour {
         Behaviour::RefuseStream => return respond.send_reset(Reason::REFUSED_STREAM),
-        Behaviour::AnswerWithHead(size) => {
+        Behaviour::RespondWithHead(size) => {
             for _ in 0..size / 1024 {
                 response = response.header("x", "y".repeat(1024 - 33));
             }
@@ -113,7 +113,7 @@ async fn handle(
 
 #[tokio::test]
 async fn concurrent_deliveries_share_a_connection() {
-    let server = start(Behaviour::Answer).await;
+    let server = start(Behaviour::Respond).await;
     assert_eq!(excerpt(&post(&server.client, &server.url).await), "over HTTP/2");
     let posts = (0..10).map(|_| post(&server.client, &server.url));
     for outcome in futures::future::join_all(posts).await {
@@ -137,7 +137,7 @@ async fn refused_or_aborted_request_is_not_repeated() {
 #[tokio::test]
 async fn head_is_bounded_in_size() {
     for (size, passes) in [(60 << 10, true), (66 << 10, false), (1 << 20, false)] {
-        let server = start(Behaviour::AnswerWithHead(size)).await;
+        let server = start(Behaviour::RespondWithHead(size)).await;
         let outcome = post(&server.client, &server.url).await;
         let expected = (!passes).then_some(Failure::Protocol);
         assert_eq!(failure(&outcome), expected, "{size}: {outcome:?}");

@@ -19,9 +19,9 @@ fn client(policy: TargetPolicy, server: &NameServer) -> GuardedClient {
 }
 
 #[tokio::test]
-async fn forbidden_address_is_neither_connected_to_nor_told() {
+async fn forbidden_address_is_neither_connected_to_nor_shown() {
     let server = NameServer::start().await;
-    let receiver = Receiver::answering(OK).await;
+    let receiver = Receiver::responding(OK).await;
     server.set("hooks.test", "A 127.0.0.1, A 1.1.1.1");
     let url = format!("https://hooks.test:{}/", receiver.address.port());
     let outcome = post(&client(TargetPolicy::Strict, &server), &url).await;
@@ -38,7 +38,7 @@ async fn forbidden_address_is_neither_connected_to_nor_told() {
 
 #[tokio::test]
 async fn host_that_is_an_address_is_checked_without_a_resolver() {
-    let receiver = Receiver::answering(OK).await;
+    let receiver = Receiver::responding(OK).await;
     let strict = GuardedClient::with_name_servers(TargetPolicy::Strict, &[]).unwrap();
     for host in ["127.0.0.1", "[::1]", "192.168.0.1"] {
         let outcome = post(&strict, &format!("https://{host}:{}/", receiver.address.port())).await;
@@ -60,7 +60,7 @@ async fn plain_http_accepted_in_development_is_blocked_when_strict() {
 async fn each_connection_resolves_anew() {
     let server = NameServer::start().await;
     let receiver =
-        Receiver::answering(OK.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")).await;
+        Receiver::responding(OK.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")).await;
     let client = client(TargetPolicy::Development, &server);
     let url = format!("http://hooks.test:{}/", receiver.address.port());
     server.set("hooks.test", "A 127.0.0.1");
@@ -134,7 +134,7 @@ async fn silent_name_server_is_a_dns_failure_within_the_default_deadline() {
 #[tokio::test]
 async fn unanswered_ipv6_question_does_not_hold_up_ipv4() {
     let server = NameServer::start().await;
-    let receiver = Receiver::answering(OK).await;
+    let receiver = Receiver::responding(OK).await;
     server.set("hooks.test", "A 127.0.0.1, AAAA SILENCE");
     let client = client(TargetPolicy::Development, &server);
     let url = format!("http://hooks.test:{}/", receiver.address.port());
@@ -146,7 +146,7 @@ async fn unanswered_ipv6_question_does_not_hold_up_ipv4() {
 #[tokio::test]
 async fn host_with_an_underscore_is_resolved() {
     let server = NameServer::start().await;
-    let receiver = Receiver::answering(OK).await;
+    let receiver = Receiver::responding(OK).await;
     let client = client(TargetPolicy::Development, &server);
     for host in ["my_app.test", "_my.test", "my_.a_b.test"] {
         server.set(host, "A 127.0.0.1");
@@ -178,7 +178,7 @@ async fn localhost_needs_no_name_server() {
 #[tokio::test]
 async fn one_of_several_addresses_that_answers_is_taken() {
     let server = NameServer::start().await;
-    let receiver = Receiver::answering(OK).await;
+    let receiver = Receiver::responding(OK).await;
     // Nobody listens on the first two.
     server.set("hooks.test", "A 127.0.0.3, A 127.0.0.2, A 127.0.0.1");
     let url = format!("http://hooks.test:{}/", receiver.address.port());
@@ -229,7 +229,7 @@ async fn all_of_many_addresses_are_vetted_and_some_are_tried() {
 async fn blocked_name_has_the_same_error_with_and_without_a_listener() {
     let server = NameServer::start().await;
     let strict = client(TargetPolicy::Strict, &server);
-    let receiver = Receiver::answering(OK).await;
+    let receiver = Receiver::responding(OK).await;
     let mut errors = std::collections::BTreeSet::new();
     for zone in ["A 127.0.0.1", "A 127.0.0.2", "A 10.0.0.1", "AAAA ::1", "A 8.8.8.8, A 10.0.0.1"] {
         server.set("hooks.test", zone);

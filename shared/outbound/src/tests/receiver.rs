@@ -47,12 +47,12 @@ impl Receiver {
     }
 
     /// Reads each request, answers it with the same bytes and closes the connection.
-    pub(super) async fn answering(response: impl Into<Vec<u8>>) -> Self {
+    pub(super) async fn responding(response: impl Into<Vec<u8>>) -> Self {
         let response = Arc::new(response.into());
-        Self::start(move |stream| answer(stream, Arc::clone(&response))).await
+        Self::start(move |stream| respond(stream, Arc::clone(&response))).await
     }
 
-    /// Answers with `response`, and hands over each request it reads.
+    /// Responds with `response`, and hands over each request it reads.
     pub(super) async fn recording(
         response: &'static str,
     ) -> (Self, mpsc::UnboundedReceiver<String>) {
@@ -67,7 +67,7 @@ impl Receiver {
         (receiver.await, requests)
     }
 
-    /// Answers every request on a connection with an empty 200 and keeps the connection open. Hands
+    /// Responds to every request on a connection with an empty 200 and keeps the connection open. Hands
     /// over each request it reads, and `None` when the client closes a connection.
     pub(super) async fn keeping_alive() -> (Self, mpsc::UnboundedReceiver<Option<String>>) {
         let (sender, events) = mpsc::unbounded_channel();
@@ -95,7 +95,7 @@ impl Receiver {
     }
 }
 
-async fn answer(mut stream: TcpStream, response: Arc<Vec<u8>>) {
+async fn respond(mut stream: TcpStream, response: Arc<Vec<u8>>) {
     read_request(&mut stream).await;
     // The client may have closed the connection, which the test notices.
     let _ = stream.write_all(&response).await;

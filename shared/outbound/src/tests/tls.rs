@@ -58,7 +58,7 @@ fn serve(identity: Identity) -> (u16, mpsc::Receiver<Option<HandshakeKind>>) {
         for stream in listener.incoming() {
             let session = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(session, stream.unwrap());
-            answer(&mut stream, "HTTP/1.0 200 OK\r\n\r\nover TLS");
+            respond(&mut stream, "HTTP/1.0 200 OK\r\n\r\nover TLS");
             // The test may be over.
             let _ = sender.send(stream.conn.handshake_kind());
         }
@@ -75,7 +75,7 @@ fn serve_until_closed(identity: Identity) -> (u16, mpsc::Receiver<std::io::Resul
     std::thread::spawn(move || {
         let session = ServerConnection::new(config).unwrap();
         let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
-        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        respond(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         sender.send(stream.read(&mut [0; 1])).unwrap();
     });
     (port, end)
@@ -83,7 +83,7 @@ fn serve_until_closed(identity: Identity) -> (u16, mpsc::Receiver<std::io::Resul
 
 /// A client that does not trust the certificate closes the connection before the request is
 /// complete.
-fn answer(stream: &mut (impl Read + Write), response: &str) {
+fn respond(stream: &mut (impl Read + Write), response: &str) {
     let mut buffer = [0; 4096];
     let mut request = Vec::new();
     while !request.ends_with(b"{}") {
@@ -197,10 +197,10 @@ async fn old_versions_are_neither_offered_nor_accepted() {
                 let length = stream.read(&mut hello).await.unwrap();
                 hello.truncate(length);
                 sender.send(hello).unwrap();
-                let mut answer = vec![0x16, 3, version, 0, 0x2a, 2, 0, 0, 0x26, 3, version];
-                answer.extend([7; 32]);
-                answer.extend([0, 0xc0, 0x13, 0]);
-                stream.write_all(&answer).await.unwrap();
+                let mut response = vec![0x16, 3, version, 0, 0x2a, 2, 0, 0, 0x26, 3, version];
+                response.extend([7; 32]);
+                response.extend([0, 0xc0, 0x13, 0]);
+                stream.write_all(&response).await.unwrap();
                 // The client sends an alert.
                 let _ = stream.read(&mut [0; 64]).await;
             }

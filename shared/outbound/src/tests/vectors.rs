@@ -135,7 +135,7 @@ async fn answers_are_allowed_or_blocked_as_the_table_says() {
 #[tokio::test]
 async fn blocked_answer_opens_no_connection() {
     let server = name_server().await;
-    let receiver = Receiver::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let receiver = Receiver::responding("HTTP/1.1 200 OK\r\n\r\n").await;
     let port = receiver.address.port();
     for vector in answers() {
         if vector.verdict != "blocked" {

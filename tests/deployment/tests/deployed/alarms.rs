@@ -403,7 +403,7 @@ fn goes_off(properties: &Value, samples: &Samples) -> bool {
 }
 
 #[tokio::test]
-async fn every_alarm_goes_off_by_its_fault_and_not_without() {
+async fn alarm_goes_off_with_its_fault_only() {
     let template = Template::deployed();
     let healthy = healthy().await;
     let mut unproven = BTreeSet::new();

@@ -162,7 +162,7 @@ fn every_function_logs_below_info() {
 }
 
 #[test]
-fn the_env_file_of_sam_local_has_every_variable() {
+fn env_file_of_sam_local_has_every_variable() {
     let text = std::fs::read_to_string(source::root().join("events/env.json")).unwrap();
     let file: Value = serde_json::from_str(&text).unwrap();
     let given: BTreeSet<&str> =

@@ -200,8 +200,8 @@ fn parse<T: serde::de::DeserializeOwned>(event: Value) -> T {
     serde_json::from_value(event).unwrap()
 }
 
-fn json(answer: impl Serialize) -> Value {
-    serde_json::to_value(answer).unwrap()
+fn json(response: impl Serialize) -> Value {
+    serde_json::to_value(response).unwrap()
 }
 
 fn read(function: &str, event: &str) -> Value {
@@ -273,14 +273,14 @@ async fn api_events_return_success() {
         let deployed = (method, path, &*function);
         assert!(template.routes().any(|route| route == deployed), "{function} {name}");
         let harness = Harness::new().await.with_delivery().await;
-        let answer = harness.run(&function, event).await;
+        let response = harness.run(&function, event).await;
         let expected = match name.as_str() {
             "create" => 201,
             "delete" => 204,
             "redeliver" => 202,
             _ => 200,
         };
-        assert_eq!(answer["statusCode"], expected, "{function} {name}: {answer}");
+        assert_eq!(response["statusCode"], expected, "{function} {name}: {response}");
         seen += 1;
     }
     assert_eq!(seen, webhooks_api::ROUTES.len());
@@ -289,14 +289,14 @@ async fn api_events_return_success() {
 #[tokio::test]
 async fn queue_events_are_handled() {
     let harness = Harness::new().await;
-    let answer = harness.run("dispatch", read("dispatch", "events")).await;
-    assert_eq!(answer["batchItemFailures"], json([(); 0]));
+    let response = harness.run("dispatch", read("dispatch", "events")).await;
+    assert_eq!(response["batchItemFailures"], json([(); 0]));
     assert_eq!(harness.queue.take().len(), 1);
     assert_eq!(harness.dead_letter_queue.take().len(), 1, "one of the events is bad");
 
     for (posts, file) in ["tasks", "slow-tasks"].into_iter().enumerate() {
-        let answer = harness.run("deliver", read("deliver", file)).await;
-        assert_eq!(answer["batchItemFailures"], json([(); 0]));
+        let response = harness.run("deliver", read("deliver", file)).await;
+        assert_eq!(response["batchItemFailures"], json([(); 0]));
         assert_eq!(harness.sender.requests().len(), posts + 1, "{file}");
     }
     let user = USER.parse().unwrap();

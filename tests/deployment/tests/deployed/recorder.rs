@@ -78,7 +78,7 @@ impl Recorder {
     }
 
     /// What a call needs to be allowed, such as `subscriptions.get`: the name of the table or queue
-    /// with the method of its port. The answer does not matter.
+    /// with the method of its port. The response does not matter.
     pub(crate) async fn grants(&self, call: &'static str) -> BTreeSet<Grant> {
         if let Some(known) = self.known.lock().unwrap().get(call) {
             return known.clone();

@@ -247,7 +247,7 @@ async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn routes_queues_tables_and_queries_are_those_of_the_code() {
+async fn template_agrees_with_the_code() {
     let recorder = Recorder::start().await;
     let found = findings(Template::deployed(), &recorder).await;
     assert!(found.is_empty(), "{found:#?}");

@@ -1,4 +1,4 @@
-//! Requests of the API, answered by the handlers that are deployed over tables in memory.
+//! Requests of the API to the deployed handlers over tables in memory.
 //!
 //! Alice has a webhook with a delivery; so has Bob. Alice asks.
 
@@ -53,8 +53,8 @@ const CHANGEABLE: [&str; 14] = [
     "keep_payload",
     "is_active",
 ];
-/// An answer names at most 100 fields with 128 bytes of each name, which JSON may escape.
-const ANSWER_BYTES: usize = 128 * 1024;
+/// A response names at most 100 fields with 128 bytes of each name, which JSON may escape.
+const RESPONSE_BYTES: usize = 128 * 1024;
 
 /// A digit that chooses a route of `WITH_BODY`, then the body.
 pub fn api_body(input: &[u8]) {
@@ -173,8 +173,8 @@ impl Harness {
         };
         assert_eq!(response.header("cache-control"), Some("no-store"));
         assert!(
-            response.text().len() <= ANSWER_BYTES,
-            "an answer of {} bytes",
+            response.text().len() <= RESPONSE_BYTES,
+            "a response of {} bytes",
             response.text().len()
         );
         match response.status() {

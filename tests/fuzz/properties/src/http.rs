@@ -19,21 +19,21 @@ use crate::run;
 
 /// What stands for a valid token of Alice in an input: a fuzzer cannot sign.
 const TOKEN: &[u8] = b"{token}";
-/// The statuses that the gateway itself answers with.
+/// The statuses that the gateway itself responds with.
 const STATUSES: [&str; 7] = ["200", "400", "401", "404", "413", "414", "431"];
 
 /// Everything that a client sends on one connection.
 pub fn gateway(input: &[u8]) {
     let handled = Arc::new(AtomicUsize::new(0));
     let sent = with_token(input);
-    let answers = run(exchange(router(&handled), sent));
+    let responses = run(exchange(router(&handled), sent));
     let handled = handled.load(Ordering::SeqCst);
     let tokens = input.windows(TOKEN.len()).filter(|bytes| *bytes == TOKEN).count();
     assert!(handled <= tokens, "{handled} requests were let in with {tokens} tokens");
 
-    let answers = String::from_utf8(answers).unwrap();
+    let responses = String::from_utf8(responses).unwrap();
     let mut accepted = 0;
-    let mut rest = answers.as_str();
+    let mut rest = responses.as_str();
     while !rest.is_empty() {
         let (head, after) = rest.split_once("\r\n\r\n").unwrap();
         let status = head.strip_prefix("HTTP/1.").and_then(|head| head.get(2..5)).unwrap();
@@ -43,7 +43,7 @@ pub fn gateway(input: &[u8]) {
         }
         assert!(STATUSES.contains(&status), "{head}");
         accepted += usize::from(status == "200");
-        // The answer to HEAD tells of a body that does not follow.
+        // The response to HEAD tells of a body that does not follow.
         let length = if after.starts_with("HTTP/1.") { 0 } else { content_length(head) };
         let body = after.get(..length.min(after.len())).unwrap();
         if status != "200" && !body.is_empty() {
@@ -53,7 +53,7 @@ pub fn gateway(input: &[u8]) {
         }
         rest = &after[body.len()..];
     }
-    assert_eq!(accepted, handled, "{answers}");
+    assert_eq!(accepted, handled, "{responses}");
 }
 
 fn content_length(head: &str) -> usize {
@@ -104,16 +104,16 @@ async fn exchange(router: Router, sent: Vec<u8>) -> Vec<u8> {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let stop = CancellationToken::new();
     let served = connection(server, router, peer, Bounds::default(), stop);
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     let talk = async {
         let (mut from, mut to) = tokio::io::split(&mut client);
         let write = async {
             // The server may have had enough before the end.
             let _ = to.write_all(&sent).await;
         };
-        let ((), read) = tokio::join!(write, from.read_to_end(&mut answers));
+        let ((), read) = tokio::join!(write, from.read_to_end(&mut responses));
         read.unwrap();
     };
     tokio::join!(served, talk);
-    answers
+    responses
 }

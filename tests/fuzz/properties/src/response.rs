@@ -1,4 +1,4 @@
-//! What receivers answer.
+//! Responses of receivers.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use webhooks_outbound::GuardedClient;
 
 use crate::text;
 
-/// Long enough that only a bug reaches it: the server hangs up as soon as it has answered.
+/// Long enough that only a bug reaches it: the server closes the connection after its response.
 const AMPLE: Duration = Duration::from_secs(20);
 
 /// The value of a `Retry-After` header.
@@ -58,11 +58,11 @@ pub fn response(input: &[u8]) {
             GuardedClient::with_name_servers(TargetPolicy::Development, &[]).unwrap(),
         );
     }
-    let answer = CLIENT.with(|(runtime, client)| runtime.block_on(exchange(client, input)));
-    let attempt = Attempt::new(sample::start(), &answer);
+    let response = CLIENT.with(|(runtime, client)| runtime.block_on(exchange(client, input)));
+    let attempt = Attempt::new(sample::start(), &response);
     assert!(attempt.response_excerpt.len() <= RESPONSE_KEEP_BYTES);
     assert!(attempt.error.as_ref().is_none_or(|error| error.len() <= ERROR_KEEP_BYTES));
-    match &answer.outcome {
+    match &response.outcome {
         Outcome::Response { status, excerpt, .. } => {
             // Of the 1xx only the switch of protocols ends an exchange.
             assert!(matches!(status, 101 | 200..=999), "{status} ends no exchange");
@@ -97,12 +97,12 @@ async fn exchange(client: &GuardedClient, bytes: &[u8]) -> HttpResult {
         timeout: AMPLE,
     };
     tokio::select! {
-        answer = client.post(request) => answer,
+        response = client.post(request) => response,
         () = server => unreachable!("it never ends"),
     }
 }
 
-/// Reads the request, answers with these bytes, and hangs up.
+/// Reads the request, responds with these bytes, and hangs up.
 async fn serve(mut stream: TcpStream, bytes: &[u8]) {
     let mut request = Vec::new();
     while !request.ends_with(b"{}") {

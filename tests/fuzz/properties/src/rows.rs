@@ -239,7 +239,7 @@ impl Table {
         DynamoDeliveries::new(self.client(), "deliveries".to_owned(), clock)
     }
 
-    /// Does a write, and answers with the row as it was written.
+    /// Does a write, and returns the row as it was written.
     fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Map<String, Value> {
         run(write).unwrap();
         self.0.lock().unwrap().written.take().unwrap()
@@ -282,14 +282,14 @@ impl HttpConnector for Table {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
         let mut contents = self.0.lock().unwrap();
-        let answer = match written(&body) {
+        let response = match written(&body) {
             Some(row) => {
                 contents.written = Some(row);
                 "{}".to_owned()
             }
             None => contents.row.clone(),
         };
-        let answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(answer));
-        HttpConnectorFuture::ready(Ok(answer))
+        let response = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(response));
+        HttpConnectorFuture::ready(Ok(response))
     }
 }

@@ -58,14 +58,15 @@ impl Client {
         else {
             return;
         };
-        // A call without an immediate answer is a long poll; the client disconnects.
-        let Some(answer) = local_sqs::router(self.sqs.clone()).call(request).now_or_never() else {
+        // A call without an immediate response is a long poll; the client disconnects.
+        let Some(response) = local_sqs::router(self.sqs.clone()).call(request).now_or_never()
+        else {
             assert_eq!(operation, "ReceiveMessage", "it hangs");
             return;
         };
-        let answer = answer.unwrap();
-        let status = answer.status().as_u16();
-        let body = run(to_bytes(answer.into_body(), usize::MAX)).unwrap();
+        let response = response.unwrap();
+        let status = response.status().as_u16();
+        let body = run(to_bytes(response.into_body(), usize::MAX)).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         match status {
             200 => self.remember(operation, &body),
@@ -74,12 +75,14 @@ impl Client {
         }
     }
 
-    fn remember(&mut self, operation: &str, answer: &Value) {
+    fn remember(&mut self, operation: &str, response: &Value) {
         match operation {
             "SendMessage" => self.sent += 1,
-            "SendMessageBatch" => self.sent += answer["Successful"].as_array().map_or(0, Vec::len),
+            "SendMessageBatch" => {
+                self.sent += response["Successful"].as_array().map_or(0, Vec::len)
+            }
             "ReceiveMessage" => {
-                if let Some(handle) = answer["Messages"][0]["ReceiptHandle"].as_str() {
+                if let Some(handle) = response["Messages"][0]["ReceiptHandle"].as_str() {
                     handle.clone_into(&mut self.handle);
                 }
             }

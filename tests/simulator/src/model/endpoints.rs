@@ -30,7 +30,7 @@ const DISABLED_LATE: Duration = Duration::from_hours(1);
 pub(super) struct Endpoint {
     /// Probes under way: the call that makes each, and its delivery.
     pub(super) probes: Vec<(u64, DeliveryId)>,
-    answered_410: bool,
+    responded_410: bool,
     last_success: Option<Timestamp>,
     /// When the first attempt began that failed since the last success.
     failing_since: Option<Timestamp>,
@@ -84,7 +84,7 @@ impl Model {
         let reason =
             version.as_ref().and_then(|version| version.disabled_reason.as_ref()?.known().copied());
         let unjust = match reason.filter(|_| was_active) {
-            Some(DisabledReason::EndpointGone) => !versions.endpoint.answered_410,
+            Some(DisabledReason::EndpointGone) => !versions.endpoint.responded_410,
             Some(DisabledReason::EndpointFailing) => {
                 let span = Duration::from_secs(DISABLE_AFTER_SECONDS - 1);
                 let healthy = versions.endpoint.last_success;
@@ -152,8 +152,8 @@ impl Model {
         }
     }
 
-    /// A receiver has answered.
-    pub(super) fn endpoint_answered(
+    /// A receiver has responded.
+    pub(super) fn endpoint_responded(
         &mut self,
         subscription: &SubscriptionId,
         said: Said,
@@ -161,7 +161,7 @@ impl Model {
     ) {
         let Some(versions) = self.subscriptions.get_mut(subscription) else { return };
         let endpoint = &mut versions.endpoint;
-        endpoint.answered_410 |= said.is_410();
+        endpoint.responded_410 |= said.is_410();
         if said.is_2xx() {
             endpoint.last_success = Some(now);
             endpoint.failing_since = None;

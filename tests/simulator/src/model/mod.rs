@@ -108,13 +108,13 @@ struct Sent {
     subscription: SubscriptionId,
     said: Said,
     began: Timestamp,
-    /// When the receiver had answered.
-    answered: Timestamp,
+    /// When the receiver had responded.
+    responded: Timestamp,
 }
 
 impl Sent {
     fn failed_slowly(&self) -> bool {
-        let took = self.began.until(self.answered);
+        let took = self.began.until(self.responded);
         !self.said.is_2xx() && !self.said.is_410() && took >= Duration::from_secs(SLOW_SECONDS)
     }
 }
@@ -204,7 +204,7 @@ impl Model {
         }
     }
 
-    /// An invocation answered: whatever it did must have been written and counted.
+    /// An invocation ended: whatever it did must have been written and counted.
     pub(crate) fn finished(&mut self, number: u64, now: Timestamp) {
         let Some(call) = self.calls.remove(&number) else { return };
         if let Some(sent) = call.sent.first() {

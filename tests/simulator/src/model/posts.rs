@@ -19,7 +19,7 @@ use crate::rules::Rule;
 
 /// How early an attempt may be: visibility timeouts count whole seconds.
 const EARLY_MS: i64 = 1_000;
-/// How late a retry may be when nothing fails and every answer comes immediately.
+/// How late a retry may be when nothing fails and every response comes immediately.
 const LATE_SECONDS: u64 = 10;
 /// How long before a POST arrives its signature may have been made, in milliseconds: requests that
 /// are slow take four seconds.
@@ -29,8 +29,8 @@ const SIGNED_BEFORE_MS: i64 = 5_000;
 pub(crate) struct Posted<'a> {
     pub(crate) invocation: u64,
     pub(crate) request: &'a OutboundRequest,
-    pub(crate) answer: &'a HttpResult,
-    /// How long the answer takes.
+    pub(crate) response: &'a HttpResult,
+    /// How long the response takes.
     pub(crate) took: Duration,
 }
 
@@ -111,7 +111,7 @@ impl Signed<'_> {
 impl Model {
     /// A POST was sent.
     pub(crate) fn posted(&mut self, now: Timestamp, posted: &Posted<'_>) -> Option<DeliveryId> {
-        let Posted { invocation, request, answer, took } = *posted;
+        let Posted { invocation, request, response, took } = *posted;
         let Some(post) = Post::read(request) else {
             self.violate(Rule::PostWhole, || format!("{request:?}"));
             return None;
@@ -134,7 +134,7 @@ impl Model {
             self.probe(&subscription, &post.id, invocation, window);
         }
 
-        let said = Said::of(&answer.outcome);
+        let said = Said::of(&response.outcome);
         let track = self.track(&post.id, &subscription);
         if track.body.is_empty() {
             track.body.clone_from(&request.body);
@@ -152,11 +152,11 @@ impl Model {
         if !same {
             self.violate(Rule::SameBody, || post.id.to_string());
         }
-        self.endpoint_answered(&subscription, said, now);
+        self.endpoint_responded(&subscription, said, now);
         if let Some(call) = self.calls.get_mut(&invocation) {
             let delivery = post.id.clone();
-            let answered = now.plus(took);
-            call.sent.push(Sent { delivery, subscription, said, began: now, answered });
+            let responded = now.plus(took);
+            call.sent.push(Sent { delivery, subscription, said, began: now, responded });
         }
         Some(post.id)
     }
@@ -318,16 +318,16 @@ impl Model {
         versions.find_map(|(_, version)| version.as_ref().map(|version| version.url.clone()))
     }
 
-    /// The receiver's answer has come.
-    pub(crate) fn answered(&mut self, number: u64, id: &DeliveryId, now: Timestamp) {
+    /// The receiver's response has come.
+    pub(crate) fn responded(&mut self, number: u64, id: &DeliveryId, now: Timestamp) {
         if let Some(track) = self.tracks.get_mut(id)
             && let Some(at) = track.flying.iter().position(|(call, _)| *call == number)
         {
             track.flying.remove(at);
         }
         let Some(call) = self.calls.get_mut(&number) else { return };
-        // Of two copies in one batch it is the one whose answer took until now.
-        let is_it = |sent: &&mut Sent| sent.delivery == *id && sent.answered == now;
+        // Of two copies in one batch it is the one whose response took until now.
+        let is_it = |sent: &&mut Sent| sent.delivery == *id && sent.responded == now;
         let Some(sent) = call.sent.iter_mut().find(is_it) else { return };
         if call.function == Function::Deliver && !sent.said.is_2xx() && !sent.said.is_410() {
             call.failed.push((sent.subscription.clone(), sent.began));

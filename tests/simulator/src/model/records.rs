@@ -78,13 +78,13 @@ impl Model {
     }
 
     /// The POST of this call that the record's last attempt is about. Two copies of a task may be
-    /// in one batch; then it is the one whose answer came when the record says it changed, and was
+    /// in one batch; then it is the one whose response came when the record says it changed, and was
     /// what it says.
     fn take_sent(&mut self, number: u64, record: &Delivery) -> Option<Sent> {
         let sent = &mut self.calls.get_mut(&number)?.sent;
         let status = record.attempts.last()?.response_status;
         let likeness = |one: &Sent| {
-            let then = one.answered == record.updated_at;
+            let then = one.responded == record.updated_at;
             (then, then && one.said.status == status)
         };
         let of_it = sent.iter().enumerate().filter(|(_, one)| one.delivery == record.id);
@@ -233,7 +233,7 @@ impl Model {
     }
 
     /// A record was written and its writer does not know: it will not count it.
-    pub(crate) fn answer_lost(&mut self, number: u64, written: &Delivery) {
+    pub(crate) fn response_lost(&mut self, number: u64, written: &Delivery) {
         let is_first = self.tracks.get(&written.id).is_some_and(|track| track.versions.len() == 1);
         self.not_counted(number, &written.subscription_id, counts_of(is_first, written));
         if let Some(call) = self.calls.get_mut(&number) {
@@ -337,14 +337,14 @@ fn waits_rightly(write: &Write<'_>) -> bool {
     let Write { after, sent: Some(sent), .. } = write else { return true };
     let Some(at) = after.next_retry_at else { return true };
     let doubled = 1u64.checked_shl(after.attempt_count()).unwrap_or(u64::MAX);
-    let least = doubled.min(BACKOFF_MAX_SECONDS).max(asked_for(sent.said, sent.answered));
-    let wait = sent.answered.until(at);
+    let least = doubled.min(BACKOFF_MAX_SECONDS).max(asked_for(sent.said, sent.responded));
+    let wait = sent.responded.until(at);
     let least = Duration::from_secs(least);
     (least..=least + least / 10).contains(&wait)
 }
 
-/// The seconds that a receiver asked to wait for, from the moment of its answer, capped.
-fn asked_for(said: Said, answered: Timestamp) -> u64 {
+/// The seconds that a receiver asked to wait for, from the moment of its response, capped.
+fn asked_for(said: Said, responded: Timestamp) -> u64 {
     if !matches!(said.status, Some(429 | 502 | 503 | 504)) {
         return 0;
     }
@@ -352,7 +352,7 @@ fn asked_for(said: Said, answered: Timestamp) -> u64 {
         None => 0,
         Some(RetryAfter::Seconds(seconds)) => seconds,
         Some(RetryAfter::At(at)) => {
-            u64::try_from(answered.until(at).as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
+            u64::try_from(responded.until(at).as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
         }
     };
     seconds.min(RETRY_AFTER_MAX_SECONDS)

@@ -15,13 +15,13 @@ use crate::sample;
 
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
-        keys_are_those_of_all_rows_of_a_subscription,
-        keys_before_a_time_are_those_of_older_rows,
-        keys_are_at_most_as_many_as_asked_for,
+        all_rows_of_a_subscription_have_keys,
+        expired_keys_are_of_older_rows_only,
+        number_of_keys_is_limited,
         large_rows_are_found_and_deleted,
-        a_delete_removes_rows_of_one_subscription_only,
-        a_delete_of_nothing_is_no_error,
-        the_cleanup_position_is_kept,
+        delete_removes_rows_of_one_subscription_only,
+        delete_of_missing_rows_succeeds,
+        cleanup_position_is_kept,
     ]
 }
 
@@ -77,7 +77,7 @@ async fn fill(
     keys
 }
 
-async fn keys_are_those_of_all_rows_of_a_subscription(store: &dyn DeliveriesTable) {
+async fn all_rows_of_a_subscription_have_keys(store: &dyn DeliveriesTable) {
     let (own, other) = (subscription("keys-own"), subscription("keys-other"));
     fill(store, &other, 3).await;
     assert_eq!(keys(store, &own, None).await, HashSet::new());
@@ -85,7 +85,7 @@ async fn keys_are_those_of_all_rows_of_a_subscription(store: &dyn DeliveriesTabl
     assert_eq!(keys(store, &own, None).await, written.into_iter().map(|(_, key)| key).collect());
 }
 
-async fn keys_before_a_time_are_those_of_older_rows(store: &dyn DeliveriesTable) {
+async fn expired_keys_are_of_older_rows_only(store: &dyn DeliveriesTable) {
     let subscription = subscription("keys-before");
     let written = fill(store, &subscription, 10).await;
     for end in [0, 1, 6, 10] {
@@ -101,7 +101,7 @@ async fn keys_before_a_time_are_those_of_older_rows(store: &dyn DeliveriesTable)
     assert_eq!(keys(store, &subscription, last).await.len(), 17);
 }
 
-async fn keys_are_at_most_as_many_as_asked_for(store: &dyn DeliveriesTable) {
+async fn number_of_keys_is_limited(store: &dyn DeliveriesTable) {
     let subscription = subscription("keys-limit");
     let written = fill(store, &subscription, 20).await;
     for (before, mut left) in [(Some(sample::at(10 * 3_600)), 17), (None, written.len() - 17)] {
@@ -131,7 +131,7 @@ async fn large_rows_are_found_and_deleted(store: &dyn DeliveriesTable) {
     assert_eq!(ok(store.all_keys(&subscription, 100).await), []);
 }
 
-async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn DeliveriesTable) {
+async fn delete_removes_rows_of_one_subscription_only(store: &dyn DeliveriesTable) {
     let (own, other) = (subscription("delete-own"), subscription("delete-other"));
     // More than one `BatchWriteItem` takes (25).
     let written: Vec<RowKey> =
@@ -159,7 +159,7 @@ async fn a_delete_removes_rows_of_one_subscription_only(store: &dyn DeliveriesTa
     assert_eq!(keys(store, &other, None).await.len(), 3);
 }
 
-async fn a_delete_of_nothing_is_no_error(store: &dyn DeliveriesTable) {
+async fn delete_of_missing_rows_succeeds(store: &dyn DeliveriesTable) {
     let subscription = subscription("delete-nothing");
     assert_eq!(ok(store.delete(&subscription, &[]).await), []);
     let missing =
@@ -168,7 +168,7 @@ async fn a_delete_of_nothing_is_no_error(store: &dyn DeliveriesTable) {
     assert_eq!(keys(store, &subscription, None).await, HashSet::new());
 }
 
-async fn the_cleanup_position_is_kept(store: &dyn DeliveriesTable) {
+async fn cleanup_position_is_kept(store: &dyn DeliveriesTable) {
     assert_eq!(ok(store.position().await), None);
     ok(store.set_position(None).await);
     assert_eq!(ok(store.position().await), None);

@@ -15,7 +15,7 @@ use crate::sample;
 
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
-        the_index_holds_exactly_what_is_due,
+        index_contains_waiting_records_only,
         each_row_is_in_one_shard,
         due_pages_are_earliest_first_and_complete,
         due_is_included_up_to_the_millisecond,
@@ -72,7 +72,7 @@ fn sorted(mut rows: Vec<Due>) -> Vec<Due> {
     rows
 }
 
-async fn the_index_holds_exactly_what_is_due(store: &dyn DeliveriesTable) {
+async fn index_contains_waiting_records_only(store: &dyn DeliveriesTable) {
     let subscription = subscription("due-exactly");
     let plain = |n| sample::delivery(&subscription, n);
     let first = waiting(plain(1), 1, sample::at(100));

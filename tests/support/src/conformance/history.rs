@@ -16,7 +16,7 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         unfiltered_pages_end_at_the_last_record,
         history_page_continues_while_records_change,
-        filters_show_all_that_pass_and_nothing_else,
+        filters_return_every_matching_record_only,
         since_is_included_and_until_is_not,
         period_without_records_is_empty,
         expired_records_are_not_shown,
@@ -104,7 +104,7 @@ async fn history_page_continues_while_records_change(store: &dyn DeliveriesTable
     assert!(oldest.items.is_empty() && oldest.next.is_none());
 }
 
-async fn filters_show_all_that_pass_and_nothing_else(store: &dyn DeliveriesTable) {
+async fn filters_return_every_matching_record_only(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-filters");
     let types = ["task.created", "email.sent"].map(sample::event_type);
     let mut rows = Vec::new();
@@ -243,7 +243,7 @@ async fn counters_are_not_shown(store: &dyn DeliveriesTable) {
 }
 
 async fn large_records_are_all_shown(store: &dyn DeliveriesTable) {
-    // Together more than one answer of DynamoDB holds (1 MB).
+    // Together more than one response of DynamoDB holds (1 MB).
     let subscription = subscription("history-large");
     for n in 1..=5 {
         put(store, &largest(&subscription, n)).await;

@@ -14,13 +14,13 @@ use crate::sample;
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         lease_excludes_others_until_it_ends,
-        the_holder_may_take_its_lease_again,
+        holder_renews_its_lease,
         lease_requires_a_retrying_record_with_its_attempts,
-        a_lease_changes_nothing_of_the_record,
-        a_write_ends_the_lease_and_does_not_need_it,
-        a_write_may_ask_for_a_record_without_a_lease,
+        lease_changes_nothing_of_the_record,
+        write_ends_the_lease_and_does_not_need_it,
+        write_of_a_free_record_requires_no_lease,
         one_of_concurrent_leases_is_given,
-        a_refused_write_or_lease_tells_what_is_there,
+        refused_write_or_lease_returns_the_reason,
     ]
 }
 
@@ -63,7 +63,7 @@ async fn lease_excludes_others_until_it_ends(store: &dyn DeliveriesTable) {
     );
 }
 
-async fn the_holder_may_take_its_lease_again(store: &dyn DeliveriesTable) {
+async fn holder_renews_its_lease(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-again").await;
     for (now, until) in [(60, 90), (60, 90), (80, 110), (105, 108)] {
         let again = lease("a", sample::at(now), sample::at(until));
@@ -100,14 +100,14 @@ async fn lease_requires_a_retrying_record_with_its_attempts(store: &dyn Deliveri
     }
 }
 
-async fn a_lease_changes_nothing_of_the_record(store: &dyn DeliveriesTable) {
+async fn lease_changes_nothing_of_the_record(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-record").await;
     let request = lease("a#|\"é", sample::at(60), sample::at(90));
     assert_eq!(take(store, &row, 1, request).await, DeliveryWrite::Applied);
     assert_stands(store, &row).await;
 }
 
-async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable) {
+async fn write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-end").await;
     let hold = |holder| lease(holder, sample::at(60), sample::at(900));
     assert_eq!(take(store, &row, 1, hold("a")).await, DeliveryWrite::Applied);
@@ -133,7 +133,7 @@ async fn a_write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable
     assert!(!take(store, &row, 2, hold("a")).await.is_applied());
 }
 
-async fn a_write_may_ask_for_a_record_without_a_lease(store: &dyn DeliveriesTable) {
+async fn write_of_a_free_record_requires_no_lease(store: &dyn DeliveriesTable) {
     let row = record(store, "lease-free").await;
     let end = sample::at(90);
     assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, DeliveryWrite::Applied);
@@ -163,7 +163,7 @@ async fn one_of_concurrent_leases_is_given(store: &dyn DeliveriesTable) {
     assert_eq!(given.count(), 1);
 }
 
-async fn a_refused_write_or_lease_tells_what_is_there(store: &dyn DeliveriesTable) {
+async fn refused_write_or_lease_returns_the_reason(store: &dyn DeliveriesTable) {
     let (now, until) = (sample::at(60), sample::at(90));
     let row = record(store, "lease-refusal").await;
     let refused = async |delivery: &Delivery, expect| match ok(store.put(delivery, expect).await) {

@@ -52,7 +52,7 @@ pub fn subscription_rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
 /// whenever a rule begins.
 pub fn delivery_rules<'a>(store: &'a dyn DeliveriesTable, clock: &'a ManualClock) -> Vec<Rule<'a>> {
     let mut rules = records::rules(store);
-    rules.push(("an_expired_record_does_not_exist", records::expiry(store, clock).boxed_local()));
+    rules.push(("expired_record_does_not_exist", records::expiry(store, clock).boxed_local()));
     rules.extend(leases::rules(store));
     rules.extend(history::rules(store));
     rules.extend(due::rules(store));
@@ -91,10 +91,10 @@ async fn check(rules: Vec<Rule<'_>>) {
     assert!(broken.is_empty(), "broken rules: {}", broken.join(", "));
 }
 
-/// What a store answered; an error breaks the rule.
+/// The result of a store; an error breaks the rule.
 #[track_caller]
-fn ok<T>(answer: Result<T, StoreError>) -> T {
-    answer.unwrap_or_else(|error| panic!("the store failed: {error}"))
+fn ok<T>(result: Result<T, StoreError>) -> T {
+    result.unwrap_or_else(|error| panic!("the store failed: {error}"))
 }
 
 /// More pages than any rule has rows: a list that goes on for longer goes in circles.

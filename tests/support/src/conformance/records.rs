@@ -19,10 +19,10 @@ use crate::{ManualClock, SeededRandom, sample};
 
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
-        a_record_is_read_as_it_was_written,
-        texts_may_be_anything,
+        record_is_read_as_it_was_written,
+        any_text_is_stored_unchanged,
         largest_record_is_stored_unchanged,
-        a_record_is_found_only_under_its_own_subscription,
+        record_is_found_only_under_its_own_subscription,
         first_write_fails_if_a_record_exists,
         later_write_requires_its_number_of_attempts,
         ended_delivery_never_changes,
@@ -72,7 +72,7 @@ pub(super) async fn assert_stands(store: &dyn DeliveriesTable, expected: &Delive
     assert_eq!(weaker.as_ref(), Some(expected));
 }
 
-async fn a_record_is_read_as_it_was_written(store: &dyn DeliveriesTable) {
+async fn record_is_read_as_it_was_written(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-read");
     let plain = |n| sample::delivery(&subscription, n);
     let soon = sample::start().plus(Duration::from_millis(90_123));
@@ -85,7 +85,7 @@ async fn a_record_is_read_as_it_was_written(store: &dyn DeliveriesTable) {
     };
     let unreached = Attempt {
         response_status: None,
-        error: Some("timeout: no answer within 10 s".to_owned()),
+        error: Some("timeout: no response within 10 s".to_owned()),
         ..reached.clone()
     };
     let mut written = vec![
@@ -122,7 +122,7 @@ async fn assert_listed(store: &dyn DeliveriesTable, written: &[Delivery]) {
     }
 }
 
-async fn texts_may_be_anything(store: &dyn DeliveriesTable) {
+async fn any_text_is_stored_unchanged(store: &dyn DeliveriesTable) {
     let subscription = subscription("record-texts");
     let texts = [
         "{}",
@@ -200,7 +200,7 @@ fn waiting_as_is(mut delivery: Delivery) -> Delivery {
     delivery
 }
 
-async fn a_record_is_found_only_under_its_own_subscription(store: &dyn DeliveriesTable) {
+async fn record_is_found_only_under_its_own_subscription(store: &dyn DeliveriesTable) {
     let (own, other) = (subscription("record-own"), subscription("record-other"));
     let delivery = waiting(sample::delivery(&own, 1), 1, sample::at(60));
     put(store, &delivery).await;
@@ -291,11 +291,11 @@ async fn ended_delivery_never_changes(store: &dyn DeliveriesTable) {
 
 /// Writes different records of one name concurrently, and checks that exactly one stands.
 async fn race(store: &dyn DeliveriesTable, rivals: &[Delivery], expect: Expect) {
-    let answers = join_all(rivals.iter().map(|rival| store.put(rival, expect))).await;
+    let results = join_all(rivals.iter().map(|rival| store.put(rival, expect))).await;
     let made: Vec<&Delivery> = rivals
         .iter()
-        .zip(answers)
-        .filter_map(|(rival, answer)| ok(answer).is_applied().then_some(rival))
+        .zip(results)
+        .filter_map(|(rival, result)| ok(result).is_applied().then_some(rival))
         .collect();
     assert_eq!(made.len(), 1, "exactly one is written");
     assert_stands(store, made[0]).await;

@@ -14,7 +14,7 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         counts_add_up_by_subscription_and_hour,
         concurrent_counts_are_all_added,
-        the_last_attempt_of_an_hour_is_the_latest,
+        last_attempt_of_an_hour_is_the_latest,
         counters_begin_with_the_hour_asked_for,
     ]
 }
@@ -75,7 +75,7 @@ async fn concurrent_counts_are_all_added(store: &dyn DeliveriesTable) {
     assert_eq!(found, [counts(75, 50, 25), counts(75, 50, 25)]);
 }
 
-async fn the_last_attempt_of_an_hour_is_the_latest(store: &dyn DeliveriesTable) {
+async fn last_attempt_of_an_hour_is_the_latest(store: &dyn DeliveriesTable) {
     let subscription = subscription("counts-latest");
     for (at, latest) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)] {
         count(store, &subscription, 0, counts(1, 1, 0), at).await;

@@ -17,13 +17,13 @@ use crate::sample;
 
 pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
     rules![store;
-        a_subscription_is_read_as_it_was_written,
+        subscription_is_read_as_it_was_written,
         user_ids_may_be_any_text,
         get_by_another_owner_returns_none,
         concurrent_creates_keep_the_webhook_limit,
         deletes_do_not_raise_the_daily_limit,
-        an_update_needs_the_expected_version,
-        an_update_replaces_everything,
+        update_needs_the_expected_version,
+        update_replaces_everything,
         one_of_concurrent_updates_is_applied,
         health_is_replaced_alone_and_only_if_as_expected,
         one_of_concurrent_health_changes_is_applied,
@@ -56,7 +56,7 @@ fn assert_missing(write: Result<SubscriptionWrite, StoreError>) {
     assert!(matches!(write, SubscriptionWrite::Missing), "{write:?}");
 }
 
-/// The write is refused, and the answer is the subscription that stands in its way.
+/// The write is refused, and the response is the subscription that stands in its way.
 #[track_caller]
 fn assert_conflict(write: Result<SubscriptionWrite, StoreError>, current: &Subscription) {
     match ok(write) {
@@ -115,7 +115,7 @@ fn failing(failures: u32) -> Health {
     }
 }
 
-async fn a_subscription_is_read_as_it_was_written(store: &dyn Subscriptions) {
+async fn subscription_is_read_as_it_was_written(store: &dyn Subscriptions) {
     let user = "read-as-written";
     let empty = Subscription {
         description: Some(String::new()),
@@ -194,11 +194,11 @@ async fn get_by_another_owner_returns_none(store: &dyn Subscriptions) {
 async fn concurrent_creates_keep_the_webhook_limit(store: &dyn Subscriptions) {
     let user = "many";
     let requests: Vec<_> = (1..=120).map(|n| sample::subscription(user, n)).collect();
-    let answers = join_all(requests.iter().map(|request| store.create(request))).await;
+    let results = join_all(requests.iter().map(|request| store.create(request))).await;
     let mut created: Vec<&SubscriptionId> = requests
         .iter()
-        .zip(answers)
-        .filter_map(|(request, answer)| (ok(answer) == Creation::Created).then_some(&request.id))
+        .zip(results)
+        .filter_map(|(request, result)| (ok(result) == Creation::Created).then_some(&request.id))
         .collect();
     assert_eq!(created.len(), WEBHOOKS_PER_USER);
 
@@ -238,10 +238,10 @@ async fn deletes_do_not_raise_the_daily_limit(store: &dyn Subscriptions) {
         assert!(ok(store.delete(&owner, &row.id).await));
     }
     let last: Vec<_> = (most..most + 20).map(|n| sample::subscription(user, n)).collect();
-    let answers = join_all(last.iter().map(|row| store.create(row))).await;
-    let answers: Vec<Creation> = answers.into_iter().map(ok).collect();
-    let made = answers.iter().filter(|answer| **answer == Creation::Created).count();
-    let refused = answers.iter().filter(|answer| **answer == Creation::DailyLimitReached).count();
+    let results = join_all(last.iter().map(|row| store.create(row))).await;
+    let results: Vec<Creation> = results.into_iter().map(ok).collect();
+    let made = results.iter().filter(|result| **result == Creation::Created).count();
+    let refused = results.iter().filter(|result| **result == Creation::DailyLimitReached).count();
     assert_eq!((made, refused), (10, 10));
     assert_eq!(ok(store.list_by_user(&owner).await).len(), 10, "a refused one leaves nothing");
 
@@ -256,7 +256,7 @@ async fn deletes_do_not_raise_the_daily_limit(store: &dyn Subscriptions) {
     create(store, &on(1, most + 22)).await;
 }
 
-async fn an_update_needs_the_expected_version(store: &dyn Subscriptions) {
+async fn update_needs_the_expected_version(store: &dyn Subscriptions) {
     let mut row = sample::subscription("versions", 1);
     assert_missing(store.update(&row, 1).await);
     assert!(get(store, &row.user_id, &row.id).await.is_none());
@@ -275,7 +275,7 @@ async fn an_update_needs_the_expected_version(store: &dyn Subscriptions) {
     }
 }
 
-async fn an_update_replaces_everything(store: &dyn Subscriptions) {
+async fn update_replaces_everything(store: &dyn Subscriptions) {
     let user = "replaced";
     let full = unusual(user, 1);
     let plain = Subscription { version: 8, ..sample::subscription(user, 1) };
@@ -292,11 +292,11 @@ async fn one_of_concurrent_updates_is_applied(store: &dyn Subscriptions) {
     create(store, &row).await;
     let changes: Vec<_> =
         (1..=8).map(|n| Subscription { version: 2, timeout_seconds: n, ..row.clone() }).collect();
-    let answers = join_all(changes.iter().map(|change| store.update(change, 1))).await;
+    let results = join_all(changes.iter().map(|change| store.update(change, 1))).await;
     let mut made = changes
         .iter()
-        .zip(answers)
-        .filter(|(_, answer)| matches!(answer, Ok(SubscriptionWrite::Applied)));
+        .zip(results)
+        .filter(|(_, result)| matches!(result, Ok(SubscriptionWrite::Applied)));
     let (winner, _) = made.next().unwrap_or_else(|| panic!("none was made"));
     assert!(made.next().is_none(), "more than one was made");
     assert_stands(store, winner).await;
@@ -359,7 +359,7 @@ async fn one_of_concurrent_health_changes_is_applied(store: &dyn Subscriptions) 
     let made = join_all(sets)
         .await
         .into_iter()
-        .filter(|answer| matches!(answer, Ok(SubscriptionWrite::Applied)));
+        .filter(|result| matches!(result, Ok(SubscriptionWrite::Applied)));
     assert_eq!(made.count(), 1);
 }
 
@@ -387,6 +387,6 @@ async fn deleted_subscription_cannot_be_read_or_changed(store: &dyn Subscription
 async fn one_of_concurrent_deletes_finds_the_row(store: &dyn Subscriptions) {
     let row = sample::subscription("delete-race", 1);
     create(store, &row).await;
-    let answers = join_all((0..8).map(|_| store.delete(&row.user_id, &row.id))).await;
-    assert_eq!(answers.into_iter().filter(|answer| matches!(answer, Ok(true))).count(), 1);
+    let results = join_all((0..8).map(|_| store.delete(&row.user_id, &row.id))).await;
+    assert_eq!(results.into_iter().filter(|result| matches!(result, Ok(true))).count(), 1);
 }

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_keeps_what_it_takes_in_order() {
+    async fn queue_keeps_what_it_takes_in_order() {
         let queue = MemoryTaskQueue::default();
         let batch: Vec<Outgoing> = (0..4).map(|n| outgoing(n, 0)).collect();
         queue.refuse_next(&[1, 3, 9]);
