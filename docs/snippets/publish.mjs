@@ -3,8 +3,8 @@ import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 
 const sqs = new SQSClient({});
 
-// Publishes one event and returns its id.
-export async function publish(queueUrl, eventType, userId, data) {
+// Publishes one event and returns its id. `traceparent` places it in a trace (W3C).
+export async function publish(queueUrl, eventType, userId, data, traceparent) {
   const event = {
     event_type: eventType,
     user_id: userId,
@@ -13,7 +13,12 @@ export async function publish(queueUrl, eventType, userId, data) {
     data,
   };
   await sqs.send(
-    new SendMessageCommand({ QueueUrl: queueUrl, MessageGroupId: userId, MessageBody: JSON.stringify(event) }),
+    new SendMessageCommand({
+      QueueUrl: queueUrl,
+      MessageGroupId: userId,
+      MessageBody: JSON.stringify(event),
+      MessageAttributes: traceparent && { traceparent: { DataType: 'String', StringValue: traceparent } },
+    }),
   );
   return event.event_id;
 }

@@ -42,7 +42,7 @@ impl Deliver {
             subscription.retry_policy().decide(delivery.attempt_count(), &outcome, now, jitter);
         let disposition = match next {
             Next::Done => {
-                delivery.end(Status::Success, now);
+                delivery.succeed(subscription.keep_payload, now);
                 Disposition::Ack
             }
             Next::GiveUp(_) => {

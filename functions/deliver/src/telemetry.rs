@@ -5,6 +5,7 @@ use webhooks_core::delivery::{Delivery, Status, Trigger};
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{DeliveryWrite, Expect, StoreError};
 use webhooks_core::time::Timestamp;
+use webhooks_core::traceparent::Traceparent;
 
 use crate::disposition::{Disposition, Handled};
 
@@ -109,6 +110,7 @@ pub(crate) fn log_attempt(delivery: &Delivery, outcome: &Outcome) {
                 failure,
                 duration_ms = delivery.attempts.last().map(|attempt| attempt.duration_ms),
                 delivery_status = %delivery.status,
+                traceparent = delivery.traceparent.as_ref().map(Traceparent::as_str),
                 "delivery attempt ended"
             )
         };
@@ -128,6 +130,7 @@ pub(crate) fn log_unsent(delivery: &Delivery) {
         subscription_id = %delivery.subscription_id,
         event_type = %delivery.event_type,
         delivery_status = %delivery.status,
+        traceparent = delivery.traceparent.as_ref().map(Traceparent::as_str),
         "delivery put off or ended without an attempt"
     );
 }

@@ -15,7 +15,7 @@ use test_support::{
 use webhooks_core::breaker::{
     DISABLE_AFTER_SECONDS, Health, LastError, OPEN_AFTER_FAILURES, PROBE_SECONDS,
 };
-use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, Status};
+use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
 use webhooks_core::ports::{
@@ -26,7 +26,7 @@ use webhooks_core::secret::SecretSealer as _;
 use webhooks_core::signing_key::SigningKey;
 use webhooks_core::statistics::Totals;
 use webhooks_core::subscription::{
-    DisabledReason, Patch, SignatureChange, SignatureScheme, Subscription,
+    DisabledReason, KeepPayload, Patch, SignatureChange, SignatureScheme, Subscription,
 };
 use webhooks_core::time::Timestamp;
 
@@ -202,6 +202,37 @@ async fn success_is_written_once_and_acknowledged() {
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
     assert_eq!(harness.sender.take().len(), 1);
     assert_eq!(harness.statistics().await, (1, 1, 0));
+}
+
+#[tokio::test]
+async fn payload_that_is_kept_until_success_is_erased_by_a_success_only() {
+    let harness = Harness::new().await;
+    let mut webhook = harness.current().await;
+    webhook.keep_payload = KeepPayload::UntilSuccess;
+    harness.subscriptions.update(&webhook, 1).await.unwrap();
+    harness.sender.statuses(&webhook.url, &[500, 200]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    let record = harness.record(1).await.unwrap();
+    assert_eq!((record.data.as_str(), record.is_payload_erased), (r#"{"n":1}"#, false));
+    harness.clock.set(sample::at(103));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    let record = harness.record(1).await.unwrap();
+    assert_eq!((record.data.as_str(), record.is_payload_erased), ("{}", true));
+}
+
+#[tokio::test]
+async fn traceparent_of_the_task_is_sent_at_every_attempt() {
+    let harness = Harness::new().await;
+    harness.sender.statuses(&harness.subscription.url, &[500, 200]);
+    let traceparent = sample::traceparent();
+    let new = sample::new_delivery(&harness.subscription, 1);
+    let task = DeliveryTask::FirstAttempt(NewDelivery { traceparent: traceparent.clone(), ..new });
+    assert_eq!(harness.run(&task).await, Came::BackIn(2));
+    harness.clock.set(sample::at(103));
+    assert_eq!(harness.run(&harness.again(1)).await, Came::Acknowledged);
+    for sent in harness.sender.take() {
+        assert_eq!(Some(header(&sent, "traceparent")), traceparent.as_ref().map(|t| t.as_str()));
+    }
 }
 
 #[tokio::test]

@@ -128,6 +128,9 @@ impl DeliveryHistory {
         if delivery.status == Status::Retrying {
             return Err(Problem::DeliveryRetrying.into());
         }
+        if delivery.is_payload_erased {
+            return Err(Problem::PayloadNotKept.into());
+        }
         let now = self.clock.now();
         let delivery_id = DeliveryId::new(now, self.random.bytes());
         let again = NewDelivery::redelivery_of(&delivery, delivery_id);

@@ -27,6 +27,7 @@ use webhooks_core::ports::{
 use webhooks_core::subscription::UnreadableSubscription;
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
+use webhooks_core::traceparent::{TRACEPARENT, Traceparent};
 
 /// The function and its ports.
 pub struct Dispatch {
@@ -93,6 +94,7 @@ impl Dispatch {
                     message_id = record.message_id,
                     event_type = %event.event_type,
                     tasks = counts[index],
+                    traceparent = event.traceparent.as_ref().map(Traceparent::as_str),
                     "event dispatched"
                 );
             }
@@ -113,7 +115,7 @@ impl Dispatch {
         };
         let body = record.body.as_deref().unwrap_or_default();
         match Event::parse(body, message_id, sent) {
-            Ok(event) => Ok(Some(event)),
+            Ok(event) => Ok(Some(Event { traceparent: traceparent(record), ..event })),
             Err(error) => self.reject(body, message_id, sent, &error).await.map(|()| None),
         }
     }
@@ -240,6 +242,11 @@ impl Tasks {
 fn log(unreadable: &UnreadableSubscription) {
     let UnreadableSubscription { user_id, id, reason, .. } = unreadable;
     tracing::error!(%user_id, subscription_id = %id, reason, "a subscription cannot be read");
+}
+
+/// The `traceparent` of a record; one that is not valid is ignored.
+fn traceparent(record: &SqsMessage) -> Option<Traceparent> {
+    record.message_attributes.get(TRACEPARENT)?.string_value.as_deref()?.parse().ok()
 }
 
 /// The id and the time with which the events queue accepted an event. A redriven message has another id

@@ -15,6 +15,7 @@ use webhooks_core::limits::{EVENT_DATA_BYTES, REDRIVE_WINDOW_MS};
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::ports::{DeadLetterQueue, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, UnreadableSubscription};
+use webhooks_core::traceparent::Traceparent;
 
 use crate::Dispatch;
 
@@ -238,6 +239,28 @@ async fn redriven(harness: &Harness, sent: i64, accepted: i64) -> Vec<(DeliveryI
         DeliveryTask::Retry { .. } => panic!("dispatch asks for first attempts"),
     };
     tasks.iter().map(first).collect()
+}
+
+#[tokio::test]
+async fn task_carries_the_traceparent_of_the_message_when_it_is_valid() {
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
+    let valid = sample::traceparent();
+    for (given, expected) in
+        [(valid.as_ref().map_or("", Traceparent::as_str), valid.as_ref()), ("00-1-2-01", None)]
+    {
+        let record = json!({
+            "messageId": "m1", "receiptHandle": "r", "body": sample::event_body("u", 1),
+            "attributes": {"SentTimestamp": sample::at(50).millis().to_string()},
+            "messageAttributes": {"traceparent": {"dataType": "String", "stringValue": given}},
+        });
+        let event: SqsEvent = serde_json::from_value(json!({"Records": [record]})).unwrap();
+        assert!(harness.dispatch.handle(event).await.batch_item_failures.is_empty());
+        let DeliveryTask::FirstAttempt(task) = harness.queue.take_tasks().remove(0) else {
+            panic!("dispatch asks for first attempts")
+        };
+        assert_eq!(task.traceparent.as_ref(), expected);
+    }
 }
 
 #[tokio::test]

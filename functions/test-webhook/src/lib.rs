@@ -108,7 +108,12 @@ impl TestWebhook {
         .map_err(|error| subscription.undecodable(error))?;
         let success = matches!(outcome, Outcome::Response { status: 200..=299, .. });
         let now = self.clock.now();
-        delivery.end(if success { Status::Success } else { Status::Failed }, now);
+        let matched = subscription.matches(delivery.event_type, &delivery.data);
+        if success {
+            delivery.succeed(subscription.keep_payload, now);
+        } else {
+            delivery.end(Status::Failed, now);
+        }
         self.record(&delivery, &subscription, now).await?;
 
         let last = delivery.attempts.last();
@@ -118,7 +123,7 @@ impl TestWebhook {
             "duration_ms": last.map(|attempt| attempt.duration_ms),
             "error": delivery.error(),
             "delivery_id": delivery.id,
-            "matched": subscription.matches(delivery.event_type, &delivery.data),
+            "matched": matched,
         });
         json(StatusCode::OK, &body)
     }
@@ -145,6 +150,7 @@ impl TestWebhook {
             event_type,
             event_time: now,
             data,
+            traceparent: None,
             trigger: Trigger::Test,
             redelivery_of: None,
         };

@@ -55,6 +55,8 @@ pub enum Problem {
     WebhookInactive,
     /// The delivery is still retrying, so a redelivery would be a duplicate.
     DeliveryRetrying,
+    /// The payload of the delivery is not kept, because the owner asked for that.
+    PayloadNotKept,
     /// The service failed.
     Internal,
     /// The service failed, and a later request may succeed.
@@ -94,6 +96,7 @@ impl Problem {
             Self::EditConflict,
             Self::WebhookInactive,
             Self::DeliveryRetrying,
+            Self::PayloadNotKept,
             Self::Internal,
             Self::Unavailable,
         ]
@@ -136,6 +139,11 @@ impl Problem {
             Self::DeliveryRetrying => {
                 ("urn:webhooks:problem:delivery-retrying", "The delivery is still retrying", 409)
             }
+            Self::PayloadNotKept => (
+                "urn:webhooks:problem:payload-not-kept",
+                "The payload is not kept, so that the delivery cannot be repeated",
+                409,
+            ),
             Self::Internal => {
                 ("urn:webhooks:problem:internal", "Something went wrong on our side", 500)
             }

@@ -250,7 +250,8 @@ pub struct DeliveryDetail<'a> {
     #[serde(flatten)]
     summary: DeliverySummary<'a>,
     attempts: Vec<AttemptDetail<'a>>,
-    payload: Box<RawValue>,
+    /// Null when it is not kept.
+    payload: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -270,7 +271,9 @@ impl<'a> DeliveryDetail<'a> {
         Ok(Self {
             summary: DeliverySummary::new(delivery, webhook),
             attempts: attempts.map(|(index, attempt)| detail(index + 1, attempt)).collect(),
-            payload: RawValue::from_string(delivery.body())?,
+            payload: (!delivery.is_payload_erased)
+                .then(|| RawValue::from_string(delivery.body()))
+                .transpose()?,
         })
     }
 }

@@ -351,7 +351,7 @@ fn one_of<T: Copy>(value: &Value, all: &[T], name: fn(T) -> &'static str) -> Res
 }
 
 fn keep_payload(value: &Value) -> Result<KeepPayload, String> {
-    only(value, KeepPayload::Retention, KeepPayload::Retention.as_str())
+    one_of(value, KeepPayload::ALL, KeepPayload::as_str)
 }
 
 fn only<T>(value: &Value, default: T, name: &str) -> Result<T, String> {
@@ -434,6 +434,7 @@ mod tests {
             ("signature", json!("ed25519")),
             ("headers", json!({"X-Key": "a", "authorization": "Bearer b"})),
             ("keep_payload", json!("retention")),
+            ("keep_payload", json!("until_success")),
             ("event_types", json!(EventType::all().map(EventType::name).collect::<Vec<_>>())),
         ] {
             assert!(with(field, good.clone()), "{field} {good}");

@@ -9,6 +9,7 @@ use crate::secret::{OpenError, SecretOpener, SigningSecrets};
 use crate::signature;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
+use crate::traceparent::TRACEPARENT;
 
 /// Product name and version, as receivers see them.
 pub const USER_AGENT: &str = concat!("Serverless-Webhooks/", env!("CARGO_PKG_VERSION"));
@@ -50,6 +51,9 @@ fn request(
         ("x-webhook-delivery-id", delivery.id.to_string()),
         ("x-webhook-attempt", (delivery.attempt_count() + 1).to_string()),
     ]);
+    if let Some(traceparent) = &delivery.traceparent {
+        headers.push((TRACEPARENT, traceparent.to_string()));
+    }
     let owner_headers = Vec::new();
     OutboundRequest { url: subscription.url.clone(), headers, owner_headers, body, timeout }
 }

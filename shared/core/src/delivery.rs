@@ -19,7 +19,9 @@ use crate::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use crate::json::{Data, escape_for_queue};
 use crate::limits::{ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES};
 use crate::outbound::{HttpResult, Outcome};
+use crate::subscription::KeepPayload;
 use crate::time::Timestamp;
+use crate::traceparent::Traceparent;
 
 /// Declares an enum whose values are stored and shown by a stable name.
 macro_rules! named {
@@ -160,6 +162,10 @@ pub struct Delivery {
     pub event_time: Timestamp,
     /// What the publisher said of it.
     pub data: Data,
+    /// Its place in the publisher's trace.
+    pub traceparent: Option<Traceparent>,
+    /// Whether the payload is not kept any more, because its owner asked for that; `data` is empty then.
+    pub is_payload_erased: bool,
     /// What it came from.
     pub trigger: Trigger,
     /// The delivery that its owner asked to repeat.
@@ -201,6 +207,8 @@ impl Delivery {
             event_type: task.event_type,
             event_time: task.event_time,
             data: task.data.clone(),
+            is_payload_erased: false,
+            traceparent: task.traceparent.clone(),
             trigger: task.trigger,
             redelivery_of: task.redelivery_of.clone(),
             status: Status::Retrying,
@@ -248,6 +256,15 @@ impl Delivery {
                 Some("endpoint_disabled: the webhook is not active")
             }
             None => self.attempts.last().and_then(|attempt| attempt.error.as_deref()),
+        }
+    }
+
+    /// Ends it with a success, and erases the payload if that is not kept then.
+    pub fn succeed(&mut self, keep_payload: KeepPayload, now: Timestamp) {
+        self.end(Status::Success, now);
+        if keep_payload == KeepPayload::UntilSuccess {
+            self.data = Data::empty();
+            self.is_payload_erased = true;
         }
     }
 
@@ -302,6 +319,8 @@ pub struct NewDelivery {
     pub event_time: Timestamp,
     /// What the publisher said of it.
     pub data: Data,
+    /// Its place in the publisher's trace.
+    pub traceparent: Option<Traceparent>,
     /// What it came from.
     pub trigger: Trigger,
     /// The delivery that its owner asked to repeat.
@@ -319,6 +338,7 @@ impl NewDelivery {
             event_type: of.event_type,
             event_time: of.event_time,
             data: of.data.clone(),
+            traceparent: of.traceparent.clone(),
             trigger: Trigger::Redelivery,
             redelivery_of: Some(of.id.clone()),
         }
@@ -334,6 +354,7 @@ impl NewDelivery {
             event_type: event.event_type,
             event_time: event.time,
             data: event.data.clone(),
+            traceparent: event.traceparent.clone(),
             trigger: Trigger::Event,
             redelivery_of: None,
         }
@@ -362,6 +383,8 @@ struct WireFirst<'a> {
     trigger: Trigger,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     redelivery_of: Option<DeliveryId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<Traceparent>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -386,6 +409,7 @@ impl DeliveryTask {
                 event_time: new.event_time,
                 trigger: new.trigger,
                 redelivery_of: new.redelivery_of.clone(),
+                traceparent: new.traceparent.clone(),
                 data: serde_json::from_str(new.data.as_str())?,
             }),
             Self::Retry { .. } => None,
@@ -415,6 +439,7 @@ impl DeliveryTask {
             event_type: first.event_type,
             event_time: first.event_time,
             data,
+            traceparent: first.traceparent,
             trigger: first.trigger,
             redelivery_of: first.redelivery_of,
         }))
@@ -439,7 +464,9 @@ mod tests {
 
     #[test]
     fn a_task_survives_the_queue() {
-        let new = task();
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
+        assert!(traceparent.is_some());
+        let new = NewDelivery { traceparent, ..task() };
         let again = DeliveryTask::Retry {
             subscription_id: new.subscription_id.clone(),
             delivery_id: new.delivery_id.clone(),

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use crate::catalogue::EventType;
 use crate::ids::{EventId, IdError, UserId};
 use crate::json::{Data, DataError, write_ascii_string};
-use crate::limits::OCCURRED_AT_WINDOW_MS;
+use crate::limits::{OCCURRED_AT_AHEAD_MS, OCCURRED_AT_WINDOW_MS};
 use crate::time::Timestamp;
+use crate::traceparent::Traceparent;
 
 /// Something that happened, published once, immutable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Event {
     pub time: Timestamp,
     /// What the publisher says of it.
     pub data: Data,
+    /// Its place in the publisher's trace. It is not a part of the body.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// A field of an event.
@@ -178,8 +181,8 @@ impl Event {
     /// Reads the body of an SQS message.
     ///
     /// Without an `event_id` the event is named by `message_id`. Its time is `occurred_at` when
-    /// that lies within the 24 hours before `sent` (the message's `SentTimestamp`), else `sent`
-    /// itself: retention counts from acceptance, and an event published twice with the same id
+    /// that lies between 24 hours before and 60 seconds after `sent` (the message's `SentTimestamp`),
+    /// else `sent` itself: retention counts from acceptance, and an event published twice with the same id
     /// and time is one delivery. Fields that are not known are ignored, so that a publisher may
     /// be ahead of this service.
     pub fn parse(body: &str, message_id: &str, sent: Timestamp) -> Result<Self, EventError> {
@@ -209,6 +212,7 @@ impl Event {
             owner: owner.parse().map_err(|error| EventError::InvalidId(Field::UserId, error))?,
             time,
             data: Data::from_raw(data)?,
+            traceparent: None,
         })
     }
 }
@@ -274,7 +278,7 @@ pub fn payload(id: &EventId, event_type: EventType, time: Timestamp, data: &Data
 
 fn event_time(occurred: Timestamp, sent: Timestamp) -> Timestamp {
     let age = sent.millis() - occurred.millis();
-    if (0..=OCCURRED_AT_WINDOW_MS).contains(&age) { occurred } else { sent }
+    if (-OCCURRED_AT_AHEAD_MS..=OCCURRED_AT_WINDOW_MS).contains(&age) { occurred } else { sent }
 }
 
 #[cfg(test)]
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_that_of_the_event_only_within_the_day_before_acceptance() {
+    fn time_is_that_of_the_event_only_near_acceptance() {
         let at = |offset_ms: i64| {
             let occurred = Timestamp::from_millis(SENT + offset_ms);
             let body = format!(
@@ -319,7 +323,8 @@ mod tests {
         assert_eq!(at(-1), -1);
         assert_eq!(at(-OCCURRED_AT_WINDOW_MS), -OCCURRED_AT_WINDOW_MS);
         assert_eq!(at(-OCCURRED_AT_WINDOW_MS - 1), 0);
-        assert_eq!(at(1), 0);
+        assert_eq!(at(OCCURRED_AT_AHEAD_MS), OCCURRED_AT_AHEAD_MS);
+        assert_eq!(at(OCCURRED_AT_AHEAD_MS + 1), 0);
     }
 
     #[test]

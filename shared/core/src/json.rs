@@ -65,6 +65,11 @@ impl Data {
         Ok(Self(compact.into()))
     }
 
+    /// The empty object.
+    pub fn empty() -> Self {
+        Self("{}".into())
+    }
+
     /// The compact form, in UTF-8.
     pub fn as_str(&self) -> &str {
         &self.0

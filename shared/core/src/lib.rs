@@ -39,3 +39,4 @@ pub mod subscription;
 pub mod target;
 pub mod task_batch;
 pub mod time;
+pub mod traceparent;

@@ -51,6 +51,8 @@ pub const EVENT_ID_CHARS: usize = 256;
 pub const USER_ID_CHARS: usize = 256;
 /// How far before its acceptance an event may say it happened, in milliseconds.
 pub const OCCURRED_AT_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
+/// How far after its acceptance an event may say it happened, in milliseconds: clocks run ahead.
+pub const OCCURRED_AT_AHEAD_MS: i64 = 60 * 1000;
 /// How far before its redrive an event may have been accepted, in milliseconds: 15 days, because a queue
 /// keeps a message for 14.
 pub const REDRIVE_WINDOW_MS: i64 = 15 * 24 * 60 * 60 * 1000;

@@ -8,6 +8,7 @@ use webhooks_core::event::{Event as CoreEvent, EventError};
 use webhooks_core::ids::EventId;
 use webhooks_core::json::{Data, escape_for_queue};
 use webhooks_core::time::Timestamp;
+use webhooks_core::traceparent::Traceparent;
 
 use crate::error::Reason;
 
@@ -26,6 +27,7 @@ pub struct Event {
     data: Result<Data, Reason>,
     pub(crate) event_id: Option<String>,
     pub(crate) occurred_at: Option<Timestamp>,
+    pub(crate) traceparent: Option<Traceparent>,
 }
 
 /// The message body, see docs/PUBLISHING.md.
@@ -57,6 +59,7 @@ impl Event {
             data: read_data(data),
             event_id: None,
             occurred_at: None,
+            traceparent: None,
         }
     }
 
@@ -73,11 +76,19 @@ impl Event {
 
     /// Says when it happened. Without it, the event happened when it was published.
     ///
-    /// The service uses it when it lies within the 24 hours before the queue accepts the event,
-    /// and the moment of acceptance otherwise.
+    /// The service uses it when it lies between 24 hours before and 60 seconds after the queue accepts
+    /// the event, and the moment of acceptance otherwise.
     #[must_use]
     pub fn with_occurred_at(mut self, moment: Timestamp) -> Self {
         self.occurred_at = Some(moment);
+        self
+    }
+
+    /// Says where it belongs in a trace: the `traceparent` of W3C Trace Context, which its deliveries
+    /// carry. One that is not valid is left out.
+    #[must_use]
+    pub fn with_traceparent(mut self, traceparent: &str) -> Self {
+        self.traceparent = traceparent.parse().ok();
         self
     }
 

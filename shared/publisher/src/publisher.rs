@@ -7,10 +7,11 @@ use aws_sdk_sqs::Client;
 use webhooks_core::ids::EventId;
 use webhooks_core::ports::{Clock, Random};
 use webhooks_core::task_batch::batches;
+use webhooks_core::traceparent::Traceparent;
 
 use crate::error::{NotAccepted, PublishError, Reason};
 use crate::event::Event;
-use crate::queue::{Queue, SqsQueue};
+use crate::queue::{Entry, Queue, SqsQueue};
 use crate::system::{SystemClock, SystemRandom};
 
 /// How often an entry is sent that SQS refuses without blaming the sender.
@@ -131,7 +132,11 @@ impl Publisher {
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }
-            let entry = |index: &usize| (batch[*index].body.as_str(), batch[*index].group.as_str());
+            let entry = |index: &usize| {
+                let Message { body, group, event, .. } = &batch[*index];
+                let traceparent = event.traceparent.as_ref().map(Traceparent::as_str);
+                Entry { body, group, traceparent }
+            };
             let entries: Vec<_> = pending.iter().map(entry).collect();
             match self.queue.send(&entries).await {
                 Ok(results) => {
@@ -200,12 +205,12 @@ mod tests {
     where
         F: Fn(usize, &str) -> Result<EntryResult, String> + Send + Sync,
     {
-        async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<EntryResult>, String> {
+        async fn send(&self, messages: &[Entry<'_>]) -> Result<Vec<EntryResult>, String> {
             let mut requests = self.requests.lock().unwrap();
             let number = requests.len();
-            assert!(messages.iter().all(|(_, group)| *group == "u1"), "the group is the user");
-            requests.push(messages.iter().map(|(body, _)| (*body).to_owned()).collect());
-            messages.iter().map(|(body, _)| (self.result)(number, body)).collect()
+            assert!(messages.iter().all(|message| message.group == "u1"), "the group is the user");
+            requests.push(messages.iter().map(|message| message.body.to_owned()).collect());
+            messages.iter().map(|message| (self.result)(number, message.body)).collect()
         }
     }
 

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
-use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, MessageAttributeValue, SendMessageBatchRequestEntry,
+};
+use webhooks_core::traceparent::TRACEPARENT;
 
 use crate::error::Reason;
 
@@ -16,9 +19,16 @@ pub(crate) type EntryResult = Result<(), Reason>;
 /// A queue that takes one batch at a time.
 #[async_trait]
 pub(crate) trait Queue: Send + Sync {
-    /// Sends a batch of bodies, each with its message group; the responses are in their order. The
-    /// error is that of the request as a whole.
-    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<EntryResult>, String>;
+    /// Sends a batch; the responses are in its order. The error is that of the request as a whole.
+    async fn send(&self, messages: &[Entry<'_>]) -> Result<Vec<EntryResult>, String>;
+}
+
+/// A message of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) body: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) traceparent: Option<&'a str>,
 }
 
 /// A queue of SQS.
@@ -29,11 +39,11 @@ pub(crate) struct SqsQueue {
 
 #[async_trait]
 impl Queue for SqsQueue {
-    async fn send(&self, messages: &[(&str, &str)]) -> Result<Vec<EntryResult>, String> {
+    async fn send(&self, messages: &[Entry<'_>]) -> Result<Vec<EntryResult>, String> {
         let entries: Vec<_> = messages
             .iter()
             .enumerate()
-            .map(|(index, (body, group))| entry(index, body, group))
+            .map(|(index, message)| entry(index, *message))
             .collect::<Result<_, _>>()
             .map_err(|error| chain(&error))?;
         let request = self.client.send_message_batch().queue_url(&self.url);
@@ -43,16 +53,16 @@ impl Queue for SqsQueue {
     }
 }
 
-fn entry(
-    index: usize,
-    body: &str,
-    group: &str,
-) -> Result<SendMessageBatchRequestEntry, BuildError> {
-    SendMessageBatchRequestEntry::builder()
+fn entry(index: usize, message: Entry<'_>) -> Result<SendMessageBatchRequestEntry, BuildError> {
+    let mut entry = SendMessageBatchRequestEntry::builder()
         .id(index.to_string())
-        .message_body(body)
-        .message_group_id(group)
-        .build()
+        .message_body(message.body)
+        .message_group_id(message.group);
+    if let Some(traceparent) = message.traceparent {
+        let value = MessageAttributeValue::builder().data_type("String").string_value(traceparent);
+        entry = entry.message_attributes(TRACEPARENT, value.build()?);
+    }
+    entry.build()
 }
 
 /// The response to each of `count` entries, which are named by their index. An entry that SQS does
@@ -92,6 +102,15 @@ fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::*;
     use aws_sdk_sqs::types::SendMessageBatchResultEntry;
+
+    #[test]
+    fn entry_has_the_traceparent_as_a_message_attribute() {
+        let message = Entry { body: "{}", group: "u1", traceparent: Some("00-1") };
+        let attributes = entry(0, message).unwrap().message_attributes.unwrap();
+        assert_eq!(attributes["traceparent"].string_value(), Some("00-1"));
+        let none = entry(0, Entry { traceparent: None, ..message }).unwrap();
+        assert_eq!(none.message_attributes, None);
+    }
 
     #[test]
     fn only_an_entry_that_is_named_as_a_success_is_one() {

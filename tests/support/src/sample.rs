@@ -13,6 +13,7 @@ use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::subscription::{KeepPayload, SignatureScheme, Subscription, WhileInactive};
 use webhooks_core::time::Timestamp;
+use webhooks_core::traceparent::Traceparent;
 
 use crate::TestSealer;
 
@@ -95,7 +96,14 @@ pub fn event(user: &str, n: u64) -> Event {
         owner: self::user(user),
         time: at(n),
         data: data(&format!(r#"{{"n":{n}}}"#)),
+        traceparent: None,
     }
+}
+
+/// A `traceparent`.
+pub fn traceparent() -> Option<Traceparent> {
+    let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    Some(text.parse().expect("it is the example of the recommendation"))
 }
 
 /// The body of the SQS message that publishes [`event`].
@@ -123,6 +131,8 @@ pub fn delivery(subscription_id: &SubscriptionId, n: u64) -> Delivery {
         event_type: event_type("task.created"),
         event_time: at(n),
         data: data(&format!(r#"{{"n":{n}}}"#)),
+        traceparent: None,
+        is_payload_erased: false,
         trigger: Trigger::Event,
         redelivery_of: None,
         status: Status::Retrying,

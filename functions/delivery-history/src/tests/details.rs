@@ -7,6 +7,7 @@ use test_support::sample;
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::delivery::{Delivery, NewDelivery, Trigger};
 use webhooks_core::ports::{Clock as _, Outgoing, Subscriptions as _};
+use webhooks_core::subscription::KeepPayload;
 
 use super::{GET, Harness, REDELIVER, succeeded, text};
 
@@ -91,6 +92,7 @@ async fn redelivery_is_a_new_delivery_of_the_same_event() {
         event_type: old.event_type,
         event_time: old.created_at(),
         data: old.data.clone(),
+        traceparent: None,
         trigger: Trigger::Redelivery,
         redelivery_of: Some(old.id.clone()),
     };
@@ -121,6 +123,21 @@ async fn redelivery_of_a_retrying_delivery_returns_409() {
     let response = redeliver(&harness, &retrying).await;
     assert_eq!((response.status(), response.problem().as_str()), (409, "delivery-retrying"));
     assert_eq!(harness.queue.take(), []);
+}
+
+#[tokio::test]
+async fn delivery_whose_payload_is_not_kept_shows_none_and_is_not_repeated() {
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
+    let mut delivery = sample::delivery(&webhook, 20);
+    delivery.user_id = sample::user("alice");
+    delivery.succeed(KeepPayload::UntilSuccess, sample::at(21));
+    harness.record(&delivery).await;
+    let response = redeliver(&harness, &delivery).await;
+    assert_eq!((response.status(), response.problem().as_str()), (409, "payload-not-kept"));
+    assert_eq!(harness.queue.take(), []);
+    let shown = harness.send(call(GET, &delivery)).await.json();
+    assert_eq!((&shown["status"], &shown["payload"]), (&json!("success"), &Value::Null));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use webhooks_core::json::Data;
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::StoreError;
 use webhooks_core::time::Timestamp;
+use webhooks_core::traceparent::Traceparent;
 
 use super::{DELIVERY_ID, SUBSCRIPTION_ID};
 use crate::dynamo::{
@@ -48,6 +49,9 @@ struct Row {
     /// On redeliveries only.
     #[serde(rename = "ro", skip_serializing_if = "Option::is_none")]
     redelivery_of: Option<DeliveryId>,
+    /// Where the publisher sent one.
+    #[serde(rename = "tp", default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<Traceparent>,
     #[serde(rename = "s")]
     status: Status,
     #[serde(rename = "n")]
@@ -55,6 +59,9 @@ struct Row {
     /// The event's data, compact JSON.
     #[serde(rename = "p")]
     payload: Packed,
+    /// Whether the payload is not kept any more; it is `{}` then, which earlier versions read.
+    #[serde(rename = "pe", default, skip_serializing_if = "std::ops::Not::not")]
+    is_payload_erased: bool,
     /// A JSON list of [`StoredAttempt`].
     #[serde(rename = "a")]
     attempts: Packed,
@@ -128,8 +135,10 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
         event_time: Some(of.event_time).filter(|time| *time != of.id.moment()),
         trigger: Some(of.trigger).filter(|trigger| *trigger != Trigger::Event),
         redelivery_of: of.redelivery_of.clone(),
+        traceparent: of.traceparent.clone(),
         status: of.status,
         attempt_count: of.attempt_count(),
+        is_payload_erased: of.is_payload_erased,
         payload: Packed::Plain(of.data.as_str().to_owned()),
         attempts: Packed::Plain(attempts),
         end_reason: of.end_reason,
@@ -167,8 +176,10 @@ fn read(item: Item) -> Result<Delivery, String> {
         event_id: row.event_id,
         event_type: row.event_type,
         data: Data::parse(&payload).map_err(|error| format!("has a payload that {error}"))?,
+        is_payload_erased: row.is_payload_erased,
         trigger: row.trigger.unwrap_or(Trigger::Event),
         redelivery_of: row.redelivery_of,
+        traceparent: row.traceparent,
         status: row.status,
         attempts: attempts.into_iter().map(attempt).collect(),
         end_reason: row.end_reason,
@@ -200,12 +211,14 @@ mod tests {
     use crate::dynamo::{item_size, number, text};
     use aws_sdk_dynamodb::types::AttributeValue;
     use test_support::sample;
+    use webhooks_core::subscription::KeepPayload;
 
     fn waiting() -> Delivery {
         let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
         delivery.attempts = vec![sample::attempt(3), sample::attempt(4)];
         delivery.trigger = Trigger::Redelivery;
         delivery.event_time = sample::at(0);
+        delivery.traceparent = sample::traceparent();
         delivery.wait(sample::at(9), sample::at(8), sample::at(7));
         delivery
     }
@@ -229,7 +242,12 @@ mod tests {
 
     #[test]
     fn delivery_survives_its_row() {
-        for delivery in [sample::delivery(&waiting().subscription_id, 2), waiting(), ended()] {
+        let mut erased = waiting();
+        erased.succeed(KeepPayload::UntilSuccess, sample::at(9));
+        assert_eq!(erased.data, Data::empty());
+        for delivery in
+            [sample::delivery(&waiting().subscription_id, 2), waiting(), ended(), erased]
+        {
             assert_eq!(decode(encode(&delivery).unwrap()).unwrap(), delivery);
         }
     }
