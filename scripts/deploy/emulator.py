@@ -210,7 +210,11 @@ def check_bad_configuration(space, local):
             if name == "SECRETS_KEYS_VERSION":
                 continue
             # A variable with a default may be missing, but not invalid.
-            has_default = name in ("RETENTION_DAYS", "TARGET_POLICY")
+            has_default = name in (
+                "DEFAULT_RETRY_SCHEDULE",
+                "RETENTION_DAYS",
+                "TARGET_POLICY",
+            )
             bad.append((name, "no such value" if has_default else None))
         for name, value in bad:
             environ = {k: v for k, v in good.items() if k != name}

@@ -8,6 +8,7 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ports::{DeliveryWrite, StoreError};
 use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
 use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
 use crate::batch::Batch;
@@ -22,6 +23,7 @@ impl Deliver {
         &self,
         loaded: Loaded,
         subscription: &Subscription,
+        slot: Option<Timestamp>,
         batch: &Batch,
     ) -> Result<Handled, StoreError> {
         let began = self.clock.now();
@@ -30,6 +32,7 @@ impl Deliver {
             &mut delivery,
             subscription,
             subscription.timeout(),
+            slot,
             self.opener.as_ref(),
             self.sender.as_ref(),
             self.clock.as_ref(),

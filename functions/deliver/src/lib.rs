@@ -9,11 +9,12 @@
 //!
 //! 1. `load` reads the record and the subscription, which is read once for each batch; a task of an
 //!    ended delivery is dropped;
-//! 2. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
+//! 2. `slot` waits for the webhook's rate limit, if it has one;
+//! 3. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
 //!    copies of a task do not both POST;
-//! 3. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
+//! 4. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
 //!    delivery is put off or ends without an attempt;
-//! 4. `disposition` says whether the message is acknowledged or received again.
+//! 5. `disposition` says whether the message is acknowledged or received again.
 //!
 //! A task of the fast queue whose endpoint is slow moves to the slow queue.
 //!
@@ -29,6 +30,7 @@ mod disposition;
 mod effects;
 mod load;
 mod reserve;
+mod slot;
 mod task;
 mod telemetry;
 #[cfg(test)]
@@ -48,7 +50,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::secret::SecretOpener;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Undecided};
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
 use crate::telemetry::log_failed_tasks;
@@ -99,9 +101,12 @@ impl Deliver {
 
     /// Handles one batch; returns the batch item failures: the messages to receive again.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
-        let shared = Batch::default();
-        let records = batch.records.iter();
-        let handled = join_all(records.map(|record| self.isolated(record, &shared))).await;
+        let shared = Batch::new();
+        let tasks: Vec<_> =
+            batch.records.iter().map(|record| (record, shared.undecided())).collect();
+        let tasks = tasks.into_iter();
+        let handled =
+            join_all(tasks.map(|(record, task)| self.isolated(record, &shared, task))).await;
 
         let mut response = SqsBatchResponse::default();
         let mut effects = Effects::default();
@@ -117,8 +122,14 @@ impl Deliver {
         response
     }
 
-    async fn isolated(&self, message: &SqsMessage, batch: &Batch) -> Handled {
-        let handled = AssertUnwindSafe(self.message(message, batch)).catch_unwind().await;
+    async fn isolated(
+        &self,
+        message: &SqsMessage,
+        batch: &Batch,
+        undecided: Undecided<'_>,
+    ) -> Handled {
+        let handled =
+            AssertUnwindSafe(self.message(message, batch, undecided)).catch_unwind().await;
         let handled = handled.unwrap_or_else(|_| {
             tracing::error!(message_id = message.message_id, "the task panicked");
             Disposition::Nack.into()

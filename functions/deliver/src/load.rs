@@ -34,6 +34,14 @@ impl Loaded {
         }
     }
 
+    /// The slot of the rate limit that it has reserved.
+    pub(crate) fn slot(&self) -> Option<Timestamp> {
+        match self {
+            Self::New(_) => None,
+            Self::Existing(delivery) => delivery.next_retry_at.filter(|_| delivery.has_slot),
+        }
+    }
+
     /// Whether the retry function counts the message of this delivery as lost, and sends another.
     pub(crate) fn is_overdue(&self, now: Timestamp) -> bool {
         matches!(self, Self::Existing(delivery) if delivery.due_at.is_some_and(|at| at <= now))

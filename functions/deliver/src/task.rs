@@ -7,11 +7,12 @@ use webhooks_core::breaker::BreakerState;
 use webhooks_core::delivery::{DeliveryTask, EndReason};
 use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::ports::{Chain, Outgoing, StoreError};
+use webhooks_core::rate_limit::NEAR;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Undecided};
 use crate::disposition::{Disposition, Handled};
 use crate::load::Loaded;
 use crate::reserve::Reservation;
@@ -23,7 +24,12 @@ const EARLY: Duration = Duration::from_secs(1);
 
 impl Deliver {
     /// Handles one message. A failure on our side brings it back.
-    pub(crate) async fn message(&self, message: &SqsMessage, batch: &Batch) -> Handled {
+    pub(crate) async fn message(
+        &self,
+        message: &SqsMessage,
+        batch: &Batch,
+        undecided: Undecided<'_>,
+    ) -> Handled {
         let body = message.body.as_deref().unwrap_or_default();
         let task = match DeliveryTask::from_json(body) {
             Ok(task) => task,
@@ -39,7 +45,7 @@ impl Deliver {
         };
         let (subscription_id, delivery_id) = task.key();
         let (subscription_id, delivery_id) = (subscription_id.clone(), delivery_id.clone());
-        self.task(task, message, batch).await.unwrap_or_else(|failed| {
+        self.task(task, message, batch, undecided).await.unwrap_or_else(|failed| {
             let Failed { error, disposition } = failed;
             let error = Chain(&error);
             tracing::error!(%subscription_id, %delivery_id, %error, "the delivery task failed");
@@ -52,6 +58,7 @@ impl Deliver {
         task: DeliveryTask,
         message: &SqsMessage,
         batch: &Batch,
+        undecided: Undecided<'_>,
     ) -> Result<Handled, Failed> {
         let loaded = self.load(task, message, batch).await.map_err(Failed::nack)?;
         let Some((loaded, subscription)) = loaded else {
@@ -65,7 +72,7 @@ impl Deliver {
         // back. If it did, each outage would leave many messages behind it.
         let disposition = if loaded.is_overdue(now) { Disposition::Ack } else { Disposition::Nack };
         let copy = loaded.retry();
-        let step = self.next_step(loaded, subscription, message, batch, now).await;
+        let step = self.next_step(loaded, subscription, message, (batch, undecided), now).await;
         let handled = step.map_err(|error| Failed { error, disposition })?;
         Ok(match handled.disposition {
             Disposition::Delay(wait) => {
@@ -98,7 +105,7 @@ impl Deliver {
         loaded: Loaded,
         subscription: Option<Subscription>,
         message: &SqsMessage,
-        batch: &Batch,
+        (batch, undecided): (&Batch, Undecided<'_>),
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         let Some(mut subscription) = subscription else {
@@ -119,8 +126,12 @@ impl Deliver {
         if is_misplaced && self.move_to_slow_queue(&loaded).await {
             return Ok(Disposition::Ack.into());
         }
+        let slot = self.slot(&loaded, &subscription, (batch, undecided), now).await?;
+        if let Some(slot) = slot.filter(|slot| now.until(*slot) > NEAR) {
+            return self.wait_for_slot(loaded, slot, batch, now).await;
+        }
         match self.reserve(&loaded, &mut subscription, message, now).await? {
-            Reservation::Granted => self.attempt(loaded, &subscription, batch).await,
+            Reservation::Granted => self.attempt(loaded, &subscription, slot, batch).await,
             Reservation::BreakerOpen { until } => self.park(loaded, until, batch, now).await,
             Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),
         }

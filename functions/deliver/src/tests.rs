@@ -22,6 +22,7 @@ use webhooks_core::ports::{
     Clock as _, Consistency, Deliveries as _, DueIndex as _, Lease, Statistics as _,
     Subscriptions as _,
 };
+use webhooks_core::rate_limit::RateLimit;
 use webhooks_core::secret::SecretSealer as _;
 use webhooks_core::signing_key::SigningKey;
 use webhooks_core::statistics::Totals;
@@ -233,6 +234,38 @@ async fn traceparent_of_the_task_is_sent_at_every_attempt() {
     for sent in harness.sender.take() {
         assert_eq!(Some(header(&sent, "traceparent")), traceparent.as_ref().map(|t| t.as_str()));
     }
+}
+
+#[tokio::test]
+async fn deliveries_over_the_rate_limit_wait_for_their_slots_and_use_up_no_retry() {
+    let harness = Harness::new().await;
+    let mut webhook = harness.current().await;
+    webhook.rate_limit = Some(RateLimit::new(2).unwrap());
+    harness.subscriptions.update(&webhook, 1).await.unwrap();
+    let tasks: Vec<String> = (1..=6).map(|n| harness.task(n).to_json().unwrap()).collect();
+    let came = harness.batch(&tasks).await;
+    // The slots begin at 0, 0.5, 1, 1.5, 2 and 2.5 seconds. Those of the next second are waited for.
+    use Came::{Acknowledged, BackIn};
+    let expected = [Acknowledged, Acknowledged, Acknowledged, BackIn(1), BackIn(2), BackIn(2)];
+    assert_eq!(came, expected);
+    let waits: Vec<u128> = harness.sender.take().iter().map(|sent| sent.wait.as_millis()).collect();
+    assert_eq!(waits, [0, 500, 1_000]);
+    let record = harness.record(4).await.unwrap();
+    assert_eq!((record.status, record.attempt_count()), (Status::Retrying, 0));
+    assert!(record.has_slot);
+
+    // A message that comes back has its slot already; one that comes late reserves another.
+    harness.clock.set(sample::at(102));
+    assert_eq!(harness.run(&harness.task(6)).await, Acknowledged);
+    assert_eq!(harness.sender.take()[0].wait.as_millis(), 500);
+    harness.clock.set(sample::at(104));
+    let late = [4, 5].map(|n| harness.task(n).to_json().unwrap());
+    assert_eq!(harness.batch(&late).await, [Acknowledged, Acknowledged]);
+    let mut waits: Vec<u128> =
+        harness.sender.take().iter().map(|sent| sent.wait.as_millis()).collect();
+    waits.sort_unstable();
+    assert_eq!(waits, [0, 500]);
+    assert_eq!(harness.waiting().await, 0);
 }
 
 #[tokio::test]

@@ -34,6 +34,20 @@ impl Deliver {
         self.write_unsent(&delivery, expect, disposition, batch, now).await
     }
 
+    /// Puts a delivery off until its slot of the rate limit begins. It uses up no retry.
+    pub(crate) async fn wait_for_slot(
+        &self,
+        loaded: Loaded,
+        slot: Timestamp,
+        batch: &Batch,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        let (mut delivery, expect) = self.unleased(loaded, now);
+        let disposition = wait(&mut delivery, slot, now);
+        delivery.has_slot = true;
+        self.write_unsent(&delivery, expect, disposition, batch, now).await
+    }
+
     /// Ends a delivery without an attempt.
     pub(crate) async fn end_unsent(
         &self,

@@ -26,6 +26,7 @@ use webhooks_core::ports::{
     Subscriptions,
 };
 use webhooks_core::request_headers::{HeaderName, HeaderValue};
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::SecretSealer;
 use webhooks_core::signing_key::SigningKey;
 use webhooks_core::statistics::Totals;
@@ -51,6 +52,7 @@ pub struct SubscriptionsApi {
     random: Arc<dyn Random>,
     policy: TargetPolicy,
     retention: Duration,
+    default_schedule: RetrySchedule,
 }
 
 impl SubscriptionsApi {
@@ -65,7 +67,23 @@ impl SubscriptionsApi {
         policy: TargetPolicy,
         retention: Duration,
     ) -> Self {
-        Self { subscriptions, sealer, statistics, clock, random, policy, retention }
+        let default_schedule = RetrySchedule::default();
+        Self {
+            subscriptions,
+            sealer,
+            statistics,
+            clock,
+            random,
+            policy,
+            retention,
+            default_schedule,
+        }
+    }
+
+    /// The same, with another schedule for new webhooks whose owner does not say.
+    #[must_use]
+    pub fn with_default_schedule(self, default_schedule: RetrySchedule) -> Self {
+        Self { default_schedule, ..self }
     }
 
     /// Handles a request.
@@ -88,7 +106,7 @@ impl SubscriptionsApi {
 
     async fn create(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
-        let new = new_subscription(request.body()?, self.policy)?;
+        let new = new_subscription(request.body()?, self.policy, &self.default_schedule)?;
         let now = self.clock.now();
         let id = SubscriptionId::new(now, self.random.bytes());
         let caller = request.caller().clone();

@@ -30,5 +30,6 @@ async fn function(environment: &Environment) -> Result<SubscriptionsApi, Error> 
         environment.random(),
         environment.target_policy()?,
         environment.retention()?,
-    ))
+    )
+    .with_default_schedule(environment.default_retry_schedule()?))
 }

@@ -100,6 +100,7 @@ impl TestWebhook {
             &mut delivery,
             &subscription,
             timeout,
+            None,
             self.opener.as_ref(),
             self.sender.as_ref(),
             self.clock.as_ref(),

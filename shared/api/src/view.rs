@@ -216,7 +216,11 @@ pub struct DeliverySummary<'a> {
 fn waiting_for(delivery: &Delivery, webhook: &Subscription) -> Option<&'static str> {
     let waits = delivery.status == Status::Retrying;
     // An open breaker makes every delivery of the webhook wait, also one whose retry is due earlier.
-    let reason = if webhook.health.open_until.is_some() { "breaker" } else { "retry" };
+    let reason = match (webhook.health.open_until, delivery.has_slot) {
+        (Some(_), _) => "breaker",
+        (None, true) => "rate_limit",
+        (None, false) => "retry",
+    };
     waits.then_some(reason)
 }
 

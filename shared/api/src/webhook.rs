@@ -8,7 +8,7 @@ use webhooks_core::delivery::cut;
 use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::filter::Filter;
 use webhooks_core::limits::{
-    DESCRIPTION_CHARS, EVENT_TYPES_MAX, RETRY_COUNT_DEFAULT, RETRY_COUNT_MAX,
+    DESCRIPTION_CHARS, EVENT_TYPES_MAX, RATE_LIMIT_MAX, RETRY_COUNT_DEFAULT, RETRY_COUNT_MAX,
     TIMEOUT_SECONDS_DEFAULT, TIMEOUT_SECONDS_MAX,
 };
 use webhooks_core::rate_limit::RateLimit;
@@ -31,10 +31,12 @@ const HEADER_ERROR_BYTES: usize = 128;
 /// An error about a list of event types or headers, in bytes.
 const EVENT_TYPES_ERROR_BYTES: usize = 512;
 
-/// Reads the body of a request to create a webhook.
+/// Reads the body of a request to create a webhook. It has the default schedule if the body names
+/// neither a schedule nor a `retry_count`.
 pub fn new_subscription(
     mut fields: Fields<Value>,
     policy: TargetPolicy,
+    default_schedule: &RetrySchedule,
 ) -> Result<NewSubscription, Problem> {
     let url = fields.required("url", |value| url(value, policy));
     let event_types = fields.required("event_types", event_types);
@@ -49,8 +51,11 @@ pub fn new_subscription(
     let auto_recover = fields.optional("auto_recover", auto_recover);
     let signature = fields.optional("signature", signature);
     let keep_payload = fields.optional("keep_payload", keep_payload);
-    let retry_schedule = retry_schedule.unwrap_or(RetrySchedule::Exponential {
-        retry_count: retry_count.flatten().unwrap_or(RETRY_COUNT_DEFAULT),
+    let retry_schedule = retry_schedule.unwrap_or_else(|| match retry_count {
+        None => default_schedule.clone(),
+        Some(retry_count) => {
+            RetrySchedule::Exponential { retry_count: retry_count.unwrap_or(RETRY_COUNT_DEFAULT) }
+        }
     });
     if let Err(message) = fits(retry_count, &retry_schedule) {
         fields.refuse("retry_count", message);
@@ -325,8 +330,9 @@ fn headers(value: &Value) -> Result<BTreeMap<HeaderName, Option<HeaderValue>>, S
     Ok(headers)
 }
 
-fn rate_limit(_: &Value) -> Result<RateLimit, String> {
-    Err("must be null".to_owned())
+fn rate_limit(value: &Value) -> Result<RateLimit, String> {
+    let per_second = whole_number(value, 1..=RATE_LIMIT_MAX)?;
+    RateLimit::new(per_second).map_err(|error| error.to_string())
 }
 
 fn while_inactive(value: &Value) -> Result<WhileInactive, String> {
@@ -372,7 +378,8 @@ mod tests {
     }
 
     fn create(body: &Value) -> Result<NewSubscription, Vec<String>> {
-        new_subscription(fields(body), TargetPolicy::Development).map_err(named)
+        new_subscription(fields(body), TargetPolicy::Development, &RetrySchedule::default())
+            .map_err(named)
     }
 
     fn named(problem: Problem) -> Vec<String> {
@@ -386,6 +393,22 @@ mod tests {
             .unwrap();
         assert_eq!((new.retry_schedule.retry_count(), new.timeout_seconds), (Some(3), 10));
         assert_eq!((new.description, new.filter), (None, None));
+    }
+
+    #[test]
+    fn default_schedule_is_that_of_the_operator_unless_the_owner_says() {
+        let with = |more: Value| {
+            let mut body = json!({"url": "https://example.com/", "event_types": ["*"]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let policy = TargetPolicy::Development;
+            new_subscription(fields(&body), policy, &RetrySchedule::Standard)
+                .unwrap()
+                .retry_schedule
+        };
+        let exponential = |retry_count| RetrySchedule::Exponential { retry_count };
+        assert_eq!(with(json!({})), RetrySchedule::Standard);
+        assert_eq!(with(json!({"retry_count": 5})), exponential(5));
+        assert_eq!(with(json!({"retry_schedule": "exponential"})), exponential(3));
     }
 
     #[test]
@@ -428,6 +451,8 @@ mod tests {
             ("retry_schedule", json!([1, 86_400])),
             ("headers", json!({})),
             ("rate_limit", json!(null)),
+            ("rate_limit", json!(1)),
+            ("rate_limit", json!(1_000)),
             ("while_inactive", json!("drop")),
             ("auto_recover", json!(false)),
             ("signature", json!("hmac")),
@@ -468,6 +493,8 @@ mod tests {
             ("headers", json!({"x-key": "a\r\nb: c"})),
             ("headers", json!({"x-key": "v".repeat(4_092)})),
             ("rate_limit", json!(0)),
+            ("rate_limit", json!(1_001)),
+            ("rate_limit", json!(0.5)),
             ("while_inactive", json!(null)),
             ("auto_recover", json!("false")),
             ("signature", json!("rsa")),
@@ -497,7 +524,8 @@ mod tests {
             "url": "https://example.com/", "event_types": ["*"], "filter": {"a": [1e3]},
         }));
         with_text.set_texts([("filter".to_owned(), r#"{"a": [1e3]}"#.to_owned())].into());
-        let new = new_subscription(with_text, TargetPolicy::Development).unwrap();
+        let new = new_subscription(with_text, TargetPolicy::Development, &RetrySchedule::default())
+            .unwrap();
         assert_eq!(new.filter.unwrap().as_str(), r#"{"a":[1e3]}"#);
     }
 

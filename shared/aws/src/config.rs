@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use webhooks_core::limits::{RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX};
 use webhooks_core::ports::Random;
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
 
 use crate::seal::Sealer;
@@ -30,8 +31,11 @@ pub const SECRETS_KEYS_VERSION: &str = "SECRETS_KEYS_VERSION";
 /// Where deliveries may go: `strict` or `development`.
 pub const TARGET_POLICY: &str = "TARGET_POLICY";
 
+/// The `retry_schedule` of new webhooks whose owner does not say: `exponential` or `standard`.
+pub const DEFAULT_RETRY_SCHEDULE: &str = "DEFAULT_RETRY_SCHEDULE";
+
 /// Every variable of ours, required or not.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
@@ -40,6 +44,7 @@ pub const NAMES: [&str; 9] = [
     RETENTION_DAYS,
     SECRETS_KEYS,
     TARGET_POLICY,
+    DEFAULT_RETRY_SCHEDULE,
     SECRETS_KEYS_VERSION,
 ];
 
@@ -122,6 +127,15 @@ impl Settings {
         })
     }
 
+    /// The schedule of new webhooks whose owner does not say.
+    pub fn default_retry_schedule(&self) -> Result<RetrySchedule, ConfigError> {
+        match self.optional(DEFAULT_RETRY_SCHEDULE).as_deref() {
+            None | Some("exponential") => Ok(RetrySchedule::default()),
+            Some("standard") => Ok(RetrySchedule::Standard),
+            Some(_) => Err(error(DEFAULT_RETRY_SCHEDULE, "`exponential` or `standard`".to_owned())),
+        }
+    }
+
     /// The keys that seal the signing secrets, or where they are kept.
     pub fn secrets_keys(&self) -> Result<SecretsKeys, ConfigError> {
         let text = self.required(SECRETS_KEYS, SECRETS_KEYS_FORM)?;
@@ -197,6 +211,9 @@ mod tests {
         assert_eq!(with(RETENTION_DAYS, "3650").retention_days(), Ok(3650));
         let policy = with(TARGET_POLICY, "development").target_policy();
         assert_eq!(policy, Ok(TargetPolicy::Development));
+        assert_eq!(nothing().default_retry_schedule(), Ok(RetrySchedule::default()));
+        let standard = with(DEFAULT_RETRY_SCHEDULE, "standard").default_retry_schedule();
+        assert_eq!(standard, Ok(RetrySchedule::Standard));
     }
 
     #[test]
@@ -210,6 +227,7 @@ mod tests {
             with(RETENTION_DAYS, "0").retention_days().err(),
             nothing().secrets_keys().err(),
             with(TARGET_POLICY, "Strict").target_policy().err(),
+            with(DEFAULT_RETRY_SCHEDULE, "linear").default_retry_schedule().err(),
         ];
         for (name, error) in NAMES.iter().zip(errors) {
             let error = error.unwrap();

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `dlv_…` | a delivery, self-contained; see [`row`] |
 //! | `stats#<hour>` | the counters of an hour; see [`stats`] |
+//! | `rate#next` | the next free slot of the rate limit, if the webhook has one |
 //!
 //! The partition `#cleanup` holds the position of the cleanup. Every row but that one expires by
 //! `expires_at`; AWS removes expired rows within days, so reads hide them until then.
@@ -27,7 +28,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, DeleteRequest, ReturnValuesOnConditionCheckFailure, WriteRequest,
+    AttributeValue, DeleteRequest, ReturnValue, ReturnValuesOnConditionCheckFailure, WriteRequest,
 };
 use serde::{Deserialize, Serialize};
 use webhooks_core::delivery::{Delivery, Status};
@@ -36,6 +37,7 @@ use webhooks_core::ports::{
     CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
     Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
+use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
@@ -47,6 +49,10 @@ use crate::tables::DUE_INDEX;
 
 const SUBSCRIPTION_ID: &str = "subscription_id";
 const DELIVERY_ID: &str = "delivery_id";
+/// The sort key of the next free slot.
+const NEXT_SLOT: &str = "rate#next";
+/// How long the next free slot is kept after its last update: longer than anything waits for a slot.
+const NEXT_SLOT_KEPT: Duration = Duration::from_hours(30 * 24);
 const DUE_SHARD: &str = "due_shard";
 const DUE_AT: &str = "due_at";
 /// Both parts of the key of the cleanup's position.
@@ -239,6 +245,52 @@ impl Deliveries for DynamoDeliveries {
         }
     }
 
+    async fn update_next_slot(
+        &self,
+        subscription_id: &SubscriptionId,
+        update: Update,
+        now: Timestamp,
+    ) -> Result<SlotUpdate, StoreError> {
+        let (set, condition, value, now_us) = match update {
+            Update::Extend { add, now } => {
+                ("next_slot = next_slot + :value", "next_slot >= :now", add, now)
+            }
+            Update::Restart { to, now } => (
+                "next_slot = :value",
+                "attribute_not_exists(next_slot) OR next_slot < :now",
+                to,
+                now,
+            ),
+        };
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item_key(subscription_id, NEXT_SLOT)))
+            .update_expression(format!("SET {set}, expires_at = :expires"))
+            .condition_expression(condition)
+            .expression_attribute_values(":value", number(value))
+            .expression_attribute_values(":now", number(now_us))
+            .expression_attribute_values(":expires", number(now.plus(NEXT_SLOT_KEPT).seconds()))
+            .return_values(ReturnValue::UpdatedNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match result {
+            Ok(response) => {
+                next_slot(response.attributes.as_ref())?.map(SlotUpdate::Applied).ok_or_else(|| {
+                    StoreError::Rejected("the response to the update lacks its value".into())
+                })
+            }
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                    Ok(SlotUpdate::ConditionFailed(next_slot(refused.item.as_ref())?))
+                }
+                _ => Err(fault(error).into()),
+            },
+        }
+    }
+
     async fn page(
         &self,
         subscription_id: &SubscriptionId,
@@ -368,7 +420,8 @@ impl CleanupState for DynamoDeliveries {
     ) -> Result<Vec<RowKey>, StoreError> {
         let deliveries = self.keys_between(subscription_id, DeliveryId::PREFIX, above_all());
         let hours = self.keys_between(subscription_id, stats::PREFIX, stats::above_all());
-        first_keys([deliveries, hours], limit).await
+        let slot = self.keys_between(subscription_id, NEXT_SLOT, NEXT_SLOT.to_owned());
+        first_keys([deliveries, hours, slot], limit).await
     }
 
     async fn delete(
@@ -444,8 +497,8 @@ struct CleanupRow {
 }
 
 /// The first `limit` keys of these queries.
-async fn first_keys(
-    queries: [QueryFluentBuilder; 2],
+async fn first_keys<const N: usize>(
+    queries: [QueryFluentBuilder; N],
     limit: usize,
 ) -> Result<Vec<RowKey>, StoreError> {
     let mut keys = Vec::new();
@@ -489,11 +542,15 @@ fn sort_key(key: &RowKey) -> String {
     match key {
         RowKey::Delivery(id) => id.to_string(),
         RowKey::Stats(hour) => stats::sort_key(*hour),
+        RowKey::NextSlot => NEXT_SLOT.to_owned(),
     }
 }
 
 fn row_key(item: &Item) -> Result<RowKey, StoreError> {
     let sort = part(item, DELIVERY_ID);
+    if sort == NEXT_SLOT {
+        return Ok(RowKey::NextSlot);
+    }
     match stats::hour_of(sort) {
         Some(hour) => Ok(RowKey::Stats(hour)),
         None => delivery_id(item).map(RowKey::Delivery),
@@ -502,6 +559,16 @@ fn row_key(item: &Item) -> Result<RowKey, StoreError> {
 
 fn delivery_id(item: &Item) -> Result<DeliveryId, StoreError> {
     part(item, DELIVERY_ID).parse().map_err(|_| strange(item, "there is no such kind of row"))
+}
+
+fn next_slot(item: Option<&Item>) -> Result<Option<NextSlot>, StoreError> {
+    let Some(value) = item.and_then(|item| item.get("next_slot")) else { return Ok(None) };
+    let micros = value.as_n().ok().and_then(|micros| micros.parse().ok());
+    let strange = || StoreError::Undecodable {
+        key: NEXT_SLOT.to_owned(),
+        reason: "`next_slot` is no whole number".to_owned(),
+    };
+    micros.map(NextSlot).map(Some).ok_or_else(strange)
 }
 
 fn due_key(shard: u8, due: &Due) -> Item {
@@ -584,6 +651,7 @@ mod tests {
             RowKey::Delivery(sample::delivery_id(&id, 1)),
             RowKey::Stats(Timestamp::EPOCH),
             RowKey::Stats(sample::start()),
+            RowKey::NextSlot,
         ];
         for key in keys {
             assert_eq!(row_key(&item_key(&id, &sort_key(&key))).unwrap(), key);

@@ -12,6 +12,7 @@ use aws_types::SdkConfig;
 use futures::FutureExt as _;
 use futures::future::{join_all, try_join};
 use webhooks_core::ports::{Chain, Clock, Random};
+use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
 
 use crate::clients::{Connections, DYNAMODB, SECRETS_MANAGER, SQS};
@@ -128,6 +129,11 @@ impl Environment {
     /// Where deliveries may go.
     pub fn target_policy(&self) -> Result<TargetPolicy, ConfigError> {
         self.settings.target_policy()
+    }
+
+    /// The schedule of new webhooks whose owner does not say.
+    pub fn default_retry_schedule(&self) -> Result<RetrySchedule, ConfigError> {
+        self.settings.default_retry_schedule()
     }
 
     /// How long deliveries are kept.

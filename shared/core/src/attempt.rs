@@ -14,21 +14,25 @@ use crate::traceparent::TRACEPARENT;
 /// Product name and version, as receivers see them.
 pub const USER_AGENT: &str = concat!("Serverless-Webhooks/", env!("CARGO_PKG_VERSION"));
 
-/// Makes the delivery's next attempt and adds it to the record. The caller decides what follows.
+/// Makes the delivery's next attempt, not before `start`, which is soon, and adds it to the record. The
+/// caller decides what follows.
 /// Without the secrets there is no attempt.
 pub async fn send(
     delivery: &mut Delivery,
     subscription: &Subscription,
     timeout: Duration,
+    start: Option<Timestamp>,
     opener: &dyn SecretOpener,
     sender: &dyn Sender,
     clock: &dyn Clock,
 ) -> Result<Outcome, OpenError> {
-    let started_at = clock.now();
+    let now = clock.now();
+    let started_at = start.map_or(now, |start| start.max(now));
     let secrets = subscription.signing_secrets(opener, started_at)?;
     let owner_headers = subscription.open_headers(opener)?;
     let mut request = request(delivery, subscription, &secrets, timeout, started_at);
     request.owner_headers = owner_headers;
+    request.wait = now.until(started_at);
     let result = sender.post(request).await;
     delivery.attempts.push(Attempt::new(started_at, &result));
     Ok(result.outcome)
@@ -55,5 +59,6 @@ fn request(
         headers.push((TRACEPARENT, traceparent.to_string()));
     }
     let owner_headers = Vec::new();
-    OutboundRequest { url: subscription.url.clone(), headers, owner_headers, body, timeout }
+    let (url, wait) = (subscription.url.clone(), Duration::ZERO);
+    OutboundRequest { url, headers, owner_headers, body, wait, timeout }
 }

@@ -180,6 +180,8 @@ pub struct Delivery {
     pub updated_at: Timestamp,
     /// The earliest moment of the next attempt; set exactly while `retrying`.
     pub next_retry_at: Option<Timestamp>,
+    /// Whether `next_retry_at` is the slot of the rate limit that it has reserved.
+    pub has_slot: bool,
     /// When the retry function must look at it; set exactly while `retrying`.
     pub due_at: Option<Timestamp>,
     /// When the record may be deleted.
@@ -216,6 +218,7 @@ impl Delivery {
             end_reason: None,
             updated_at: now,
             next_retry_at: None,
+            has_slot: false,
             due_at: None,
             expires_at,
         }
@@ -273,6 +276,7 @@ impl Delivery {
         self.status = status;
         self.updated_at = now;
         self.next_retry_at = None;
+        self.has_slot = false;
         self.due_at = None;
     }
 
@@ -281,6 +285,7 @@ impl Delivery {
         self.status = Status::Retrying;
         self.updated_at = now;
         self.next_retry_at = Some(at);
+        self.has_slot = false;
         self.due_at = Some(due_at);
     }
 }

@@ -21,7 +21,9 @@ pub struct OutboundRequest {
     pub owner_headers: Vec<(HeaderName, HeaderValue)>,
     /// The signed bytes.
     pub body: String,
-    /// One deadline over DNS, connect, TLS, headers and body.
+    /// How long to wait before it is sent: less than two seconds.
+    pub wait: Duration,
+    /// One deadline over DNS, connect, TLS, headers and body, from the moment that it is sent.
     pub timeout: Duration,
 }
 

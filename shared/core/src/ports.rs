@@ -14,6 +14,7 @@ use crate::catalogue::EventType;
 use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
 use crate::ids::{DeliveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
+use crate::rate_limit::{SlotUpdate, Update};
 use crate::statistics::{Counts, HourCounts};
 use crate::subscription::{Subscription, UnreadableSubscription};
 use crate::time::Timestamp;
@@ -323,6 +324,8 @@ pub enum RowKey {
     Delivery(DeliveryId),
     /// The counters of an hour.
     Stats(Timestamp),
+    /// The next free slot of the rate limit.
+    NextSlot,
 }
 
 /// The records of the Deliveries table.
@@ -349,6 +352,15 @@ pub trait Deliveries: Send + Sync {
         attempts: u32,
         lease: &Lease,
     ) -> Result<DeliveryWrite, StoreError>;
+
+    /// Updates the next free slot of a subscription's rate limit, which is kept for some days after
+    /// `now`.
+    async fn update_next_slot(
+        &self,
+        subscription_id: &SubscriptionId,
+        update: Update,
+        now: Timestamp,
+    ) -> Result<SlotUpdate, StoreError>;
 
     /// Records of a subscription, newest first, those older than `before`: at most `limit`, and
     /// possibly fewer although more follow (see [`Page::next`]). Expired ones are not shown, as of

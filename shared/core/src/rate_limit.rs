@@ -17,10 +17,18 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
+use crate::ids::SubscriptionId;
 use crate::limits::RATE_LIMIT_MAX;
+use crate::ports::{Deliveries, StoreError};
 use crate::time::Timestamp;
+
+/// How often a reservation is tried against those of others.
+const TRIES: usize = 5;
+/// A delivery whose slot begins within this time is not put off: it is sent when the slot begins.
+pub const NEAR: Duration = Duration::from_secs(1);
+/// How late a delivery may still use its slot: messages come back within about a second of their time. A
+/// later one reserves another.
+pub const SLOT_LENGTH: Duration = Duration::from_secs(1);
 
 /// Deliveries per second, from 1 to [`RATE_LIMIT_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +83,6 @@ impl RateLimit {
         }
     }
 
-    /// Reads the JSON of the API.
-    pub fn parse(value: &Value) -> Result<Self, NotARateLimit> {
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-        Self::new(number.ok_or(NotARateLimit)?)
-    }
-
     /// Deliveries per second.
     pub fn per_second(self) -> u32 {
         self.0
@@ -120,34 +122,65 @@ impl RateLimit {
 
 impl Update {
     /// What the table does with this update: the new number, or the number that failed the condition.
-    pub fn apply(self, current: Option<NextSlot>) -> Result<NextSlot, Option<NextSlot>> {
+    pub fn apply(self, current: Option<NextSlot>) -> SlotUpdate {
         match (self, current) {
             (Self::Extend { add, now }, Some(NextSlot(next))) if next >= now => {
-                Ok(NextSlot(next.saturating_add(add)))
+                SlotUpdate::Applied(NextSlot(next.saturating_add(add)))
             }
             (Self::Restart { to, now }, current) if current.is_none_or(|next| next.0 < now) => {
-                Ok(NextSlot(to))
+                SlotUpdate::Applied(NextSlot(to))
             }
-            (_, current) => Err(current),
+            (_, current) => SlotUpdate::ConditionFailed(current),
         }
     }
 }
 
 impl Admission {
-    /// How long that is from `now`.
-    pub fn wait(self, now: Timestamp) -> Duration {
+    /// The beginning of the slot; `now` when it has begun.
+    pub fn start(self, now: Timestamp) -> Timestamp {
         match self {
-            Self::Allow => Duration::ZERO,
-            Self::WaitUntil(start) => now.until(start),
+            Self::Allow => now,
+            Self::WaitUntil(start) => start,
         }
     }
+}
+
+/// What became of an [`Update`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotUpdate {
+    /// The table has this number.
+    Applied(NextSlot),
+    /// The condition does not hold for the number that the table has, which is this one.
+    ConditionFailed(Option<NextSlot>),
+}
+
+/// Reserves `count` slots of a subscription, first slot first. A wrong guess is corrected by the number
+/// that the table returns.
+pub async fn reserve(
+    deliveries: &dyn Deliveries,
+    subscription_id: &SubscriptionId,
+    limit: RateLimit,
+    count: u32,
+    now: Timestamp,
+) -> Result<Vec<Timestamp>, StoreError> {
+    let mut known = None;
+    for _ in 0..TRIES {
+        let update = limit.reserve(known, now, count);
+        match deliveries.update_next_slot(subscription_id, update, now).await? {
+            SlotUpdate::Applied(after) => {
+                let admissions = limit.admissions(after, count, now);
+                return Ok(admissions.map(|admission| admission.start(now)).collect());
+            }
+            SlotUpdate::ConditionFailed(current) => known = current,
+        }
+    }
+    Err(StoreError::Unavailable("the next free slot changes all the time".into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     const NOW: Timestamp = Timestamp::EPOCH;
 
@@ -170,16 +203,12 @@ mod tests {
         let mut known = known;
         for writes in 1.. {
             match limit.reserve(known, now, count).apply(*table) {
-                Ok(after) => {
+                SlotUpdate::Applied(after) => {
                     *table = Some(after);
-                    let starts =
-                        limit.admissions(after, count, now).map(|admission| match admission {
-                            Admission::Allow => now,
-                            Admission::WaitUntil(start) => start,
-                        });
-                    return (starts.collect(), writes);
+                    let admissions = limit.admissions(after, count, now);
+                    return (admissions.map(|admission| admission.start(now)).collect(), writes);
                 }
-                Err(current) => known = current,
+                SlotUpdate::ConditionFailed(current) => known = current,
             }
         }
         unreachable!("an update that knows the number succeeds")
@@ -212,18 +241,10 @@ mod tests {
 
     #[test]
     fn values_that_are_not_a_rate_are_refused() {
-        for bad in [
-            json!(0),
-            json!(1_001),
-            json!(-1),
-            json!(1.5),
-            json!("5"),
-            json!(null),
-            json!(u64::MAX),
-        ] {
-            assert_eq!(RateLimit::parse(&bad), Err(NotARateLimit), "{bad}");
+        for bad in [0, 1_001, u32::MAX] {
+            assert_eq!(RateLimit::new(bad), Err(NotARateLimit), "{bad}");
         }
-        assert_eq!(RateLimit::parse(&json!(1_000)).unwrap().per_second(), 1_000);
+        assert_eq!(RateLimit::new(1_000).unwrap().per_second(), 1_000);
     }
 
     #[test]
@@ -231,7 +252,7 @@ mod tests {
         for number in [i64::MIN, -1, 0, i64::MAX] {
             let known = Some(NextSlot(number));
             let update = limit(1).reserve(known, at(i64::MAX), u32::MAX);
-            if let Ok(after) = update.apply(known) {
+            if let SlotUpdate::Applied(after) = update.apply(known) {
                 assert!(limit(1).admissions(after, 3, NOW).count() == 3);
             }
         }

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 pub const JITTER_MAX_PER_MILLE: u64 = 100;
 /// The most that jitter adds to a wait: enough to spread the retries, and little beside a wait of
 /// hours.
-const JITTER_MAX: Duration = Duration::from_secs(90);
+pub const JITTER_MAX: Duration = Duration::from_secs(90);
 
 /// How often a delivery is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -126,6 +126,9 @@ fn header_map(request: &OutboundRequest) -> Result<HeaderMap, Failed> {
 #[async_trait]
 impl Sender for GuardedClient {
     async fn post(&self, request: OutboundRequest) -> HttpResult {
+        if !request.wait.is_zero() {
+            tokio::time::sleep(request.wait).await;
+        }
         let started = Instant::now();
         let deadline = started + request.timeout;
         let outcome = self.send(request, deadline).await.unwrap_or_else(Outcome::from);

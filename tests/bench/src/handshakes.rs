@@ -106,6 +106,7 @@ async fn post(client: &GuardedClient, url: String) -> Outcome<()> {
         url,
         headers,
         owner_headers: Vec::new(),
+        wait: Duration::ZERO,
         body,
         timeout: Duration::from_secs(20),
     };

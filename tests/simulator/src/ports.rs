@@ -19,6 +19,7 @@ use webhooks_core::ports::{
     RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
     Subscriptions, TaskQueue, Written,
 };
+use webhooks_core::rate_limit::{SlotUpdate, Update};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -473,6 +474,18 @@ impl Deliveries for Ports {
         Ok(written)
     }
 
+    async fn update_next_slot(
+        &self,
+        subscription_id: &SubscriptionId,
+        update: Update,
+        now: Timestamp,
+    ) -> Result<SlotUpdate, StoreError> {
+        self.request("deliveries.update_next_slot", || {
+            ready(self.harness.deliveries.update_next_slot(subscription_id, update, now))
+        })
+        .await
+    }
+
     async fn lease(
         &self,
         subscription_id: &SubscriptionId,
@@ -735,6 +748,9 @@ impl Sender for Ports {
         let (harness, invocation) = (&self.harness, &self.invocation);
         // The sender has no faults of its own: each result is a response. But the
         // caller may die before, meanwhile and after.
+        if !request.wait.is_zero() {
+            harness.sleep(request.wait).await;
+        }
         harness.arrive(invocation, WHAT).await;
         self.mutate_request(&mut request);
         let now = harness.now();

@@ -15,6 +15,7 @@ use webhooks_core::ports::{
     RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
     Subscriptions, TaskQueue, Written,
 };
+use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -147,6 +148,7 @@ applied! {
     Creation: Creation::Created, [];
     DeliveryWrite: DeliveryWrite::Applied, [];
     Written: Written::Applied, [];
+    SlotUpdate: SlotUpdate::Applied(NextSlot(0)), [];
     SubscriptionWrite: SubscriptionWrite::Applied, [];
     Option<T>: None, [T];
     Vec<T>: Vec::new(), [T];
@@ -191,6 +193,8 @@ intercept! {
         fn put(delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
         fn lease(subscription_id: &SubscriptionId, id: &DeliveryId, attempts: u32, lease: &Lease)
             -> Result<DeliveryWrite, StoreError>;
+        fn update_next_slot(subscription_id: &SubscriptionId, update: Update, now: Timestamp)
+            -> Result<SlotUpdate, StoreError>;
         fn page(
             subscription_id: &SubscriptionId,
             filter: &DeliveryFilter,

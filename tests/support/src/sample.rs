@@ -140,6 +140,7 @@ pub fn delivery(subscription_id: &SubscriptionId, n: u64) -> Delivery {
         end_reason: None,
         updated_at: at(n),
         next_retry_at: None,
+        has_slot: false,
         due_at: None,
         expires_at: at(n + 30 * 24 * 60 * 60),
     }

@@ -7,6 +7,7 @@ use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
     Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Expect, Lease, Page, StoreError,
 };
+use webhooks_core::rate_limit::{SlotUpdate, Update};
 use webhooks_core::time::Timestamp;
 
 /// Looks at two records in one read, and filters afterwards.
@@ -42,6 +43,15 @@ impl Deliveries for Sparse {
     }
 
     async fn put(&self, _: &Delivery, _: Expect) -> Result<DeliveryWrite, StoreError> {
+        unused()
+    }
+
+    async fn update_next_slot(
+        &self,
+        _: &SubscriptionId,
+        _: Update,
+        _: Timestamp,
+    ) -> Result<SlotUpdate, StoreError> {
         unused()
     }
 

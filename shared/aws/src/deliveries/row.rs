@@ -76,6 +76,9 @@ struct Row {
         skip_serializing_if = "Option::is_none"
     )]
     next_retry_at: Option<Timestamp>,
+    /// Whether the moment of the next attempt is a reserved slot of the rate limit.
+    #[serde(rename = "rs", default, skip_serializing_if = "std::ops::Not::not")]
+    has_slot: bool,
     /// There together with `due_at`, while the delivery waits: the key of the due index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     due_shard: Option<u8>,
@@ -144,6 +147,7 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
         end_reason: of.end_reason,
         updated_at: of.updated_at,
         next_retry_at: of.next_retry_at,
+        has_slot: of.has_slot,
         due_shard: of.due_at.map(|_| due_shard(&of.id)),
         due_at: of.due_at,
         expires_at: of.expires_at,
@@ -185,6 +189,7 @@ fn read(item: Item) -> Result<Delivery, String> {
         end_reason: row.end_reason,
         updated_at: row.updated_at,
         next_retry_at: row.next_retry_at,
+        has_slot: row.has_slot,
         due_at: row.due_at,
         expires_at: row.expires_at,
     })
@@ -220,6 +225,7 @@ mod tests {
         delivery.event_time = sample::at(0);
         delivery.traceparent = sample::traceparent();
         delivery.wait(sample::at(9), sample::at(8), sample::at(7));
+        delivery.has_slot = true;
         delivery
     }
 

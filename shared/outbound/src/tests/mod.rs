@@ -32,6 +32,7 @@ fn request(url: &str, timeout: Duration) -> OutboundRequest {
         url: url.to_owned(),
         headers: vec![("content-type", "application/json".to_owned())],
         owner_headers: Vec::new(),
+        wait: Duration::ZERO,
         body: "{}".to_owned(),
         timeout,
     }

@@ -18,6 +18,7 @@ fn good(name: &str) -> Option<String> {
         | config::EVENTS_DLQ_URL => "https://sqs.example/1/queue",
         config::SECRETS_KEYS => "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         config::RETENTION_DAYS => "30",
+        config::DEFAULT_RETRY_SCHEDULE => "standard",
         config::TARGET_POLICY => "strict",
         config::SUBSCRIPTIONS_TABLE | config::DELIVERIES_TABLE => "table",
         "AWS_REGION" => "us-east-1",
@@ -61,6 +62,7 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         "deliveries_slow_queue" => drop(environment.deliveries_slow_queue().unwrap()),
         "events_dlq" => drop(environment.events_dlq().unwrap()),
         "target_policy" => drop(environment.target_policy()),
+        "default_retry_schedule" => drop(environment.default_retry_schedule()),
         "retention" => drop(environment.retention()),
         "retention_days" => drop(environment.retention_days()),
         // Where services are stands in variables that Lambda sets, or nobody.

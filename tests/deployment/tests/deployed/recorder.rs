@@ -20,6 +20,7 @@ use webhooks_core::ports::{
     DueIndex as _, Expect, Lease, Outgoing, RejectedEvent, Statistics as _, SubscriptionKey,
     Subscriptions as _, TaskQueue as _,
 };
+use webhooks_core::rate_limit::Update;
 use webhooks_core::statistics::Counts;
 
 /// An IAM action and the resource it is done to, by its name in the template.
@@ -147,6 +148,10 @@ impl Recorder {
             "lease" => {
                 let lease = Lease { holder: "h".to_owned(), now, until: now };
                 drop(store.lease(subscription, id, 1, &lease).await);
+            }
+            "update_next_slot" => {
+                let update = Update::Restart { to: 1, now: 0 };
+                drop(store.update_next_slot(subscription, update, now).await);
             }
             "page" => {
                 let all = DeliveryFilter::default();

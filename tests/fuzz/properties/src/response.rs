@@ -93,6 +93,7 @@ async fn exchange(client: &GuardedClient, bytes: &[u8]) -> HttpResult {
         url,
         headers: vec![("content-type", "application/json".to_owned())],
         owner_headers: Vec::new(),
+        wait: Duration::ZERO,
         body: "{}".to_owned(),
         timeout: AMPLE,
     };

@@ -315,6 +315,8 @@ impl Model {
                 id.moment()
             }
             RowKey::Stats(hour) => *hour,
+            // It goes with its webhook only.
+            RowKey::NextSlot => now,
         };
         let is_old = moment.plus(keeps) < now && !waits;
         if self.was(of, began, now, |s| s.is_none()) {

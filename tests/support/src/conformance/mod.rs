@@ -16,6 +16,7 @@ mod due;
 mod history;
 mod leases;
 mod records;
+mod slots;
 mod statistics;
 mod subscription_lists;
 mod subscription_rows;
@@ -56,6 +57,7 @@ pub fn delivery_rules<'a>(store: &'a dyn DeliveriesTable, clock: &'a ManualClock
     rules.extend(leases::rules(store));
     rules.extend(history::rules(store));
     rules.extend(due::rules(store));
+    rules.extend(slots::rules(store));
     rules.extend(statistics::rules(store));
     rules.extend(cleanup::rules(store));
     let from_the_start = |(name, rule): Rule<'a>| {

@@ -11,6 +11,7 @@ use webhooks_core::ports::{
     CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
     Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
+use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::statistics::{Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
@@ -29,6 +30,7 @@ pub struct MemoryDeliveries {
 struct Tables {
     deliveries: BTreeMap<(SubscriptionId, DeliveryId), StoredDelivery>,
     hours: BTreeMap<(SubscriptionId, Timestamp), HourCounts>,
+    slots: BTreeMap<SubscriptionId, NextSlot>,
     cleanup: Option<SubscriptionKey>,
 }
 
@@ -40,6 +42,7 @@ impl Tables {
         deliveries
             .map(|(_, id)| RowKey::Delivery(id.clone()))
             .chain(hours.map(|(_, hour)| RowKey::Stats(*hour)))
+            .chain(self.slots.contains_key(subscription_id).then_some(RowKey::NextSlot))
     }
 }
 
@@ -158,6 +161,20 @@ impl Deliveries for MemoryDeliveries {
         }
     }
 
+    async fn update_next_slot(
+        &self,
+        subscription_id: &SubscriptionId,
+        update: Update,
+        _now: Timestamp,
+    ) -> Result<SlotUpdate, StoreError> {
+        let slots = &mut lock(&self.tables).slots;
+        let updated = update.apply(slots.get(subscription_id).copied());
+        if let SlotUpdate::Applied(next) = updated {
+            slots.insert(subscription_id.clone(), next);
+        }
+        Ok(updated)
+    }
+
     async fn page(
         &self,
         subscription_id: &SubscriptionId,
@@ -269,6 +286,7 @@ impl CleanupState for MemoryDeliveries {
                 id.moment() < before && stored.delivery.due_at.is_none()
             }
             RowKey::Stats(hour) => *hour < before,
+            RowKey::NextSlot => false,
         };
         Ok(tables.keys(subscription_id).filter(expired).take(limit).collect())
     }
@@ -294,6 +312,9 @@ impl CleanupState for MemoryDeliveries {
                 }
                 RowKey::Stats(hour) => {
                     tables.hours.remove(&(subscription_id.clone(), *hour));
+                }
+                RowKey::NextSlot => {
+                    tables.slots.remove(subscription_id);
                 }
             }
         }
