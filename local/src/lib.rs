@@ -17,6 +17,7 @@ pub mod functions;
 pub mod gateway;
 mod hs256;
 pub mod http;
+mod in_process;
 pub mod listener;
 mod local_api;
 pub mod poller;

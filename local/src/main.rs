@@ -17,6 +17,10 @@ use webhooks_local::system::{self, Addresses, Options, reachable};
 use webhooks_local::terminal::{note, say};
 use webhooks_local::{demo, http, token};
 
+/// Requests are many small allocations, which the system's allocator takes longer for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[tokio::main]

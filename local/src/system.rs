@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use webhooks_aws::tables::{self, TableNames};
 use webhooks_aws::{
     DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemClock,
-    SystemRandom, clients,
+    SystemRandom,
 };
 use webhooks_core::ports::{Clock, Random};
 use webhooks_core::target::TargetPolicy;
@@ -33,7 +33,7 @@ use crate::queues::{self, DELIVERIES, EVENTS, Queue, SLOW_DELIVERIES};
 use crate::receiver::{self, Receiver};
 use crate::schedule::Schedule;
 use crate::template::Template;
-use crate::{cli, dynamodb};
+use crate::{cli, dynamodb, in_process};
 
 /// The name of the Subscriptions table.
 pub const SUBSCRIPTIONS_TABLE: &str = "webhook-subscriptions";
@@ -233,9 +233,11 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     let database = dynamodb::open(options.data_dir.as_deref())
         .map_err(|reason| data_dir_or_part(&options, "the tables", reason))?;
     servers.spawn(dynamodb::serve(listeners.dynamodb, database.clone(), stop_servers.clone()));
-    servers.spawn(dynamodb::delete_expired_rows(database));
+    servers.spawn(dynamodb::delete_expired_rows(database.clone()));
 
-    let ports = ports(&options, addresses).await?;
+    let tables = in_process::dynamodb(database, &Addresses::url(addresses.dynamodb));
+    let queues = in_process::sqs(sqs.clone(), &Addresses::url(addresses.sqs));
+    let ports = ports(&options, addresses, tables, queues.clone()).await?;
     let functions = Functions::new(&ports);
     let routes = functions.routes().map_err(|missing| part("a function", &missing))?;
 
@@ -252,8 +254,7 @@ pub async fn start(options: Options) -> Result<System, StartError> {
         let handlers = [functions.dispatch(), functions.deliver(), functions.deliver()];
         for (queue, handler) in options.queues.into_iter().zip(handlers) {
             let source = source(queue, addresses);
-            let client = poller::client(&Addresses::url(addresses.sqs));
-            work.spawn(poller::run(client, source, handler, stop_work.clone()));
+            work.spawn(poller::run(queues.clone(), source, handler, stop_work.clone()));
         }
         spawn_schedules(&mut servers, &functions, &options.clock)?;
     }
@@ -361,9 +362,12 @@ fn serve(tasks: &mut JoinSet<()>, stop: &CancellationToken, listener: TcpListene
 }
 
 /// The deployed adapters, on the tables and queues of this process.
-async fn ports(options: &Options, addresses: Addresses) -> Result<Ports, StartError> {
-    let dynamodb = clients::dynamodb(&clients::local(&Addresses::url(addresses.dynamodb)));
-    let sqs = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
+async fn ports(
+    options: &Options,
+    addresses: Addresses,
+    dynamodb: aws_sdk_dynamodb::Client,
+    sqs: aws_sdk_sqs::Client,
+) -> Result<Ports, StartError> {
     let names = TableNames {
         subscriptions: SUBSCRIPTIONS_TABLE.to_owned(),
         deliveries: DELIVERIES_TABLE.to_owned(),

@@ -47,7 +47,7 @@ pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use errors::{Code, SqsError};
 pub use journal::OpenError;
 pub use queue::Depth;
-pub use wire::router;
+pub use wire::{Reply, call, router};
 
 use journal::Journal;
 use state::{Change, State};

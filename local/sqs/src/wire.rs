@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{Request, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -34,46 +34,60 @@ pub(crate) async fn serve(State(sqs): State<Arc<Sqs>>, request: Request<Body>) -
         return refuse_query_protocol();
     };
     let target = String::from_utf8_lossy(target.as_bytes());
-    let base = base_url(&parts.headers);
-    let result = match to_bytes(body, MAX_REQUEST_BYTES).await {
-        Ok(body) => dispatch(&sqs, &target, &base, &body).await,
-        Err(_) => Err(SqsError::new(
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    match to_bytes(body, MAX_REQUEST_BYTES).await {
+        Ok(body) => respond(call(&sqs, &target, host.unwrap_or("localhost"), &body).await),
+        Err(_) => respond(Reply::of_error(&SqsError::new(
             Code::RequestEntityTooLarge,
             format!("The request is longer than {MAX_REQUEST_BYTES} bytes or was cut off."),
-        )),
-    };
-    match result {
-        Ok(result) => respond(StatusCode::OK, None, &result),
-        Err(error) => respond_error(&error),
+        ))),
     }
 }
 
-/// The base of queue URLs, with the host of the request.
-fn base_url(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    format!("http://{}/{ACCOUNT}", host.unwrap_or("localhost"))
+/// The response to a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The value of the header `x-amzn-query-error`, which an error has.
+    pub query_error: Option<String>,
+    /// The body, in JSON.
+    pub body: String,
 }
 
-fn respond_error(error: &SqsError) -> Response<Body> {
-    if !error.code.is_sender_fault() {
-        tracing::error!(error = %error, "request failed");
+/// Runs the request of a client in this process: the value of its header `x-amz-target`, its host and
+/// its body.
+pub async fn call(sqs: &Sqs, target: &str, host: &str, body: &[u8]) -> Reply {
+    let base = format!("http://{host}/{ACCOUNT}");
+    match dispatch(sqs, target, &base, body).await {
+        Ok(result) => Reply { status: 200, query_error: None, body: result.to_string() },
+        Err(error) => Reply::of_error(&error),
     }
-    let status = StatusCode::from_u16(error.code.status());
-    let fault = if error.code.is_sender_fault() { "Sender" } else { "Receiver" };
-    let query_error = format!("{};{fault}", error.code.query_code());
-    let body = json!({"__type": error.code.shape(), "message": error.message});
-    respond(status.unwrap_or(StatusCode::BAD_REQUEST), Some(query_error), &body)
 }
 
-fn respond(status: StatusCode, query_error: Option<String>, body: &Value) -> Response<Body> {
+impl Reply {
+    fn of_error(error: &SqsError) -> Self {
+        if !error.code.is_sender_fault() {
+            tracing::error!(error = %error, "request failed");
+        }
+        let fault = if error.code.is_sender_fault() { "Sender" } else { "Receiver" };
+        Self {
+            status: error.code.status(),
+            query_error: Some(format!("{};{fault}", error.code.query_code())),
+            body: json!({"__type": error.code.shape(), "message": error.message}).to_string(),
+        }
+    }
+}
+
+fn respond(reply: Reply) -> Response<Body> {
     let mut response = Response::builder()
-        .status(status)
+        .status(reply.status)
         .header(header::CONTENT_TYPE, CONTENT_TYPE)
         .header("x-amzn-requestid", request_id());
-    if let Some(query_error) = query_error {
+    if let Some(query_error) = reply.query_error {
         response = response.header("x-amzn-query-error", query_error);
     }
-    response.body(Body::from(body.to_string())).unwrap_or_default()
+    response.body(Body::from(reply.body)).unwrap_or_default()
 }
 
 /// Clients show it in their errors; nothing is stored under it.

@@ -38,7 +38,7 @@ pub(crate) async fn run_kill_test(
 }
 
 /// A program that a build of the whole workspace has put beside this one.
-fn beside(name: &str) -> Outcome<PathBuf> {
+pub(crate) fn beside(name: &str) -> Outcome<PathBuf> {
     let path = std::env::current_exe().map_err(text)?.with_file_name(name);
     if path.exists() {
         return Ok(path);

@@ -2,8 +2,8 @@
 //!
 //! [`isolation`] runs a [`harness`]: the local system with its pollers, and a [`receiver`] that notes when
 //! each webhook came. [`cost`] drives the handlers by itself, behind a [`proxy`] that counts what AWS would
-//! bill, and so do [`bill`] and [`dead`], on virtual time. [`handshakes`] runs the outbound client, and
-//! [`faults`] the programs of the functions.
+//! bill, and so do [`bill`] and [`dead`], on virtual time. [`handshakes`] runs the outbound client, [`load`] the
+//! program of the local system, and [`faults`] the programs of the functions.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
@@ -17,6 +17,7 @@ mod faults;
 mod handshakes;
 mod harness;
 mod isolation;
+mod load;
 mod proxy;
 mod receiver;
 mod report;
@@ -64,6 +65,17 @@ enum Cli {
         /// Events a second, over all endpoints
         #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
         rate: u32,
+    },
+    /// Deliveries a second, processor time, latency and memory of the local system
+    ///
+    /// Runs the `dev` program, which a build of the whole workspace puts beside this one.
+    Load {
+        /// How many deliveries of each closed loop
+        #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1_000..))]
+        deliveries: u32,
+        /// Keep the data on the disk
+        #[arg(long)]
+        data_dir: bool,
     },
     /// Events while calls fail and function processes are killed; none may be lost
     ///
@@ -117,6 +129,7 @@ async fn main() -> ExitCode {
         Cli::Isolation { endpoints, seconds, rate } => {
             isolation::run(endpoints, seconds, rate).await
         }
+        Cli::Load { deliveries, data_dir } => load::run(deliveries as usize, data_dir).await,
         Cli::FaultRun { events, seed, kills, brief } => {
             faults::run(events, seed, kills, brief).await
         }
