@@ -42,6 +42,9 @@ pub const DELIVERIES_TABLE: &str = "webhook-deliveries";
 /// Encrypts the signing secrets in the local table: `webhooks local development key!!` in base64.
 /// It is public, like the key of the tokens, and must never be deployed.
 pub const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE=";
+/// Idle connections to one host. This process makes the attempts of as many batches as all processes of
+/// `deliver` in AWS.
+const IDLE_PER_HOST: usize = 100;
 /// How long invocations that have begun may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -375,10 +378,12 @@ async fn ports(
     tables::create(&dynamodb, &names).await.map_err(|error| part("the tables", &error))?;
     let sealer = Sealer::parse(SEALING_KEY, options.random.clone())
         .map_err(|error| part("the encryption of secrets", &error))?;
-    let sender = match options.name_server {
-        None => GuardedClient::new(options.policy),
-        Some(server) => GuardedClient::with_name_servers(options.policy, &[server]),
+    let sender = webhooks_outbound::Options {
+        name_servers: options.name_server.map(|server| vec![server]),
+        idle_per_host: IDLE_PER_HOST,
+        ..webhooks_outbound::Options::default()
     };
+    let sender = GuardedClient::with_options(options.policy, sender);
     let sender = sender.map_err(|error| part("the outbound HTTP client", &error))?;
     let clock = options.clock.clone();
     Ok(Ports {

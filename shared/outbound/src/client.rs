@@ -13,7 +13,7 @@ use webhooks_core::ports::Sender;
 use webhooks_core::target::{TargetPolicy, TargetUrl};
 
 use crate::failure::Failed;
-use crate::pool::Pool;
+use crate::pool::{IDLE_PER_HOST_MAX, Pool};
 use crate::resolver::{GuardedResolver, LookupState};
 use crate::{response, tls};
 
@@ -23,20 +23,21 @@ pub struct GuardedClient {
     pool: Pool,
 }
 
-/// What a test or a benchmark may set. The checks of addresses are the same in every client.
+/// What the local system, a test or a benchmark may set. The checks of addresses are the same in every client.
 pub struct Options {
     /// The name servers, asked over UDP and TCP; without them, those of the system.
     pub name_servers: Option<Vec<SocketAddr>>,
     /// The certificate authorities that are trusted.
     pub roots: RootCertStore,
-    /// Whether connections are kept for the next request to the same host.
-    pub keep_connections: bool,
+    /// How many idle connections to one host are kept for the next requests.
+    pub idle_per_host: usize,
 }
 
 impl Default for Options {
     /// As deployed.
     fn default() -> Self {
-        Self { name_servers: None, roots: tls::public_roots(), keep_connections: true }
+        let (roots, idle_per_host) = (tls::public_roots(), IDLE_PER_HOST_MAX);
+        Self { name_servers: None, roots, idle_per_host }
     }
 }
 
@@ -69,13 +70,13 @@ impl GuardedClient {
         Self::with_options(policy, Options { name_servers, ..Options::default() })
     }
 
-    /// A client with options of a test or benchmark.
+    /// A client with options.
     pub fn with_options(policy: TargetPolicy, options: Options) -> Result<Self, BuildError> {
         let resolver = match options.name_servers {
             None => GuardedResolver::from_system(policy)?,
             Some(servers) => GuardedResolver::from_name_servers(policy, &servers)?,
         };
-        let pool = Pool::new(resolver, tls::config(options.roots)?, options.keep_connections)?;
+        let pool = Pool::new(resolver, tls::config(options.roots)?, options.idle_per_host)?;
         Ok(Self { policy, pool })
     }
 
@@ -84,7 +85,7 @@ impl GuardedClient {
         let target = TargetUrl::parse(&request.url, self.policy).map_err(Failed::refused_url)?;
         let url = target.url().clone();
         let headers = header_map(&request)?;
-        let client = self.pool.client(&url);
+        let client = self.pool.client();
         let post = client.post(url).headers(headers).body(request.body).build()?;
 
         let lookup = LookupState::default();

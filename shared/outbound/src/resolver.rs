@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -40,7 +40,6 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 pub(crate) struct GuardedResolver {
     policy: TargetPolicy,
     dns: TokioResolver,
-    lookups: Arc<AtomicUsize>,
 }
 
 /// Why a host has no address to connect to.
@@ -96,12 +95,7 @@ impl GuardedResolver {
         };
         let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
-        Ok(Self { policy, dns: builder.build()?, lookups: Arc::default() })
-    }
-
-    /// Counts the lookups.
-    pub(crate) fn lookups(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.lookups)
+        Ok(Self { policy, dns: builder.build()? })
     }
 
     /// The addresses of `host` to connect to, if all that it has may be connected to.
@@ -151,7 +145,6 @@ impl GuardedResolver {
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
-        self.lookups.fetch_add(1, Ordering::Relaxed);
         let lookup = LookupState::of_this_attempt();
         let resolver = self.clone();
         Box::pin(async move {

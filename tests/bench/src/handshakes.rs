@@ -74,7 +74,8 @@ fn measure(deliveries: usize, endpoints: usize, keep_connections: bool) -> Outco
 
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).map_err(|error| error.to_string())?;
-    let options = Options { name_servers: Some(Vec::new()), roots, keep_connections };
+    let idle_per_host = if keep_connections { Options::default().idle_per_host } else { 0 };
+    let options = Options { name_servers: Some(Vec::new()), roots, idle_per_host };
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let before = cpu_time();

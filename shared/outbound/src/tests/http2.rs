@@ -50,7 +50,7 @@ async fn start(behaviour: Behaviour) -> Server {
     let identity = identity("localhost");
     let mut roots = RootCertStore::empty();
     roots.add(identity.certificate.clone()).unwrap();
-    let options = Options { name_servers: Some(Vec::new()), roots, keep_connections: true };
+    let options = Options { name_servers: Some(Vec::new()), roots, idle_per_host: 10 };
     let client = GuardedClient::with_options(TargetPolicy::Development, options).unwrap();
 
     let acceptor = acceptor(identity);

@@ -15,7 +15,7 @@ use crate::{CONNECTIONS_MAX, GuardedClient};
 async fn connection_is_reused() {
     let (receiver, mut requests) = Receiver::keeping_alive().await;
     let client = development();
-    for _ in 0..5 {
+    for _ in 0..CONNECTIONS_MAX + 5 {
         assert_eq!(status(&post(&client, &receiver.url()).await), Some(200));
         assert!(requests.recv().await.unwrap().is_some());
     }

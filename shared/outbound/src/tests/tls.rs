@@ -99,7 +99,7 @@ fn respond(stream: &mut (impl Read + Write), response: &str) {
 fn trusting(certificate: CertificateDer<'static>) -> GuardedClient {
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let options = Options { name_servers: Some(Vec::new()), roots, keep_connections: false };
+    let options = Options { name_servers: Some(Vec::new()), roots, idle_per_host: 0 };
     GuardedClient::with_options(TargetPolicy::Development, options).unwrap()
 }
 
