@@ -2,7 +2,7 @@
 //! its processor time and its memory are its own.
 
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -117,7 +117,7 @@ impl Load {
         rate: Option<u32>,
     ) -> Outcome<Vec<Duration>> {
         arrivals.expect(first + events);
-        let next = Arc::new(AtomicU64::new(first as u64));
+        let next = Arc::new(AtomicUsize::new(first));
         let mut publishers = JoinSet::new();
         let began = Instant::now();
         for _ in 0..IN_FLIGHT {
@@ -126,13 +126,14 @@ impl Load {
             let room = self.fan_out;
             publishers.spawn(async move {
                 loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= first + events {
                         return Ok::<_, String>(());
                     }
                     match rate {
                         Some(rate) => {
-                            let due = (number - first) as u32 * (Duration::from_secs(1) / rate);
+                            let seconds = crate::report::number(number - first) / f64::from(rate);
+                            let due = Duration::from_secs_f64(seconds);
                             tokio::time::sleep_until((began + due).into()).await;
                         }
                         None => arrivals.room.acquire_many(room).await.map_err(text)?.forget(),
