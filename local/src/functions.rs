@@ -166,7 +166,8 @@ impl Functions {
         };
         let route = |(method, path, function)| {
             let handler = handler(function).ok_or(function)?;
-            Ok(Route { method, path, handler })
+            let is_public = Template::deployed().is_public(method, path);
+            Ok(Route { method, path, is_public, handler })
         };
         Template::deployed().routes().map(route).collect()
     }

@@ -87,6 +87,13 @@ impl Template {
         })
     }
 
+    /// Whether a route needs no token.
+    pub fn is_public(&self, method: &str, path: &str) -> bool {
+        let mut events = self.events("HttpApi").map(|(_, event)| event);
+        let event = events.find(|event| event["Method"] == method && event["Path"] == path);
+        event.is_some_and(|event| event["Auth"]["Authorizer"] == "NONE")
+    }
+
     /// Every queue that has a function behind it.
     pub fn triggers(&self) -> Vec<Trigger> {
         self.events("SQS")
@@ -126,6 +133,11 @@ impl Template {
     pub fn as_json(&self) -> &Value {
         &self.0
     }
+}
+
+/// The first document of a YAML text, as JSON.
+pub fn from_yaml(text: &str) -> Result<Value, TemplateError> {
+    Template::parse(text).map(|template| template.0)
 }
 
 /// What a `!Ref X` or `!GetAtt X.Y` points to: the resource, and the attribute where there is one.

@@ -107,14 +107,16 @@ fn rust_type(property: &Property) -> String {
     }
 }
 
+/// The keywords of Rust that can be raw identifiers.
+const KEYWORDS: &str = " abstract as async await become box break const continue do dyn else enum \
+        extern false final fn for gen if impl in let loop macro match mod move mut override priv pub ref \
+        return static struct trait true try type typeof unsafe unsized use virtual where while yield ";
+
 /// The name as a field of a struct. A property without such a name is one of the struct's `extra`.
 fn identifier(name: &str) -> Option<String> {
     let is_identifier = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
     let is_taken = ["self", "super", "crate", "extra"].contains(&name);
-    const KEYWORDS: &str = " abstract as async await become box break const continue do dyn else enum \
-        extern false final fn for gen if impl in let loop macro match mod move mut override priv pub ref \
-        return static struct trait true try type typeof unsafe unsized use virtual where while yield ";
     let is_keyword = KEYWORDS.contains(&format!(" {name} "));
     (is_identifier && !is_taken)
         .then(|| if is_keyword { format!("r#{name}") } else { name.to_owned() })

@@ -30,7 +30,7 @@ async fn every_route_requires_a_valid_token() {
     let bad = [None, Some(""), Some("x"), Some(head), Some(&swapped), Some(&unsigned)];
     let forged = format!("{head}.{swapped}");
     let delivery = "dlv_01J00000000000000000000000";
-    for route in ROUTES {
+    for route in ROUTES.iter().filter(|route| !route.is_public) {
         let path = path(route.path, "wh_01J00000000000000000000000", delivery);
         for token in bad.iter().copied().chain([Some(forged.as_str())]) {
             let (status, body) = local.call(route.method, &path, token, None).await;

@@ -10,16 +10,17 @@ use webhooks_runtime::{Error, start};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     start(async {
-        let api = Box::pin(prepare()).await?;
-        webhooks_api::run(|request| api.handle(request)).await
+        let (api, problems) = Box::pin(prepare()).await?;
+        webhooks_api::run(|request| api.handle(request), problems).await
     })
     .await
 }
 
 /// No connection to the queue: few requests need it.
-async fn prepare() -> Result<DeliveryHistory, Error> {
+async fn prepare() -> Result<(DeliveryHistory, Option<String>), Error> {
     let environment = Environment::read();
-    environment.opening(&[DYNAMODB], async { function(&environment) }).await
+    let api = environment.opening(&[DYNAMODB], async { function(&environment) }).await?;
+    Ok((api, environment.problem_base_url()?))
 }
 
 fn function(environment: &Environment) -> Result<DeliveryHistory, Error> {

@@ -1,13 +1,16 @@
-//! `GET /api/webhooks/event-types`: the catalogue of event types. It needs no table, no network and
-//! no configuration.
+//! What the API says of itself: `GET /api/webhooks/event-types` is the catalogue, and
+//! `GET /api/openapi.json` the description of the API. It needs no table and no network.
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use webhooks_api::problem::Problem;
-use webhooks_api::{ApiError, AuthenticatedRequest, json, respond};
+use webhooks_api::{ApiError, AuthenticatedRequest, json, json_text, no_query, respond, route_key};
 use webhooks_core::catalogue::CATALOGUE;
+
+/// `openapi.yaml` as JSON.
+const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
 #[derive(Serialize)]
 struct Listing {
@@ -27,7 +30,17 @@ struct Item {
 /// Handles a request.
 #[cfg_attr(not(test), expect(clippy::unused_async, reason = "API handlers have one signature"))]
 pub async fn handle(request: Request) -> Response<Body> {
-    respond(&request, list(&request))
+    let response = match route_key(&request) {
+        "GET /api/openapi.json" => openapi(&request),
+        _ => list(&request),
+    };
+    respond(&request, response)
+}
+
+/// Without a token, so that tools can fetch it.
+fn openapi(request: &Request) -> Result<Response<Body>, ApiError> {
+    no_query(request)?;
+    Ok(json_text(OPENAPI))
 }
 
 fn list(request: &Request) -> Result<Response<Body>, ApiError> {
@@ -78,6 +91,14 @@ mod tests {
         // As they stand in the files, with their order of keys.
         assert!(response.text().contains(CATALOGUE[0].schema));
         assert!(response.text().contains(CATALOGUE[0].example));
+    }
+
+    #[tokio::test]
+    async fn description_of_the_api_needs_no_token() {
+        let request = TestRequest::to("GET /api/openapi.json").without_token();
+        let response = send(request.clone()).await;
+        assert_eq!((response.status(), &response.json()["openapi"]), (200, &"3.1.0".into()));
+        assert_eq!(send(request.query("limit=5")).await.fields(), ["limit"]);
     }
 
     #[tokio::test]

@@ -2,7 +2,14 @@
 
 use std::process::ExitCode;
 
+use webhooks_aws::Settings;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    webhooks_runtime::start(webhooks_api::run(event_types::handle)).await
+    webhooks_runtime::start(async {
+        let environment = Settings::from_env();
+        let problems = environment.problem_base_url()?;
+        webhooks_api::run(event_types::handle, problems).await
+    })
+    .await
 }

@@ -10,15 +10,16 @@ use webhooks_runtime::{Error, start};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     start(async {
-        let api = Box::pin(prepare()).await?;
-        webhooks_api::run(|request| api.handle(request)).await
+        let (api, problems) = Box::pin(prepare()).await?;
+        webhooks_api::run(|request| api.handle(request), problems).await
     })
     .await
 }
 
-async fn prepare() -> Result<SubscriptionsApi, Error> {
+async fn prepare() -> Result<(SubscriptionsApi, Option<String>), Error> {
     let environment = Environment::read();
-    environment.opening(&[DYNAMODB], function(&environment)).await
+    let api = environment.opening(&[DYNAMODB], function(&environment)).await?;
+    Ok((api, environment.problem_base_url()?))
 }
 
 async fn function(environment: &Environment) -> Result<SubscriptionsApi, Error> {

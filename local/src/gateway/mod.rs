@@ -51,6 +51,8 @@ pub struct Route {
     pub method: &'static str,
     /// The path, with parameters as `{name}`.
     pub path: &'static str,
+    /// Whether it needs no token.
+    pub is_public: bool,
     /// The function behind it.
     pub handler: Handler,
 }
@@ -92,12 +94,12 @@ impl Gateway {
             self.routes.find(method, request.uri.path()).ok_or(Refusal::NotFound)?;
         check_host(&request.headers)?;
         let now = self.clock.now();
-        let claims = self.claims(&request.headers)?;
+        let claims = if route.is_public { None } else { Some(self.claims(&request.headers)?) };
         let body = read(body).await?;
         let context = Context {
             route_key: format!("{method} {}", route.path),
             path_parameters,
-            claims: &claims,
+            claims: claims.as_ref(),
             request_id,
             source_ip: source_ip(request),
             now,

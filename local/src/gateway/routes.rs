@@ -43,7 +43,8 @@ mod tests {
 
     fn routes() -> Routes {
         let handler: super::super::Handler = Arc::new(|_| Box::pin(async { panic!("not called") }));
-        let route = |(method, path)| Route { method, path, handler: handler.clone() };
+        let route =
+            |(method, path)| Route { method, path, is_public: false, handler: handler.clone() };
         let routes = [
             ("GET", "/hooks/{id}"),
             ("GET", "/hooks/types"),

@@ -27,8 +27,8 @@ fn gateway() -> Gateway {
     });
     let panics: Handler = Arc::new(|_| Box::pin(async { panic!("on purpose") }));
     let routes = vec![
-        Route { method: "POST", path: "/echo/{id}", handler: echo },
-        Route { method: "POST", path: "/panic", handler: panics },
+        Route { method: "POST", path: "/echo/{id}", is_public: false, handler: echo },
+        Route { method: "POST", path: "/panic", is_public: false, handler: panics },
     ];
     Gateway::new(routes, Arc::new(FixedClock)).unwrap()
 }

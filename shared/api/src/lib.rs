@@ -32,6 +32,6 @@ pub mod webhook;
 pub use fields::{Fields, whole_number};
 pub use lambda::{invoke, run};
 pub use query::Query;
-pub use request::{AuthenticatedRequest, route_key};
-pub use response::{ApiError, created, json, no_content, problem, respond};
+pub use request::{AuthenticatedRequest, no_query, route_key};
+pub use response::{ApiError, created, json, json_text, no_content, problem, respond};
 pub use routes::{ROUTES, Route};

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use webhooks_core::delivery::cut;
 
+/// What the `type` of every problem begins with.
+pub const TYPE_PREFIX: &str = "urn:webhooks:problem:";
 /// The media type of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 /// The most fields that one problem names, so that a response is not much larger than its request.

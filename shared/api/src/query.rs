@@ -54,7 +54,7 @@ fn limit(text: &str) -> Result<usize, String> {
 
 /// Clients often leave the plus of an offset unencoded, which makes it a space in a query string.
 fn time(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(&text.replace(' ', "+"))
+    Timestamp::parse_nearest(&text.replace(' ', "+"))
         .ok_or_else(|| "must be an RFC 3339 date and time, such as 2026-01-31T09:30:00Z".to_owned())
 }
 
@@ -107,6 +107,7 @@ mod tests {
         ] {
             assert_eq!(query(&format!("since={given}")).time("since"), utc, "{given}");
         }
+        assert_eq!(query("since=0862-10-06T08:27:15Z").time("since"), Some(Timestamp::EPOCH));
         for bad in ["", "2026-01-31", "1769848200", "now", "%", "%zz", "%ff"] {
             let mut query = query(&format!("since={bad}"));
             assert_eq!(query.time("since"), None, "{bad}");

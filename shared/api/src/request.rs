@@ -77,6 +77,11 @@ impl<'a> AuthenticatedRequest<'a> {
     }
 }
 
+/// Refuses every parameter of the query string, where no caller is known.
+pub fn no_query(request: &Request) -> Result<(), Problem> {
+    Query::new(request.query_string_parameters_ref()).finish()
+}
+
 /// The route that API Gateway chose; empty if the event has none.
 pub fn route_key(request: &Request) -> &str {
     match request.request_context_ref() {

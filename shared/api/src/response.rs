@@ -73,6 +73,11 @@ pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response<Body>
     Ok(with_body(status, "application/json", serde_json::to_string(body)?))
 }
 
+/// 200 with JSON that is there already.
+pub fn json_text(body: &str) -> Response<Body> {
+    with_body(StatusCode::OK, "application/json", body.to_owned())
+}
+
 /// 201 and the path of the new resource.
 pub fn created<T: Serialize>(location: &str, body: &T) -> Result<Response<Body>, ApiError> {
     let mut response = json(StatusCode::CREATED, body)?;

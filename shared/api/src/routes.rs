@@ -9,6 +9,8 @@ pub struct Route {
     pub path: &'static str,
     /// The function's name: that of its folder.
     pub function: &'static str,
+    /// Whether it needs no token.
+    pub is_public: bool,
 }
 
 impl Route {
@@ -18,9 +20,10 @@ impl Route {
     }
 }
 
-/// Every route there is. All of them need a token.
+/// Every route there is.
 pub const ROUTES: &[Route] = &[
     route("GET", "/api/webhooks/event-types", "event-types"),
+    Route { is_public: true, ..route("GET", "/api/openapi.json", "event-types") },
     route("POST", "/api/webhooks", "subscriptions"),
     route("GET", "/api/webhooks", "subscriptions"),
     route("GET", "/api/webhooks/{id}", "subscriptions"),
@@ -34,7 +37,7 @@ pub const ROUTES: &[Route] = &[
 ];
 
 const fn route(method: &'static str, path: &'static str, function: &'static str) -> Route {
-    Route { method, path, function }
+    Route { method, path, function, is_public: false }
 }
 
 #[cfg(test)]

@@ -30,12 +30,14 @@ pub const SECRETS_KEYS: &str = "SECRETS_KEYS";
 pub const SECRETS_KEYS_VERSION: &str = "SECRETS_KEYS_VERSION";
 /// Where deliveries may go: `strict` or `development`.
 pub const TARGET_POLICY: &str = "TARGET_POLICY";
+/// The address of `docs/PROBLEMS.md`, to which the `type` of problems leads.
+pub const PROBLEM_BASE_URL: &str = "PROBLEM_BASE_URL";
 
 /// The `retry_schedule` of new webhooks whose owner does not say: `exponential` or `standard`.
 pub const DEFAULT_RETRY_SCHEDULE: &str = "DEFAULT_RETRY_SCHEDULE";
 
 /// Every variable of ours, required or not.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
@@ -46,6 +48,7 @@ pub const NAMES: [&str; 10] = [
     TARGET_POLICY,
     DEFAULT_RETRY_SCHEDULE,
     SECRETS_KEYS_VERSION,
+    PROBLEM_BASE_URL,
 ];
 
 /// A variable that is missing or cannot be read. It does not show the value.
@@ -157,6 +160,12 @@ impl Settings {
             Some("development") => Ok(TargetPolicy::Development),
             Some(_) => Err(error(TARGET_POLICY, "`strict` or `development`")),
         }
+    }
+
+    /// The address of the documentation of problems; nothing when they have none.
+    pub fn problem_base_url(&self) -> Result<Option<String>, ConfigError> {
+        let must = "the address of docs/PROBLEMS.md, or empty";
+        self.optional(PROBLEM_BASE_URL).map(|_| self.url(PROBLEM_BASE_URL, must)).transpose()
     }
 
     /// A variable that need not be there.

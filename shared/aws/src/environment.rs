@@ -147,6 +147,11 @@ impl Environment {
         self.settings.retention_days()
     }
 
+    /// The address of the documentation of problems.
+    pub fn problem_base_url(&self) -> Result<Option<String>, ConfigError> {
+        self.settings.problem_base_url()
+    }
+
     /// The clock.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(SystemClock)

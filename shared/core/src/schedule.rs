@@ -91,7 +91,7 @@ impl RetrySchedule {
                     return Err(ScheduleError::WaitCount);
                 }
                 let seconds = |(index, item): (usize, &Value)| {
-                    item.as_u64().map(Duration::from_secs).ok_or(ScheduleError::Wait(index))
+                    whole_seconds(item).map(Duration::from_secs).ok_or(ScheduleError::Wait(index))
                 };
                 let waits = items.iter().enumerate().map(seconds).collect::<Result<_, _>>()?;
                 Waits::new(waits).map(Self::Custom)
@@ -120,6 +120,18 @@ impl RetrySchedule {
             Self::Standard | Self::Custom(_) => None,
         }
     }
+}
+
+/// A whole number of seconds. JSON has no integer type, so `5.0` is 5.
+fn whole_seconds(value: &Value) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is a whole number that u64 has"
+    )]
+    let whole = |number: f64| number as u64;
+    let is_whole = |number: &f64| number.fract() == 0.0 && (0.0..1e15).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(is_whole).map(whole))
 }
 
 impl Serialize for RetrySchedule {

@@ -42,6 +42,15 @@ impl Timestamp {
         (0..=MAX_MILLIS).contains(&millis).then_some(Self(millis))
     }
 
+    /// Reads an RFC 3339 date and time; one before the Unix epoch is the epoch, and one after the last
+    /// moment is that moment. A limit of a range means the same then.
+    pub fn parse_nearest(text: &str) -> Option<Self> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let millis = moment.unix_timestamp_nanos().div_euclid(1_000_000);
+        let nearest = millis.clamp(0, MAX_MILLIS.into());
+        Some(Self(i64::try_from(nearest).expect("it is between two values of this type")))
+    }
+
     /// Milliseconds since the Unix epoch.
     pub fn millis(self) -> i64 {
         self.0

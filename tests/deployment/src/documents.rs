@@ -3,8 +3,10 @@
 //! A [`Section`] stands in its file between two marked lines. A test compares each with its file;
 //! `cargo run -p deployment --bin write-catalogue` writes them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use serde_json::json;
 use webhooks_core::catalogue::{CATALOGUE, Entry};
 
 /// A part of a file.
@@ -38,6 +40,18 @@ pub fn sections() -> Vec<Section> {
     vec![
         markdown("docs/WEBHOOKS.md", for_receivers()),
         markdown("docs/PUBLISHING.md", for_publishers()),
+        Section {
+            file: "openapi.yaml",
+            begin: "    # catalogue: begin\n",
+            end: "    # catalogue: end\n",
+            text: for_openapi(),
+        },
+        Section {
+            file: "asyncapi.yaml",
+            begin: "    # catalogue: begin\n",
+            end: "    # catalogue: end\n",
+            text: event_type_name(),
+        },
     ]
 }
 
@@ -71,6 +85,69 @@ fn for_publishers() -> String {
     }
     text
 }
+
+/// The schemas of names and the requests that receivers get, as the end of `openapi.yaml`. JSON is YAML.
+fn for_openapi() -> String {
+    let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+    let mut wildcards = BTreeSet::from(["*".to_owned()]);
+    for name in &names {
+        let dots = name.match_indices('.').map(|(at, _)| at);
+        wildcards.extend(dots.map(|at| format!("{}.*", &name[..at])));
+    }
+    let mut text = event_type_name();
+    write!(
+        text,
+        "    EventTypeWildcard: {{description: Selects the types whose names begin so., type: string, enum: {}}}\n\
+         webhooks:\n",
+        json!(wildcards)
+    )
+    .expect("writing to a string does not fail");
+    for Entry { name, description, schema, example, .. } in &CATALOGUE {
+        let operation = name.replace('.', "_");
+        let description = json!(description);
+        let payload = format!(
+            r#"{{"event_id":"evt_1","event_type":"{name}","timestamp":"2026-01-15T10:00:00.000Z","data":{example}}}"#
+        );
+        let headers = HEADERS.map(|name| format!("{{$ref: '#/components/parameters/{name}'}}"));
+        write!(
+            text,
+            "  {name}:\n    post:\n      operationId: {operation}\n      tags: [Events]\n      \
+             summary: {description}\n      security: []\n      parameters: [{}]\n      \
+             requestBody:\n        required: true\n        content:\n          application/json:\n            \
+             schema:\n              allOf:\n                \
+             - $ref: '#/components/schemas/EventPayload'\n                \
+             - type: object\n                  properties:\n                    \
+             event_type: {{const: {name}}}\n                    data: {schema}\n            \
+             example: {payload}\n      responses:\n        \
+             2XX: {{description: The receiver accepts the event.}}\n        \
+             4XX: {{description: A failure that is retried; 410 disables the webhook.}}\n        \
+             5XX: {{description: A failure that is retried.}}\n",
+            headers.join(", "),
+        )
+        .expect("writing to a string does not fail");
+    }
+    text
+}
+
+fn event_type_name() -> String {
+    let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+    let names = json!(names);
+    format!(
+        "    EventTypeName: {{description: The name of an event type., type: string, enum: {names}}}\n"
+    )
+}
+
+/// The headers of a request to a receiver.
+const HEADERS: [&str; 8] = [
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "X-Webhook-Signature",
+    "X-Webhook-Event",
+    "X-Webhook-Delivery-Id",
+    "X-Webhook-Attempt",
+    "traceparent",
+];
 
 /// The name of the struct for `data`, as the build script of the publisher makes it.
 fn camel_case(name: &str) -> String {

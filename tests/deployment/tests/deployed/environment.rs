@@ -64,6 +64,7 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         "target_policy" => drop(environment.target_policy()),
         "default_retry_schedule" => drop(environment.default_retry_schedule()),
         "retention" => drop(environment.retention()),
+        "problem_base_url" => drop(environment.problem_base_url()),
         "retention_days" => drop(environment.retention_days()),
         // Where services are stands in variables that Lambda sets, or nobody.
         "opening" => drop(environment.opening(&[], async { Ok::<_, ConfigError>(()) }).await),

@@ -38,7 +38,7 @@ const WEBHOOK: &str = "wh_01KG9Z6QK00000000000000001";
 const USER: &str = "user-1";
 
 /// The service in memory, with the webhook that the events are about.
-struct Harness {
+pub(crate) struct Harness {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     subscriptions: MemorySubscriptions,
@@ -49,7 +49,7 @@ struct Harness {
 }
 
 impl Harness {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         // Just after the moment that the events are from.
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_769_851_801_000)));
         let subscriptions = MemorySubscriptions::default();
@@ -72,7 +72,7 @@ impl Harness {
     }
 
     /// Puts the delivery that the events are about into the history.
-    async fn with_delivery(self) -> Self {
+    pub(crate) async fn with_delivery(self) -> Self {
         let event = read("deliver", "tasks");
         let task = DeliveryTask::from_json(event["Records"][0]["body"].as_str().unwrap()).unwrap();
         let DeliveryTask::FirstAttempt(new) = task else { panic!("not a first attempt") };
@@ -84,7 +84,7 @@ impl Harness {
     }
 
     /// Hands a function an event, as JSON in and JSON out.
-    async fn run(&self, function: &str, event: Value) -> Value {
+    pub(crate) async fn run(&self, function: &str, event: Value) -> Value {
         match function {
             "event-types" => api(event_types::handle, &event).await,
             "subscriptions" => {
@@ -204,7 +204,7 @@ fn json(response: impl Serialize) -> Value {
     serde_json::to_value(response).unwrap()
 }
 
-fn read(function: &str, event: &str) -> Value {
+pub(crate) fn read(function: &str, event: &str) -> Value {
     let path = source::root().join(format!("events/{function}/{event}.json"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {}", path.display()));
     serde_json::from_str(&text).unwrap()
@@ -223,7 +223,7 @@ fn kebab(name: &str) -> String {
 }
 
 /// Every trigger in the template, as function and file.
-fn triggers(template: &Template) -> BTreeSet<(String, String)> {
+pub(crate) fn triggers(template: &Template) -> BTreeSet<(String, String)> {
     let functions = template.functions();
     functions
         .flat_map(|(function, properties)| {

@@ -7,6 +7,7 @@
 
 mod alarms;
 mod card;
+mod contract;
 mod documents;
 mod environment;
 mod events;

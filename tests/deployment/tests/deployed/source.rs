@@ -29,6 +29,34 @@ pub(crate) fn main(function: &str) -> String {
     squeeze(&std::fs::read_to_string(path).unwrap())
 }
 
+/// Every string literal in the API's source that could be the name of a field or a parameter.
+pub(crate) fn words() -> BTreeSet<String> {
+    let mut folders = vec![root().join("shared/api/src")];
+    let functions = std::fs::read_dir(root().join("functions")).unwrap();
+    folders.extend(functions.map(|folder| folder.unwrap().path().join("src")));
+    let mut words = BTreeSet::new();
+    for folder in folders {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let is_name = |word: &&str| {
+                !word.is_empty()
+                    && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+            };
+            words.extend(text.split('"').filter(is_name).map(str::to_owned));
+        }
+    }
+    words
+}
+
+/// Every reason why an event is invalid.
+pub(crate) fn reasons() -> BTreeSet<&'static str> {
+    const EVENT: &str = include_str!("../../../../shared/core/src/event.rs");
+    let (_, rest) = EVENT.split_once("pub fn reason(&self)").unwrap();
+    let (body, _) = rest.split_once("\n    }\n").unwrap();
+    body.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
 /// Every method of this object that a text calls.
 pub(crate) fn names_after(text: &str, prefix: &str) -> BTreeSet<String> {
     let starts = text.match_indices(prefix).filter(|(at, _)| {

@@ -90,7 +90,7 @@ fn router(handled: &Arc<AtomicUsize>) -> Router {
     };
     let routes = ROUTES.iter().map(|route| {
         let handler = handler(route.key());
-        Route { method: route.method, path: route.path, handler }
+        Route { method: route.method, path: route.path, is_public: false, handler }
     });
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let gateway = Arc::new(Gateway::new(routes.collect(), clock).unwrap());
