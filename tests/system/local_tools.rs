@@ -8,22 +8,6 @@ use serde_json::{Value, json};
 use crate::harness::{Local, dev, event, token};
 
 #[tokio::test]
-async fn busy_port_names_its_flag() {
-    let local = Local::start().await;
-    let busy = local.api.strip_prefix("http://").unwrap();
-    for flag in ["--api-addr", "--sqs-addr", "--dynamodb-addr", "--receiver-addr"] {
-        let mut command = dev();
-        for other in ["--api-addr", "--sqs-addr", "--dynamodb-addr", "--receiver-addr"] {
-            command.args([other, if other == flag { busy } else { "127.0.0.1:0" }]);
-        }
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        assert!(!output.status.success());
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(error.contains(flag) && error.contains(busy), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn json_start_up_is_one_line_with_addresses_and_token() {
     let flags = ["--api-addr", "--sqs-addr", "--dynamodb-addr", "--receiver-addr"];
     let mut child = dev()

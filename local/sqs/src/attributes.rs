@@ -16,8 +16,6 @@ pub(crate) const MAX_WAIT_SECONDS: u32 = 20;
 pub(crate) const MAX_VISIBILITY_SECONDS: u32 = 43_200;
 /// Most receives that a redrive policy can allow.
 const MAX_RECEIVE_COUNT: u32 = 1_000;
-/// Most source queues that a redrive allow policy can name.
-const MAX_SOURCE_QUEUES: usize = 10;
 
 /// Attributes that SQS computes and nobody sets.
 pub(crate) const READ_ONLY: [&str; 6] = [
@@ -28,18 +26,22 @@ pub(crate) const READ_ONLY: [&str; 6] = [
     "LastModifiedTimestamp",
     "QueueArn",
 ];
-const SETTABLE: [&str; 7] = [
+const SETTABLE: [&str; 6] = [
     "DelaySeconds",
     "MaximumMessageSize",
     "MessageRetentionPeriod",
     "ReceiveMessageWaitTimeSeconds",
-    "RedriveAllowPolicy",
     "RedrivePolicy",
     "VisibilityTimeout",
 ];
 /// Attributes that are stored and shown without effect: nothing is encrypted or denied.
-const STORED_ONLY: [&str; 4] =
-    ["KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId", "Policy", "SqsManagedSseEnabled"];
+const STORED_ONLY: [&str; 5] = [
+    "KmsDataKeyReusePeriodSeconds",
+    "KmsMasterKeyId",
+    "Policy",
+    "RedriveAllowPolicy",
+    "SqsManagedSseEnabled",
+];
 
 /// Where messages go that were received too often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,24 +50,6 @@ pub(crate) struct Redrive {
     pub(crate) target_arn: String,
     /// Receives after which a message moves there.
     pub(crate) max_receive_count: u32,
-}
-
-/// Who may use the queue as a dead-letter queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum RedriveAllow {
-    All,
-    None,
-    Arns(Vec<String>),
-}
-
-impl RedriveAllow {
-    pub(crate) fn permits(&self, source_arn: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::None => false,
-            Self::Arns(arns) => arns.iter().any(|arn| arn == source_arn),
-        }
-    }
 }
 
 /// The settable attributes. Durations are in seconds, as on the wire.
@@ -77,7 +61,6 @@ pub(crate) struct Attributes {
     pub(crate) receive_wait: u32,
     pub(crate) visibility: u32,
     pub(crate) redrive: Option<Redrive>,
-    pub(crate) redrive_allow: Option<RedriveAllow>,
     stored: BTreeMap<String, String>,
 }
 
@@ -90,7 +73,6 @@ impl Default for Attributes {
             receive_wait: 0,
             visibility: 30,
             redrive: None,
-            redrive_allow: None,
             stored: BTreeMap::from([("SqsManagedSseEnabled".to_owned(), "true".to_owned())]),
         }
     }
@@ -112,7 +94,6 @@ impl Attributes {
                 self.visibility = number(name, value, 0, MAX_VISIBILITY_SECONDS)?;
             }
             "RedrivePolicy" => self.redrive = redrive_policy(value)?,
-            "RedriveAllowPolicy" => self.redrive_allow = redrive_allow_policy(value)?,
             _ if STORED_ONLY.contains(&name) && value.is_empty() => {
                 self.stored.remove(name);
             }
@@ -143,16 +124,6 @@ impl Attributes {
                 "maxReceiveCount": redrive.max_receive_count,
             });
             put("RedrivePolicy", policy.to_string());
-        }
-        if let Some(allow) = &self.redrive_allow {
-            let policy = match allow {
-                RedriveAllow::All => json!({"redrivePermission": "allowAll"}),
-                RedriveAllow::None => json!({"redrivePermission": "denyAll"}),
-                RedriveAllow::Arns(arns) => {
-                    json!({"redrivePermission": "byQueue", "sourceQueueArns": arns})
-                }
-            };
-            put("RedriveAllowPolicy", policy.to_string());
         }
         wire
     }
@@ -204,34 +175,6 @@ fn redrive_policy(value: &str) -> Result<Option<Redrive>, SqsError> {
             refuse("Invalid value for maxReceiveCount, valid values are from 1 to 1000 both inclusive.")
         })?;
     Ok(Some(Redrive { target_arn: target.to_owned(), max_receive_count: count }))
-}
-
-fn redrive_allow_policy(value: &str) -> Result<Option<RedriveAllow>, SqsError> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    let refuse = |reason: &str| SqsError::parameter(value, "RedriveAllowPolicy", reason);
-    let policy: Value = serde_json::from_str(value)
-        .map_err(|_| refuse("Amazon SQS can't create the redrive allow policy: not JSON."))?;
-    let arns = policy.get("sourceQueueArns");
-    let allow = match (policy.get("redrivePermission").and_then(Value::as_str), arns) {
-        (Some("allowAll"), None) => RedriveAllow::All,
-        (Some("denyAll"), None) => RedriveAllow::None,
-        (Some("byQueue"), Some(Value::Array(arns))) => {
-            let arns: Option<Vec<String>> =
-                arns.iter().map(|arn| arn.as_str().map(str::to_owned)).collect();
-            let arns = arns
-                .filter(|arns| (1..=MAX_SOURCE_QUEUES).contains(&arns.len()))
-                .ok_or_else(|| refuse("sourceQueueArns must name 1 to 10 queues."))?;
-            RedriveAllow::Arns(arns)
-        }
-        _ => {
-            return Err(refuse(
-                "redrivePermission must be allowAll, denyAll, or byQueue with sourceQueueArns.",
-            ));
-        }
-    };
-    Ok(Some(allow))
 }
 
 fn to_u32(number: usize) -> u32 {

@@ -20,7 +20,7 @@
 //! - A message is received when the response is made, never for a client that has disconnected.
 //!
 //! Deliberately absent: FIFO queues, the old query (XML) protocol, signatures and permissions,
-//! encryption, more than one account or region, and the 60 seconds that AWS keeps the name of
+//! encryption, redrive allow policies, more than one account or region, and the 60 seconds that AWS keeps the name of
 //! a deleted queue reserved.
 
 mod attributes;

@@ -126,9 +126,6 @@ pub(crate) async fn dispatch(
         "DeleteQueue" => ops::delete_queue(sqs, parse(body)?),
         "GetQueueAttributes" => ops::get_queue_attributes(sqs, parse(body)?),
         "GetQueueUrl" => ops::get_queue_url(sqs, base, parse(body)?),
-        "ListDeadLetterSourceQueues" => {
-            ops::list_dead_letter_source_queues(sqs, base, parse(body)?)
-        }
         "ListMessageMoveTasks" => ops::list_message_move_tasks(sqs, parse(body)?),
         "ListQueueTags" => ops::list_queue_tags(sqs, parse(body)?),
         "ListQueues" => ops::list_queues(sqs, base, parse(body)?),

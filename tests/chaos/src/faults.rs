@@ -41,9 +41,6 @@ pub enum Fault {
     Late,
     /// Of a batch, some entries are refused and the others carried out. Other calls are left alone.
     Partial,
-    /// Its response says that it was carried out, but it is not: no service does that. It shows
-    /// that what is lost is noticed. Only what sends messages is treated so.
-    Swallow,
 }
 
 impl Fault {
@@ -70,7 +67,6 @@ impl Fault {
             Self::Slow => "slow",
             Self::Late => "carried out after the client gave up",
             Self::Partial => "a part of the batch refused",
-            Self::Swallow => "swallowed",
         }
     }
 }
@@ -163,9 +159,6 @@ impl Between for Faults {
         let Some(fault) = self.draw() else { return whole(upstream.pass(call).await) };
         match fault {
             Fault::Partial => return self.partial(call, upstream).await,
-            Fault::Swallow if wire::swallowed(&call).is_none() => {
-                return whole(upstream.pass(call).await);
-            }
             _ => self.note(fault),
         }
         match fault {
@@ -200,7 +193,6 @@ impl Between for Faults {
                 });
                 whole(passed.await.ok().flatten())
             }
-            Fault::Swallow => wire::swallowed(&call).map_or(Reaction::Reset, Reaction::Response),
             Fault::ResetBefore | Fault::Partial => Reaction::Reset,
         }
     }

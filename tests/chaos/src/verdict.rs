@@ -253,3 +253,39 @@ impl fmt::Display for Shown<'_> {
         write!(f, "{event} for {} ({:?}) of {}", webhook.id, webhook.endpoint, webhook.user)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use test_support::sample;
+    use webhooks_core::ids::EventId;
+
+    use crate::plan::Endpoint;
+
+    #[test]
+    fn event_without_its_record_is_lost_and_a_wrong_end_is_reported() {
+        let webhook = Webhook {
+            id: sample::subscription_id("u", 1),
+            user: "u".to_owned(),
+            endpoint: Endpoint::Healthy,
+            deleted: None,
+        };
+        let published = |id: &str| Published { id: id.to_owned(), user: "u".to_owned() };
+        let evidence = Evidence {
+            seed: 1,
+            events: vec![published("event-1"), published("event-2")],
+            with_faults: Duration::ZERO,
+            all: Duration::ZERO,
+            left: Depth::default(),
+        };
+        let event_id: EventId = "event-2".parse().unwrap();
+        let record = Delivery { event_id, ..sample::delivery(&webhook.id, 2) };
+        let mut report = Report::default();
+        report.check_events(&webhook, &[record], &evidence);
+        assert_eq!((report.expected, report.lost.len(), report.wrong.len()), (2, 1, 1));
+        assert!(report.lost[0].starts_with("event-1 for"), "{report:?}");
+        assert!(report.wrong[0].contains("Retrying"), "{report:?}");
+        assert!(!report.is_good());
+    }
+}

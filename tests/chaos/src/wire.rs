@@ -6,9 +6,6 @@ use serde_json::{Map, Value, json};
 
 use crate::relay::{Call, Service};
 
-/// No client here looks at the checksum.
-const NO_MD5: &str = "00000000000000000000000000000000";
-
 /// How the entries of a batch are called in a request, by its operation. Those of `BatchWriteItem`
 /// stand under their table.
 fn entries_of(operation: &str) -> Option<&'static str> {
@@ -130,24 +127,6 @@ fn fault(service: Service, status: u16, name: &str) -> Response<Bytes> {
     };
     let said = json!({"__type": format!("{prefix}#{name}"), "message": "on purpose"});
     response(status, &said)
-}
-
-/// The response to a call that sends messages, as though they had been sent.
-pub(crate) fn swallowed(call: &Call) -> Option<Response<Bytes>> {
-    let request: Value = serde_json::from_slice(&call.body).ok()?;
-    let sent = || json!({"MessageId": "swallowed", "MD5OfMessageBody": NO_MD5});
-    match &*call.operation {
-        "SendMessage" => Some(response(200, &sent())),
-        "SendMessageBatch" => {
-            let entries = request["Entries"].as_array()?.iter().map(|entry| {
-                let mut one = sent();
-                one["Id"] = entry["Id"].clone();
-                one
-            });
-            Some(response(200, &json!({"Successful": entries.collect::<Vec<_>>()})))
-        }
-        _ => None,
-    }
 }
 
 fn response(status: u16, said: &Value) -> Response<Bytes> {

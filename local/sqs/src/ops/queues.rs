@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{QueueRequest, in_range, queue_name, required};
 use crate::attributes::{self, Attributes, READ_ONLY};
@@ -104,7 +104,7 @@ fn check_same(existing: &Attributes, given: &BTreeMap<String, String>) -> Result
     Ok(())
 }
 
-/// Checks that the dead-letter queue exists and that its allow policy permits this queue.
+/// Checks that the dead-letter queue exists.
 fn check_redrive(state: &State, name: &str, attributes: &Attributes) -> Result<(), SqsError> {
     let Some(redrive) = &attributes.redrive else { return Ok(()) };
     let refuse = |reason: &str| {
@@ -116,10 +116,6 @@ fn check_redrive(state: &State, name: &str, attributes: &Attributes) -> Result<(
     };
     if target == name {
         return refuse("Dead letter target and source queue must differ.");
-    }
-    let allow = &state.queue(target)?.config.attributes.redrive_allow;
-    if allow.as_ref().is_some_and(|allow| !allow.permits(&state.arn(name))) {
-        return refuse("Queue does not have permission to use the dead letter target.");
     }
     Ok(())
 }
@@ -151,37 +147,17 @@ pub(crate) fn list_queues(sqs: &Sqs, base: &str, request: ListQueues) -> Result<
         let names = state.queues.keys().filter(|name| name.starts_with(&prefix));
         Ok(names.cloned().collect())
     })?;
-    let mut result = page("QueueUrls", base, names, request.next_token, request.max_results)?;
-    // An empty list is absent, as on AWS.
-    result.retain(|_, value| value != &json!([]));
-    Ok(Value::Object(result))
-}
-
-request!(ListDeadLetterSourceQueues { queue_url: String, next_token: String, max_results: i64 });
-
-pub(crate) fn list_dead_letter_source_queues(
-    sqs: &Sqs,
-    base: &str,
-    request: ListDeadLetterSourceQueues,
-) -> Result<Value, SqsError> {
-    let name = queue_name(request.queue_url)?;
-    let names = sqs.transact(|state, _| {
-        state.queue(&name)?;
-        Ok(state.dead_letter_sources(&state.arn(&name)).map(str::to_owned).collect())
-    })?;
-    let result = page("queueUrls", base, names, request.next_token, request.max_results)?;
-    Ok(Value::Object(result))
+    page(base, names, request.next_token, request.max_results)
 }
 
 /// One page of the URLs of sorted names. The token of the next page is the last name of this one;
 /// as on AWS, only a caller that names a page size gets it.
 fn page(
-    field: &str,
     base: &str,
     mut names: Vec<String>,
     token: Option<String>,
     max_results: Option<i64>,
-) -> Result<Map<String, Value>, SqsError> {
+) -> Result<Value, SqsError> {
     let size = in_range(max_results, "MaxResults", 1, MAX_LISTED)?;
     if let Some(token) = token {
         let last =
@@ -193,10 +169,12 @@ fn page(
     let limit = size.unwrap_or(MAX_LISTED) as usize;
     let more = names.len() > limit;
     names.truncate(limit);
-    let urls = names.iter().map(|name| format!("{base}/{name}")).collect();
-    let mut result = Map::from_iter([(field.to_owned(), urls)]);
-    if let Some(last) = names.last().filter(|_| more && size.is_some()) {
-        result.insert("NextToken".to_owned(), URL_SAFE_NO_PAD.encode(last).into());
+    // An empty list is absent, as on AWS.
+    let Some(last) = names.last() else { return Ok(json!({})) };
+    let urls: Vec<String> = names.iter().map(|name| format!("{base}/{name}")).collect();
+    let mut result = json!({"QueueUrls": urls});
+    if more && size.is_some() {
+        result["NextToken"] = URL_SAFE_NO_PAD.encode(last).into();
     }
     Ok(result)
 }

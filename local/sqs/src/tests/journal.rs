@@ -197,15 +197,6 @@ async fn damage_is_reported_with_its_place() {
 }
 
 #[tokio::test]
-async fn directory_is_locked_by_one_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let client = open(dir.path(), &clock());
-    assert!(matches!(failure(dir.path()), OpenError::Locked { .. }));
-    drop(client);
-    open(dir.path(), &clock());
-}
-
-#[tokio::test]
 async fn journal_of_deleted_messages_is_compacted() {
     let dir = tempfile::tempdir().unwrap();
     let client = open(dir.path(), &clock());

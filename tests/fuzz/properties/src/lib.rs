@@ -14,9 +14,7 @@ mod ids;
 mod queue;
 mod response;
 mod rows;
-mod sqs;
 mod targets;
-mod token;
 
 pub use api::{api_body, api_query};
 pub use http::gateway;
@@ -24,9 +22,7 @@ pub use ids::ids;
 pub use queue::{event, task};
 pub use response::{response, retry_after};
 pub use rows::{delivery_row, secrets, subscription_row};
-pub use sqs::sqs;
 pub use targets::url;
-pub use token::token;
 
 /// A property of all inputs.
 pub type Property = fn(&[u8]);
@@ -44,9 +40,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("delivery_row", delivery_row),
     ("secrets", secrets),
     ("response", response),
-    ("token", token),
     ("gateway", gateway),
-    ("sqs", sqs),
 ];
 
 /// The input as text, as most of what comes in is. Other bytes are for the parsers of bytes.
