@@ -16,7 +16,7 @@ pub struct Schedule {
     pub offset: Duration,
 }
 
-/// How often the clock is read: it may jump, and it goes on while a laptop sleeps.
+/// How often the clock is read: it may jump, and it continues while a laptop sleeps.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Schedule {

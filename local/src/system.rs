@@ -45,7 +45,7 @@ pub const SEALING_KEY: &str = "local:d2ViaG9va3MgbG9jYWwgZGV2ZWxvcG1lbnQga2V5ISE
 /// Idle connections to one host. This process makes the attempts of as many batches as all processes of
 /// `deliver` in AWS.
 const IDLE_PER_HOST: usize = 100;
-/// How long invocations that have begun may go on after a stop.
+/// How long invocations that have begun may continue after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// How to start a system.

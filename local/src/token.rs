@@ -2,7 +2,7 @@
 //!
 //! Deployed, an identity provider signs the tokens and API Gateway's JWT authorizer checks them.
 //! Here both use one key, which is in this file. It is no secret and protects nothing: whoever
-//! reaches the local system may do anything with it anyway. The checks are those that
+//! reaches the local system can do anything with it. The checks are those that
 //! [API Gateway documents](https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html)
 //! (`kid`, signature, `iss`, `aud` or else `client_id`, `exp`, `nbf`, `iat`), so that a client that
 //! works here does not fail there. Only the algorithm differs: API Gateway takes RSA signatures.

@@ -180,7 +180,7 @@ impl Local {
         self.expect(200, "GET", &path, user, None).await["items"].as_array().unwrap().clone()
     }
 
-    /// Waits until a webhook has so many deliveries that have ended, and returns all.
+    /// Waits until a webhook has this many deliveries that have ended, and returns all.
     pub(crate) async fn ended(&self, user: &str, webhook: &str, count: usize) -> Vec<Value> {
         self.eventually(async || {
             let all = self.deliveries(user, webhook).await;
@@ -268,7 +268,7 @@ trait JsonValue {
 }
 
 impl JsonValue for reqwest::Response {
-    /// The body, or null where there is none.
+    /// The body, or null if there is none.
     async fn json_value(self) -> Value {
         let body = self.text().await.unwrap();
         if body.is_empty() { Value::Null } else { serde_json::from_str(&body).unwrap() }

@@ -5,7 +5,7 @@
 //!
 //! It reads the subscriptions of all users in the order of the table, and their rows in batches. It
 //! stops before its time is up, or when the table is throttled or fails, and saves its position;
-//! the next run goes on from there.
+//! the next run continues from there.
 
 #[cfg(test)]
 mod tests;
@@ -46,7 +46,7 @@ pub struct Report {
     pub deleted: usize,
     /// Subscriptions looked at.
     pub subscriptions: usize,
-    /// Whether everything was looked at; if not, the next run goes on.
+    /// Whether everything was looked at; if not, the next run continues.
     pub finished: bool,
 }
 

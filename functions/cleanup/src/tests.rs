@@ -1,4 +1,4 @@
-//! What the cleanup deletes, what it keeps, and where it goes on.
+//! What the cleanup deletes, what it keeps, and where it continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,7 +1,7 @@
 //! What a batch leaves behind besides its records: counters, and the health of endpoints.
 //!
 //! Added up first, then written once per subscription (and hour). Written after the records: a
-//! crash in between leaves counters too low, never too high.
+//! crash between the two writes leaves counters too low, never too high.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

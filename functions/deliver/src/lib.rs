@@ -13,7 +13,7 @@
 //! 3. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
 //!    copies of a task do not both POST;
 //! 4. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
-//!    delivery is put off or ends without an attempt;
+//!    delivery is postponed or ends without an attempt;
 //! 5. `disposition` says whether the message is acknowledged or received again.
 //!
 //! A task of the fast queue whose endpoint is slow moves to the slow queue.

@@ -122,7 +122,7 @@ pub(crate) fn log_attempt(delivery: &Delivery, outcome: &Outcome) {
     }
 }
 
-/// One line for each delivery that was put off or ended without an attempt.
+/// One line for each delivery that was postponed or ended without an attempt.
 pub(crate) fn log_unsent(delivery: &Delivery) {
     tracing::info!(
         delivery_id = %delivery.id,

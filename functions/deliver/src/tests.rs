@@ -1,4 +1,4 @@
-//! The rules of a delivery, over memory ports and a clock that stands still.
+//! The rules of a delivery, over memory ports and a clock that does not advance.
 
 mod behind;
 
@@ -140,7 +140,7 @@ impl Harness {
         self.subscriptions.get(user_id, id, Consistency::Strong).await.unwrap().unwrap()
     }
 
-    /// Has the endpoint's health say that it has failed so often, and its breaker be open until then.
+    /// Sets the failures of the endpoint's health, and until when its breaker is open.
     async fn fails(&self, consecutive_failures: u32, open_until: Option<u64>) {
         let open_until = open_until.map(sample::at);
         let failing_since = Some(sample::at(0));
@@ -168,7 +168,7 @@ impl Harness {
         self.deliveries.lease(&self.subscription.id, &self.id(1), 1, &lease).await.unwrap();
     }
 
-    /// How many rows stand in the due index.
+    /// How many rows are in the due index.
     async fn waiting(&self) -> usize {
         let far = sample::at(1_000_000_000);
         let mut rows = 0;

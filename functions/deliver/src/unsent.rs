@@ -1,4 +1,4 @@
-//! Deliveries that are put off or end without an attempt.
+//! Deliveries that are postponed or end without an attempt.
 
 use std::time::Duration;
 

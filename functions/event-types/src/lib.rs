@@ -88,7 +88,7 @@ mod tests {
             assert_eq!(item["description"], entry.description);
             assert_eq!(item["schema"]["type"], "object");
         }
-        // As they stand in the files, with their order of keys.
+        // As they are in the files, with their order of keys.
         assert!(response.text().contains(CATALOGUE[0].schema));
         assert!(response.text().contains(CATALOGUE[0].example));
     }

@@ -120,7 +120,7 @@ impl Retry {
         report.sent += on_time.len() - refused;
         for late in late.chunks(BATCH) {
             let moved = join_all(late.iter().map(|due| self.due_index.postpone(due, now))).await;
-            // A conflict is no reason not to send: the row may have been moved by a request of ours
+            // A conflict is no reason not to send: the row may have been moved by a request of this run
             // whose response was lost, and if the record has moved on, the task does no harm.
             let written = late.iter().zip(&moved).filter(|(_, moved)| moved.is_ok());
             let rows: Vec<&Due> = written.map(|(due, _)| *due).collect();

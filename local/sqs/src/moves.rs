@@ -30,9 +30,9 @@ pub(crate) struct MoveTask {
     pub(crate) handle: String,
     /// ARN of the dead-letter queue.
     pub(crate) source_arn: String,
-    /// ARN of the queue to move to; each message's own source where there is none.
+    /// ARN of the queue to move to; each message's own source if there is none.
     pub(crate) destination_arn: Option<String>,
-    /// Messages a second; as fast as can be where there is none.
+    /// Messages a second; as fast as can be if there is none.
     pub(crate) rate: Option<u32>,
     pub(crate) status: TaskStatus,
     pub(crate) to_move: usize,

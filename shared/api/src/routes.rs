@@ -5,7 +5,7 @@
 pub struct Route {
     /// The HTTP method.
     pub method: &'static str,
-    /// The path; what stands in braces is a path parameter.
+    /// The path; what is in braces is a path parameter.
     pub path: &'static str,
     /// The function's name: that of its folder.
     pub function: &'static str,

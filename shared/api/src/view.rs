@@ -269,7 +269,7 @@ struct AttemptDetail<'a> {
 }
 
 impl<'a> DeliveryDetail<'a> {
-    /// All of a delivery. The payload stands in the response byte for byte as it was signed and sent.
+    /// All of a delivery. The payload is in the response byte for byte as it was signed and sent.
     pub fn new(delivery: &'a Delivery, webhook: &Subscription) -> Result<Self, serde_json::Error> {
         let attempts = delivery.attempts.iter().enumerate();
         Ok(Self {

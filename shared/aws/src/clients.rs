@@ -101,7 +101,7 @@ pub(crate) fn from_env(settings: &Settings, connections: &Connections) -> SdkCon
 }
 
 /// Opens a connection to a service, which the first real request then finds open, by the least
-/// request that gets a response: not signed, not billed, and nobody need be allowed to make it. Where
+/// request that gets a response: not signed, not billed, and it needs no permission. Where
 /// that fails nothing is lost, because the first real request opens its own.
 pub(crate) async fn open(connections: &Connections, service: &str, settings: &Settings) {
     let Some(url) = address(service, settings) else { return };

@@ -36,7 +36,7 @@ pub const PROBLEM_BASE_URL: &str = "PROBLEM_BASE_URL";
 /// The `retry_schedule` of new webhooks whose owner does not say: `exponential` or `standard`.
 pub const DEFAULT_RETRY_SCHEDULE: &str = "DEFAULT_RETRY_SCHEDULE";
 
-/// Every variable of ours, required or not.
+/// Every variable of the service, required or not.
 pub const NAMES: [&str; 11] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
@@ -66,7 +66,7 @@ const SECRETS_KEYS_FORM: &str = "`id:key,…` with base64 keys of 32 bytes, the 
 /// The keys that seal signing secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretsKeys {
-    /// As they stand in the variable.
+    /// As they are in the variable.
     Inline(String),
     /// In the secret of this name.
     Secret(String),

@@ -1,6 +1,6 @@
 //! The Deliveries table.
 //!
-//! Partition key `subscription_id`; what stands in a subscription's partition, by sort key
+//! Partition key `subscription_id`; what is in a subscription's partition, by sort key
 //! `delivery_id`:
 //!
 //! | sort key | row |

@@ -105,7 +105,7 @@ pub(crate) fn shown_key(item: &Item, names: [&str; 2]) -> String {
     format!("{} / {}", part(names[0]), part(names[1]))
 }
 
-/// Reads a row of one of these schema versions. The reason of a failure never shows what stands in
+/// Reads a row of one of these schema versions. The reason of a failure never shows what is in
 /// the row.
 pub(crate) fn from_item<T: DeserializeOwned>(
     item: Item,

@@ -49,7 +49,7 @@ impl fmt::Display for SpecialRange {
 
 /// Checks that a delivery may connect to `address`; the error names the range that forbids it.
 ///
-/// Under [`TargetPolicy::Development`] the addresses of one's own machine and network are allowed.
+/// Under [`TargetPolicy::Development`] the addresses of this machine and its network are allowed.
 /// What no receiver listens on, and the metadata services of clouds, stay forbidden.
 pub fn check(address: IpAddr, policy: TargetPolicy) -> Result<(), &'static SpecialRange> {
     match special_range(address) {

@@ -37,7 +37,7 @@ pub const SLOW_SECONDS: u64 = 5;
 const SLOW_ATTEMPT: u32 = 10;
 /// The slowness from which an endpoint is slow.
 const SLOW_FROM: u32 = 3 * SLOW_ATTEMPT;
-/// The most slowness: so many quick answers less [`SLOW_FROM`] bring an endpoint back.
+/// The most slowness: this many quick answers less [`SLOW_FROM`] bring an endpoint back.
 const SLOWNESS_MAX: u32 = 2 * SLOW_FROM;
 /// How long it stays open the first time, in seconds; doubles with each failed probe.
 pub const COOL_DOWN_SECONDS: u64 = 60;
@@ -194,7 +194,7 @@ impl Health {
         Self { proven: self.proven, slowness: self.slowness, ..Self::default() }
     }
 
-    /// The health after so many slow attempts, and perhaps a quick answer. It does not change for a
+    /// The health after this many slow attempts, and perhaps a quick answer. It does not change for a
     /// quick answer of an endpoint that is quick.
     #[must_use]
     pub fn record_speed(self, slow_attempts: u32, has_quick_answer: bool) -> Self {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// One row of the catalogue.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// `category.thing.verb`, as it stands in subscriptions, events and headers.
+    /// `category.thing.verb`, as it is in subscriptions, events and headers.
     pub name: &'static str,
     /// What the type belongs to.
     pub category: &'static str,
@@ -25,11 +25,11 @@ pub struct Entry {
 // `CATALOGUE: [Entry; N]`, ordered by name.
 include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
-/// A type that stands in the catalogue.
+/// A type that is in the catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EventType(&'static Entry);
 
-/// A name that does not stand in the catalogue.
+/// A name that is not in the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not an event type of the catalogue")]
 pub struct UnknownEventType;

@@ -1,6 +1,6 @@
 //! Deliveries, their attempts, and the queue messages that ask for an attempt.
 //!
-//! A delivery has no record until its first attempt has been made (or was put off): the queue
+//! A delivery has no record until its first attempt has been made (or was postponed): the queue
 //! message carries the event until then. From the first write on, the record is what counts: its
 //! attempts, its status and the moment of the next one. How often the queue has handed a message
 //! out says nothing, because that also rises on throttles and crashes.
@@ -145,7 +145,7 @@ pub fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-/// One event for one subscription, as it stands in the table.
+/// One event for one subscription, as it is in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Its name, the same for each attempt.

@@ -25,7 +25,7 @@ pub enum DeliveryQueue {
 }
 
 impl DeliveryQueue {
-    /// The queue of a first attempt at an endpoint, whose owner has so many fast tasks already in
+    /// The queue of a first attempt at an endpoint, whose owner has this many fast tasks already in
     /// this invocation.
     pub fn for_task(health: &Health, fast_tasks_of_owner: usize) -> Self {
         if health.is_quick() && fast_tasks_of_owner < FAST_TASKS_PER_OWNER {

@@ -151,7 +151,7 @@ pub enum EventError {
 }
 
 impl EventError {
-    /// The stable name that stands on the dead-lettered message and in the metrics.
+    /// The stable name that is on the dead-lettered message and in the metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::InvalidJson | Self::NotAnObject => "invalid_json",

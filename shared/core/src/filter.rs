@@ -12,7 +12,7 @@
 //!   not exist in this sense.
 //! * `a.b` and `b` inside of `a` are the same field, in patterns and in events.
 //!
-//! EventBridge uses only the last of two lists for one field. Where one of them stands in a `$or`
+//! EventBridge uses only the last of two lists for one field. Where one of them is in a `$or`
 //! and the other outside, such a pattern is refused here.
 //!
 //! Three crates were considered: `quamina` has no `$or` and no `anything-but` with `prefix`,

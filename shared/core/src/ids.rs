@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 /// A text that is no id of the kind asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Nothing stands there.
+    /// Nothing is there.
     #[error("must not be empty")]
     Empty,
     /// More characters than allowed.

@@ -200,7 +200,7 @@ fn write_utf8_char(c: char, out: &mut String) {
 
 /// Escapes the characters that JSON may hold but an SQS message may not
 /// ([SendMessage](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html)).
-/// They stand inside of strings only, where an escape means the same. JSON as serde writes it has
+/// They are inside of strings only, where an escape means the same. JSON as serde writes it has
 /// escaped the control characters already.
 pub fn escape_for_queue(json: String) -> String {
     if !json.contains(['\u{FFFE}', '\u{FFFF}']) {

@@ -8,7 +8,7 @@
 //! * The [`retry`] policy decides what follows an attempt; [`signature`] says who sent it.
 //!
 //! Deliberately absent: AWS, tokio, sockets, a clock and randomness. What the handlers need of the
-//! outside stands in [`ports`] as traits, so that the same code runs in Lambda, in the local
+//! outside is in [`ports`] as traits, so that the same code runs in Lambda, in the local
 //! system, in tests and in the simulator.
 
 pub mod address;

@@ -56,9 +56,9 @@ pub const OCCURRED_AT_AHEAD_MS: i64 = 60 * 1000;
 /// How far before its redrive an event may have been accepted, in milliseconds: 15 days, because a queue
 /// keeps a message for 14.
 pub const REDRIVE_WINDOW_MS: i64 = 15 * 24 * 60 * 60 * 1000;
-/// Of a receiver's response, the bytes that are read.
+/// The most bytes of a receiver's response that are read.
 pub const RESPONSE_READ_BYTES: usize = 64 * 1024;
-/// Of a receiver's response, the bytes that are kept.
+/// The most bytes of a receiver's response that are kept.
 pub const RESPONSE_KEEP_BYTES: usize = 4 * 1024;
 /// Of an error's text, the bytes that are kept.
 pub const ERROR_KEEP_BYTES: usize = 512;

@@ -52,7 +52,7 @@ pub enum Outcome {
     NoResponse {
         /// What went wrong.
         failure: Failure,
-        /// One sentence for the user; never an address of ours, never a secret.
+        /// One sentence for the user; never an address of the service, never a secret.
         detail: String,
     },
 }

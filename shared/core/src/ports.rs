@@ -95,7 +95,7 @@ pub type ListedSubscription = Result<Subscription, UnreadableSubscription>;
 /// What became of a request to create a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
-    /// It stands in the table.
+    /// It is in the table.
     Created,
     /// The user has as many as one may have.
     LimitReached,
@@ -106,7 +106,7 @@ pub enum Creation {
 /// What became of a conditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It stands in the table.
+    /// It is in the table.
     Applied,
     /// The row is not (or no longer) as the condition says.
     ConditionFailed,
@@ -161,7 +161,7 @@ impl DeliveryWrite {
         *self == Self::Applied
     }
 
-    /// A write that expected a record with so many attempts, or none, and met this record and the
+    /// A write that expected a record with this many attempts, or none, and met this record and the
     /// end of the lease on it.
     pub fn refused(
         found: Option<Delivery>,

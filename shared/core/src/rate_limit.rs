@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 
 /// How often a reservation is tried against those of others.
 const TRIES: usize = 5;
-/// A delivery whose slot begins within this time is not put off: it is sent when the slot begins.
+/// A delivery whose slot begins within this time is not postponed: it is sent when the slot begins.
 pub const NEAR: Duration = Duration::from_secs(1);
 /// How late a delivery may still use its slot: messages come back within about a second of their time. A
 /// later one reserves another.

@@ -98,7 +98,7 @@ mod tests {
         Outcome::Response { status, retry_after, excerpt: String::new() }
     }
 
-    /// What follows an attempt of a webhook with so many retries.
+    /// What follows an attempt of a webhook with this many retries.
     fn decide(
         retry_count: u32,
         attempt: u32,

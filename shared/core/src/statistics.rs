@@ -3,11 +3,11 @@
 //! A delivery is counted in the hour its event happened: once when its record is first written
 //! (`total`), once when it ends (`success` or `failed`). So the three numbers of an hour belong to
 //! the same deliveries, and what is neither is still retrying. The counters are added after the
-//! records they count were written; a crash in between leaves them too low, never too high.
+//! records they count were written; a crash between the two writes leaves them too low, never too high.
 
 use crate::time::Timestamp;
 
-/// What is added to the counters of one hour, or stands in them.
+/// What is added to the counters of one hour, or is in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Deliveries whose record was first written.

@@ -193,7 +193,7 @@ fn after_scheme(text: &str, policy: TargetPolicy) -> Result<&str, TargetError> {
     }
 }
 
-/// Splits at the last colon, unless it stands within the brackets of an IPv6 address.
+/// Splits at the last colon, unless it is within the brackets of an IPv6 address.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),

@@ -44,7 +44,7 @@ async fn send_batch(queue: &dyn TaskQueue, tasks: &[Outgoing], batch: Range<usiz
 }
 
 /// Cuts a row of sizes into runs of at most [`QUEUE_BATCH_ENTRIES`] entries and
-/// [`QUEUE_BATCH_BYTES`] bytes. An entry that is too large by itself stands alone.
+/// [`QUEUE_BATCH_BYTES`] bytes. An entry that is too large by itself is alone.
 pub fn batches(sizes: &[usize]) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let mut start = 0;

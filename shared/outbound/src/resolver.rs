@@ -85,7 +85,7 @@ impl GuardedResolver {
         config: ResolverConfig,
         mut options: ResolverOpts,
     ) -> Result<Self, NetError> {
-        // Each connection resolves anew: what a name led to a minute ago is not what was vetted.
+        // Each connection resolves the name again: an address of a minute ago has not been vetted.
         options.cache_size = 0;
         options.timeout = QUESTION_TIMEOUT;
         options.attempts = QUESTION_RETRIES;

@@ -46,7 +46,7 @@ impl Event {
         Self::of_type(D::EVENT_TYPE, user_id, data)
     }
 
-    /// An event with any data that serialises to a JSON object. Whether `event_type` stands in the
+    /// An event with any data that serialises to a JSON object. Whether `event_type` is in the
     /// catalogue is checked when it is published.
     pub fn of_type<D: Serialize + ?Sized>(
         event_type: impl Into<String>,

@@ -88,7 +88,7 @@ impl Work {
         self.0["units"][unit][figure].as_f64().unwrap_or(f64::NAN)
     }
 
-    /// A figure for a whole batch of so many: it has a part of its own, and one for each unit.
+    /// A figure for a whole batch of this many: it has a part of its own, and one for each unit.
     fn of_batch(&self, unit: &str, figure: &str, fill: f64) -> f64 {
         let [ten, one] =
             [10, 1].map(|fill| self.figure(&format!("{unit}, batches of {fill}"), figure));
@@ -272,7 +272,7 @@ async fn measure(stream: Stream, prices: &Prices, work: &Work) -> Outcome<Costs>
     })
 }
 
-/// `data` of about so many bytes, which compresses as JSON of a product does.
+/// `data` of about this many bytes, which compresses as JSON of a product does.
 fn data(bytes: usize) -> Outcome<Value> {
     let usual: Value = serde_json::from_str(DATA).map_err(text)?;
     if bytes == USUAL.payload_bytes {

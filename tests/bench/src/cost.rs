@@ -110,7 +110,7 @@ impl Measured {
     }
 }
 
-/// Publishes events of so many users in turn, handles them, and says what that cost.
+/// Publishes events of this many users in turn, handles them, and returns what that cost.
 async fn measure(events: usize, users: usize) -> Outcome<Measured> {
     let receiver = Receiver::start().await.map_err(text)?;
     let data: Value = serde_json::from_str(DATA).map_err(text)?;
@@ -151,7 +151,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// With so many users, who have so many subscriptions each, to this URL.
+    /// With this many users, who have this many subscriptions each, to this URL.
     pub(crate) async fn start(
         users: usize,
         webhooks: u64,
@@ -216,7 +216,7 @@ impl Rig {
         Ok(Self { meter, sqs, functions, publisher })
     }
 
-    /// Gives a handler the next messages of a queue, at most so many, and deletes what it did not
+    /// Gives a handler the next messages of a queue, at most this many, and deletes what it did not
     /// report as failed; nothing when there is no message. Says how many were reported.
     pub(crate) async fn batch(
         &self,

@@ -59,7 +59,7 @@ impl Latencies {
     }
 
     /// The shortest one that `share` in a thousand do not exceed, in milliseconds; not a number
-    /// where there is none.
+    /// if there is none.
     pub(crate) fn per_mille(&self, share: usize) -> f64 {
         let rank = (self.0.len() * share).div_ceil(1000).max(1);
         self.0.get(rank - 1).map_or(f64::NAN, |duration| duration.as_secs_f64() * 1000.0)

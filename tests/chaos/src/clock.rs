@@ -12,7 +12,7 @@ pub(crate) struct SkippingClock {
 }
 
 impl SkippingClock {
-    /// A clock that nobody has put forward.
+    /// A clock that has not been advanced.
     pub(crate) fn new() -> Self {
         Self { skipped_ms: watch::Sender::new(0) }
     }

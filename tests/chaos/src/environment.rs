@@ -121,7 +121,7 @@ impl Environment {
         self.ended.is_cancelled()
     }
 
-    /// Has it handle one event.
+    /// Invokes it with one event.
     pub(crate) async fn invoke(&self, event: Bytes, timeout: Duration) -> Result<Bytes, Failed> {
         let (reply, response) = oneshot::channel();
         let deadline_ms = SystemClock.now().plus(timeout).millis();

@@ -39,7 +39,7 @@ pub enum Fault {
     Slow,
     /// It is carried out long after the client has given up.
     Late,
-    /// Of a batch, some entries are refused and the others carried out. Other calls are left alone.
+    /// Some entries of a batch are refused, the others are carried out. Other calls are not changed.
     Partial,
 }
 

@@ -29,10 +29,10 @@ use crate::{EVENT_ID, Outcome, relay, text};
 /// Requests that publish at the same time, and events in one of them.
 const PUBLISHERS: usize = 4;
 const BATCH: usize = 10;
-/// No more is published while the queues hold so many messages: work goes on all the time, but
-/// owners who change something meanwhile meet what is still to come.
+/// Publishing pauses while the queues hold this many messages, so that the functions always have work, and
+/// owners change webhooks that still have messages in the queues.
 const AHEAD: usize = 400;
-/// A request that does not get through after so many tries never will.
+/// The most tries of a request.
 const TRIES: usize = 1_000;
 /// How long ago a parked delivery fell due whose time has been made to pass: so long that the retry
 /// function does not take it for sent. (What falls due within its next five minutes it sends with
@@ -93,7 +93,7 @@ pub(crate) struct Harness {
 }
 
 impl Harness {
-    /// Subscribes so many users. What they publish goes through a proxy with these faults; `on_post`
+    /// Subscribes this many users. What they publish goes through a proxy with these faults; `on_post`
     /// is called for each POST, see [`Receivers::start`].
     pub(crate) async fn open(
         addresses: Addresses,
@@ -178,7 +178,7 @@ impl Harness {
         Ok(deleted)
     }
 
-    /// The statistics that a webhook's owner is shown; nothing where it has been deleted.
+    /// The statistics that a webhook's owner is shown; `None` if it has been deleted.
     pub(crate) async fn statistics(&self, webhook: &Webhook) -> Outcome<Option<Value>> {
         if webhook.deleted.is_some() {
             return Ok(None);
@@ -243,7 +243,7 @@ impl Harness {
         Ok(all)
     }
 
-    /// Has the time pass of deliveries that are parked: they are overdue.
+    /// Makes parked deliveries overdue.
     pub(crate) async fn bring_forward(&self) -> Outcome<()> {
         let now = SystemClock.now();
         let overdue = Timestamp::from_millis(now.millis() - OVERDUE_MS);
@@ -278,7 +278,7 @@ impl Harness {
         }
     }
 
-    /// Publishes so many events, for each user in turn, while owners change their webhooks. Returns
+    /// Publishes this many events, for each user in turn, while owners change their webhooks. Returns
     /// when all are accepted.
     pub(crate) async fn run_workload(&self, events: usize) -> Outcome<Workload> {
         let count = AtomicUsize::new(0);

@@ -16,7 +16,7 @@ use webhooks_local::poller::{Handler, Invoked};
 use crate::environment::{Environment, Failed, Program};
 use crate::lock;
 
-/// An invocation that is to be killed is killed within so many milliseconds.
+/// An invocation that is to be killed is killed within this many milliseconds.
 const KILLS_WITHIN_MS: u64 = 200;
 
 /// How an invocation ended.
@@ -63,8 +63,8 @@ pub struct Kills {
 }
 
 impl Kills {
-    /// Kills so many of a thousand invocations at a random moment, if they have not ended before,
-    /// and immediately after so many of ten thousand POSTs the process that made it.
+    /// Kills this many of a thousand invocations at a random moment, if they have not ended before,
+    /// and immediately after this many of ten thousand POSTs the process that made it.
     pub fn new(per_mille: u64, seed: u64) -> Arc<Self> {
         let random = SeededRandom::new(seed);
         Arc::new(Self { per_mille, random, on: AtomicBool::new(true) })
@@ -121,7 +121,7 @@ impl Busy {
 }
 
 impl Pool {
-    /// At most so many processes of this program. They are started when they are needed.
+    /// At most this many processes of this program. They are started when they are needed.
     pub fn new(program: Program, processes: usize, kills: Arc<Kills>) -> Self {
         let inner = Inner {
             program,

@@ -84,7 +84,7 @@ pub trait Between: Send + Sync + 'static {
 }
 
 impl Upstream {
-    /// Has the call carried out, and returns what the endpoint said; nothing where it said
+    /// Sends the call to the endpoint and returns its response; `None` if the endpoint sends
     /// nothing.
     pub async fn pass(&self, call: Call) -> Option<Response<Bytes>> {
         let Call { mut head, body, .. } = call;
@@ -93,7 +93,7 @@ impl Upstream {
         let request = Request::from_parts(head, Full::new(body));
         let (mut head, response) = self.client.request(request).await.ok()?.into_parts();
         let response = Limited::new(response, BODY_BYTES).collect().await.ok()?.to_bytes();
-        // It is written anew, because the response may be changed.
+        // The length is set again, because the response may be changed.
         head.headers.remove(CONTENT_LENGTH);
         Some(Response::from_parts(head, response))
     }

@@ -6,7 +6,7 @@ use crate::faults::Fault;
 use crate::pool::Ended;
 use crate::verdict::Report;
 
-/// Of a long list, the first.
+/// How many entries of a long list are shown.
 const SAMPLE: usize = 10;
 
 impl Report {

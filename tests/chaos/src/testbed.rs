@@ -170,9 +170,8 @@ impl Testbed {
         self.dispatch.is_idle() && self.deliver.is_idle()
     }
 
-    /// Saves a run the wait for what a process left behind that was killed, or that could not do its
-    /// work: the time of its leases runs out, and that of messages that were hidden by nothing but
-    /// the receive. What processes are handling is left alone.
+    /// Ends the leases and visibility timeouts that killed processes and failed invocations left behind,
+    /// so that a run need not wait for them. Messages that a process is handling stay hidden.
     pub(crate) async fn expire_timeouts(&self) -> Outcome<()> {
         let much_later = SystemClock.now().plus(Duration::from_hours(1));
         let ended = Lease { holder: String::new(), now: much_later, until: Timestamp::EPOCH };

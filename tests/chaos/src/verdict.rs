@@ -29,11 +29,11 @@ pub struct Report {
     pub events: usize,
     /// Deliveries whose end was known beforehand: to webhooks that stay as they are.
     pub expected: usize,
-    /// Of those, the ones that were delivered, after the attempts that were known beforehand.
+    /// Expected deliveries that succeeded after the expected number of attempts.
     pub delivered: usize,
-    /// Of those, the ones that failed as they had to.
+    /// Expected deliveries that failed as expected.
     pub failed: usize,
-    /// Of those, the ones that nobody knows of.
+    /// Expected deliveries without a record.
     pub lost: Vec<String>,
     /// Whatever else is not as promised.
     pub wrong: Vec<String>,

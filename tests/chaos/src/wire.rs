@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::relay::{Call, Service};
 
 /// How the entries of a batch are called in a request, by its operation. Those of `BatchWriteItem`
-/// stand under their table.
+/// are under their table.
 fn entries_of(operation: &str) -> Option<&'static str> {
     match operation {
         "SendMessageBatch" | "ChangeMessageVisibilityBatch" | "DeleteMessageBatch" => {
@@ -20,13 +20,13 @@ fn entries_of(operation: &str) -> Option<&'static str> {
 
 /// A batch in two parts.
 pub(crate) struct Split {
-    /// The request that is left; nothing where every entry is refused.
+    /// The request that is left; `None` if every entry is refused.
     pub(crate) passed: Option<Bytes>,
     /// What the response says of the others.
     pub(crate) refused: Map<String, Value>,
 }
 
-/// Takes the entries out of a batch that are to be refused; nothing where the call is no batch or
+/// Takes the entries out of a batch that are to be refused; `None` if the call is no batch or
 /// no entry is refused.
 pub(crate) fn split(call: &Call, refuses: impl Fn(usize) -> bool) -> Option<Split> {
     let entries = entries_of(&call.operation)?;

@@ -1,6 +1,6 @@
 //! The parts of the documents and of `openapi.yaml` that are made from the catalogue.
 //!
-//! A [`Section`] stands in its file between two marked lines. A test compares each with its file;
+//! A [`Section`] is in its file between two marked lines. A test compares each with its file;
 //! `cargo run -p deployment --bin write-catalogue` writes them.
 
 use std::collections::BTreeSet;
@@ -16,12 +16,12 @@ pub struct Section {
     pub file: &'static str,
     begin: &'static str,
     end: &'static str,
-    /// What stands between the marked lines.
+    /// What is between the marked lines.
     pub text: String,
 }
 
 impl Section {
-    /// The file's text with this section in its place; nothing if the marked lines are missing.
+    /// The file's text with this section in its place; `None` if the marked lines are missing.
     pub fn put_into(&self, file: &str) -> Option<String> {
         let (before, rest) = file.split_once(self.begin)?;
         let (_, after) = rest.split_once(self.end)?;

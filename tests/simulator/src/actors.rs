@@ -26,7 +26,7 @@ fn event_name(number: usize) -> &'static str {
     TYPES.get(number).copied().unwrap_or(TYPES[0])
 }
 
-/// Does what somebody outside does.
+/// Does what a user or a publisher does.
 pub(crate) fn act(harness: &Arc<Harness>, number: usize, action: &Action) {
     harness.log(|| format!("{action:?}"));
     match *action {
@@ -106,7 +106,7 @@ fn create(harness: &Arc<Harness>, who: usize, number: usize, how: (u64, bool)) {
     });
 }
 
-/// Makes a webhook with so many retries; an event that it wants follows immediately if it is
+/// Makes a webhook with this number of retries; an event that it wants follows immediately if it is
 /// `then_published`.
 pub(crate) async fn create_as(
     harness: &Arc<Harness>,
@@ -137,7 +137,7 @@ pub(crate) async fn create_as(
     }
 }
 
-/// The webhook that a user was shown stands in the table, with the secret that came with it.
+/// The webhook that a user was shown is in the table, with the secret that came with it.
 fn check_secret(harness: &Harness, shown: &Value, began: Timestamp) {
     let id = shown["id"].as_str().and_then(|id| id.parse::<SubscriptionId>().ok());
     let now = harness.now();

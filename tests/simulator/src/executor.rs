@@ -1,7 +1,7 @@
 //! Time and turns: what runs next is decided here, by the virtual clock and the seed alone.
 //!
 //! A task runs until it waits for a moment; then the clock jumps to the next moment that anything
-//! waits for. Of several that wait for the same moment the seed says which comes first.
+//! waits for. The seed orders those that wait for the same moment.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -129,8 +129,8 @@ impl Executor {
         self.tasks.is_empty()
     }
 
-    /// Runs the next task that can go on; `false` when every one waits. A task whose process died
-    /// meanwhile is dropped where it stands.
+    /// Runs the next task that can continue; `false` when every one waits. A task whose process died
+    /// meanwhile is dropped.
     pub(crate) fn run_one(&mut self) -> bool {
         let Some(number) = lock(&self.ready).pop_front() else { return false };
         let Some((task, waker)) = self.tasks.get_mut(&number) else { return true };

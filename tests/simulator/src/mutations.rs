@@ -85,7 +85,7 @@ mutations! {
     ForgetCount => AllCounted,
     /// Counters are added twice.
     CountTwice => StatisticsAgree,
-    /// Of the attempts that were made only the last is kept.
+    /// Only the last attempt is kept.
     ForgetAttempts => Recorded,
     /// One retry more is made than the user wants.
     OneRetryMore => StopsRightly,

@@ -1,4 +1,4 @@
-//! What a seed stands for: how large the run is, what fails in it, and what its users do.
+//! What a seed determines: how large the run is, what fails in it, and what its users do.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ struct Outage {
     rate: u64,
 }
 
-/// What somebody outside does.
+/// What a user or a publisher does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Publish {
@@ -136,7 +136,7 @@ enum Size {
     Week,
 }
 
-/// What a seed stands for.
+/// What a seed determines.
 pub(crate) struct Plan {
     pub(crate) start: Timestamp,
     /// Nothing fails on our side and every receiver responds immediately, so that everything must happen

@@ -1,6 +1,6 @@
-//! The ports as one invocation sees them: memory behind, faults in between, the checker beside.
+//! The ports as one invocation sees them: memory ports with faults before them and the checker beside them.
 //!
-//! Every request is a step: it takes time, in which others go on; it may fail before it is carried
+//! Every request is a step: it takes time, in which others continue; it may fail before it is carried
 //! out, be carried out twice, or lose its response; and the invocation may die before and after it.
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ enum Behavior {
     Fails(u16),
     Redirects,
     Gone,
-    /// Asks with this status to wait so many seconds, as a number or as a date.
+    /// Asks with this status to wait this many seconds, as a number or as a date.
     Asks(u16, u64, bool),
     Hangs,
     Resets,

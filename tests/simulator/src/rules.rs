@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Declares the rules with the sentence that each stands for.
+/// Declares the rules with their texts.
 macro_rules! rules {
     ($($name:ident = $text:literal),+ $(,)?) => {
-        /// A rule. What it means stands in the sentence it is shown as.
+        /// A rule. Its text says what it means.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Rule {
             $(#[doc = $text] $name),+

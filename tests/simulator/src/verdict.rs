@@ -130,7 +130,7 @@ impl End {
         }
     }
 
-    /// Every POST stands in a record, unless its writer died, was refused or was overtaken.
+    /// Every POST is in a record, unless its writer died, was refused or was overtaken.
     fn attempts_add_up(&self, model: &mut Model) {
         let mut broken = Vec::new();
         for (id, track) in &model.tracks {
@@ -228,7 +228,7 @@ fn bad_events_are_kept(model: &mut Model, harness: &Harness) {
     }
 }
 
-/// What users are shown is what stands in the tables, and nobody else is shown it.
+/// What users are shown is what is in the tables, and nobody else is shown it.
 fn check_api(harness: &Arc<Harness>, end: &End) {
     let call = harness.without_faults(Function::Api);
     // One webhook of each run is enough: there are many runs.

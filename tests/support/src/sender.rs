@@ -17,7 +17,7 @@ pub enum Reply {
     Now(HttpResult),
     /// The response comes after this time on tokio's clock, which a test may pause.
     After(Duration, HttpResult),
-    /// The sender panics, as a bug of ours would.
+    /// The sender panics, as a bug of the service would.
     Panic,
 }
 
@@ -27,7 +27,7 @@ pub fn status(status: u16) -> HttpResult {
     HttpResult { outcome, duration_ms: 5 }
 }
 
-/// A response with this HTTP status that asks to wait so many seconds.
+/// A response with this HTTP status that asks to wait this many seconds.
 pub fn retry_after(status: u16, seconds: u64) -> HttpResult {
     let retry_after = Some(RetryAfter::Seconds(seconds));
     let outcome = Outcome::Response { status, retry_after, excerpt: String::new() };

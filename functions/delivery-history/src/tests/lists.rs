@@ -12,7 +12,7 @@ use super::sparse::Sparse;
 use super::{Harness, LIST, succeeded};
 use crate::PAGE_READS_MAX;
 
-/// Records the deliveries of so many events, and returns their ids, newest first.
+/// Records the deliveries of this many events, and returns their ids, newest first.
 async fn history(harness: &Harness, webhook: &SubscriptionId, events: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..events {

@@ -11,7 +11,7 @@ use webhooks_core::subscription::Patch;
 /// What happens besides the request.
 #[derive(Clone, Copy)]
 pub(super) enum Event {
-    /// Somebody changes the description before each of so many updates.
+    /// Somebody changes the description before each of this many updates.
     Changes(usize),
     /// The endpoint's health changes before the first update.
     EndpointFails,

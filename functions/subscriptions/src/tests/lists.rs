@@ -88,7 +88,7 @@ async fn cursor_is_only_for_its_own_list() {
     assert_eq!(page(&harness, &query).await.0.len(), 1);
     let response = harness.send(TestRequest::to(LIST).by("bob").query(&query)).await;
     assert_eq!((response.status(), response.fields()), (422, vec!["cursor".to_owned()]));
-    // A position that no list of ours has, with a check that fits.
+    // A position that no list of the service has, with a check that fits.
     let forged = cursor::encode(CursorScope(&["alice", "webhooks"]), "x");
     for cursor in [forged.as_str(), "", "x", "%00"] {
         let response = harness.send(TestRequest::to(LIST).query(&format!("cursor={cursor}"))).await;

@@ -44,7 +44,7 @@ impl Client {
         client
     }
 
-    /// With a queue `q` that dead-letters to `dlq` after so many receives.
+    /// With a queue `q` that dead-letters to `dlq` after this many receives.
     fn with_dlq(max_receive_count: u32) -> Self {
         let client = Self::new();
         let policy =

@@ -29,7 +29,7 @@ async fn poll(client: &Client, queue: &str) -> JoinHandle<Response> {
     start(&client.sqs, json!({"QueueUrl": queue, "WaitTimeSeconds": 20})).await
 }
 
-/// Lets other tasks run until so many long polls wait.
+/// Lets other tasks run until this many long polls wait.
 async fn until_waiting(sqs: &Sqs, queue: &str, count: usize) {
     let waiting = async {
         while sqs.waiting(queue) != count {

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::{Client, arn, bodies, text, url};
 use crate::Code;
 
-/// With so many messages in the dead-letter queue.
+/// With this many messages in the dead-letter queue.
 async fn with_dead_letters(count: usize) -> Client {
     let client = Client::with_dlq(1);
     for n in 0..count {

@@ -92,7 +92,7 @@ struct Row {
 #[derive(Serialize, Deserialize)]
 struct StoredAttempt(#[serde(with = "millis")] Timestamp, u64, Option<u16>, Option<String>, String);
 
-/// The shard of the due index that a delivery stands in. The end of its id is a hash, so the
+/// The shard of the due index that a delivery is in. The end of its id is a hash, so the
 /// shards fill evenly.
 pub(super) fn due_shard(id: &DeliveryId) -> u8 {
     id.as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS

@@ -244,7 +244,7 @@ async fn endless_trailers_and_chunk_extensions_end_the_body() {
 }
 
 /// reqwest cannot limit interim responses: the deadline ends them. Meanwhile they take no memory,
-/// and other deliveries on the same thread go on. The receiver has a thread of its own.
+/// and other deliveries on the same thread continue. The receiver has a thread of its own.
 #[tokio::test]
 async fn endless_interim_responses_end_at_the_deadline_in_bounded_memory() {
     let client = development();

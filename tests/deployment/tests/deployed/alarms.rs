@@ -361,7 +361,7 @@ fn value(properties: &Value, samples: &Samples) -> f64 {
     if properties["Statistic"] == "Sum" {
         return all.iter().sum();
     }
-    // Of the few samples here the 95th percentile is the greatest.
+    // The 95th percentile of these few samples is the greatest.
     assert!(properties["Statistic"] == "Maximum" || properties["ExtendedStatistic"] == "p95");
     all.iter().copied().fold(0.0, f64::max)
 }

@@ -1,4 +1,4 @@
-//! Every environment variable stands both in the template and in the code.
+//! Every environment variable is both in the template and in the code.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -66,7 +66,7 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         "retention" => drop(environment.retention()),
         "problem_base_url" => drop(environment.problem_base_url()),
         "retention_days" => drop(environment.retention_days()),
-        // Where services are stands in variables that Lambda sets, or nobody.
+        // Lambda sets the variables with the addresses of services, or they are absent.
         "opening" => drop(environment.opening(&[], async { Ok::<_, ConfigError>(()) }).await),
         "clock" => drop(environment.clock()),
         "random" => drop(environment.random()),

@@ -38,7 +38,7 @@ fn one_or_more(value: &Value) -> Vec<&Value> {
     value.as_array().map_or_else(|| vec![value], |many| many.iter().collect())
 }
 
-/// A resource as the code names it; whatever has no such name stays as it is written.
+/// A resource by its name in the code; any other stays as it is written.
 fn resource_name(resource: &Value) -> String {
     match target(resource) {
         Some((name, "Arn" | "")) => return name.to_owned(),

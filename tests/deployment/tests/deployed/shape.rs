@@ -1,4 +1,4 @@
-//! Routes, queues, tables and saved queries are those of the code.
+//! Routes, queues, tables and saved queries agree with the code.
 
 use std::collections::BTreeSet;
 

@@ -17,7 +17,7 @@ use webhooks_local::token;
 
 use crate::run;
 
-/// What stands for a valid token of Alice in an input: a fuzzer cannot sign.
+/// The placeholder of a valid token of Alice in an input: a fuzzer cannot sign.
 const TOKEN: &[u8] = b"{token}";
 /// The statuses that the gateway itself responds with.
 const STATUSES: [&str; 7] = ["200", "400", "401", "404", "413", "414", "431"];

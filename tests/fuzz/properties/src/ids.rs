@@ -1,4 +1,4 @@
-//! Ids and cursors, as they stand in paths, queries, messages and rows.
+//! Ids and cursors, as they are in paths, queries, messages and rows.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -57,7 +57,7 @@ fn same_again<T: FromStr + Display>(text: &str) -> Option<T> {
     Some(id)
 }
 
-/// What may stand in a key, a header and a log line.
+/// What may be in a key, a header and a log line.
 fn check_text(id: &str, most: usize) {
     assert!((1..=most).contains(&id.chars().count()));
     assert!(!id.chars().any(char::is_control));

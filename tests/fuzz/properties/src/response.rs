@@ -64,7 +64,7 @@ pub fn response(input: &[u8]) {
     assert!(attempt.error.as_ref().is_none_or(|error| error.len() <= ERROR_KEEP_BYTES));
     match &response.outcome {
         Outcome::Response { status, excerpt, .. } => {
-            // Of the 1xx only the switch of protocols ends an exchange.
+            // Only 101 of the 1xx statuses ends an exchange.
             assert!(matches!(status, 101 | 200..=999), "{status} ends no exchange");
             assert!(excerpt.len() <= RESPONSE_KEEP_BYTES);
             assert_eq!(attempt.error.is_none(), (200..=299).contains(status));

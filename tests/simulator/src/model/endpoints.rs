@@ -169,7 +169,7 @@ impl Model {
         }
     }
 
-    /// A call has ended in which these attempts had failed: what it knows stands in the table now.
+    /// A call has ended in which these attempts had failed: the table has its result.
     pub(super) fn check_endpoints(
         &mut self,
         failed: &[(SubscriptionId, Timestamp)],

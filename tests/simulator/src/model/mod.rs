@@ -25,7 +25,7 @@ pub(crate) use crate::model::posts::Posted;
 pub(crate) use crate::model::records::Put;
 use crate::rules::{Rule, Violation};
 
-/// An eventually consistent read misses at most the writes of so many milliseconds.
+/// An eventually consistent read misses at most the writes of this many milliseconds.
 pub(crate) const LAG_MS: u64 = 1_000;
 
 /// An event whose acceptance was confirmed to its publisher.

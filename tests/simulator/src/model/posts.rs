@@ -326,7 +326,7 @@ impl Model {
             track.flying.remove(at);
         }
         let Some(call) = self.calls.get_mut(&number) else { return };
-        // Of two copies in one batch it is the one whose response took until now.
+        // If a batch has two copies, it is the one whose response took until now.
         let is_it = |sent: &&mut Sent| sent.delivery == *id && sent.responded == now;
         let Some(sent) = call.sent.iter_mut().find(is_it) else { return };
         if call.function == Function::Deliver && !sent.said.is_2xx() && !sent.said.is_410() {

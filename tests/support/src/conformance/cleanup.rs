@@ -105,7 +105,7 @@ async fn number_of_keys_is_limited(store: &dyn DeliveriesTable) {
     let subscription = subscription("keys-limit");
     let written = fill(store, &subscription, 20).await;
     for (before, mut left) in [(Some(sample::at(10 * 3_600)), 17), (None, written.len() - 17)] {
-        // Asked and deleted again and again, every row comes up once.
+        // Repeated reads and deletes return every row once.
         while left > 0 {
             let found = ok(read_keys(store, &subscription, before, 3).await);
             assert!((1..=3).contains(&found.len()), "{} keys, {left} rows left", found.len());

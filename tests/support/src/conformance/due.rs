@@ -47,7 +47,7 @@ async fn by_shard(
     shards
 }
 
-/// The rows of one subscription over all shards, in order; one that is met twice stands twice.
+/// The rows of one subscription over all shards, in order; a row that is found twice is listed twice.
 async fn due(
     store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,

@@ -237,7 +237,7 @@ async fn counters_are_not_shown(store: &dyn DeliveriesTable) {
     for limit in [1, 3, 100] {
         assert_eq!(shown(store, &subscription, &ALL, limit).await, newest_first);
     }
-    // The end is the end also where a row of another kind stands behind it.
+    // The last page has no cursor, also if a row of another kind follows.
     let page = ok(store.page(&subscription, &ALL, 3, None, sample::start()).await);
     assert_eq!((page.items.len(), page.next), (3, None));
 }

@@ -69,7 +69,7 @@ async fn holder_renews_its_lease(store: &dyn DeliveriesTable) {
         let again = lease("a", sample::at(now), sample::at(until));
         assert_eq!(take(store, &row, 1, again).await, DeliveryWrite::Applied);
     }
-    // The end is that of the last time it was taken.
+    // The last renewal sets the end.
     let other = |now| lease("b", sample::at(now), sample::at(200));
     assert!(!take(store, &row, 1, other(107)).await.is_applied());
     assert_eq!(take(store, &row, 1, other(108)).await, DeliveryWrite::Applied);

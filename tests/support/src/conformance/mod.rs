@@ -99,7 +99,7 @@ fn ok<T>(result: Result<T, StoreError>) -> T {
     result.unwrap_or_else(|error| panic!("the store failed: {error}"))
 }
 
-/// More pages than any rule has rows: a list that goes on for longer goes in circles.
+/// More pages than any rule has rows: a longer list repeats itself.
 const PAGES_MAX: usize = 2_000;
 
 /// The rows of all pages. `page` is asked for each, with the position after the one before.

@@ -36,7 +36,7 @@ pub(super) fn subscription(rule: &str) -> SubscriptionId {
     sample::subscription_id(rule, 1)
 }
 
-/// A record with so many attempts that waits for the next one, due at that moment.
+/// A record with this many attempts that waits for the next one, due at that moment.
 pub(super) fn waiting(delivery: Delivery, attempts: u64, due_at: Timestamp) -> Delivery {
     let next_retry_at = due_at.plus_seconds(5);
     let attempts = (0..attempts).map(sample::attempt).collect();
@@ -45,7 +45,7 @@ pub(super) fn waiting(delivery: Delivery, attempts: u64, due_at: Timestamp) -> D
     delivery
 }
 
-/// A record with so many attempts that has ended.
+/// A record with this many attempts that has ended.
 pub(super) fn ended(delivery: Delivery, attempts: u64, status: Status) -> Delivery {
     let attempts = (0..attempts).map(sample::attempt).collect();
     let mut delivery = Delivery { attempts, ..delivery };
@@ -247,7 +247,7 @@ async fn later_write_requires_its_number_of_attempts(store: &dyn DeliveriesTable
     }
     assert_eq!(get(store, &subscription, &later.id).await, None);
 
-    // A record may be put off before its first attempt, and more than once.
+    // A record may be postponed before its first attempt, and more than once.
     let mut standing = waiting(plain(), 0, sample::at(30));
     put(store, &standing).await;
     for (attempts, made) in [(0, 0), (0, 1), (1, 2), (2, 2), (2, 5)] {

@@ -88,7 +88,7 @@ async fn last_attempt_of_an_hour_is_the_latest(store: &dyn DeliveriesTable) {
 
 async fn counters_begin_with_the_hour_asked_for(store: &dyn DeliveriesTable) {
     let subscription = subscription("counts-since");
-    // As many as stand there in 30 days.
+    // The number of hours in 30 days.
     let all = 30 * 24;
     for n in 0..all {
         count(store, &subscription, n, counts(1, 0, 0), n * 3_600).await;

@@ -36,7 +36,7 @@ fn ids(rows: &[ListedSubscription]) -> Vec<SubscriptionId> {
     rows.iter().map(|row| row.as_ref().expect("every row can be read").id.clone()).collect()
 }
 
-/// Walks over the pages, and checks each against what must stand there.
+/// Reads all pages and compares each with the expected rows.
 async fn assert_pages(
     store: &dyn Subscriptions,
     user: &UserId,

@@ -56,7 +56,7 @@ fn assert_missing(write: Result<SubscriptionWrite, StoreError>) {
     assert!(matches!(write, SubscriptionWrite::Missing), "{write:?}");
 }
 
-/// The write is refused, and the response is the subscription that stands in its way.
+/// The write is refused with the subscription that is stored.
 #[track_caller]
 fn assert_conflict(write: Result<SubscriptionWrite, StoreError>, current: &Subscription) {
     match ok(write) {

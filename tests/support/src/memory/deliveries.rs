@@ -98,7 +98,7 @@ impl StoredDelivery {
     }
 }
 
-/// The shard of the due index that a delivery stands in.
+/// The shard of the due index that a delivery is in.
 fn due_shard(id: &DeliveryId) -> u8 {
     let sum = id.as_str().bytes().fold(0u8, u8::wrapping_add);
     sum % DUE_SHARDS

@@ -1,5 +1,5 @@
 //! The ports in memory. Each is a handle on shared state (a clone sees the same rows) and returns
-//! the same for the same calls: rows stand in ordered maps, and nothing waits.
+//! the same for the same calls: rows are in ordered maps, and nothing waits.
 //!
 //! Reads always see every write, whatever consistency was asked for.
 
