@@ -14,7 +14,7 @@
 //!   vetted, without a second lookup. A connection that is reused goes to the address that was vetted
 //!   when it was made. There are no redirects and no proxies.
 //! * **One deadline** covers DNS, connect, TLS, headers and body. A complete head decides: when the
-//!   body breaks off or the deadline passes in it, the status counts and the excerpt is what arrived.
+//!   body ends early or the deadline passes in it, the status counts and the excerpt is what arrived.
 //! * **One request is sent once.** The pool replaces a connection that was closed before anything was
 //!   sent. Everything else is a failed attempt; reqwest's own retries are off.
 //! * **Bounded.** A response has at most [`RESPONSE_HEADERS_MAX`] headers in

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
 use crate::faults::Fault;
-use crate::harness::{Depth, LOOK_EVERY, Workload};
+use crate::harness::{Depth, LOOK_EVERY, Published};
 use crate::testbed::{Bootstraps, Testbed, TestbedOptions};
 use crate::verdict::{Evidence, Report, check};
 
@@ -105,24 +105,20 @@ impl FaultRun {
 
 /// Runs once.
 pub async fn run_faults(settings: &FaultRun) -> Outcome<Report> {
-    let mut testbed = Testbed::start(&settings.testbed).await?;
+    let testbed = Testbed::start(&settings.testbed).await?;
     let drained = CancellationToken::new();
     let began = Instant::now();
     let workload = run_workload(&testbed, settings, &drained);
     let ((workload, faults_ended, left), ()) =
         futures::future::try_join(workload, schedules(&testbed, settings, &drained)).await?;
-    for webhook in &mut testbed.harness.webhooks {
-        webhook.deleted = workload.deleted.get(&webhook.id).copied();
-    }
     let evidence = Evidence {
         seed: settings.testbed.seed,
-        events: workload.events,
+        events: workload,
         with_faults: faults_ended.duration_since(began),
         all: began.elapsed(),
         left,
     };
     let mut report = check(&testbed.harness, evidence).await?;
-    report.check_deletions(&testbed.harness, &testbed.deliver.invocations());
     report.count_faults(&[&testbed.tables, &testbed.queues]);
     for pool in [&testbed.dispatch, &testbed.deliver, &testbed.retry, &testbed.cleanup] {
         report.count_invocations(pool);
@@ -132,12 +128,12 @@ pub async fn run_faults(settings: &FaultRun) -> Outcome<Report> {
 }
 
 /// Publishes the events and has them handled with faults, and then the rest without. Returns the
-/// workload, when the faults ended, and what was left.
+/// events, when the faults ended, and what was left.
 async fn run_workload(
     testbed: &Testbed,
     settings: &FaultRun,
     drained: &CancellationToken,
-) -> Outcome<(Workload, Instant, Depth)> {
+) -> Outcome<(Vec<Published>, Instant, Depth)> {
     // However this function ends, the schedules stop.
     let _drained = drained.clone().drop_guard();
     let workload = testbed.harness.run_workload(settings.events).await?;

@@ -1,6 +1,6 @@
 //! What publishers, owners and receivers see of a system: its endpoints and its API.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,8 +53,6 @@ pub struct Webhook {
     pub user: String,
     /// What kind of endpoint it has.
     pub endpoint: Endpoint,
-    /// When the response to its deletion came.
-    pub deleted: Option<Instant>,
 }
 
 /// The messages of a queue.
@@ -71,12 +69,6 @@ pub(crate) struct Depth {
 pub(crate) struct Published {
     pub(crate) id: String,
     pub(crate) user: String,
-}
-
-/// What was published, and which webhooks were deleted meanwhile.
-pub(crate) struct Workload {
-    pub(crate) events: Vec<Published>,
-    pub(crate) deleted: HashMap<SubscriptionId, Instant>,
 }
 
 /// A system from outside.
@@ -136,7 +128,7 @@ impl Harness {
         let webhook = self.api(user, "POST", "/api/webhooks", Some(&body), 201).await?;
         let id = webhook["id"].as_str().unwrap_or_default();
         let id = id.parse().map_err(|_| format!("{id} is no webhook id"))?;
-        self.webhooks.push(Webhook { id, user: user.to_owned(), endpoint, deleted: None });
+        self.webhooks.push(Webhook { id, user: user.to_owned(), endpoint });
         Ok(())
     }
 
@@ -167,20 +159,18 @@ impl Harness {
         Ok(())
     }
 
-    /// Deletes the webhooks that are to be deleted; says when each of them was.
-    pub(crate) async fn delete(&self) -> Outcome<HashMap<SubscriptionId, Instant>> {
-        let mut deleted = HashMap::new();
+    /// Deletes the webhooks that are to be deleted.
+    pub(crate) async fn delete(&self) -> Outcome<()> {
         for webhook in self.webhooks.iter().filter(|one| one.endpoint == Endpoint::Deleted) {
             let path = format!("/api/webhooks/{}", webhook.id);
             self.api(&webhook.user, "DELETE", &path, None, 204).await?;
-            deleted.insert(webhook.id.clone(), Instant::now());
         }
-        Ok(deleted)
+        Ok(())
     }
 
     /// The statistics that a webhook's owner is shown; `None` if it has been deleted.
     pub(crate) async fn statistics(&self, webhook: &Webhook) -> Outcome<Option<Value>> {
-        if webhook.deleted.is_some() {
+        if webhook.endpoint == Endpoint::Deleted {
             return Ok(None);
         }
         let path = format!("/api/webhooks/{}", webhook.id);
@@ -280,11 +270,11 @@ impl Harness {
 
     /// Publishes this many events, for each user in turn, while owners change their webhooks. Returns
     /// when all are accepted.
-    pub(crate) async fn run_workload(&self, events: usize) -> Outcome<Workload> {
+    pub(crate) async fn run_workload(&self, events: usize) -> Outcome<Vec<Published>> {
         let count = AtomicUsize::new(0);
-        let (events, deleted) =
+        let (published, ()) =
             try_join(self.publish(events, &count), self.change_webhooks(events, &count)).await?;
-        Ok(Workload { events, deleted })
+        Ok(published)
     }
 
     async fn publish(&self, events: usize, count: &AtomicUsize) -> Outcome<Vec<Published>> {
@@ -323,11 +313,7 @@ impl Harness {
     }
 
     /// What owners do while their events come in: some pause and resume, some delete.
-    async fn change_webhooks(
-        &self,
-        events: usize,
-        count: &AtomicUsize,
-    ) -> Outcome<HashMap<SubscriptionId, Instant>> {
+    async fn change_webhooks(&self, events: usize, count: &AtomicUsize) -> Outcome<()> {
         let reached = async |share: usize| {
             while count.load(Ordering::Relaxed) < share {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -336,10 +322,9 @@ impl Harness {
         reached(events / 4).await;
         self.set_active(false).await?;
         reached(events / 2).await;
-        let deleted = self.delete().await?;
+        self.delete().await?;
         reached(events * 3 / 4).await;
-        self.set_active(true).await?;
-        Ok(deleted)
+        self.set_active(true).await
     }
 
     /// Waits until nothing is left, or nothing moves any more for so long; says what is left.

@@ -72,7 +72,7 @@ impl KillTest {
 pub async fn run_kill_test(kill_test: &KillTest) -> Outcome<Report> {
     let mut system = Running::start(kill_test).await?;
     let addresses = system.addresses;
-    let mut harness = Harness::open(
+    let harness = Harness::open(
         addresses,
         kill_test.users,
         kill_test.seed,
@@ -108,12 +108,9 @@ pub async fn run_kill_test(kill_test: &KillTest) -> Outcome<Report> {
         Ok(false)
     });
     let left = left.await?;
-    for webhook in &mut harness.webhooks {
-        webhook.deleted = workload.deleted.get(&webhook.id).copied();
-    }
     let evidence = Evidence {
         seed: kill_test.seed,
-        events: workload.events,
+        events: workload,
         with_faults: kills_ended.duration_since(began),
         all: began.elapsed(),
         left,

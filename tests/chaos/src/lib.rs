@@ -7,7 +7,7 @@
 //!   through the Runtime API, enforces the timeout, replaces what was killed.
 //! * [`run_faults`] publishes events, kills processes while they work, and then checks the result:
 //!   every event must have reached its webhooks, with the right number of attempts, and nothing
-//!   may come to anybody else, after a deletion or under two ids.
+//!   may come to another user or under two ids.
 //! * [`run_kill_test`] kills and restarts the whole local system, which is one process.
 //!
 //! For tests and benches only. Deliberately absent: crashes of AWS itself; what it has accepted, it

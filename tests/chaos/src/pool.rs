@@ -1,10 +1,10 @@
 //! The environments of one function: as many as are needed concurrently, up to a limit. One that was
-//! killed is replaced at the next event, as Lambda does it. Every invocation is noted.
+//! killed is replaced at the next event, as Lambda does it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use axum::body::Bytes;
@@ -34,27 +34,7 @@ pub enum Ended {
     Crashed,
 }
 
-/// One invocation that is over.
-#[derive(Clone, Debug)]
-pub struct Invocation {
-    /// When it began.
-    pub began: Instant,
-    /// When it ended.
-    pub ended: Instant,
-    /// How it ended.
-    pub how: Ended,
-    /// The bodies of its messages.
-    pub messages: Vec<String>,
-}
-
-impl Invocation {
-    /// Whether one of its messages contains this text.
-    pub(crate) fn holds(&self, text: &str) -> bool {
-        self.messages.iter().any(|body| body.contains(text))
-    }
-}
-
-/// Which invocations do not live to see their end: their processes are killed (SIGKILL).
+/// Which processes are killed (SIGKILL) during an invocation.
 #[derive(Debug)]
 pub struct Kills {
     per_mille: u64,
@@ -110,7 +90,7 @@ struct Inner {
     slots: Semaphore,
     idle: Mutex<Vec<Environment>>,
     busy: Mutex<BTreeMap<u32, Busy>>,
-    invocations: Mutex<Vec<Invocation>>,
+    ended: Mutex<BTreeMap<Ended, usize>>,
     started: Mutex<usize>,
 }
 
@@ -129,7 +109,7 @@ impl Pool {
             slots: Semaphore::new(processes),
             idle: Mutex::default(),
             busy: Mutex::default(),
-            invocations: Mutex::default(),
+            ended: Mutex::default(),
             started: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -140,9 +120,9 @@ impl Pool {
         self.inner.program.name
     }
 
-    /// Every invocation that is over.
-    pub fn invocations(&self) -> Vec<Invocation> {
-        lock(&self.inner.invocations).clone()
+    /// How many invocations ended in each way.
+    pub fn ended(&self) -> BTreeMap<Ended, usize> {
+        lock(&self.inner.ended).clone()
     }
 
     /// How many processes were started.
@@ -171,7 +151,6 @@ impl Pool {
     pub async fn invoke(&self, event: Bytes, messages: Vec<String>) -> Result<Bytes, Failed> {
         let inner = &*self.inner;
         let Ok(_slot) = inner.slots.acquire().await else { return Err(Failed::Ended) };
-        let began = Instant::now();
         let environment = match self.environment().await {
             Ok(environment) => environment,
             Err(error) => {
@@ -181,7 +160,7 @@ impl Pool {
             }
         };
         let kill_requested = CancellationToken::new();
-        let busy = Busy { messages: messages.clone(), kill_requested: kill_requested.clone() };
+        let busy = Busy { messages, kill_requested: kill_requested.clone() };
         lock(&inner.busy).insert(environment.pid, busy);
         let result = tokio::select! {
             biased;
@@ -197,8 +176,7 @@ impl Pool {
             Err(Failed::Killed) => Ended::Killed,
             Err(Failed::Ended) => Ended::Crashed,
         };
-        let invocation = Invocation { began, ended: Instant::now(), how, messages };
-        lock(&inner.invocations).push(invocation);
+        *lock(&inner.ended).entry(how).or_default() += 1;
         if !environment.has_ended() {
             lock(&inner.idle).push(environment);
         }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use serde_json::Value;
 use test_support::FakeReceiver;
@@ -14,8 +13,6 @@ use crate::plan::Endpoint;
 /// One POST that came in.
 #[derive(Clone, Debug)]
 pub struct Post {
-    /// When it had been read.
-    pub at: Instant,
     /// The number of the webhook that it came to.
     pub webhook: usize,
     /// `webhook-id`.
@@ -80,7 +77,6 @@ impl Receivers {
 fn read(request: &Received) -> Option<Post> {
     let body: Value = serde_json::from_slice(&request.body).ok()?;
     Some(Post {
-        at: request.at,
         webhook: request.path.strip_prefix('/')?.parse().ok()?,
         delivery_id: request.header("webhook-id")?.to_owned(),
         attempt: request.header("x-webhook-attempt")?.parse().ok()?,

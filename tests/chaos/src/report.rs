@@ -73,9 +73,6 @@ impl Report {
             ("  failed, with the right number of attempts".to_owned(), self.failed),
             ("  lost".to_owned(), self.lost.len()),
         ];
-        let changed = self.changed.values().sum();
-        rows.push(("deliveries to webhooks that were paused or gone".to_owned(), changed));
-        rows.extend(self.changed.iter().map(|(what, times)| (format!("  {what}"), *times)));
         rows.extend([
             ("promises that were broken".to_owned(), self.wrong.len()),
             ("messages left in the queues".to_owned(), self.left),

@@ -10,7 +10,7 @@ use webhooks_core::delivery::{Delivery, Status};
 use crate::Outcome;
 use crate::faults::{Fault, Faults};
 use crate::harness::{Depth, Harness, Published, Webhook};
-use crate::pool::{Ended, Invocation, Pool};
+use crate::pool::{Ended, Pool};
 use crate::receivers::Post;
 
 /// What a run says of itself.
@@ -37,8 +37,6 @@ pub struct Report {
     pub lost: Vec<String>,
     /// Whatever else is not as promised.
     pub wrong: Vec<String>,
-    /// What became of deliveries to webhooks that were paused, deleted or gone meanwhile.
-    pub changed: BTreeMap<&'static str, usize>,
     /// POSTs that came in.
     pub posts: usize,
     /// POSTs that repeat the id and attempt number of an earlier one.
@@ -96,9 +94,7 @@ pub(crate) async fn check(harness: &Harness, evidence: Evidence) -> Outcome<Repo
     for webhook in &harness.webhooks {
         let records = harness.records(webhook).await?;
         report.check_records(webhook, &records, &taken);
-        if webhook.endpoint.changes() {
-            report.count_changed(webhook, &records);
-        } else {
+        if !webhook.endpoint.changes() {
             report.check_events(webhook, &records, &evidence);
         }
         if let Some(shown) = harness.statistics(webhook).await? {
@@ -122,8 +118,8 @@ impl Report {
     /// Adds what a function did.
     pub(crate) fn count_invocations(&mut self, pool: &Pool) {
         self.processes += pool.started();
-        for invocation in pool.invocations() {
-            *self.invocations.entry((pool.name(), invocation.how)).or_default() += 1;
+        for (how, times) in pool.ended() {
+            *self.invocations.entry((pool.name(), how)).or_default() += times;
         }
     }
 
@@ -139,25 +135,6 @@ impl Report {
             let id = ids.entry((post.webhook, &post.event_id)).or_insert(&post.delivery_id);
             if *id != post.delivery_id {
                 self.wrong.push(format!("{what}: two ids"));
-            }
-        }
-    }
-
-    /// Nothing may come after a deletion but what a process handled already.
-    pub(crate) fn check_deletions(&mut self, harness: &Harness, delivered: &[Invocation]) {
-        for post in harness.receivers.posts() {
-            let Some(webhook) = harness.webhooks.get(post.webhook) else { continue };
-            let Some(deleted) = webhook.deleted.filter(|deleted| post.at > *deleted) else {
-                continue;
-            };
-            let begun =
-                delivered.iter().filter(|one| one.began <= post.at && one.holds(&post.delivery_id));
-            let (running, over): (Vec<_>, Vec<_>) = begun.partition(|one| post.at <= one.ended);
-            // The POST of a killed process may be read after its end.
-            let last = over.into_iter().max_by_key(|one| one.ended).filter(|_| running.is_empty());
-            if !running.into_iter().chain(last).any(|one| one.began <= deleted) {
-                let what = Shown(webhook, &post.event_id);
-                self.wrong.push(format!("{what}: came after the deletion"));
             }
         }
     }
@@ -208,21 +185,6 @@ impl Report {
         }
     }
 
-    fn count_changed(&mut self, webhook: &Webhook, records: &[Delivery]) {
-        if webhook.deleted.is_some() {
-            return;
-        }
-        for record in records {
-            let what = match (record.status, record.end_reason) {
-                (Status::Success, _) => "delivered",
-                (Status::Failed, None) => "failed: http 410",
-                (Status::Failed, Some(reason)) => reason.as_str(),
-                (Status::Retrying, _) => "still waiting",
-            };
-            *self.changed.entry(what).or_default() += 1;
-        }
-    }
-
     /// Counters may be too low, never too high.
     fn check_statistics(&mut self, webhook: &Webhook, records: &[Delivery], shown: &Value) {
         let ended = |status| records.iter().filter(|one| one.status == status).count();
@@ -269,7 +231,6 @@ mod tests {
             id: sample::subscription_id("u", 1),
             user: "u".to_owned(),
             endpoint: Endpoint::Healthy,
-            deleted: None,
         };
         let published = |id: &str| Published { id: id.to_owned(), user: "u".to_owned() };
         let evidence = Evidence {

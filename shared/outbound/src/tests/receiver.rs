@@ -106,7 +106,7 @@ pub(super) async fn read_request(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     while !is_complete(&request) {
         let read = stream.read_buf(&mut request).await.unwrap();
-        assert!(read > 0, "the request breaks off");
+        assert!(read > 0, "the request ends early");
     }
     String::from_utf8(request).unwrap()
 }

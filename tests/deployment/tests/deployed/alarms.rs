@@ -104,7 +104,7 @@ fn records(bodies: impl Iterator<Item = String>, receives: u32) -> SqsEvent {
     serde_json::from_value(json!({ "Records": records })).unwrap()
 }
 
-struct World {
+struct Harness {
     clock: ManualClock,
     subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
@@ -113,7 +113,7 @@ struct World {
     sender: ScriptedSender,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         let clock = ManualClock::at(sample::at(100_000));
         Self {
@@ -204,13 +204,13 @@ const NONE: &str = "";
 
 /// Nothing fails.
 async fn healthy() -> Samples {
-    let world = World::new();
+    let harness = Harness::new();
     let mut samples = measured(async {
-        world.dispatch(NONE, events(100)).await;
-        world.deliver(NONE, 100, 1).await;
-        world.waits(1).await;
-        assert!(!world.retry(NONE).await);
-        assert!(!world.cleanup(NONE).await);
+        harness.dispatch(NONE, events(100)).await;
+        harness.deliver(NONE, 100, 1).await;
+        harness.waits(1).await;
+        assert!(!harness.retry(NONE).await);
+        assert!(!harness.cleanup(NONE).await);
     })
     .await;
     // Every task is received and deleted once; nothing waits, nothing is in a dead-letter queue.
@@ -228,62 +228,62 @@ async fn healthy() -> Samples {
 
 /// The metrics while the fault is there that an alarm is for.
 async fn fault(alarm: &str) -> Option<Samples> {
-    let world = World::new();
+    let harness = Harness::new();
     Some(match alarm {
         "EventsFailingAlarm" => {
-            measured(world.dispatch("subscriptions.list_by_user", events(11))).await
+            measured(harness.dispatch("subscriptions.list_by_user", events(11))).await
         }
         "EventsDeadLettersAlarm" => {
-            world.dispatch(NONE, vec!["no JSON".to_owned()]).await;
-            let count = u32::try_from(world.dead_letter_queue.take().len()).unwrap();
+            harness.dispatch(NONE, vec!["no JSON".to_owned()]).await;
+            let count = u32::try_from(harness.dead_letter_queue.take().len()).unwrap();
             of_aws("ApproximateNumberOfMessagesVisible", f64::from(count))
         }
         "DeliveriesDeadLettersAlarm" => queue(1, Received::UntilDeadLettered).await,
         "DeliveriesBacklogAlarm" => queue(10_001, Received::Never).await,
         "DeliveriesInFlightAlarm" => queue(60_001, Received::Once).await,
         "DeliveriesNotDeletedAlarm" => queue(101, Received::Once).await,
-        "TasksFailingAlarm" => measured(world.deliver("deliveries.put", 11, 1)).await,
-        "TaskNeverSucceedsAlarm" => measured(world.deliver("deliveries.get", 1, 11)).await,
+        "TasksFailingAlarm" => measured(harness.deliver("deliveries.put", 11, 1)).await,
+        "TaskNeverSucceedsAlarm" => measured(harness.deliver("deliveries.get", 1, 11)).await,
         "FirstAttemptLatencyAlarm" => {
             // The events happened in the first seconds of the clock, more than a day ago.
-            measured(world.deliver(NONE, 10, 1)).await
+            measured(harness.deliver(NONE, 10, 1)).await
         }
         "DeliveriesFailingAlarm" => {
             let subscription = sample::subscription("u", 1);
             let gone = std::iter::repeat_with(|| Reply::Now(sender::status(410))).take(51);
-            world.sender.script(&subscription.url, gone);
-            measured(world.deliver(NONE, 51, 1)).await
+            harness.sender.script(&subscription.url, gone);
+            measured(harness.deliver(NONE, 51, 1)).await
         }
         "ReconciliationAlarm" => {
             let subscription = sample::subscription("u", 1);
-            world.subscriptions.create(&subscription).await.unwrap();
+            harness.subscriptions.create(&subscription).await.unwrap();
             let numbered = (0..12).map(|n| {
                 json!({"event_type": "task.created", "user_id": "u",
                     "event_id": format!("e{n}"), "data": {}})
                 .to_string()
             });
             // The queue loses what dispatch sends: deliver gets none of it.
-            measured(world.dispatch(NONE, numbered.collect())).await
+            measured(harness.dispatch(NONE, numbered.collect())).await
         }
         "FunctionErrorsAlarm" => {
             let mut errors = 0.0;
             for _ in 0..5 {
-                errors += f64::from(world.retry("due_index.due").await);
+                errors += f64::from(harness.retry("due_index.due").await);
             }
             of_aws("Errors", errors)
         }
         "RetryNotRunningAlarm" => {
-            measured(async { assert!(world.retry("due_index.due").await) }).await
+            measured(async { assert!(harness.retry("due_index.due").await) }).await
         }
         "RetriesSentAgainAlarm" => {
-            world.waits(51).await;
-            measured(async { assert!(!world.retry(NONE).await) }).await
+            harness.waits(51).await;
+            measured(async { assert!(!harness.retry(NONE).await) }).await
         }
         "CleanupNotRunningAlarm" => {
-            measured(async { assert!(world.cleanup("subscriptions.scan_keys").await) }).await
+            measured(async { assert!(harness.cleanup("subscriptions.scan_keys").await) }).await
         }
         "CleanupErrorsAlarm" => {
-            of_aws("Errors", f64::from(world.cleanup("subscriptions.scan_keys").await))
+            of_aws("Errors", f64::from(harness.cleanup("subscriptions.scan_keys").await))
         }
         _ => return None,
     })
