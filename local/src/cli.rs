@@ -105,33 +105,6 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_read() {
-        let line = "--api-addr :1 --sqs-addr 2 --dynamodb-addr localhost:3 \
-                    --receiver-addr 127.0.0.1:0 --data-dir d --strict-targets \
-                    --name-server :5353 --json --log debug";
-        let serve = parse(line).unwrap().serve;
-        assert_eq!(serve.api_addr.port(), 1);
-        assert_eq!(serve.sqs_addr.port(), 2);
-        assert_eq!(serve.dynamodb_addr.port(), 3);
-        assert_eq!(serve.receiver_addr.port(), 0);
-        assert_eq!(serve.data_dir.unwrap().to_str(), Some("d"));
-        assert!(serve.strict_targets && serve.json);
-        assert_eq!(serve.name_server.unwrap().to_string(), "127.0.0.1:5353");
-        assert_eq!(serve.log, "debug");
-    }
-
-    #[test]
-    fn commands_are_read() {
-        let token = parse("token grace").unwrap().command;
-        assert!(matches!(token, Some(Command::Token { user }) if user.as_str() == "grace"));
-        assert!(matches!(parse("demo").unwrap().command, Some(Command::Demo)));
-        let stats = parse("stats --api-addr :7 --json").unwrap().command;
-        assert!(
-            matches!(stats, Some(Command::Stats { api_addr, json: true }) if api_addr.port() == 7)
-        );
-    }
-
-    #[test]
     fn unknown_and_incomplete_arguments_are_refused() {
         for bad in
             ["tokens", "token", "token a b", "--api-addr", "--api-addr x", "--api 1", "demo x"]

@@ -42,18 +42,3 @@ impl Clock for ManualClock {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clones_move_together() {
-        let clock = ManualClock::default();
-        let other = clock.clone();
-        let moved = clock.advance(Duration::from_millis(1500));
-        assert_eq!(other.now(), moved);
-        other.set(Timestamp::EPOCH);
-        assert_eq!(clock.now(), Timestamp::EPOCH);
-    }
-}

@@ -179,30 +179,3 @@ fn mix(user: &str, n: u64) -> u64 {
     });
     SeededRandom::new(seed).bits()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn samples_are_named_by_owner_and_number() {
-        assert_eq!(subscription("a", 1).id, subscription("a", 1).id);
-        assert_ne!(subscription("a", 1).id, subscription("b", 1).id);
-        assert!(subscription("b", 1).id < subscription("a", 2).id);
-        assert_eq!(subscription("a", 3).id.moment(), at(3));
-    }
-
-    #[test]
-    fn body_of_an_event_is_that_event() {
-        let user = "a\"#é";
-        assert_eq!(Event::parse(&event_body(user, 4), "m", at(5)), Ok(event(user, 4)));
-    }
-
-    #[test]
-    fn delivery_is_that_of_its_event() {
-        let subscription = subscription("u", 1);
-        let new = new_delivery(&subscription, 2);
-        let record = delivery(&subscription.id, 2);
-        assert_eq!(Delivery::new(&new, record.updated_at, record.expires_at), record);
-    }
-}

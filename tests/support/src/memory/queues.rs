@@ -148,19 +148,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn queue_keeps_what_it_takes_in_order() {
-        let queue = MemoryTaskQueue::default();
-        let batch: Vec<Outgoing> = (0..4).map(|n| outgoing(n, 0)).collect();
-        queue.refuse_next(&[1, 3, 9]);
-        assert_eq!(queue.send(&batch).await.unwrap(), [1, 3]);
-        assert_eq!(queue.send(&batch[1..2]).await.unwrap(), [0; 0]);
-        assert_eq!(queue.batches(), 2);
-        let taken = queue.clone().take();
-        assert_eq!(taken, [batch[0].clone(), batch[2].clone(), batch[1].clone()]);
-        assert_eq!(queue.sent(), []);
-    }
-
-    #[tokio::test]
     async fn memory_queue_refuses_what_sqs_refuses() {
         let queue = MemoryTaskQueue::default();
         let eleven: Vec<Outgoing> = (0..11).map(|n| outgoing(n, 0)).collect();
