@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use cleanup::Cleanup;
+use console::{Console, Settings};
 use deliver::Deliver;
 use delivery_history::DeliveryHistory;
 use dispatch::Dispatch;
@@ -21,8 +22,9 @@ use webhooks_core::ports::{
 use webhooks_core::target::TargetPolicy;
 
 use crate::gateway::{self, Route};
+use crate::local_api;
 use crate::poller;
-use crate::template::Template;
+use crate::template::{HttpRoute, Template};
 
 /// How long deliveries are kept, as deployed by default.
 const RETENTION: Duration = Duration::from_secs(RETENTION_DAYS_DEFAULT as u64 * 24 * 60 * 60);
@@ -60,6 +62,7 @@ pub(crate) type Scheduled = Box<dyn Fn() -> BoxFuture<'static, ()> + Send>;
 /// Every function of the service.
 #[derive(Clone)]
 pub struct Functions {
+    console: Arc<Console>,
     subscriptions: Arc<SubscriptionsApi>,
     deliveries: Arc<DeliveryHistory>,
     test_webhook: Arc<TestWebhook>,
@@ -87,7 +90,13 @@ impl Functions {
             random,
             policy,
         } = ports.clone();
+        let console = Settings {
+            token_url: Some(local_api::TOKEN_PATH.to_owned()),
+            development: policy == TargetPolicy::Development,
+            ..Settings::default()
+        };
         Self {
+            console: Arc::new(Console::new(&console)),
             subscriptions: Arc::new(SubscriptionsApi::new(
                 subscriptions.clone(),
                 sealer.clone(),
@@ -146,6 +155,9 @@ impl Functions {
     /// Every route of the API with its function, or the name of a function that is missing here.
     pub fn routes(&self) -> Result<Vec<Route>, &'static str> {
         let handler = |function| match function {
+            "console" => Some(api(self.console.clone(), |function, request| async move {
+                function.handle(&request)
+            })),
             "event-types" => Some(api((), |(), request| event_types::handle(request))),
             "subscriptions" => {
                 Some(api(self.subscriptions.clone(), |function, request| async move {
@@ -164,9 +176,8 @@ impl Functions {
             }
             _ => None,
         };
-        let route = |(method, path, function)| {
+        let route = |HttpRoute { method, path, function, is_public }| {
             let handler = handler(function).ok_or(function)?;
-            let is_public = Template::deployed().is_public(method, path);
             Ok(Route { method, path, is_public, handler })
         };
         Template::deployed().routes().map(route).collect()

@@ -20,9 +20,11 @@ use local_sqs::Sqs;
 use serde_json::json;
 use webhooks_core::ports::{Clock, DeliveriesTable, Subscriptions};
 
+use crate::banner::USER;
 use crate::functions::{CLEANUP_SECONDS, Functions};
 use crate::stats;
 use crate::system::Addresses;
+use crate::token;
 
 /// What the endpoints need.
 pub(crate) struct LocalApi {
@@ -34,10 +36,14 @@ pub(crate) struct LocalApi {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// Where the console gets a token for the user `dev`.
+pub(crate) const TOKEN_PATH: &str = "/_local/token";
+
 pub(crate) fn router(local: Arc<LocalApi>) -> Router {
     Router::new()
         .route("/_local/ready", get(ready))
         .route("/_local/stats", get(statistics))
+        .route(TOKEN_PATH, post(issue_token))
         .route("/_local/run/retry", post(run_retry))
         .route("/_local/run/cleanup", post(run_cleanup))
         .layer(from_fn_with_state(local.addresses.api, guard))
@@ -82,6 +88,12 @@ fn is_own_host(host: &str, api: SocketAddr) -> bool {
 /// The API starts last, so a response means that everything is up.
 async fn ready(State(local): State<Arc<LocalApi>>) -> Response {
     Json(local.addresses.to_json()).into_response()
+}
+
+/// The same token as the banner has.
+async fn issue_token(State(local): State<Arc<LocalApi>>) -> Response {
+    let user = USER.parse().expect("the name is a user id");
+    respond(token::issue(&user, local.clock.now()).map(|token| json!({"token": token})))
 }
 
 async fn statistics(State(local): State<Arc<LocalApi>>) -> Response {

@@ -19,6 +19,19 @@ const TEXT: &str = include_str!("../../template.yaml");
 #[derive(Clone, Debug)]
 pub struct Template(Value);
 
+/// A route of the API and the function behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpRoute<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path, with parameters as `{name}`, and the rest of a path as `{name+}`.
+    pub path: &'a str,
+    /// The function's folder.
+    pub function: &'a str,
+    /// Whether it needs no token.
+    pub is_public: bool,
+}
+
 /// A queue and the function behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
@@ -79,19 +92,13 @@ impl Template {
         })
     }
 
-    /// The method and path of each route, with the folder of its function.
-    pub fn routes(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+    /// Every route of the API.
+    pub fn routes(&self) -> impl Iterator<Item = HttpRoute<'_>> {
         self.events("HttpApi").map(|(function, event)| {
             let text = |name: &str| event[name].as_str().unwrap_or_default();
-            (text("Method"), text("Path"), function)
+            let is_public = event["Auth"] == json!({"Authorizer": "NONE"});
+            HttpRoute { method: text("Method"), path: text("Path"), function, is_public }
         })
-    }
-
-    /// Whether a route needs no token.
-    pub fn is_public(&self, method: &str, path: &str) -> bool {
-        let mut events = self.events("HttpApi").map(|(_, event)| event);
-        let event = events.find(|event| event["Method"] == method && event["Path"] == path);
-        event.is_some_and(|event| event["Auth"]["Authorizer"] == "NONE")
     }
 
     /// Every queue that has a function behind it.

@@ -10,7 +10,7 @@ from .tools import FUNCTIONS, expect
 MB = 1_000_000
 # The largest zipped package of a function, in bytes.
 SIZE_MAX = 4 * MB
-SIZE_MAX_OF = {"event-types": 3 * MB // 2}
+SIZE_MAX_OF = {"event-types": 3 * MB // 2, "console": 3 * MB // 2}
 # The empty functions that are built in the same way, and their packages. Init times are compared with
 # theirs: that of a function of the API with the one on `lambda_http`.
 EMPTY, EMPTY_HTTP = "empty", "empty-http"

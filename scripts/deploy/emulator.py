@@ -38,7 +38,7 @@ BUSY_SHARE_MAX = 0.25
 # The limit for the resident memory of an idle function, in bytes.
 MEMORY_MAX = 32 * 1024 * 1024
 # The functions on `lambda_http`.
-API_FUNCTIONS = ("event-types", "subscriptions", "delivery-history", "test-webhook")
+API_FUNCTIONS = ("event-types", "console", "subscriptions", "delivery-history", "test-webhook")
 INVOKE = "/2015-03-31/functions/function/invocations"
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 FUNCTIONS = [
     "event-types",
+    "console",
     "subscriptions",
     "test-webhook",
     "delivery-history",

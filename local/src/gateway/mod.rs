@@ -49,7 +49,7 @@ pub type Handler = Arc<
 pub struct Route {
     /// The HTTP method.
     pub method: &'static str,
-    /// The path, with parameters as `{name}`.
+    /// The path, with parameters as `{name}`, and the rest of a path as `{name+}`.
     pub path: &'static str,
     /// Whether it needs no token.
     pub is_public: bool,

@@ -13,7 +13,11 @@ impl Routes {
     pub(super) fn new(routes: Vec<Route>) -> Result<Self, matchit::InsertError> {
         let mut by_method: HashMap<_, matchit::Router<Route>> = HashMap::new();
         for route in routes {
-            by_method.entry(route.method).or_default().insert(route.path, route)?;
+            let path = match route.path.strip_suffix("+}").and_then(|path| path.rsplit_once('{')) {
+                Some((start, name)) => format!("{start}{{*{name}}}"),
+                None => route.path.to_owned(),
+            };
+            by_method.entry(route.method).or_default().insert(path, route)?;
         }
         Ok(Self(by_method))
     }
@@ -50,6 +54,8 @@ mod tests {
             ("GET", "/hooks/types"),
             ("DELETE", "/hooks/{id}"),
             ("POST", "/hooks/{id}/do/{what}"),
+            ("GET", "/files"),
+            ("GET", "/files/{path+}"),
         ];
         Routes::new(routes.map(route).into()).unwrap()
     }
@@ -70,6 +76,13 @@ mod tests {
         assert_taken("GET", "/hooks/types", Some(("/hooks/types", &[])));
         assert_taken("GET", "/hooks/x", Some(("/hooks/{id}", &["x"])));
         assert_taken("DELETE", "/hooks/types", Some(("/hooks/{id}", &["types"])));
+    }
+
+    #[test]
+    fn rest_of_a_path_is_one_parameter() {
+        assert_taken("GET", "/files", Some(("/files", &[])));
+        assert_taken("GET", "/files/a/b.js", Some(("/files/{path+}", &["a/b.js"])));
+        assert_taken("GET", "/files/", None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 pub struct Route {
     /// The HTTP method.
     pub method: &'static str,
-    /// The path; what is in braces is a path parameter.
+    /// The path; what is in braces is a path parameter, and with a plus sign the whole rest.
     pub path: &'static str,
     /// The function's name: that of its folder.
     pub function: &'static str,
@@ -23,7 +23,7 @@ impl Route {
 /// Every route there is.
 pub const ROUTES: &[Route] = &[
     route("GET", "/api/webhooks/event-types", "event-types"),
-    Route { is_public: true, ..route("GET", "/api/openapi.json", "event-types") },
+    public("GET", "/api/openapi.json", "event-types"),
     route("POST", "/api/webhooks", "subscriptions"),
     route("GET", "/api/webhooks", "subscriptions"),
     route("GET", "/api/webhooks/{id}", "subscriptions"),
@@ -34,10 +34,16 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/api/webhooks/{id}/deliveries", "delivery-history"),
     route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "delivery-history"),
     route("POST", "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", "delivery-history"),
+    public("GET", "/console", "console"),
+    public("GET", "/console/{path+}", "console"),
 ];
 
 const fn route(method: &'static str, path: &'static str, function: &'static str) -> Route {
     Route { method, path, function, is_public: false }
+}
+
+const fn public(method: &'static str, path: &'static str, function: &'static str) -> Route {
+    Route { is_public: true, ..route(method, path, function) }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub struct TestRequest {
     route: String,
     subject: Option<String>,
     parameters: Map<String, Value>,
+    headers: Map<String, Value>,
     query: String,
     body: Option<String>,
     is_base64: bool,
@@ -26,6 +27,10 @@ impl TestRequest {
             route: route.to_owned(),
             subject: Some("alice".to_owned()),
             parameters: Map::new(),
+            headers: json!({"accept": "*/*", "content-type": "application/json"})
+                .as_object()
+                .cloned()
+                .expect("it is an object"),
             query: String::new(),
             body: None,
             is_base64: false,
@@ -50,6 +55,13 @@ impl TestRequest {
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.parameters.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With this header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.insert(name.to_owned(), value.into());
         self
     }
 
@@ -116,7 +128,7 @@ impl TestRequest {
             "routeKey": self.route,
             "rawPath": path,
             "rawQueryString": self.query,
-            "headers": {"accept": "*/*", "content-type": "application/json"},
+            "headers": self.headers,
             "requestContext": context,
             "isBase64Encoded": self.is_base64,
         });
@@ -165,9 +177,17 @@ impl TestResponse {
         self.0["body"].as_str().unwrap_or_default()
     }
 
+    /// The body as bytes, which are base64 in the event when they are binary.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self.0["isBase64Encoded"].as_bool() {
+            Some(true) => STANDARD.decode(self.text()).expect("a binary body is base64"),
+            _ => self.text().as_bytes().to_vec(),
+        }
+    }
+
     /// The body.
     pub fn json(&self) -> Value {
-        serde_json::from_str(self.text()).expect("the body is JSON")
+        serde_json::from_slice(&self.bytes()).expect("the body is JSON")
     }
 
     /// The last part of a problem's `type`.

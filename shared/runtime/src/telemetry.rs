@@ -40,8 +40,9 @@ pub const DIMENSION: &str = "FunctionName";
 const METRIC: &str = "metric.";
 /// The beginnings of the targets of this repository's crates. All other crates are libraries: below
 /// `info` some of them log whole events, with tokens and payloads, so they never log below it.
-pub const OWN_TARGETS: [&str; 9] = [
+pub const OWN_TARGETS: [&str; 10] = [
     "webhooks_",
+    "console",
     "event_types",
     "subscriptions",
     "test_webhook",

@@ -86,6 +86,10 @@ async fn read_by_main(reader: &Reader, main: &str) -> BTreeSet<String> {
     for method in source::names_after(main, "environment.") {
         read.extend(read_by(reader, &method).await);
     }
+    // The console needs no AWS client, so it reads its variables itself.
+    if main.contains("Settings::from_environment()") {
+        read.extend(console::NAMES.map(str::to_owned));
+    }
     read
 }
 

@@ -14,7 +14,7 @@ const LONGEST_RETENTION: u64 = 1_209_600;
 fn routes(template: &Template) -> Vec<String> {
     let routes = template.routes();
     let deployed: BTreeSet<(String, String)> = routes
-        .map(|(method, path, function)| (format!("{method} {path}"), function.to_owned()))
+        .map(|route| (format!("{} {}", route.method, route.path), route.function.to_owned()))
         .collect();
     let known: BTreeSet<(String, String)> =
         webhooks_api::ROUTES.iter().map(|route| (route.key(), route.function.to_owned())).collect();

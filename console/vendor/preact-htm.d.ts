@@ -1,0 +1,3 @@
+export { Component, createContext, h, render } from 'preact';
+export * from 'preact/hooks';
+export { html } from 'htm/preact';

@@ -1,0 +1,19 @@
+//! The Lambda function `console`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use console::{Console, Settings};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    webhooks_runtime::start(async {
+        let console = Arc::new(Console::new(&Settings::from_environment()?));
+        webhooks_api::run(move |request| {
+            let console = console.clone();
+            async move { console.handle(&request) }
+        })
+        .await
+    })
+    .await
+}
