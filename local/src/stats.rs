@@ -263,7 +263,7 @@ mod tests {
     fn text_shows_rate_retries_and_failing_webhooks() {
         let mut stats = Stats {
             as_of: Timestamp::from_seconds(1_800_000_000),
-            last_24_hours: Counts { total: 10, success: 6, failed: 2 }.into(),
+            last_24_hours: Counts { total: 10, success: 6, failed: 2, ..Counts::default() }.into(),
             retries: Retries { waiting: 2, due: 1 },
             top_failing_7_days: Vec::new(),
             queues: Vec::new(),

@@ -55,10 +55,10 @@ impl Harness {
             delivery.end(status, sample::at(second));
         }
         self.deliveries.put(&delivery, Expect::Absent).await.unwrap();
-        let counts = Counts { total: 1, success: 1, failed: 0 };
+        let counts = Counts { total: 1, success: 1, failed: 0, ..Counts::default() };
         let hour = sample::at(second).hour();
-        let expires = delivery.expires_at;
-        self.deliveries.count(id, hour, counts, sample::at(second), expires).await.unwrap();
+        let addition = sample::addition(counts, sample::at(second));
+        self.deliveries.count(id, hour, &addition).await.unwrap();
     }
 
     async fn rows(&self, id: &SubscriptionId) -> usize {

@@ -73,6 +73,7 @@ impl Deliver {
             }
         };
         let effect = Effect::new(&delivery, expect, now)
+            .with_attempt(&delivery)
             .with_verdict(subscription, verdict)
             .with_speed(Speed::new(&outcome, took(&delivery)));
         Ok(Handled { disposition, effect: Some(effect) })

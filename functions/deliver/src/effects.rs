@@ -12,7 +12,7 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Chain, Consistency, Expect, StoreError, SubscriptionWrite};
-use webhooks_core::statistics::Counts;
+use webhooks_core::statistics::{Addition, Counts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
@@ -70,6 +70,7 @@ impl Effect {
             total: u64::from(expect == Expect::Absent),
             success: u64::from(delivery.status == Status::Success),
             failed: u64::from(delivery.status == Status::Failed),
+            ..Counts::default()
         };
         Self {
             subscription_id: delivery.subscription_id.clone(),
@@ -80,6 +81,12 @@ impl Effect {
             verdict: None,
             speed: Speed::default(),
         }
+    }
+
+    /// Counts the attempt that the record was written for.
+    pub(crate) fn with_attempt(mut self, delivery: &Delivery) -> Self {
+        self.counts.add_last_attempt(delivery);
+        self
     }
 
     pub(crate) fn with_verdict(self, subscription: &Subscription, verdict: Verdict) -> Self {
@@ -149,10 +156,13 @@ impl Effects {
     /// Writes everything concurrently. A failed write is logged and not repeated.
     pub(crate) async fn write(self, deliver: &Deliver) {
         let counters = self.counters.into_iter().map(|((subscription_id, hour), sum)| async move {
-            let last = sum.last_attempt_at.unwrap_or(hour);
-            let expires = sum.expires_at.unwrap_or(hour);
-            let counted =
-                deliver.statistics.count(&subscription_id, hour, sum.counts, last, expires).await;
+            let addition = Addition {
+                id: deliver.random.bytes(),
+                counts: sum.counts,
+                last_attempt_at: sum.last_attempt_at.unwrap_or(hour),
+                expires_at: sum.expires_at.unwrap_or(hour),
+            };
+            let counted = deliver.statistics.count(&subscription_id, hour, &addition).await;
             if let Err(error) = counted {
                 tracing::warn!(%subscription_id, error = %Chain(&error), "deliveries were not counted");
             }

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+mod stats;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +102,7 @@ impl SubscriptionsApi {
             "PATCH /api/webhooks/{id}" => self.patch(&request).await,
             "DELETE /api/webhooks/{id}" => self.delete(&request).await,
             "POST /api/webhooks/{id}/rotate-secret" => self.rotate_secret(&request).await,
+            "GET /api/webhooks/{id}/stats" => self.stats(&request).await,
             _ => Err(Problem::NotFound.into()),
         }
     }

@@ -28,7 +28,7 @@ use webhooks_core::ports::{
     Subscriptions,
 };
 use webhooks_core::secret::SecretOpener;
-use webhooks_core::statistics::Counts;
+use webhooks_core::statistics::{Addition, Counts};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -168,12 +168,21 @@ impl TestWebhook {
     ) -> Result<(), StoreError> {
         self.deliveries.put(delivery, Expect::Absent).await?;
         let success = delivery.status == Status::Success;
-        let counts = Counts { total: 1, success: success.into(), failed: (!success).into() };
+        let mut counts = Counts {
+            total: 1,
+            success: success.into(),
+            failed: (!success).into(),
+            ..Counts::default()
+        };
+        counts.add_last_attempt(delivery);
+        let addition = Addition {
+            id: self.random.bytes(),
+            counts,
+            last_attempt_at: now,
+            expires_at: delivery.expires_at,
+        };
         let hour = delivery.created_at().hour();
-        let counted = self
-            .statistics
-            .count(&delivery.subscription_id, hour, counts, now, delivery.expires_at)
-            .await;
+        let counted = self.statistics.count(&delivery.subscription_id, hour, &addition).await;
         if let Err(error) = counted {
             tracing::warn!(delivery_id = %delivery.id, error = %Chain(&error), "the test was not counted");
         }

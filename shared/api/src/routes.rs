@@ -30,6 +30,7 @@ pub const ROUTES: &[Route] = &[
     route("PATCH", "/api/webhooks/{id}", "subscriptions"),
     route("DELETE", "/api/webhooks/{id}", "subscriptions"),
     route("POST", "/api/webhooks/{id}/rotate-secret", "subscriptions"),
+    route("GET", "/api/webhooks/{id}/stats", "subscriptions"),
     route("POST", "/api/webhooks/{id}/test", "test-webhook"),
     route("GET", "/api/webhooks/{id}/deliveries", "delivery-history"),
     route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "delivery-history"),

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use webhooks_core::breaker::{self, BreakerState};
@@ -11,6 +13,7 @@ use webhooks_core::delivery::{Attempt, Delivery, Status, Trigger};
 use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
+use webhooks_core::latency::Percentiles;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::rate_limit::RateLimit;
 use webhooks_core::request_headers::HeaderName;
@@ -188,6 +191,47 @@ impl<'a> WebhookWithStatistics<'a> {
                 success_rate: counts.success_rate(),
                 last_delivery_at: statistics.last_delivery_at,
             },
+        }
+    }
+}
+
+/// The counters of a webhook over time.
+#[derive(Debug, Serialize)]
+pub struct StatsSeries {
+    /// The buckets with counters, oldest first.
+    pub items: Vec<StatsBucket>,
+}
+
+/// The counters of one hour or day.
+#[derive(Debug, Serialize)]
+pub struct StatsBucket {
+    start: Timestamp,
+    total: u64,
+    success: u64,
+    failed: u64,
+    attempts: u64,
+    latency_ms: Latency,
+}
+
+#[derive(Debug, Serialize)]
+struct Latency {
+    p50: Option<u128>,
+    p90: Option<u128>,
+    p99: Option<u128>,
+}
+
+impl From<(Timestamp, statistics::Counts)> for StatsBucket {
+    fn from((start, counts): (Timestamp, statistics::Counts)) -> Self {
+        let percentiles = counts.latency.percentiles();
+        let ms =
+            |of: fn(&Percentiles) -> Duration| percentiles.as_ref().map(|all| of(all).as_millis());
+        Self {
+            start,
+            total: counts.total,
+            success: counts.success,
+            failed: counts.failed,
+            attempts: counts.attempts,
+            latency_ms: Latency { p50: ms(|p| p.p50), p90: ms(|p| p.p90), p99: ms(|p| p.p99) },
         }
     }
 }

@@ -38,7 +38,7 @@ use webhooks_core::ports::{
     Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
-use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::statistics::{Addition, HourCounts};
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{
@@ -369,13 +369,10 @@ impl Statistics for DynamoDeliveries {
         &self,
         subscription_id: &SubscriptionId,
         hour: Timestamp,
-        counts: Counts,
-        last_attempt_at: Timestamp,
-        expires_at: Timestamp,
+        addition: &Addition,
     ) -> Result<(), StoreError> {
         let key = item_key(subscription_id, &stats::sort_key(hour));
-        let add = stats::Addition { counts, last_attempt_at, expires_at };
-        add.to(&self.client, &self.table, key).await
+        stats::add(addition, &self.client, &self.table, key).await
     }
 
     async fn counters(

@@ -22,6 +22,7 @@ pub mod event_type_selector;
 pub mod filter;
 pub mod ids;
 pub mod json;
+pub mod latency;
 pub mod limits;
 pub mod maybe_known;
 pub mod outbound;

@@ -86,3 +86,10 @@ pub const RETENTION_DAYS_MAX: u32 = 3_650;
 pub const SECRETS_MAX: usize = 5;
 /// Partitions of the due index, so that one busy minute does not meet one partition's write limit.
 pub const DUE_SHARDS: u8 = 8;
+
+/// The hours of statistics that are shown when the request names no start.
+pub const STATS_HOURS_DEFAULT: u32 = 24;
+/// The days of statistics that are shown when the request names no start.
+pub const STATS_DAYS_DEFAULT: u32 = 30;
+/// The most hours of statistics in one response: 31 days.
+pub const STATS_HOURS_MAX: u32 = 31 * 24;

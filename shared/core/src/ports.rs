@@ -15,7 +15,7 @@ use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
 use crate::ids::{DeliveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::rate_limit::{SlotUpdate, Update};
-use crate::statistics::{Counts, HourCounts};
+use crate::statistics::{Addition, HourCounts};
 use crate::subscription::{Subscription, UnreadableSubscription};
 use crate::time::Timestamp;
 
@@ -395,14 +395,12 @@ pub trait DueIndex: Send + Sync {
 /// The counters of each subscription and hour.
 #[async_trait]
 pub trait Statistics: Send + Sync {
-    /// Adds to the counters of one hour.
+    /// Adds to the counters of one hour, once for each id of an addition.
     async fn count(
         &self,
         subscription_id: &SubscriptionId,
         hour: Timestamp,
-        counts: Counts,
-        last_attempt_at: Timestamp,
-        expires_at: Timestamp,
+        addition: &Addition,
     ) -> Result<(), StoreError>;
 
     /// The counters of every hour from `since` on.

@@ -3,8 +3,14 @@
 //! A delivery is counted in the hour its event happened: once when its record is first written
 //! (`total`), once when it ends (`success` or `failed`). So the three numbers of an hour belong to
 //! the same deliveries, and what is neither is still retrying. The counters are added after the
-//! records they count were written; a crash between the two writes leaves them too low, never too high.
+//! records they count were written; a crash between the two writes leaves them too low. An addition has an
+//! id, so that a request can be repeated when its response was lost.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::delivery::Delivery;
+use crate::latency::Histogram;
 use crate::time::Timestamp;
 
 /// What is added to the counters of one hour, or is in them.
@@ -16,6 +22,10 @@ pub struct Counts {
     pub success: u64,
     /// Deliveries that ended without.
     pub failed: u64,
+    /// Attempts of these deliveries.
+    pub attempts: u64,
+    /// How long the receiver took to respond in each attempt that got a response.
+    pub latency: Histogram,
 }
 
 impl Counts {
@@ -24,6 +34,17 @@ impl Counts {
         self.total += other.total;
         self.success += other.success;
         self.failed += other.failed;
+        self.attempts += other.attempts;
+        self.latency.merge(&other.latency);
+    }
+
+    /// Adds the last attempt of a delivery.
+    pub fn add_last_attempt(&mut self, delivery: &Delivery) {
+        let Some(attempt) = delivery.attempts.last() else { return };
+        self.attempts += 1;
+        if attempt.response_status.is_some() {
+            self.latency.record(Duration::from_millis(attempt.duration_ms));
+        }
     }
 
     /// Deliveries that have not ended.
@@ -39,6 +60,55 @@ impl Counts {
         #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
         (ended > 0).then(|| (self.success as f64 * 10_000.0 / ended as f64).round() / 100.0)
     }
+}
+
+/// What one batch adds to the counters of one subscription and hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addition {
+    /// Names the addition, so that a repeated request does not add twice. It is random.
+    pub id: AdditionId,
+    /// What is added.
+    pub counts: Counts,
+    /// The last attempt that is counted.
+    pub last_attempt_at: Timestamp,
+    /// When the row may be deleted.
+    pub expires_at: Timestamp,
+}
+
+/// The name of an addition.
+pub type AdditionId = [u8; 8];
+
+/// How long the buckets of a series are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    /// An hour.
+    Hour,
+    /// A day of UTC.
+    Day,
+}
+
+impl Bucket {
+    /// The start of the bucket that a moment lies in.
+    pub fn start(self, moment: Timestamp) -> Timestamp {
+        match self {
+            Self::Hour => moment.hour(),
+            Self::Day => {
+                let length = i64::try_from(DAY.as_millis()).expect("a day is short");
+                Timestamp::from_millis(moment.millis().div_euclid(length) * length)
+            }
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The counters of each bucket that has any, oldest first.
+pub fn series(hours: &[HourCounts], bucket: Bucket) -> BTreeMap<Timestamp, Counts> {
+    let mut series: BTreeMap<Timestamp, Counts> = BTreeMap::new();
+    for hour in hours {
+        series.entry(bucket.start(hour.hour)).or_default().add(hour.counts);
+    }
+    series
 }
 
 /// The counters of one subscription in one hour.
@@ -81,14 +151,33 @@ mod tests {
     fn hours_add_up() {
         let hour = |n: i64, success, failed| HourCounts {
             hour: Timestamp::from_seconds(n * 3600),
-            counts: Counts { total: 4, success, failed },
+            counts: Counts { total: 4, success, failed, ..Counts::default() },
             last_attempt_at: Timestamp::from_seconds(n * 3600 + 5),
         };
         let all = Totals::of(&[hour(2, 3, 0), hour(1, 1, 2)]);
-        assert_eq!(all.counts, Counts { total: 8, success: 4, failed: 2 });
+        assert_eq!(all.counts, Counts { total: 8, success: 4, failed: 2, ..Counts::default() });
         assert_eq!(all.counts.retrying(), 2);
         assert_eq!(all.counts.success_rate(), Some(66.67));
         assert_eq!(all.last_delivery_at, Some(Timestamp::from_seconds(7205)));
         assert_eq!(Totals::of(&[]).counts.success_rate(), None);
+    }
+
+    #[test]
+    fn series_sums_the_hours_of_each_day() {
+        let hour = |n: i64| HourCounts {
+            hour: Timestamp::from_seconds(n * 3600),
+            counts: Counts { total: 1, attempts: 2, ..Counts::default() },
+            last_attempt_at: Timestamp::EPOCH,
+        };
+        let hours = [hour(47), hour(24), hour(23)];
+        let of = |bucket| {
+            let series = series(&hours, bucket);
+            series
+                .iter()
+                .map(|(at, counts)| (at.seconds() / 3600, counts.total))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(Bucket::Hour), [(23, 1), (24, 1), (47, 1)]);
+        assert_eq!(of(Bucket::Day), [(0, 1), (24, 2)]);
     }
 }

@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use webhooks_core::breaker::{Health, OPEN_AFTER_FAILURES};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::latency::Histogram;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
@@ -21,7 +22,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::rate_limit::{SlotUpdate, Update};
 use webhooks_core::schedule::RetrySchedule;
-use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
@@ -562,12 +563,12 @@ impl Statistics for Ports {
         &self,
         subscription_id: &SubscriptionId,
         hour: Timestamp,
-        counts: Counts,
-        last_attempt_at: Timestamp,
-        expires_at: Timestamp,
+        addition: &Addition,
     ) -> Result<(), StoreError> {
         const WHAT: &str = "deliveries.count";
         let (harness, number) = (&self.harness, self.invocation.number);
+        // The model does not predict how long receivers take.
+        let counts = Counts { latency: Histogram::default(), ..addition.counts };
         let fate = match self.enter(WHAT).await {
             Ok(fate) => fate,
             Err(error) => {
@@ -579,12 +580,12 @@ impl Statistics for Ports {
         if self.is(Mutation::ForgetCount) {
             return Ok(());
         }
-        for _ in 0..times {
+        for time in 0..times {
             let store = &self.harness.deliveries;
-            ready(store.count(subscription_id, hour, counts, last_attempt_at, expires_at))?;
+            let id = addition.id.map(|byte| byte ^ time);
+            ready(store.count(subscription_id, hour, &Addition { id, ..addition.clone() }))?;
         }
         lock(&harness.model).counted(number, subscription_id, counts);
-        // The client never repeats this request.
         harness.leave(&self.invocation, WHAT, fate).await?;
         Ok(())
     }

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use webhooks_api::testing::TestRequest;
 use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::latency::Histogram;
 use webhooks_core::limits::PAGE_MAX;
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
@@ -69,7 +70,9 @@ struct End {
 fn counters(harness: &Harness) -> BTreeMap<SubscriptionId, Counts> {
     let mut sums: BTreeMap<SubscriptionId, Counts> = BTreeMap::new();
     for (id, hour) in harness.deliveries.all_counters() {
-        sums.entry(id).or_default().add(hour.counts);
+        // The history does not say which latencies were counted.
+        let counts = Counts { latency: Histogram::default(), ..hour.counts };
+        sums.entry(id).or_default().add(counts);
     }
     sums
 }
@@ -191,6 +194,7 @@ impl End {
             counts.total += 1;
             counts.success += u64::from(record.status == Status::Success);
             counts.failed += u64::from(record.status == Status::Failed);
+            counts.attempts += u64::from(record.attempt_count());
         }
         counts
     }

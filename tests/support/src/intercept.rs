@@ -16,7 +16,7 @@ use webhooks_core::ports::{
     Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
-use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::statistics::{Addition, HourCounts};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -212,9 +212,7 @@ intercept! {
         fn count(
             subscription_id: &SubscriptionId,
             hour: Timestamp,
-            counts: Counts,
-            last_attempt_at: Timestamp,
-            expires_at: Timestamp
+            addition: &Addition
         ) -> Result<(), StoreError>;
         fn counters(subscription_id: &SubscriptionId, since: Timestamp)
             -> Result<Vec<HourCounts>, StoreError>;

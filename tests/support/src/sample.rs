@@ -1,6 +1,8 @@
 //! Domain values for tests. The same arguments build the same value; another `n` or owner builds
 //! one with another id, and a higher `n` is newer.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use webhooks_core::breaker::Health;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
@@ -11,6 +13,7 @@ use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::request_headers::SealedHeaders;
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SecretSealer as _, SubscriptionSecrets};
+use webhooks_core::statistics::{Addition, Counts};
 use webhooks_core::subscription::{KeepPayload, SignatureScheme, Subscription, WhileInactive};
 use webhooks_core::time::Timestamp;
 use webhooks_core::traceparent::Traceparent;
@@ -178,4 +181,11 @@ fn mix(user: &str, n: u64) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3).rotate_left(5)
     });
     SeededRandom::new(seed).bits()
+}
+
+/// An addition to the counters, with an id of its own.
+pub fn addition(counts: Counts, last_attempt_at: Timestamp) -> Addition {
+    static IDS: AtomicU64 = AtomicU64::new(0);
+    let id = IDS.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+    Addition { id, counts, last_attempt_at, expires_at: at(10_000_000) }
 }

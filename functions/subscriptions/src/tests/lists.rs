@@ -1,6 +1,7 @@
 //! Listing webhooks, and looking at one.
 
 use serde_json::{Value, json};
+use test_support::sample;
 use webhooks_api::cursor::{self, CursorScope};
 use webhooks_api::testing::TestRequest;
 use webhooks_core::breaker::{Health, LastError};
@@ -128,9 +129,10 @@ async fn webhook_is_shown_with_its_statistics() {
     );
 
     let now = harness.clock.now();
-    count(&harness, &id, now, Counts { total: 6, success: 2, failed: 1 }).await;
+    count(&harness, &id, now, Counts { total: 6, success: 2, failed: 1, ..Counts::default() })
+        .await;
     let too_old = now.minus(RETENTION + Duration::from_hours(1));
-    count(&harness, &id, too_old, Counts { total: 100, success: 100, failed: 0 }).await;
+    count(&harness, &id, too_old, Counts { total: 100, success: 100, ..Counts::default() }).await;
     assert_eq!(
         harness.get(&id).await["statistics"],
         json!({
@@ -146,7 +148,7 @@ async fn webhook_is_shown_with_its_statistics() {
 
 async fn count(harness: &Harness, id: &str, at: Timestamp, counts: Counts) {
     let id: SubscriptionId = id.parse().unwrap();
-    harness.deliveries.count(&id, at.hour(), counts, at, at).await.unwrap();
+    harness.deliveries.count(&id, at.hour(), &sample::addition(counts, at)).await.unwrap();
 }
 
 #[tokio::test]
@@ -200,4 +202,36 @@ async fn webhook_and_list_show_health_and_signing_secrets() {
     assert_eq!((&health["breaker"], &health["open_until"]), (&json!("half_open"), &Value::Null));
     harness.clock.advance(Duration::from_hours(1));
     assert_eq!(harness.get(&id).await["signing_secrets"], json!([{"expires_at": null}]));
+}
+
+#[tokio::test]
+async fn stats_are_summed_by_hour_or_day() {
+    const STATS: &str = "GET /api/webhooks/{id}/stats";
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    let now = harness.clock.now();
+    let get =
+        async |query: &str| harness.send(TestRequest::to(STATS).with("id", &id).query(query)).await;
+    assert_eq!(get("").await.json(), json!({"items": []}));
+    let mut counts = Counts { total: 2, success: 1, attempts: 3, ..Counts::default() };
+    counts.latency.record(Duration::from_millis(130));
+    let day = Duration::from_hours(24);
+    for at in [now, now.minus(day), now.minus(day * 2)] {
+        count(&harness, &id, at, counts).await;
+    }
+    let body = get("").await.json();
+    let expected = json!({
+        "start": now.hour().to_string(), "total": 2, "success": 1, "failed": 0, "attempts": 3,
+        "latency_ms": {"p50": 133, "p90": 133, "p99": 133},
+    });
+    assert_eq!(body["items"], json!([expected]));
+    assert_eq!(get("bucket=day").await.json()["items"].as_array().unwrap().len(), 3);
+    let one = get(&format!("since={}&until={}", now.minus(day * 2), now.minus(day))).await;
+    assert_eq!(one.json()["items"].as_array().unwrap().len(), 1);
+
+    let bad = get("bucket=week&since=x").await;
+    assert_eq!((bad.status(), bad.fields()), (422, vec!["bucket".to_owned(), "since".to_owned()]));
+    let early = now.minus(Duration::from_hours(32 * 24));
+    assert_eq!(get(&format!("since={early}")).await.fields(), ["since"]);
+    assert_eq!(get(&format!("since={now}&until={early}")).await.fields(), ["since"]);
 }

@@ -2,10 +2,11 @@
 //! so that keys sort as hours do.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Deserialize;
+use webhooks_core::latency::Histogram;
 use webhooks_core::ports::{StoreError, Written};
-use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
 use super::{DELIVERY_ID, SUBSCRIPTION_ID};
@@ -46,62 +47,65 @@ pub(super) fn hour_of(sort_key: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(hour * HOUR_MS))
 }
 
-/// What is added to the counters of an hour.
-pub(super) struct Addition {
-    pub(super) counts: Counts,
-    pub(super) last_attempt_at: Timestamp,
-    pub(super) expires_at: Timestamp,
+/// How many ids of additions a row keeps. An addition whose request is repeated counts twice only if as
+/// many others came between that one of them took its place.
+const SLOTS: u8 = 8;
+
+/// Adds to the row of this key.
+///
+/// The last attempt only moves forward, and an id that stands in its slot has been added already. When
+/// another batch has counted a later attempt, which is rare, a second request adds without moving it.
+pub(super) async fn add(
+    addition: &Addition,
+    client: &Client,
+    table: &str,
+    key: Item,
+) -> Result<(), StoreError> {
+    match request(addition, client, table, key.clone(), true).await? {
+        Written::Applied => Ok(()),
+        Written::ConditionFailed => request(addition, client, table, key, false).await.map(drop),
+    }
 }
 
-impl Addition {
-    /// Adds it to the row of this key.
-    ///
-    /// The last attempt only moves forward. When another batch has counted a later one already,
-    /// which is rare, a second request adds without moving it.
-    pub(super) async fn to(
-        &self,
-        client: &Client,
-        table: &str,
-        key: Item,
-    ) -> Result<(), StoreError> {
-        match self.request(client, table, key.clone(), true).await? {
-            Written::Applied => Ok(()),
-            Written::ConditionFailed => self.request(client, table, key, false).await.map(drop),
-        }
+async fn request(
+    addition: &Addition,
+    client: &Client,
+    table: &str,
+    key: Item,
+    moves: bool,
+) -> Result<Written, StoreError> {
+    let Addition { id, counts, last_attempt_at, expires_at } = addition;
+    let last = if moves { ":last" } else { "if_not_exists(last_attempt_at, :last)" };
+    let fixed = [
+        ("total_count", counts.total),
+        ("success_count", counts.success),
+        ("failed_count", counts.failed),
+        ("attempt_count", counts.attempts),
+    ];
+    let added: Vec<_> = fixed.into_iter().chain(counts.latency.attributes()).collect();
+    let additions: Vec<_> = added.iter().map(|(name, _)| format!("{name} :{name}")).collect();
+    let slot = format!("id{}", id[0] % SLOTS);
+    let mut condition = format!("(attribute_not_exists({slot}) OR {slot} <> :id)");
+    if moves {
+        condition += " AND (attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last)";
     }
-
-    async fn request(
-        &self,
-        client: &Client,
-        table: &str,
-        key: Item,
-        moves: bool,
-    ) -> Result<Written, StoreError> {
-        let last = if moves { ":last" } else { "if_not_exists(last_attempt_at, :last)" };
-        let mut request = client
-            .update_item()
-            .table_name(table)
-            .set_key(Some(key))
-            .update_expression(format!(
-                "SET v = :v, last_attempt_at = {last}, expires_at = :expires \
-                 ADD total_count :total, success_count :success, failed_count :failed"
-            ))
-            .expression_attribute_values(":v", number(SCHEMA))
-            .expression_attribute_values(":last", number(self.last_attempt_at.millis()))
-            .expression_attribute_values(":expires", number(seconds::of(self.expires_at)))
-            .expression_attribute_values(":total", number(self.counts.total))
-            .expression_attribute_values(":success", number(self.counts.success))
-            .expression_attribute_values(":failed", number(self.counts.failed));
-        if moves {
-            request = request.condition_expression(
-                "attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last",
-            );
-        }
-        // Adding twice would count twice, and an attempt whose response was lost may have added
-        // already: counters may be too low, never too high.
-        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
-        written(request.customize().config_override(once).send().await)
+    let mut request = client
+        .update_item()
+        .table_name(table)
+        .set_key(Some(key))
+        .update_expression(format!(
+            "SET v = :v, {slot} = :id, last_attempt_at = {last}, expires_at = :expires ADD {}",
+            additions.join(", ")
+        ))
+        .condition_expression(condition)
+        .expression_attribute_values(":v", number(SCHEMA))
+        .expression_attribute_values(":id", AttributeValue::B(id.to_vec().into()))
+        .expression_attribute_values(":last", number(last_attempt_at.millis()))
+        .expression_attribute_values(":expires", number(seconds::of(*expires_at)));
+    for (name, count) in added {
+        request = request.expression_attribute_values(format!(":{name}"), number(count));
     }
+    written(request.send().await)
 }
 
 #[derive(Deserialize)]
@@ -113,6 +117,9 @@ struct Row {
     success: u64,
     #[serde(rename = "failed_count")]
     failed: u64,
+    /// Rows of earlier versions do not have it.
+    #[serde(rename = "attempt_count", default)]
+    attempts: u64,
     #[serde(with = "millis")]
     last_attempt_at: Timestamp,
 }
@@ -124,10 +131,17 @@ pub(super) fn decode(item: Item) -> Result<HourCounts, StoreError> {
 }
 
 fn read(item: Item) -> Result<HourCounts, String> {
+    let latency = Histogram::from_attributes(|name| item.get(name)?.as_n().ok()?.parse().ok());
     let row: Row = from_item(item, SCHEMA..=SCHEMA)?;
     Ok(HourCounts {
         hour: hour_of(&row.delivery_id).ok_or("its key names no hour")?,
-        counts: Counts { total: row.total, success: row.success, failed: row.failed },
+        counts: Counts {
+            total: row.total,
+            success: row.success,
+            failed: row.failed,
+            attempts: row.attempts,
+            latency,
+        },
         last_attempt_at: row.last_attempt_at,
     })
 }

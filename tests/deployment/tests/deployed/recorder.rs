@@ -160,7 +160,8 @@ impl Recorder {
             "due" => drop(store.due(0, now, 1, None).await),
             "postpone" => drop(store.postpone(&due, now).await),
             "count" => {
-                drop(store.count(subscription, now.hour(), Counts::default(), now, now).await);
+                let addition = sample::addition(Counts::default(), now);
+                drop(store.count(subscription, now.hour(), &addition).await);
             }
             "counters" => drop(store.counters(subscription, now).await),
             "expired_keys" => drop(store.expired_keys(subscription, now, 1).await),

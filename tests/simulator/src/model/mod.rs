@@ -329,11 +329,14 @@ impl Model {
 }
 
 /// What the write of a record adds to the counters.
-fn counts_of(is_first: bool, record: &Delivery) -> Counts {
+fn counts_of(before: Option<&Delivery>, record: &Delivery) -> Counts {
+    let attempts = record.attempt_count() - before.map_or(0, Delivery::attempt_count);
     Counts {
-        total: u64::from(is_first),
+        total: u64::from(before.is_none()),
         success: u64::from(record.status == Status::Success),
         failed: u64::from(record.status == Status::Failed),
+        attempts: attempts.into(),
+        ..Counts::default()
     }
 }
 

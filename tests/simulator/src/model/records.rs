@@ -132,7 +132,7 @@ impl Model {
             Some(due_at) => self.due.insert(after.id.clone(), due_at),
             None => self.due.remove(&after.id),
         };
-        let counts = counts_of(before.is_none(), after);
+        let counts = counts_of(*before, after);
         if let Some(versions) = self.subscriptions.get_mut(&after.subscription_id) {
             versions.counts.add(counts);
         }
@@ -234,8 +234,10 @@ impl Model {
 
     /// A record was written and its writer does not know: it will not count it.
     pub(crate) fn response_lost(&mut self, number: u64, written: &Delivery) {
-        let is_first = self.tracks.get(&written.id).is_some_and(|track| track.versions.len() == 1);
-        self.not_counted(number, &written.subscription_id, counts_of(is_first, written));
+        let versions = self.tracks.get(&written.id).map_or(&[][..], |track| &track.versions);
+        let before = versions.iter().rev().nth(1).map(|(_, delivery)| delivery);
+        let counts = counts_of(before, written);
+        self.not_counted(number, &written.subscription_id, counts);
         if let Some(call) = self.calls.get_mut(&number) {
             call.slow.remove(&written.subscription_id);
         }
@@ -248,9 +250,10 @@ impl Model {
             open.total.checked_sub(counts.total),
             open.success.checked_sub(counts.success),
             open.failed.checked_sub(counts.failed),
+            open.attempts.checked_sub(counts.attempts),
         );
-        if let (Some(total), Some(success), Some(failed)) = left {
-            *open = Counts { total, success, failed };
+        if let (Some(total), Some(success), Some(failed), Some(attempts)) = left {
+            *open = Counts { total, success, failed, attempts, ..Counts::default() };
         } else {
             self.violate(Rule::NoneOvercounted, || format!("{counts:?} {id}"));
         }

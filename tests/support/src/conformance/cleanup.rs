@@ -59,7 +59,7 @@ async fn fill(
     subscription: &SubscriptionId,
     hours: u64,
 ) -> Vec<(u64, RowKey)> {
-    let counts = Counts { total: 1, success: 1, failed: 0 };
+    let counts = Counts { total: 1, success: 1, failed: 0, ..Counts::default() };
     let mut keys = Vec::new();
     for n in 0..hours {
         let moment = sample::at(n * 3_600);
@@ -71,7 +71,7 @@ async fn fill(
             _ => Delivery { expires_at: Timestamp::from_seconds(1), ..plain },
         };
         put(store, &delivery).await;
-        ok(store.count(subscription, moment, counts, moment, sample::at(1_000_000)).await);
+        ok(store.count(subscription, moment, &sample::addition(counts, moment)).await);
         keys.extend([(n, RowKey::Delivery(delivery.id)), (n, RowKey::Stats(moment))]);
     }
     keys
@@ -141,9 +141,9 @@ async fn delete_removes_rows_of_one_subscription_only(store: &dyn DeliveriesTabl
     let duplicate = Delivery { id: sample::delivery_id(&own, 0), ..kept.clone() };
     put(store, &kept).await;
     put(store, &duplicate).await;
-    let counts = Counts { total: 1, success: 0, failed: 0 };
+    let counts = Counts { total: 1, success: 0, failed: 0, ..Counts::default() };
     let start = sample::start();
-    ok(store.count(&other, start, counts, start, sample::at(1_000_000)).await);
+    ok(store.count(&other, start, &sample::addition(counts, start)).await);
 
     let (gone, left) = written.split_at(60);
     assert_eq!(ok(store.delete(&own, gone).await), []);

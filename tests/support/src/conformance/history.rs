@@ -227,10 +227,10 @@ async fn expired_records_are_not_shown(store: &dyn DeliveriesTable) {
 
 async fn counters_are_not_shown(store: &dyn DeliveriesTable) {
     let subscription = subscription("history-counters");
-    let counts = Counts { total: 1, success: 1, failed: 0 };
+    let counts = Counts { total: 1, success: 1, failed: 0, ..Counts::default() };
     for hour in 0..5 {
         let moment = sample::at(hour * 3_600);
-        ok(store.count(&subscription, moment, counts, moment, sample::at(1_000_000)).await);
+        ok(store.count(&subscription, moment, &sample::addition(counts, moment)).await);
     }
     assert_eq!(shown(store, &subscription, &ALL, 2).await, []);
     let newest_first = fill(store, &subscription, 3).await;

@@ -1,5 +1,7 @@
 //! The counters.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::DeliveriesTable;
@@ -13,6 +15,8 @@ use crate::sample;
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         counts_add_up_by_subscription_and_hour,
+        repeated_addition_counts_once,
+        attempts_and_latency_add_up,
         concurrent_counts_are_all_added,
         last_attempt_of_an_hour_is_the_latest,
         counters_begin_with_the_hour_asked_for,
@@ -25,7 +29,7 @@ fn hour(n: u64) -> Timestamp {
 }
 
 fn counts(total: u64, success: u64, failed: u64) -> Counts {
-    Counts { total, success, failed }
+    Counts { total, success, failed, ..Counts::default() }
 }
 
 /// Counts in the `n`th hour, for an attempt at that moment.
@@ -36,8 +40,7 @@ async fn count(
     counts: Counts,
     at: u64,
 ) {
-    let end = sample::at(10_000_000);
-    ok(store.count(subscription, hour(n), counts, sample::at(at), end).await);
+    ok(store.count(subscription, hour(n), &sample::addition(counts, sample::at(at))).await);
 }
 
 /// The counters from an hour on, by hour.
@@ -65,6 +68,30 @@ async fn counts_add_up_by_subscription_and_hour(store: &dyn DeliveriesTable) {
         [at(1, counts(4, 2, 1), 3_900), at(2, counts(5_000_000_000, 1, 0), 9_999)]
     );
     assert_eq!(counters(store, &other, Timestamp::EPOCH).await, [at(1, counts(7, 7, 0), 3_600)]);
+}
+
+async fn repeated_addition_counts_once(store: &dyn DeliveriesTable) {
+    let subscription = subscription("counts-repeated");
+    let addition = sample::addition(counts(3, 2, 1), sample::at(100));
+    let earlier = sample::addition(counts(1, 1, 0), sample::at(50));
+    for addition in [&addition, &addition, &earlier, &addition, &earlier] {
+        ok(store.count(&subscription, hour(0), addition).await);
+    }
+    let found = counters(store, &subscription, hour(0)).await;
+    assert_eq!(found.iter().map(|hour| hour.counts).collect::<Vec<_>>(), [counts(4, 3, 1)]);
+}
+
+async fn attempts_and_latency_add_up(store: &dyn DeliveriesTable) {
+    let subscription = subscription("counts-latency");
+    let mut all = Counts::default();
+    for (attempts, ms) in [(1, 20), (3, 700), (2, 20)] {
+        let mut counts = Counts { attempts, ..Counts::default() };
+        counts.latency.record(Duration::from_millis(ms));
+        all.add(counts);
+        ok(store.count(&subscription, hour(0), &sample::addition(counts, sample::at(1))).await);
+    }
+    let found = counters(store, &subscription, hour(0)).await;
+    assert_eq!(found.iter().map(|hour| hour.counts).collect::<Vec<_>>(), [all]);
 }
 
 async fn concurrent_counts_are_all_added(store: &dyn DeliveriesTable) {

@@ -1,6 +1,6 @@
 //! The Deliveries table in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use webhooks_core::ports::{
     Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
-use webhooks_core::statistics::{Counts, HourCounts};
+use webhooks_core::statistics::{Addition, AdditionId, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
 use super::paged;
@@ -31,6 +31,7 @@ struct Tables {
     deliveries: BTreeMap<(SubscriptionId, DeliveryId), StoredDelivery>,
     hours: BTreeMap<(SubscriptionId, Timestamp), HourCounts>,
     slots: BTreeMap<SubscriptionId, NextSlot>,
+    added: BTreeSet<AdditionId>,
     cleanup: Option<SubscriptionKey>,
 }
 
@@ -244,18 +245,19 @@ impl Statistics for MemoryDeliveries {
         &self,
         subscription_id: &SubscriptionId,
         hour: Timestamp,
-        counts: Counts,
-        last_attempt_at: Timestamp,
-        _expires_at: Timestamp,
+        addition: &Addition,
     ) -> Result<(), StoreError> {
         let mut tables = lock(&self.tables);
+        if !tables.added.insert(addition.id) {
+            return Ok(());
+        }
         let row = tables.hours.entry((subscription_id.clone(), hour)).or_insert(HourCounts {
             hour,
             counts: Counts::default(),
-            last_attempt_at,
+            last_attempt_at: addition.last_attempt_at,
         });
-        row.counts.add(counts);
-        row.last_attempt_at = row.last_attempt_at.max(last_attempt_at);
+        row.counts.add(addition.counts);
+        row.last_attempt_at = row.last_attempt_at.max(addition.last_attempt_at);
         Ok(())
     }
 
