@@ -9,11 +9,11 @@ use console::{Console, Settings};
 async fn main() -> ExitCode {
     webhooks_runtime::start(async {
         let console = Arc::new(Console::new(&Settings::from_environment()?));
-        webhooks_api::run(move |request| {
+        let handler = move |request| {
             let console = console.clone();
             async move { console.handle(&request) }
-        })
-        .await
+        };
+        webhooks_api::run(handler, None).await
     })
     .await
 }
