@@ -44,6 +44,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::FutureExt as _;
 use futures::future::join_all;
+use webhooks_core::block_list::BlockListSender;
 use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::ports::{
     Chain, Clock, Deliveries, Random, Sender, Statistics, Subscriptions, TaskQueue,
@@ -85,6 +86,8 @@ impl Deliver {
         random: Arc<dyn Random>,
         retention: Duration,
     ) -> Self {
+        let sender = BlockListSender::new(sender, subscriptions.clone(), clock.clone());
+        let sender = Arc::new(sender);
         Self {
             subscriptions,
             opener,

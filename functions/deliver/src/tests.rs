@@ -16,7 +16,7 @@ use webhooks_core::breaker::{
     DISABLE_AFTER_SECONDS, Health, LastError, OPEN_AFTER_FAILURES, PROBE_SECONDS,
 };
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status};
-use webhooks_core::limits::DUE_SHARDS;
+use webhooks_core::limits::{BLOCKED_HOSTS_SECONDS, DUE_SHARDS};
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
 use webhooks_core::ports::{
     Clock as _, Consistency, Deliveries as _, DueIndex as _, Lease, Statistics as _,
@@ -454,6 +454,24 @@ async fn blocked_address_is_not_retried() {
     harness.replies(&[sender::no_response(Failure::Blocked)]);
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
     assert_eq!(harness.record(1).await.unwrap().status, Status::Failed);
+}
+
+#[tokio::test]
+async fn host_blocked_by_the_operator_gets_no_request_and_no_retry() {
+    let harness = Harness::new().await;
+    let host = harness.subscription.url.split('/').nth(2).unwrap().to_owned();
+    harness.replies(&[sender::status(200)]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert_eq!(harness.record(1).await.unwrap().status, Status::Success);
+
+    harness.subscriptions.block_host(&host);
+    // The list in memory is old by then.
+    harness.clock.set(sample::at(100 + BLOCKED_HOSTS_SECONDS));
+    assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
+    let record = harness.record(2).await.unwrap();
+    assert_eq!((record.status, record.attempt_count()), (Status::Failed, 1));
+    assert!(record.error().unwrap().contains("has blocked this host"), "{record:?}");
+    assert_eq!(harness.sender.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -13,12 +13,12 @@ use lambda_http::{Body, Request, Response};
 use webhooks_api::cursor::{self, CursorScope};
 use webhooks_api::problem::Problem;
 use webhooks_api::view::{DeliveryDetail, DeliverySummary, Page};
-use webhooks_api::{ApiError, AuthenticatedRequest, Query, json, respond};
+use webhooks_api::{AccessControl, ApiError, AuthenticatedRequest, Query, json, respond};
 use webhooks_core::delivery::{Delivery, NewDelivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
     self, Clock, Consistency, Deliveries, DeliveryFilter, Outgoing, QueueError, Random,
-    Subscriptions, TaskQueue,
+    Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::subscription::Subscription;
 
@@ -28,6 +28,7 @@ const PAGE_READS_MAX: usize = 10;
 
 /// The function and its ports.
 pub struct DeliveryHistory {
+    access: AccessControl,
     subscriptions: Arc<dyn Subscriptions>,
     deliveries: Arc<dyn Deliveries>,
     queue: Arc<dyn TaskQueue>,
@@ -45,7 +46,8 @@ impl DeliveryHistory {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { subscriptions, deliveries, queue, clock, random }
+        let access = AccessControl::new(subscriptions.clone());
+        Self { access, subscriptions, deliveries, queue, clock, random }
     }
 
     /// Handles a request.
@@ -54,7 +56,7 @@ impl DeliveryHistory {
     }
 
     async fn route(&self, request: &Request) -> Result<Response<Body>, ApiError> {
-        let request = AuthenticatedRequest::new(request)?;
+        let request = self.access.admit(request).await?;
         match request.route() {
             "GET /api/webhooks/{id}/deliveries" => self.list(&request).await,
             "GET /api/webhooks/{id}/deliveries/{delivery_id}" => self.get(&request).await,
@@ -132,6 +134,13 @@ impl DeliveryHistory {
             return Err(Problem::PayloadNotKept.into());
         }
         let now = self.clock.now();
+        // Counted last, so that a refused redelivery is not counted. One that the queue then refuses is.
+        if self.subscriptions.count_redelivery(request.caller(), now).await?
+            == Written::ConditionFailed
+        {
+            let retry_after = now.until_next_day();
+            return Err(Problem::RedeliveryLimitReached { retry_after }.into());
+        }
         let delivery_id = DeliveryId::new(now, self.random.bytes());
         let again = NewDelivery::redelivery_of(&delivery, delivery_id);
         // The first attempt writes the record. The response shows the record as it will be then; it

@@ -21,8 +21,8 @@ use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::limits::REDRIVE_WINDOW_MS;
 use webhooks_core::ports::{
-    Chain, DeadLetterQueue, ListedSubscription, Outgoing, RejectedEvent, StoreError, Subscriptions,
-    TaskQueue,
+    Chain, DeadLetterQueue, Outgoing, RejectedEvent, StoreError, Subscriptions, TaskQueue,
+    UserSubscriptions,
 };
 use webhooks_core::subscription::UnreadableSubscription;
 use webhooks_core::task_batch::send_tasks;
@@ -44,7 +44,7 @@ struct Wanted {
     records: BTreeSet<usize>,
 }
 
-type Owners = BTreeMap<UserId, Result<Vec<ListedSubscription>, StoreError>>;
+type Owners = BTreeMap<UserId, Result<UserSubscriptions, StoreError>>;
 
 impl Dispatch {
     /// The function over these ports: `queue` is the deliveries queue of quick endpoints, `slow_queue`
@@ -83,18 +83,21 @@ impl Dispatch {
             counts[*index] += 1;
         }
         failed.extend(self.send(tasks).await);
-        let mut accepted = 0_usize;
+        let (mut accepted, mut blocked) = (0_usize, 0_usize);
         for (index, (record, event)) in batch.records.iter().zip(&parsed).enumerate() {
             if let Ok(Some(event)) = event
                 && !failed.contains(&index)
             {
+                let is_blocked = matches!(owners.get(&event.owner), Some(Ok(of)) if of.is_blocked);
                 accepted += 1;
+                blocked += usize::from(is_blocked);
                 tracing::info!(
                     event_id = %event.id,
                     message_id = record.message_id,
                     event_type = %event.event_type,
                     tasks = counts[index],
                     traceparent = event.traceparent.as_ref().map(Traceparent::as_str),
+                    user_blocked = is_blocked,
                     "event dispatched"
                 );
             }
@@ -102,6 +105,7 @@ impl Dispatch {
         tracing::info!(
             metric.events_accepted = accepted,
             metric.events_failed = failed.len(),
+            metric.events_of_blocked_users = (blocked > 0).then_some(blocked),
             "events dispatched"
         );
         response(&batch, &failed)
@@ -155,7 +159,7 @@ impl Dispatch {
             let found = self.subscriptions.list_by_user(&owner).await;
             match &found {
                 Ok(listed) => {
-                    listed.iter().filter_map(|listed| listed.as_ref().err()).for_each(log);
+                    listed.items.iter().filter_map(|listed| listed.as_ref().err()).for_each(log);
                 }
                 Err(error) => {
                     tracing::error!(error = %Chain(error), "the subscriptions of an owner could not be read");
@@ -217,7 +221,10 @@ impl Tasks {
         let Some(Ok(subscriptions)) = owners.get(&event.owner) else {
             return false;
         };
-        let wanting = subscriptions.iter().filter_map(|listed| match listed {
+        if subscriptions.is_blocked {
+            return true;
+        }
+        let wanting = subscriptions.items.iter().filter_map(|listed| match listed {
             Ok(readable) => readable.wants(event).then_some((&readable.id, readable.health)),
             Err(unreadable) => {
                 unreadable.may_want(event.event_type).then_some((&unreadable.id, Health::default()))

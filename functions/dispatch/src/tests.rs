@@ -97,6 +97,9 @@ async fn matching_active_subscriptions_of_the_owner_get_tasks() {
 
     assert!(harness.run(&[sample::event_body("u", 1)]).await.is_empty());
     assert_eq!(harness.sent_to(), [wants, also, disabled.id.to_string()]);
+    harness.subscriptions.block_user(&sample::user("v"));
+    assert!(harness.run(&[sample::event_body("v", 1)]).await.is_empty());
+    assert!(harness.sent_to().is_empty(), "the user is blocked");
     assert!(harness.run(&[sample::event_body("nobody", 1)]).await.is_empty());
     assert!(harness.sent_to().is_empty());
 }

@@ -1,4 +1,4 @@
-//! The webhooks of a user: create, list, get, change, delete, and a new secret.
+//! The webhooks of a user: create, list, get, change, delete, delete all, and a new secret.
 //!
 //! Every request reads and writes in the caller's own partition of the table, so another user's
 //! webhook is not found. A change is a conditional write on the version that was
@@ -16,12 +16,13 @@ use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde_json::Value;
 use webhooks_api::cursor::{self, CursorScope};
-use webhooks_api::problem::Problem;
+use webhooks_api::problem::{FieldError, Problem};
 use webhooks_api::view::{Page, Webhook, WebhookWithSecret, WebhookWithStatistics};
 use webhooks_api::webhook::{PatchBody, new_subscription};
 use webhooks_api::{
-    ApiError, AuthenticatedRequest, Fields, created, json, no_content, respond, whole_number,
+    AccessControl, ApiError, AuthenticatedRequest, Fields, created, json, no_content, respond, whole_number,
 };
+use webhooks_core::block_list::BlockedHosts;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{
     Clock, Consistency, Creation, ListedSubscription, Random, Statistics, SubscriptionWrite,
@@ -46,6 +47,8 @@ const OVERLAP_SECONDS_MAX: u32 = 604_800;
 
 /// The function and its ports.
 pub struct SubscriptionsApi {
+    access: AccessControl,
+    blocked_hosts: BlockedHosts,
     subscriptions: Arc<dyn Subscriptions>,
     /// Nothing here can open a secret.
     sealer: Arc<dyn SecretSealer>,
@@ -71,6 +74,8 @@ impl SubscriptionsApi {
     ) -> Self {
         let default_schedule = RetrySchedule::default();
         Self {
+            access: AccessControl::new(subscriptions.clone()),
+            blocked_hosts: BlockedHosts::new(subscriptions.clone(), clock.clone()),
             subscriptions,
             sealer,
             statistics,
@@ -94,10 +99,11 @@ impl SubscriptionsApi {
     }
 
     async fn route(&self, request: &Request) -> Result<Response<Body>, ApiError> {
-        let request = AuthenticatedRequest::new(request)?;
+        let request = self.access.admit(request).await?;
         match request.route() {
             "POST /api/webhooks" => self.create(&request).await,
             "GET /api/webhooks" => self.list(&request).await,
+            "DELETE /api/webhooks" => self.delete_all(&request).await,
             "GET /api/webhooks/{id}" => self.get(&request).await,
             "PATCH /api/webhooks/{id}" => self.patch(&request).await,
             "DELETE /api/webhooks/{id}" => self.delete(&request).await,
@@ -110,6 +116,7 @@ impl SubscriptionsApi {
     async fn create(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let new = new_subscription(request.body()?, self.policy, &self.default_schedule)?;
+        self.check_host(&new.url).await?;
         let now = self.clock.now();
         let id = SubscriptionId::new(now, self.random.bytes());
         let caller = request.caller().clone();
@@ -122,7 +129,9 @@ impl SubscriptionsApi {
         let subscription = Subscription::new(caller, id, new, sealed, headers, now);
         match self.subscriptions.create(&subscription).await? {
             Creation::LimitReached => Err(Problem::WebhookLimitReached.into()),
-            Creation::DailyLimitReached => Err(Problem::CreationLimitReached.into()),
+            Creation::DailyLimitReached => {
+                Err(Problem::CreationLimitReached { retry_after: now.until_next_day() }.into())
+            }
             Creation::Created => created(
                 &format!("/api/webhooks/{}", subscription.id),
                 &WebhookWithSecret::new(&subscription, &key, now),
@@ -162,6 +171,9 @@ impl SubscriptionsApi {
     async fn patch(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let mut body = PatchBody::read(request.body()?, self.policy)?;
+        if let Some(url) = &body.patch.url {
+            self.check_host(url).await?;
+        }
         let now = self.clock.now();
         let webhook = self.read(request.caller(), &request.id("id")?).await?;
         body.check_read_only(&webhook)?;
@@ -182,6 +194,33 @@ impl SubscriptionsApi {
         } else {
             Err(Problem::NotFound.into())
         }
+    }
+
+    /// Deletes every webhook that the caller has. The next cleanup erases what belonged to them.
+    async fn delete_all(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<Response<Body>, ApiError> {
+        let mut query = request.query();
+        query.required("confirm", |text| {
+            if text == "all" { Ok(()) } else { Err("must be `all`".to_owned()) }
+        });
+        query.finish()?;
+        let caller = request.caller();
+        let mut deleted = 0;
+        for listed in self.subscriptions.list_by_user(caller).await?.items {
+            let id = listed.map_or_else(|unreadable| unreadable.id, |readable| readable.id);
+            deleted += usize::from(self.subscriptions.delete(caller, &id).await?);
+        }
+        json(StatusCode::ACCEPTED, &serde_json::json!({ "deleted": deleted }))
+    }
+
+    async fn check_host(&self, url: &str) -> Result<(), ApiError> {
+        if self.blocked_hosts.contains(url).await? {
+            let message = "must not have a host that the operator of this service has blocked";
+            return Err(Problem::InvalidFields(vec![FieldError::new("url", message)]).into());
+        }
+        Ok(())
     }
 
     async fn rotate_secret(

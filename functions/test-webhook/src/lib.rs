@@ -14,8 +14,9 @@ use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde_json::{Value, json};
 use webhooks_api::problem::Problem;
-use webhooks_api::{ApiError, AuthenticatedRequest, Fields, json, respond};
+use webhooks_api::{AccessControl, ApiError, Fields, json, respond};
 use webhooks_core::attempt;
+use webhooks_core::block_list::BlockListSender;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Delivery, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
@@ -55,6 +56,7 @@ impl Wanted {
 
 /// The function and its ports.
 pub struct TestWebhook {
+    access: AccessControl,
     subscriptions: Arc<dyn Subscriptions>,
     opener: Arc<dyn SecretOpener>,
     deliveries: Arc<dyn Deliveries>,
@@ -78,7 +80,20 @@ impl TestWebhook {
         random: Arc<dyn Random>,
         retention: Duration,
     ) -> Self {
-        Self { subscriptions, opener, deliveries, statistics, sender, clock, random, retention }
+        let access = AccessControl::new(subscriptions.clone());
+        let sender = BlockListSender::new(sender, subscriptions.clone(), clock.clone());
+        let sender = Arc::new(sender);
+        Self {
+            access,
+            subscriptions,
+            opener,
+            deliveries,
+            statistics,
+            sender,
+            clock,
+            random,
+            retention,
+        }
     }
 
     /// Handles a request.
@@ -87,7 +102,7 @@ impl TestWebhook {
     }
 
     async fn test(&self, request: &Request) -> Result<Response<Body>, ApiError> {
-        let request = AuthenticatedRequest::new(request)?;
+        let request = self.access.admit(request).await?;
         request.no_query()?;
         let wanted = Wanted::read(request.optional_body()?)?;
         let id: SubscriptionId = request.id("id")?;

@@ -35,6 +35,21 @@ pub(crate) fn fields(body: &Body) -> Result<Fields<Value>, Problem> {
     Ok(fields)
 }
 
+/// The most names of fields that a log line shows, and of each the most characters.
+const NAMES_SHOWN: (usize, usize) = (20, 32);
+
+/// The names of the fields of a body, as far as they can be read. Names that are not made of lower-case
+/// letters and underscores are no fields of the API, and are left out.
+pub(crate) fn field_names(body: &Body) -> String {
+    let Ok(fields) = fields(body) else { return String::new() };
+    let is_name = |name: &&str| {
+        name.len() <= NAMES_SHOWN.1
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let names: Vec<&str> = fields.names().filter(is_name).take(NAMES_SHOWN.0).collect();
+    names.join(" ")
+}
+
 /// The fields of no body at all.
 pub(crate) fn no_fields() -> Fields<Value> {
     Fields::empty("field")

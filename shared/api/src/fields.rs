@@ -24,6 +24,11 @@ impl<V> Fields<V> {
         Self { kind, unread: BTreeMap::new(), texts: BTreeMap::new(), errors: Vec::new() }
     }
 
+    /// The names of the fields that have not been read.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.unread.keys().map(String::as_str)
+    }
+
     /// Adds a field. Parsers differ in which of two values they believe, so a repeat is refused.
     pub(crate) fn insert(&mut self, name: String, value: V) {
         if self.unread.contains_key(&name) {

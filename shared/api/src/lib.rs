@@ -1,5 +1,6 @@
 //! What the functions behind the HTTP API share. They run on `lambda_http`.
 //!
+//! * An [`AccessControl`] admits requests: it checks scopes, rate limits and blocked users.
 //! * An [`AuthenticatedRequest`] is a request of `lambda_http` with a known caller. It reads the ids
 //!   in the path, and the query string and the JSON body as [`Fields`], each strictly.
 //! * An [`ApiError`] is why a request failed. [`respond`] makes it a problem (RFC 9457), and logs it
@@ -15,6 +16,7 @@
 //! Deliberately absent: checks of tokens, unknown paths and methods. API Gateway, or the local
 //! gateway in its place, makes them before a function gets the request.
 
+mod access;
 mod body;
 pub mod cursor;
 mod fields;
@@ -29,6 +31,7 @@ pub mod testing;
 pub mod view;
 pub mod webhook;
 
+pub use access::{Access, AccessControl};
 pub use fields::{Fields, whole_number};
 pub use lambda::{invoke, run};
 pub use query::Query;

@@ -4,8 +4,9 @@
 //! One exhaustive match gives each problem its stable `type` and status. The response has no more
 //! than stands here; details of our own failures are logged only.
 
-use serde::Serialize;
+use std::time::Duration;
 
+use serde::Serialize;
 use webhooks_core::delivery::cut;
 
 /// What the `type` of every problem begins with.
@@ -45,12 +46,32 @@ pub enum Problem {
     BodyTooLarge,
     /// The request has no valid token.
     Unauthorized,
+    /// The scopes of the token do not include this one.
+    InsufficientScope {
+        /// The scope that the route needs.
+        scope: &'static str,
+    },
+    /// The operator has blocked the user.
+    UserBlocked,
+    /// The user made too many requests of this kind.
+    RateLimited {
+        /// When the next request is admitted.
+        retry_after: Duration,
+    },
     /// The resource does not exist, or belongs to another user: the caller cannot tell which.
     NotFound,
     /// The user has as many webhooks as a user may have.
     WebhookLimitReached,
     /// The user has created as many webhooks today as a user may create in a day.
-    CreationLimitReached,
+    CreationLimitReached {
+        /// When the day ends.
+        retry_after: Duration,
+    },
+    /// The user has asked for as many redeliveries today as a user may ask for in a day.
+    RedeliveryLimitReached {
+        /// When the day ends.
+        retry_after: Duration,
+    },
     /// Other requests changed the webhook at each try.
     EditConflict,
     /// The webhook is not active, so nothing is sent to it.
@@ -92,9 +113,13 @@ impl Problem {
             Self::InvalidFields(Vec::new()),
             Self::BodyTooLarge,
             Self::Unauthorized,
+            Self::InsufficientScope { scope: "webhooks:write" },
+            Self::UserBlocked,
+            Self::RateLimited { retry_after: Duration::ZERO },
             Self::NotFound,
             Self::WebhookLimitReached,
-            Self::CreationLimitReached,
+            Self::CreationLimitReached { retry_after: Duration::ZERO },
+            Self::RedeliveryLimitReached { retry_after: Duration::ZERO },
             Self::EditConflict,
             Self::WebhookInactive,
             Self::DeliveryRetrying,
@@ -119,15 +144,33 @@ impl Problem {
             Self::Unauthorized => {
                 ("urn:webhooks:problem:unauthorized", "A valid bearer token is needed", 401)
             }
+            Self::InsufficientScope { .. } => (
+                "urn:webhooks:problem:insufficient-scope",
+                "The token does not have the scope that this request needs",
+                403,
+            ),
+            Self::UserBlocked => (
+                "urn:webhooks:problem:user-blocked",
+                "The operator of this service has blocked this user",
+                403,
+            ),
+            Self::RateLimited { .. } => {
+                ("urn:webhooks:problem:rate-limited", "Too many requests; try again later", 429)
+            }
             Self::NotFound => ("urn:webhooks:problem:not-found", "There is no such resource", 404),
             Self::WebhookLimitReached => (
                 "urn:webhooks:problem:webhook-limit-reached",
                 "A user may have at most 100 webhooks",
                 409,
             ),
-            Self::CreationLimitReached => (
+            Self::CreationLimitReached { .. } => (
                 "urn:webhooks:problem:creation-limit-reached",
                 "A user may create at most 300 webhooks a day (UTC), deleted ones included",
+                429,
+            ),
+            Self::RedeliveryLimitReached { .. } => (
+                "urn:webhooks:problem:redelivery-limit-reached",
+                "A user may ask for at most 1,000 redeliveries a day (UTC)",
                 429,
             ),
             Self::EditConflict => (
@@ -159,9 +202,22 @@ impl Problem {
                 let named = &errors[..errors.len().min(ERRORS_MAX)];
                 (Some(sentence(named)), named.to_vec())
             }
+            Self::InsufficientScope { scope } => {
+                (Some(format!("the token needs the scope `{scope}`")), Vec::new())
+            }
             _ => (None, Vec::new()),
         };
         Details { kind, title, status, detail, errors }
+    }
+
+    /// How long to wait before the same request may succeed, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after }
+            | Self::CreationLimitReached { retry_after }
+            | Self::RedeliveryLimitReached { retry_after } => Some(*retry_after),
+            _ => None,
+        }
     }
 }
 

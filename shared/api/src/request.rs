@@ -6,11 +6,17 @@ use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _};
 use serde_json::Value;
 use webhooks_core::ids::UserId;
+use webhooks_core::time::Timestamp;
 
+use crate::access::Access;
 use crate::body;
 use crate::fields::Fields;
 use crate::problem::Problem;
 use crate::query::Query;
+use crate::routes::ROUTES;
+
+/// What the scopes of this service begin with.
+const SCOPES: &str = "webhooks:";
 
 /// A request whose caller API Gateway's authorizer has authenticated.
 #[derive(Clone, Debug)]
@@ -39,6 +45,53 @@ impl<'a> AuthenticatedRequest<'a> {
     /// The route that API Gateway chose: `GET /api/webhooks/{id}`.
     pub fn route(&self) -> &'a str {
         route_key(self.request)
+    }
+
+    /// What its route does. A route that does not exist only reads.
+    pub fn access(&self) -> Access {
+        let route = ROUTES.iter().find(|route| route.key() == self.route());
+        route.map_or(Access::Read, |route| route.access)
+    }
+
+    /// Whether the token allows this scope. Only a token that names scopes of this service is
+    /// restricted, because identity providers put scopes of their own into every token.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        let context = self.request.request_context_ref();
+        let jwt = context.and_then(RequestContext::authorizer).and_then(|by| by.jwt.as_ref());
+        let Some(jwt) = jwt else { return false };
+        let claims = ["scope", "scp"].into_iter().filter_map(|name| jwt.claims.get(name));
+        // API Gateway writes a list as `[a b]`.
+        let claims = claims.flat_map(|claim| claim.split(['[', ']', ' ', ',']));
+        let listed = jwt.scopes.iter().flatten().map(String::as_str);
+        // Some identity providers put the name of the API before a scope: `https://api.example/a`.
+        let names = claims.chain(listed).filter_map(|name| name.rsplit('/').next());
+        let mut ours = names.filter(|name| name.starts_with(SCOPES)).peekable();
+        ours.peek().is_none() || ours.any(|name| name == scope)
+    }
+
+    /// When API Gateway received the request.
+    pub fn received_at(&self) -> Timestamp {
+        match self.request.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => {
+                Timestamp::from_millis(context.time_epoch)
+            }
+            _ => Timestamp::EPOCH,
+        }
+    }
+
+    /// The address from which the request came.
+    pub fn source_ip(&self) -> &'a str {
+        match self.request.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => {
+                context.http.source_ip.as_deref().unwrap_or_default()
+            }
+            _ => "",
+        }
+    }
+
+    /// The fields that the body names, for the log.
+    pub fn field_names(&self) -> String {
+        body::field_names(self.request.body())
     }
 
     /// An id in the path. A text that is not an id is not found, like an id that does not exist.
@@ -122,6 +175,35 @@ mod tests {
         let request = AuthenticatedRequest::new(&request).unwrap();
         assert_eq!(request.caller().as_str(), "user-1");
         assert_eq!(request.route(), "GET /api/webhooks/{id}");
+    }
+
+    #[test]
+    fn token_with_scopes_of_this_service_is_restricted_to_them() {
+        let allows = |authorizer: &Value| {
+            let request = request(authorizer);
+            let request = AuthenticatedRequest::new(&request).unwrap();
+            Access::ALL.map(|access| request.has_scope(access.scope()))
+        };
+        let with = |claim: &str, value: &str| {
+            json!({"jwt": {"claims": {"sub": "u", claim: value}, "scopes": null}})
+        };
+        let (all, read) = ([true; 4], [true, false, false, false]);
+        for (authorizer, expected) in [
+            (with("iss", "x"), all),
+            (with("scope", ""), all),
+            (with("scope", "openid profile"), all),
+            (with("scope", "openid webhooks:read"), read),
+            (with("scp", "[openid webhooks:read]"), read),
+            (with("scp", "webhooks:read"), read),
+            (with("scope", "https://api.example/webhooks:read"), read),
+            (with("scope", "webhooks:unknown"), [false; 4]),
+            (with("scope", "webhooks:readers"), [false; 4]),
+            (with("scope", "webhooks:test webhooks:write"), [false, true, true, false]),
+            (json!({"jwt": {"claims": {"sub": "u"}, "scopes": ["webhooks:redeliver"]}}),
+                [false, false, false, true]),
+        ] {
+            assert_eq!(allows(&authorizer), expected, "{authorizer}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The responses of the API, and what an error becomes.
 
 use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
@@ -38,10 +40,14 @@ impl From<Problem> for ApiError {
 pub fn respond(request: &Request, result: Result<Response<Body>, ApiError>) -> Response<Body> {
     let error = match result {
         Ok(response) => {
-            log_change(request, &response);
+            log_change(request, &response, None);
             return response;
         }
-        Err(ApiError::Problem(known)) => return problem(&known),
+        Err(ApiError::Problem(known)) => {
+            let response = problem(&known);
+            log_change(request, &response, Some(known.details().kind));
+            return response;
+        }
         Err(error) => error,
     };
     tracing::error!(error = %Chain(&error), http.route = route_key(request), "the request failed");
@@ -52,8 +58,8 @@ pub fn respond(request: &Request, result: Result<Response<Body>, ApiError>) -> R
     }
 }
 
-/// One line for each change that a user made, without what was changed.
-fn log_change(request: &Request, response: &Response<Body>) {
+/// One line for each change that a user made or tried to make, without the values.
+fn log_change(request: &Request, response: &Response<Body>, problem: Option<&str>) {
     if request.method() == Method::GET {
         return;
     }
@@ -62,8 +68,12 @@ fn log_change(request: &Request, response: &Response<Body>) {
         user_id = %request.caller(),
         http.route = request.route(),
         subscription_id = request.parameter("id"),
+        delivery_id = request.parameter("delivery_id"),
+        http.source_ip = request.source_ip(),
+        fields = request.field_names(),
         location = response.headers().get(LOCATION).and_then(|path| path.to_str().ok()),
         http.status = response.status().as_u16(),
+        problem,
         "change by a user"
     );
 }
@@ -97,8 +107,21 @@ pub fn problem(problem: &Problem) -> Response<Body> {
     let body = serde_json::to_string(&details).expect("strings and numbers are JSON");
     let status = StatusCode::from_u16(details.status).expect("the status of a problem is valid");
     let mut response = with_body(status, problem::CONTENT_TYPE, body);
-    if *problem == Problem::Unauthorized {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    let authenticate = match problem {
+        Problem::Unauthorized => Some("Bearer".to_owned()),
+        // RFC 6750, section 3.1.
+        Problem::InsufficientScope { scope } => {
+            Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""))
+        }
+        _ => None,
+    };
+    if let Some(value) = authenticate {
+        let value = HeaderValue::from_str(&value).expect("the names of scopes are ASCII");
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+    if let Some(wait) = problem.retry_after() {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds as u64));
     }
     response
 }
@@ -114,7 +137,9 @@ fn with_body(status: StatusCode, content_type: &'static str, body: String) -> Re
 fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = status;
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -123,6 +148,7 @@ mod tests {
     use super::*;
     use crate::problem::FieldError;
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn error(error: impl Into<ApiError>) -> (u16, Response<Body>, Value) {
         let response = respond(&Request::default(), Err(error.into()));
@@ -137,6 +163,7 @@ mod tests {
         let headers = response.headers();
         assert_eq!(headers["content-type"], "application/json");
         assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
         assert_eq!(headers["location"], "/api/webhooks/x");
         assert_eq!(*response.body(), Body::Text("{\"a\":1}".to_owned()));
         assert_eq!(*no_content().body(), Body::Empty);
@@ -162,11 +189,31 @@ mod tests {
     }
 
     #[test]
-    fn only_401_asks_for_a_token() {
+    fn problems_of_the_token_ask_for_another_one() {
         for known in Problem::examples() {
             let (_, response, _) = error(known.clone());
-            let header = response.headers().get("www-authenticate");
-            assert_eq!(header.is_some(), known == Problem::Unauthorized);
+            let header = response.headers().get("www-authenticate").map(HeaderValue::as_bytes);
+            let expected: Option<&[u8]> = match known {
+                Problem::Unauthorized => Some(b"Bearer"),
+                Problem::InsufficientScope { .. } => {
+                    Some(b"Bearer error=\"insufficient_scope\", scope=\"webhooks:write\"")
+                }
+                _ => None,
+            };
+            assert_eq!(header, expected);
+            assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+        }
+    }
+
+    #[test]
+    fn every_429_says_when_to_try_again_in_whole_seconds() {
+        for known in Problem::examples() {
+            let (status, response, _) = error(known.clone());
+            assert_eq!(response.headers().contains_key("retry-after"), status == 429, "{known:?}");
+        }
+        for (wait, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (86_400_000, "86400")] {
+            let wait = Problem::RateLimited { retry_after: Duration::from_millis(wait) };
+            assert_eq!(error(wait).1.headers()["retry-after"], seconds);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Every route of the API.
 
+use crate::access::Access;
+
 /// A route and the function that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -11,6 +13,8 @@ pub struct Route {
     pub function: &'static str,
     /// Whether it needs no token.
     pub is_public: bool,
+    /// What it needs of its caller.
+    pub access: Access,
 }
 
 impl Route {
@@ -22,29 +26,35 @@ impl Route {
 
 /// Every route there is.
 pub const ROUTES: &[Route] = &[
-    route("GET", "/api/webhooks/event-types", "event-types"),
+    route("GET", "/api/webhooks/event-types", "event-types", Access::Read),
     public("GET", "/api/openapi.json", "event-types"),
-    route("POST", "/api/webhooks", "subscriptions"),
-    route("GET", "/api/webhooks", "subscriptions"),
-    route("GET", "/api/webhooks/{id}", "subscriptions"),
-    route("PATCH", "/api/webhooks/{id}", "subscriptions"),
-    route("DELETE", "/api/webhooks/{id}", "subscriptions"),
-    route("POST", "/api/webhooks/{id}/rotate-secret", "subscriptions"),
-    route("GET", "/api/webhooks/{id}/stats", "subscriptions"),
-    route("POST", "/api/webhooks/{id}/test", "test-webhook"),
-    route("GET", "/api/webhooks/{id}/deliveries", "delivery-history"),
-    route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "delivery-history"),
-    route("POST", "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", "delivery-history"),
+    route("POST", "/api/webhooks", "subscriptions", Access::Change),
+    route("GET", "/api/webhooks", "subscriptions", Access::Read),
+    route("DELETE", "/api/webhooks", "subscriptions", Access::Change),
+    route("GET", "/api/webhooks/{id}", "subscriptions", Access::Read),
+    route("PATCH", "/api/webhooks/{id}", "subscriptions", Access::Change),
+    route("DELETE", "/api/webhooks/{id}", "subscriptions", Access::Change),
+    route("POST", "/api/webhooks/{id}/rotate-secret", "subscriptions", Access::Change),
+    route("GET", "/api/webhooks/{id}/stats", "subscriptions", Access::Read),
+    route("POST", "/api/webhooks/{id}/test", "test-webhook", Access::Test),
+    route("GET", "/api/webhooks/{id}/deliveries", "delivery-history", Access::Read),
+    route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "delivery-history", Access::Read),
+    route("POST", "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", "delivery-history", Access::Redeliver),
     public("GET", "/console", "console"),
     public("GET", "/console/{path+}", "console"),
 ];
 
-const fn route(method: &'static str, path: &'static str, function: &'static str) -> Route {
-    Route { method, path, function, is_public: false }
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    function: &'static str,
+    access: Access,
+) -> Route {
+    Route { method, path, function, is_public: false, access }
 }
 
 const fn public(method: &'static str, path: &'static str, function: &'static str) -> Route {
-    Route { is_public: true, ..route(method, path, function) }
+    Route { is_public: true, ..route(method, path, function, Access::Read) }
 }
 
 #[cfg(test)]

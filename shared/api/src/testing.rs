@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lambda_http::{Body, Request, Response};
 use serde_json::{Map, Value, json};
+use webhooks_core::time::Timestamp;
 
 use crate::invoke;
 
@@ -16,6 +17,8 @@ pub struct TestRequest {
     parameters: Map<String, Value>,
     headers: Map<String, Value>,
     query: String,
+    scope: Option<String>,
+    millis: i64,
     body: Option<String>,
     is_base64: bool,
 }
@@ -32,6 +35,8 @@ impl TestRequest {
                 .cloned()
                 .expect("it is an object"),
             query: String::new(),
+            scope: None,
+            millis: 1_769_851_800_000,
             body: None,
             is_base64: false,
         }
@@ -48,6 +53,20 @@ impl TestRequest {
     #[must_use]
     pub fn without_token(mut self) -> Self {
         self.subject = None;
+        self
+    }
+
+    /// With a token of these scopes.
+    #[must_use]
+    pub fn scope(mut self, scopes: &str) -> Self {
+        self.scope = Some(scopes.to_owned());
+        self
+    }
+
+    /// Received at this time.
+    #[must_use]
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.millis = time.millis();
         self
     }
 
@@ -116,11 +135,14 @@ impl TestRequest {
             "routeKey": self.route,
             "stage": "$default",
             "time": "31/Jan/2026:09:30:00 +0000",
-            "timeEpoch": 1_769_851_800_000_i64,
+            "timeEpoch": self.millis,
         });
         if let Some(subject) = &self.subject {
-            let claims =
+            let mut claims =
                 json!({"sub": subject, "iss": "https://issuer.example", "exp": "1769855400"});
+            if let Some(scope) = &self.scope {
+                claims["scope"] = scope.as_str().into();
+            }
             context["authorizer"] = json!({"jwt": {"claims": claims, "scopes": null}});
         }
         let mut event = json!({

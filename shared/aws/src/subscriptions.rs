@@ -4,9 +4,13 @@
 //!
 //! | sort key | row |
 //! |---|---|
-//! | `#count` | how many subscriptions the user has, and how many were created on the last day with any, so that both limits hold under concurrency |
+//! | `#count` | how many subscriptions the user has, how many were created on the last day with any, and how many redeliveries were asked for on the last day with any, so that the limits hold under concurrency |
 //! | `deleted#wh_…` | the tombstone of a deleted subscription: its deliveries are still to be removed |
+//! | `wh#blocked` | the operator has blocked the user; it lies directly below the subscriptions, so that one query reads both |
 //! | `wh_…` | a subscription |
+//!
+//! The partition `#operator` has a row `blocked-host#HOST` for each host that the operator has blocked.
+//! `scripts/operate.py` writes these rows and `wh#blocked`.
 //!
 //! Creating and deleting are transactions over the row and the counter. The SDK gives each
 //! transaction an idempotency token, which its retries repeat, so that one whose response was lost
@@ -30,10 +34,10 @@ use aws_sdk_dynamodb::types::{
 };
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
+use webhooks_core::limits::{REDELIVERIES_PER_DAY, WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
     Consistency, Creation, ListedSubscription, Page, StoreError, SubscriptionKey,
-    SubscriptionWrite, Subscriptions,
+    SubscriptionWrite, Subscriptions, UserSubscriptions, Written,
 };
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -45,6 +49,9 @@ const USER_ID: &str = "user_id";
 const SUBSCRIPTION_ID: &str = "subscription_id";
 const COUNTER: &str = "#count";
 const TOMBSTONE: &str = "deleted#";
+const BLOCKED: &str = "wh#blocked";
+const OPERATOR: &str = "#operator";
+const BLOCKED_HOST: &str = "blocked-host#";
 /// The waits between the tries of a transaction that conflicts with another one.
 const TRANSACTION_WAITS: [Duration; 4] = [
     Duration::from_millis(20),
@@ -98,16 +105,16 @@ impl DynamoSubscriptions {
         Self { client, table }
     }
 
-    /// The subscriptions of a user below `top`, with strong consistency: who has just created one
+    /// The rows of a user from `low` to `top`, with strong consistency: who has just created one
     /// expects to see it.
-    fn query_user(&self, user_id: &UserId, top: String) -> QueryFluentBuilder {
+    fn query_user(&self, user_id: &UserId, low: &str, top: String) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.table)
             .consistent_read(true)
             .key_condition_expression("user_id = :user AND subscription_id BETWEEN :low AND :high")
             .expression_attribute_values(":user", text(user_id.as_str()))
-            .expression_attribute_values(":low", text(SubscriptionId::PREFIX))
+            .expression_attribute_values(":low", text(low))
             .expression_attribute_values(":high", text(top))
     }
 
@@ -304,7 +311,7 @@ impl Subscriptions for DynamoSubscriptions {
         before: Option<&SubscriptionId>,
     ) -> Result<Page<ListedSubscription, SubscriptionId>, StoreError> {
         let top = before.map_or_else(above_all, |before| just_below(before.as_str()));
-        let query = self.query_user(user_id, top).scan_index_forward(false);
+        let query = self.query_user(user_id, SubscriptionId::PREFIX, top).scan_index_forward(false);
         let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
         page(
             rows,
@@ -318,10 +325,13 @@ impl Subscriptions for DynamoSubscriptions {
         )
     }
 
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError> {
-        let query = self.query_user(user_id, above_all());
+    async fn list_by_user(&self, user_id: &UserId) -> Result<UserSubscriptions, StoreError> {
+        let query = self.query_user(user_id, BLOCKED, above_all());
         let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
-        items.into_iter().map(listed).collect()
+        let (blocked, items): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| sort_key(item) == BLOCKED);
+        let items = items.into_iter().map(listed).collect::<Result<_, _>>()?;
+        Ok(UserSubscriptions { is_blocked: !blocked.is_empty(), items })
     }
 
     async fn update(
@@ -416,7 +426,7 @@ impl Subscriptions for DynamoSubscriptions {
             .send()
             .await
             .map_err(fault)?;
-        let rows = response.items().iter().filter(|item| !is_counter(item));
+        let rows = response.items().iter().filter(|item| after_other_row(sort_key(item)).is_none());
         Ok(Page {
             items: rows.map(position).collect::<Result<_, _>>()?,
             next: response.last_evaluated_key().map(position).transpose()?,
@@ -436,6 +446,67 @@ impl Subscriptions for DynamoSubscriptions {
             .await
             .map(drop)
             .map_err(|error| fault(error).into())
+    }
+
+    async fn count_redelivery(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+    ) -> Result<Written, StoreError> {
+        let day = now.day();
+        let count = |expression, condition| {
+            let update = self.client.update_item().table_name(&self.table);
+            update
+                .set_key(Some(row_key(user_id, COUNTER)))
+                .update_expression(expression)
+                .condition_expression(condition)
+                .expression_attribute_values(":one", number(1))
+                .expression_attribute_values(":day", number(day))
+        };
+        for _ in 0..CREATE_TRIES {
+            let another = count(
+                "ADD redelivered :one",
+                "redelivered_on >= :day AND redelivered < :most",
+            );
+            let another =
+                another.expression_attribute_values(":most", number(REDELIVERIES_PER_DAY));
+            let counted_on: Option<i64> = match self.send(another).await? {
+                Update::Applied => return Ok(Written::Applied),
+                Update::Refused(row) => whole(&row, "redelivered_on"),
+                Update::Missing => None,
+            };
+            if counted_on.is_some_and(|counted_on| counted_on >= day) {
+                return Ok(Written::ConditionFailed);
+            }
+            let first = count(
+                "SET redelivered_on = :day, redelivered = :one",
+                "attribute_not_exists(redelivered_on) OR redelivered_on < :day",
+            );
+            if let Update::Applied = self.send(first).await? {
+                return Ok(Written::Applied);
+            }
+            // Another redelivery was the first one of the day.
+        }
+        Err(StoreError::Unavailable("the user's counter changes all the time".into()))
+    }
+
+    async fn is_user_blocked(&self, user_id: &UserId) -> Result<bool, StoreError> {
+        let row = self.client.get_item().table_name(&self.table);
+        let answer = row.set_key(Some(row_key(user_id, BLOCKED))).send().await.map_err(fault)?;
+        Ok(answer.item.is_some())
+    }
+
+    async fn blocked_hosts(&self) -> Result<Vec<String>, StoreError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("user_id = :user AND begins_with(subscription_id, :prefix)")
+            .expression_attribute_values(":user", text(OPERATOR))
+            .expression_attribute_values(":prefix", text(BLOCKED_HOST));
+        let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
+        let hosts = items.iter().filter_map(|item| sort_key(item).strip_prefix(BLOCKED_HOST));
+        Ok(hosts.map(str::to_owned).collect())
     }
 }
 
@@ -461,8 +532,22 @@ fn whole<T: FromStr>(item: &Item, name: &str) -> Option<T> {
     }
 }
 
-fn is_counter(item: &Item) -> bool {
-    item.get(SUBSCRIPTION_ID) == Some(&text(COUNTER))
+fn sort_key(item: &Item) -> &str {
+    match item.get(SUBSCRIPTION_ID) {
+        Some(AttributeValue::S(text)) => text,
+        _ => "",
+    }
+}
+
+/// Of a row that is neither a subscription nor a tombstone, whether the next row of the port that is
+/// possible is a tombstone.
+fn after_other_row(sort: &str) -> Option<bool> {
+    match sort {
+        COUNTER => Some(true),
+        BLOCKED => Some(false),
+        host if host.starts_with(BLOCKED_HOST) => Some(true),
+        _ => None,
+    }
 }
 
 fn stored_key(of: &SubscriptionKey) -> Item {
@@ -472,8 +557,8 @@ fn stored_key(of: &SubscriptionKey) -> Item {
 
 /// The position of a row in the table.
 ///
-/// The port has no position for a counter. The next key after it stands for it: the first tombstone
-/// that is possible.
+/// The port has no position for other rows. The next key after one stands for it: the first tombstone
+/// or subscription that is possible.
 fn position(item: &Item) -> Result<SubscriptionKey, StoreError> {
     let part = |name: &str| match item.get(name) {
         Some(AttributeValue::S(text)) => text.as_str(),
@@ -485,9 +570,9 @@ fn position(item: &Item) -> Result<SubscriptionKey, StoreError> {
     };
     let user_id = part(USER_ID).parse().map_err(|_| bad("the user is no user id"))?;
     let sort = part(SUBSCRIPTION_ID);
-    if sort == COUNTER {
+    if let Some(deleted) = after_other_row(sort) {
         let subscription_id = SubscriptionId::first_of(Timestamp::EPOCH);
-        return Ok(SubscriptionKey { user_id, subscription_id, deleted: true });
+        return Ok(SubscriptionKey { user_id, subscription_id, deleted });
     }
     let (deleted, name) = match sort.strip_prefix(TOMBSTONE) {
         Some(name) => (true, name),
@@ -515,11 +600,14 @@ mod tests {
             assert_eq!((&of.subscription_id, of.deleted), (&id, sort != id.as_str()));
             assert_eq!(stored_key(&of), item);
         }
-        let counter = row_key(&user, COUNTER);
-        assert!(is_counter(&counter));
-        let after = stored_key(&position(&counter).unwrap());
-        let Some(AttributeValue::S(after)) = after.get(SUBSCRIPTION_ID) else { panic!() };
-        assert!(after.as_str() > COUNTER && *after < format!("{TOMBSTONE}{id}"));
+        for (sort, next) in [
+            (COUNTER, format!("{TOMBSTONE}{id}")),
+            ("blocked-host#z.example", format!("{TOMBSTONE}{id}")),
+            (BLOCKED, id.to_string()),
+        ] {
+            let after = stored_key(&position(&row_key(&user, sort)).unwrap());
+            assert!(sort_key(&after) > sort && *sort_key(&after) < *next, "{after:?}");
+        }
     }
 
     #[test]

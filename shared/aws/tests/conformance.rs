@@ -96,7 +96,7 @@ async fn creating_the_tables_again_changes_nothing() {
     let store = subscriptions(&client);
     assert_eq!(store.create(&sample::subscription("u", 1)).await.unwrap(), Creation::Created);
     tables::create(&client, &names()).await.unwrap();
-    assert_eq!(store.list_by_user(&sample::user("u")).await.unwrap().len(), 1);
+    assert_eq!(store.list_by_user(&sample::user("u")).await.unwrap().items.len(), 1);
     let response = client.describe_time_to_live().table_name("Deliveries").send().await.unwrap();
     let ttl = response.time_to_live_description().unwrap();
     assert_eq!(ttl.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
@@ -125,6 +125,55 @@ async fn success_at_the_first_attempt_costs_one_write_unit_and_no_index_write() 
     assert!(cost.global_secondary_indexes().is_none_or(HashMap::is_empty));
 }
 
+/// The rows that `scripts/operate.py` writes.
+#[tokio::test]
+async fn rows_of_the_operator_block_users_and_hosts_and_are_in_no_list() {
+    let client = database().await;
+    let store = subscriptions(&client);
+    let [blocked, free] = ["blocked", "free"].map(|user| sample::subscription(user, 1));
+    for row in [&blocked, &free] {
+        store.create(row).await.unwrap();
+    }
+    for (user, sort) in [
+        ("blocked", "wh#blocked"),
+        ("without-webhooks", "wh#blocked"),
+        ("#operator", "blocked-host#victim.example"),
+        ("#operator", "blocked-host#203.0.113.7"),
+    ] {
+        let request = client.put_item().table_name(names().subscriptions);
+        let request = request.item("user_id", AttributeValue::S(user.to_owned()));
+        let request = request.item("subscription_id", AttributeValue::S(sort.to_owned()));
+        request.send().await.unwrap();
+    }
+
+    let all = store.list_by_user(&blocked.user_id).await.unwrap();
+    assert_eq!((all.is_blocked, &all.items[..]), (true, &[Ok(blocked.clone())][..]));
+    assert!(!store.list_by_user(&free.user_id).await.unwrap().is_blocked);
+    assert!(store.is_user_blocked(&blocked.user_id).await.unwrap());
+    assert!(!store.is_user_blocked(&free.user_id).await.unwrap());
+    let mut hosts = store.blocked_hosts().await.unwrap();
+    hosts.sort();
+    assert_eq!(hosts, ["203.0.113.7", "victim.example"]);
+    let page = store.page(&blocked.user_id, 10, None).await.unwrap();
+    assert_eq!(page.items, [Ok(blocked.clone())]);
+
+    for limit in 1..10 {
+        let (mut keys, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.scan_keys(limit, after.as_ref()).await.unwrap();
+            keys.extend(page.items.into_iter().map(|key| key.subscription_id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        keys.sort();
+        let mut expected = [blocked.id.clone(), free.id.clone()];
+        expected.sort();
+        assert_eq!(keys, expected, "pages of {limit}");
+    }
+}
+
 #[tokio::test]
 async fn unreadable_subscription_fails_no_list() {
     let client = database().await;
@@ -139,7 +188,7 @@ async fn unreadable_subscription_fails_no_list() {
     .await;
     let found = store.get(&unreadable.user_id, &unreadable.id, Consistency::Strong).await;
     assert!(matches!(found, Err(StoreError::Undecodable { .. })), "{found:?}");
-    let all = store.list_by_user(&readable.user_id).await.unwrap();
+    let all = store.list_by_user(&readable.user_id).await.unwrap().items;
     let [Err(first), Ok(second)] = &all[..] else { panic!("{all:?}") };
     assert_eq!((&first.id, second), (&unreadable.id, &readable));
     let page = store.page(&readable.user_id, 1, Some(&readable.id)).await.unwrap();

@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod attempt;
+pub mod block_list;
 pub mod breaker;
 pub mod catalogue;
 pub mod delivery;

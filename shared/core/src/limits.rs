@@ -1,5 +1,29 @@
 //! Every limit of the service, by name, in one place.
 
+/// How often one user may do something at one instance of a function: a token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The requests per second in the long run.
+    pub per_second: u32,
+    /// The requests that may come together.
+    pub burst: u32,
+}
+
+/// Requests of one user that read.
+pub const API_READS: RateLimit = RateLimit { per_second: 50, burst: 500 };
+/// Requests of one user that create, change or delete webhooks.
+pub const API_CHANGES: RateLimit = RateLimit { per_second: 20, burst: 400 };
+/// Requests of one user that test or verify a webhook.
+pub const API_TESTS: RateLimit = RateLimit { per_second: 5, burst: 50 };
+/// Requests of one user that have deliveries made again.
+pub const API_REDELIVERIES: RateLimit = RateLimit { per_second: 10, burst: 200 };
+/// The buckets in memory of one instance of a function, at most.
+pub const RATE_LIMITED_USERS_MAX: usize = 10_000;
+/// The redeliveries one user may ask for in one day (UTC).
+pub const REDELIVERIES_PER_DAY: usize = 1_000;
+/// How long an instance of a function keeps the list of blocked hosts in memory, in seconds.
+pub const BLOCKED_HOSTS_SECONDS: u64 = 60;
+
 /// A request body of the API, in bytes.
 pub const API_BODY_BYTES: usize = 64 * 1024;
 /// How deeply JSON may nest, in an API body and in an event's `data`.

@@ -92,6 +92,15 @@ pub struct Page<T, P> {
 /// A subscription of a list. One row that cannot be read does not fail the list.
 pub type ListedSubscription = Result<Subscription, UnreadableSubscription>;
 
+/// The subscriptions of one user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserSubscriptions {
+    /// Whether the operator has blocked the user: events make no deliveries then.
+    pub is_blocked: bool,
+    /// All of them.
+    pub items: Vec<ListedSubscription>,
+}
+
 /// What became of a request to create a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
@@ -213,8 +222,9 @@ pub trait Subscriptions: Send + Sync {
         before: Option<&SubscriptionId>,
     ) -> Result<Page<ListedSubscription, SubscriptionId>, StoreError>;
 
-    /// All of a user, read with strong consistency.
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError>;
+    /// All of a user, and whether the operator has blocked the user, in one query with strong
+    /// consistency.
+    async fn list_by_user(&self, user_id: &UserId) -> Result<UserSubscriptions, StoreError>;
 
     /// Replaces one, if its version in the table is still `expected_version`. Its health is
     /// replaced too.
@@ -251,6 +261,20 @@ pub trait Subscriptions: Send + Sync {
         user_id: &UserId,
         id: &SubscriptionId,
     ) -> Result<(), StoreError>;
+
+    /// Counts a redelivery that a user asks for. The condition fails when the user has asked for
+    /// [`crate::limits::REDELIVERIES_PER_DAY`] on the day of `now`.
+    async fn count_redelivery(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+    ) -> Result<Written, StoreError>;
+
+    /// Whether the operator has blocked the user; eventually consistent.
+    async fn is_user_blocked(&self, user_id: &UserId) -> Result<bool, StoreError>;
+
+    /// The hosts that the operator has blocked; eventually consistent.
+    async fn blocked_hosts(&self) -> Result<Vec<String>, StoreError>;
 }
 
 /// Which deliveries a list shows.

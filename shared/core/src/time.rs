@@ -91,6 +91,11 @@ impl Timestamp {
         self.0 / 86_400_000
     }
 
+    /// How long until the next UTC day begins.
+    pub fn until_next_day(self) -> Duration {
+        self.until(Self((self.day() + 1) * 86_400_000))
+    }
+
     /// The start of the UTC hour this moment lies in.
     #[must_use]
     pub fn hour(self) -> Self {

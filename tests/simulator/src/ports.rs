@@ -18,7 +18,7 @@ use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
     DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
     RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
-    Subscriptions, TaskQueue, Written,
+    Subscriptions, TaskQueue, UserSubscriptions, Written,
 };
 use webhooks_core::rate_limit::{SlotUpdate, Update};
 use webhooks_core::schedule::RetrySchedule;
@@ -307,19 +307,22 @@ impl Subscriptions for Ports {
         .await
     }
 
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError> {
+    async fn list_by_user(&self, user_id: &UserId) -> Result<UserSubscriptions, StoreError> {
         self.request("subscriptions.list_by_user", || {
+            let list = |all: Vec<Subscription>| UserSubscriptions {
+                is_blocked: false,
+                items: all.into_iter().map(Ok).collect(),
+            };
             if self.is(Mutation::ForgetOwner) {
-                return Ok(self.harness.subscriptions.snapshot().into_iter().map(Ok).collect());
+                return Ok(list(self.harness.subscriptions.snapshot()));
             }
             if self.is(Mutation::StaleDispatch) {
                 let moment = self.harness.now().minus(Duration::from_secs(1));
-                let all = lock(&self.harness.model).subscriptions_at(user_id, moment);
-                return Ok(all.into_iter().map(Ok).collect());
+                return Ok(list(lock(&self.harness.model).subscriptions_at(user_id, moment)));
             }
             let mut all = ready(self.harness.subscriptions.list_by_user(user_id))?;
             if self.is(Mutation::DropDisabled) {
-                all.retain(|listed| listed.as_ref().is_ok_and(|listed| listed.is_active));
+                all.items.retain(|listed| listed.as_ref().is_ok_and(|listed| listed.is_active));
             }
             Ok(all)
         })
@@ -410,6 +413,31 @@ impl Subscriptions for Ports {
     ) -> Result<(), StoreError> {
         self.request("subscriptions.delete_tombstone", || {
             ready(self.harness.subscriptions.delete_tombstone(user_id, id))
+        })
+        .await
+    }
+
+    async fn count_redelivery(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+    ) -> Result<Written, StoreError> {
+        self.request("subscriptions.count_redelivery", || {
+            ready(self.harness.subscriptions.count_redelivery(user_id, now))
+        })
+        .await
+    }
+
+    async fn is_user_blocked(&self, user_id: &UserId) -> Result<bool, StoreError> {
+        self.request("subscriptions.is_user_blocked", || {
+            ready(self.harness.subscriptions.is_user_blocked(user_id))
+        })
+        .await
+    }
+
+    async fn blocked_hosts(&self) -> Result<Vec<String>, StoreError> {
+        self.request("subscriptions.blocked_hosts", || {
+            ready(self.harness.subscriptions.blocked_hosts())
         })
         .await
     }

@@ -13,7 +13,7 @@ use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
     DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
     RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
-    Subscriptions, TaskQueue, Written,
+    Subscriptions, TaskQueue, UserSubscriptions, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::statistics::{Addition, HourCounts};
@@ -150,6 +150,7 @@ applied! {
     Written: Written::Applied, [];
     SlotUpdate: SlotUpdate::Applied(NextSlot(0)), [];
     SubscriptionWrite: SubscriptionWrite::Applied, [];
+    UserSubscriptions: UserSubscriptions::default(), [];
     Option<T>: None, [T];
     Vec<T>: Vec::new(), [T];
     Page<T, P>: Page { items: Vec::new(), next: None }, [T, P];
@@ -177,7 +178,7 @@ intercept! {
             -> Result<Option<Subscription>, StoreError>;
         fn page(user_id: &UserId, limit: usize, before: Option<&SubscriptionId>)
             -> Result<Page<ListedSubscription, SubscriptionId>, StoreError>;
-        fn list_by_user(user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError>;
+        fn list_by_user(user_id: &UserId) -> Result<UserSubscriptions, StoreError>;
         fn update(subscription: &Subscription, expected_version: u64)
             -> Result<SubscriptionWrite, StoreError>;
         fn set_health(user_id: &UserId, id: &SubscriptionId, expected: &Health, health: &Health)
@@ -186,6 +187,9 @@ intercept! {
         fn scan_keys(limit: usize, after: Option<&SubscriptionKey>)
             -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError>;
         fn delete_tombstone(user_id: &UserId, id: &SubscriptionId) -> Result<(), StoreError>;
+        fn count_redelivery(user_id: &UserId, now: Timestamp) -> Result<Written, StoreError>;
+        fn is_user_blocked(user_id: &UserId) -> Result<bool, StoreError>;
+        fn blocked_hosts() -> Result<Vec<String>, StoreError>;
     }
     Deliveries as "deliveries" {
         fn get(subscription_id: &SubscriptionId, id: &DeliveryId, consistency: Consistency)

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use test_support::sample;
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::delivery::{Delivery, NewDelivery, Trigger};
+use webhooks_core::limits::REDELIVERIES_PER_DAY;
 use webhooks_core::ports::{Clock as _, Outgoing, Subscriptions as _};
 use webhooks_core::subscription::KeepPayload;
 
@@ -186,4 +187,21 @@ async fn query_parameters_are_refused() {
             (422, Value::from("x"))
         );
     }
+}
+
+#[tokio::test]
+async fn redelivery_over_the_daily_limit_returns_429_until_midnight() {
+    let harness = Harness::new();
+    let old = recorded(&harness).await;
+    let now = harness.clock.now();
+    for _ in 0..REDELIVERIES_PER_DAY {
+        harness.subscriptions.count_redelivery(&old.user_id, now).await.unwrap();
+    }
+    let response = redeliver(&harness, &old).await;
+    assert_eq!((response.status(), response.problem().as_str()), (429, "redelivery-limit-reached"));
+    let wait: u64 = response.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=86_400).contains(&wait));
+    assert!(harness.queue.take_tasks().is_empty());
+    harness.clock.advance(Duration::from_secs(wait));
+    assert_eq!(redeliver(&harness, &old).await.status(), 202);
 }

@@ -1,6 +1,7 @@
 //! The routes of this function, over the tables in memory, in the JSON of API Gateway.
 
 mod concurrent;
+mod limits;
 mod lists;
 mod routes;
 mod writes;

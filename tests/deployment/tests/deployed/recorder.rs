@@ -126,6 +126,9 @@ impl Recorder {
             }
             "delete" => drop(store.delete(&one.user_id, &one.id).await),
             "scan_keys" => drop(store.scan_keys(1, None).await),
+            "count_redelivery" => drop(store.count_redelivery(&one.user_id, sample::at(1)).await),
+            "is_user_blocked" => drop(store.is_user_blocked(&one.user_id).await),
+            "blocked_hosts" => drop(store.blocked_hosts().await),
             "delete_tombstone" => drop(store.delete_tombstone(&one.user_id, &one.id).await),
             _ => panic!("subscriptions.{method} is not known here"),
         }

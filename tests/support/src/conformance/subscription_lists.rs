@@ -114,9 +114,9 @@ async fn pages_skip_deleted_rows(store: &dyn Subscriptions) {
 
 async fn list_by_user_has_every_subscription_of_the_user(store: &dyn Subscriptions) {
     let user = sample::user("all");
-    assert!(ok(store.list_by_user(&user).await).is_empty());
+    assert!(ok(store.list_by_user(&user).await).items.is_empty());
     let mut expected = fill(store, "all", WEBHOOKS_PER_USER as u64).await;
-    let mut all = ids(&ok(store.list_by_user(&user).await));
+    let mut all = ids(&ok(store.list_by_user(&user).await).items);
     expected.sort();
     all.sort();
     assert_eq!(all, expected);

@@ -5,9 +5,11 @@ use webhooks_core::breaker::{Health, LastError};
 use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
+use webhooks_core::limits::{REDELIVERIES_PER_DAY, WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::maybe_known::MaybeKnown;
-use webhooks_core::ports::{Consistency, Creation, StoreError, SubscriptionWrite, Subscriptions};
+use webhooks_core::ports::{
+    Consistency, Creation, StoreError, SubscriptionWrite, Subscriptions, Written,
+};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{PreviousSecret, SealedSecret, SubscriptionSecrets};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -22,6 +24,8 @@ pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
         get_by_another_owner_returns_none,
         concurrent_creates_keep_the_webhook_limit,
         deletes_do_not_raise_the_daily_limit,
+        redeliveries_are_limited_by_user_and_day,
+        nobody_is_blocked_by_default,
         update_needs_the_expected_version,
         update_replaces_everything,
         one_of_concurrent_updates_is_applied,
@@ -125,7 +129,7 @@ async fn subscription_is_read_as_it_was_written(store: &dyn Subscriptions) {
     for written in [sample::subscription(user, 1), unusual(user, 2), empty] {
         create(store, &written).await;
         assert_stands(store, &written).await;
-        let all = ok(store.list_by_user(&written.user_id).await);
+        let all = ok(store.list_by_user(&written.user_id).await).items;
         assert!(all.contains(&Ok(written.clone())), "{written:?}");
         let page = ok(store.page(&written.user_id, 1, None).await);
         assert_eq!(page.items, [Ok(written)]);
@@ -162,7 +166,7 @@ async fn user_ids_may_be_any_text(store: &dyn Subscriptions) {
     for user in odd_users() {
         let own = sample::subscription(&user, 1);
         assert_stands(store, &own).await;
-        let all = ok(store.list_by_user(&own.user_id).await);
+        let all = ok(store.list_by_user(&own.user_id).await).items;
         assert_eq!(all, [Ok(own.clone())], "{user}");
         let page = ok(store.page(&own.user_id, 10, None).await);
         assert_eq!(page.items, [Ok(own.clone())], "{user}");
@@ -179,7 +183,7 @@ async fn get_by_another_owner_returns_none(store: &dyn Subscriptions) {
         let user = sample::user(other);
         let stolen = Subscription { user_id: user.clone(), ..own.clone() };
         assert!(get(store, &user, &own.id).await.is_none());
-        assert!(ok(store.list_by_user(&user).await).is_empty());
+        assert!(ok(store.list_by_user(&user).await).items.is_empty());
         let page = ok(store.page(&user, 10, None).await);
         assert!(page.items.is_empty() && page.next.is_none());
         assert_missing(store.update(&stolen, own.version).await);
@@ -203,7 +207,7 @@ async fn concurrent_creates_keep_the_webhook_limit(store: &dyn Subscriptions) {
     assert_eq!(created.len(), WEBHOOKS_PER_USER);
 
     let owner = sample::user(user);
-    let all = ok(store.list_by_user(&owner).await);
+    let all = ok(store.list_by_user(&owner).await).items;
     let mut standing: Vec<&SubscriptionId> = all.iter().flatten().map(|row| &row.id).collect();
     standing.sort();
     created.sort();
@@ -243,7 +247,7 @@ async fn deletes_do_not_raise_the_daily_limit(store: &dyn Subscriptions) {
     let made = results.iter().filter(|result| **result == Creation::Created).count();
     let refused = results.iter().filter(|result| **result == Creation::DailyLimitReached).count();
     assert_eq!((made, refused), (10, 10));
-    assert_eq!(ok(store.list_by_user(&owner).await).len(), 10, "a refused one leaves nothing");
+    assert_eq!(ok(store.list_by_user(&owner).await).items.len(), 10, "a refused one leaves nothing");
 
     let on = |day: u64, n: u64| Subscription {
         created_at: sample::at(day * 86_400),
@@ -254,6 +258,35 @@ async fn deletes_do_not_raise_the_daily_limit(store: &dyn Subscriptions) {
     create(store, &sample::subscription("not-restless", 1)).await;
     create(store, &on(1, most + 21)).await;
     create(store, &on(1, most + 22)).await;
+}
+
+async fn redeliveries_are_limited_by_user_and_day(store: &dyn Subscriptions) {
+    let user = "repeating";
+    let owner = sample::user(user);
+    create(store, &sample::subscription(user, 1)).await;
+    let on = |day: u64| sample::at(day * 86_400);
+    for _ in 0..REDELIVERIES_PER_DAY - 5 {
+        assert_eq!(ok(store.count_redelivery(&owner, on(1)).await), Written::Applied);
+    }
+    let answers = join_all((0..10).map(|_| store.count_redelivery(&owner, on(1)))).await;
+    let counted = answers.into_iter().map(ok).filter(|written| *written == Written::Applied);
+    assert_eq!(counted.count(), 5, "concurrent requests keep the limit");
+    // A clock that is a day behind finds no new day.
+    assert_eq!(ok(store.count_redelivery(&owner, on(0)).await), Written::ConditionFailed);
+    let other = sample::user("not-repeating");
+    assert_eq!(ok(store.count_redelivery(&other, on(1)).await), Written::Applied);
+    assert_eq!(ok(store.count_redelivery(&owner, on(2)).await), Written::Applied);
+    // Both limits have their counts in one row.
+    create(store, &sample::subscription(user, 2)).await;
+    create(store, &sample::subscription("not-repeating", 1)).await;
+}
+
+async fn nobody_is_blocked_by_default(store: &dyn Subscriptions) {
+    let row = sample::subscription("not-blocked", 1);
+    create(store, &row).await;
+    assert!(!ok(store.is_user_blocked(&row.user_id).await));
+    assert!(!ok(store.list_by_user(&row.user_id).await).is_blocked);
+    assert!(ok(store.blocked_hosts().await).is_empty());
 }
 
 async fn update_needs_the_expected_version(store: &dyn Subscriptions) {
@@ -375,7 +408,7 @@ async fn deleted_subscription_cannot_be_read_or_changed(store: &dyn Subscription
         assert_missing(store.update(&row, 1).await);
         assert_missing(store.set_health(user, id, &row.health, &failing(1)).await);
         assert!(get(store, user, id).await.is_none());
-        assert_eq!(ok(store.list_by_user(user).await).len(), 1);
+        assert_eq!(ok(store.list_by_user(user).await).items.len(), 1);
         if !without_tombstone {
             ok(store.delete_tombstone(user, id).await);
         }

@@ -1,18 +1,19 @@
 //! The Subscriptions table in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
+use webhooks_core::limits::{REDELIVERIES_PER_DAY, WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
     Consistency, Creation, ListedSubscription, Page, StoreError, SubscriptionKey,
-    SubscriptionWrite, Subscriptions,
+    SubscriptionWrite, Subscriptions, UserSubscriptions, Written,
 };
 use webhooks_core::subscription::{Subscription, UnreadableSubscription};
+use webhooks_core::time::Timestamp;
 
 use super::paged;
 use crate::lock;
@@ -23,6 +24,14 @@ type Rows = BTreeMap<Key, Option<Subscription>>;
 /// The last day on which a user made any, and how many.
 type Made = BTreeMap<UserId, (i64, usize)>;
 
+/// What the operator has blocked, and the redeliveries that users asked for.
+#[derive(Debug, Default)]
+struct Limits {
+    users: BTreeSet<UserId>,
+    hosts: BTreeSet<String>,
+    redelivered: Made,
+}
+
 /// The Subscriptions table in memory; a clone sees the same rows.
 #[derive(Clone, Debug, Default)]
 pub struct MemorySubscriptions(
@@ -30,6 +39,7 @@ pub struct MemorySubscriptions(
     Arc<Mutex<Made>>,
     Option<Arc<Mutex<Rows>>>,
     Arc<Mutex<Option<UnreadableSubscription>>>,
+    Arc<Mutex<Limits>>,
 );
 
 impl MemorySubscriptions {
@@ -37,7 +47,13 @@ impl MemorySubscriptions {
     #[must_use]
     pub fn with_replica(&self, replica: &Self) -> Self {
         let replica = Some(Arc::clone(&replica.0));
-        Self(Arc::clone(&self.0), Arc::clone(&self.1), replica, Arc::clone(&self.3))
+        Self(
+            Arc::clone(&self.0),
+            Arc::clone(&self.1),
+            replica,
+            Arc::clone(&self.3),
+            Arc::clone(&self.4),
+        )
     }
 
     /// Every subscription there is, of all users, without tombstones.
@@ -48,6 +64,16 @@ impl MemorySubscriptions {
     /// Lists this subscription as one whose row cannot be read, before the others of its user.
     pub fn set_unreadable(&self, unreadable: UnreadableSubscription) {
         *lock(&self.3) = Some(unreadable);
+    }
+
+    /// Blocks a user, as an operator does.
+    pub fn block_user(&self, user_id: &UserId) {
+        lock(&self.4).users.insert(user_id.clone());
+    }
+
+    /// Blocks a host, as an operator does.
+    pub fn block_host(&self, host: &str) {
+        lock(&self.4).hosts.insert(host.to_owned());
     }
 
     /// How many tombstones there are.
@@ -130,11 +156,12 @@ impl Subscriptions for MemorySubscriptions {
         Ok(Page { items: items.into_iter().map(Ok).collect(), next })
     }
 
-    async fn list_by_user(&self, user_id: &UserId) -> Result<Vec<ListedSubscription>, StoreError> {
+    async fn list_by_user(&self, user_id: &UserId) -> Result<UserSubscriptions, StoreError> {
         let unreadable = lock(&self.3).clone().filter(|row| row.user_id == *user_id);
         let rows = lock(&self.0);
         let readable = of_user(&rows, user_id).cloned().map(Ok);
-        Ok(unreadable.map(Err).into_iter().chain(readable).collect())
+        let items = unreadable.map(Err).into_iter().chain(readable).collect();
+        Ok(UserSubscriptions { is_blocked: lock(&self.4).users.contains(user_id), items })
     }
 
     async fn update(
@@ -201,5 +228,30 @@ impl Subscriptions for MemorySubscriptions {
             rows.remove(&key);
         }
         Ok(())
+    }
+
+    async fn count_redelivery(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+    ) -> Result<Written, StoreError> {
+        let mut limits = lock(&self.4);
+        let counted = limits.redelivered.entry(user_id.clone()).or_insert((now.day(), 0));
+        if counted.0 < now.day() {
+            *counted = (now.day(), 0);
+        }
+        if counted.1 >= REDELIVERIES_PER_DAY {
+            return Ok(Written::ConditionFailed);
+        }
+        counted.1 += 1;
+        Ok(Written::Applied)
+    }
+
+    async fn is_user_blocked(&self, user_id: &UserId) -> Result<bool, StoreError> {
+        Ok(lock(&self.4).users.contains(user_id))
+    }
+
+    async fn blocked_hosts(&self) -> Result<Vec<String>, StoreError> {
+        Ok(lock(&self.4).hosts.iter().cloned().collect())
     }
 }

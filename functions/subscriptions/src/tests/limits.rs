@@ -1,0 +1,103 @@
+//! Scopes, rate limits, the block list, and deleting all webhooks.
+
+use std::time::Duration;
+
+use serde_json::json;
+use test_support::sample;
+use webhooks_api::ROUTES;
+use webhooks_api::testing::TestRequest;
+use webhooks_core::limits::{API_CHANGES, BLOCKED_HOSTS_SECONDS};
+
+use super::{CREATE, DELETE, GET, Harness, LIST, PATCH, new_webhook};
+
+const DELETE_ALL: &str = "DELETE /api/webhooks";
+
+#[tokio::test]
+async fn token_without_the_scope_of_the_route_returns_403() {
+    let harness = Harness::new();
+    for route in ROUTES.iter().filter(|route| route.function == "subscriptions") {
+        let request = TestRequest::to(&route.key());
+        let other = if route.access.scope() == "webhooks:read" { "write" } else { "read" };
+        let response = harness.send(request.scope(&format!("openid webhooks:{other}"))).await;
+        assert_eq!(response.problem(), "insufficient-scope", "{}", route.key());
+        let detail = response.json()["detail"].to_string();
+        assert!(detail.contains(route.access.scope()), "{detail}");
+    }
+    let allowed = TestRequest::to(CREATE).scope("webhooks:write").body(&new_webhook());
+    assert_eq!(harness.send(allowed).await.status(), 201);
+    assert_eq!(harness.send(TestRequest::to(LIST).scope("webhooks:read")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn user_over_the_rate_limit_gets_429_and_others_do_not() {
+    let harness = Harness::new();
+    let request = || TestRequest::to(DELETE).with("id", "none").at(sample::at(0));
+    for _ in 0..API_CHANGES.burst {
+        assert_eq!(harness.send(request()).await.problem(), "not-found");
+    }
+    let response = harness.send(request()).await;
+    assert_eq!((response.status(), response.problem().as_str()), (429, "rate-limited"));
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert_eq!(harness.send(request().by("bob")).await.problem(), "not-found");
+    let read = TestRequest::to(LIST).at(sample::at(0));
+    assert_eq!(harness.send(read).await.status(), 200, "reads have a limit of their own");
+    assert_eq!(harness.send(request().at(sample::at(1))).await.problem(), "not-found");
+}
+
+#[tokio::test]
+async fn blocked_user_reads_and_changes_nothing() {
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    harness.subscriptions.block_user(&sample::user("alice"));
+    for request in [
+        TestRequest::to(CREATE).body(&new_webhook()),
+        TestRequest::to(PATCH).with("id", &id).body(&json!({"is_active": false})),
+        TestRequest::to(DELETE).with("id", &id),
+        TestRequest::to(DELETE_ALL).query("confirm=all"),
+    ] {
+        let response = harness.send(request).await;
+        assert_eq!((response.status(), response.problem().as_str()), (403, "user-blocked"));
+    }
+    assert_eq!(harness.get(&id).await["is_active"], true);
+    harness.create("bob").await;
+}
+
+#[tokio::test]
+async fn blocked_host_is_refused_in_create_and_patch() {
+    let harness = Harness::new();
+    let id = harness.create("alice").await;
+    harness.subscriptions.block_host("example.com");
+    harness.clock.advance(Duration::from_secs(BLOCKED_HOSTS_SECONDS));
+    let patch = |body| TestRequest::to(PATCH).with("id", &id).body(&body);
+    for request in [
+        TestRequest::to(CREATE).body(&new_webhook()),
+        patch(json!({"url": "https://EXAMPLE.com/other"})),
+    ] {
+        let response = harness.send(request).await;
+        assert_eq!((response.status(), response.fields()), (422, vec!["url".to_owned()]));
+    }
+    assert_eq!(harness.send(patch(json!({"is_active": false}))).await.status(), 200);
+    assert_eq!(harness.send(patch(json!({"url": "https://example.org/"}))).await.status(), 200);
+}
+
+#[tokio::test]
+async fn delete_all_deletes_the_webhooks_of_the_caller_only() {
+    let harness = Harness::new();
+    let ids = [harness.create("alice").await, harness.create("alice").await];
+    let other = harness.create("bob").await;
+    for query in ["", "confirm=yes", "confirm=all&confirm=all"] {
+        let response = harness.send(TestRequest::to(DELETE_ALL).query(query)).await;
+        assert_eq!((response.status(), response.fields()), (422, vec!["confirm".to_owned()]));
+    }
+    for deleted in [2, 0] {
+        let response = harness.send(TestRequest::to(DELETE_ALL).query("confirm=all")).await;
+        assert_eq!((response.status(), response.json()), (202, json!({"deleted": deleted})));
+    }
+    for id in ids {
+        let response = harness.send(TestRequest::to(GET).with("id", &id)).await;
+        assert_eq!(response.problem(), "not-found");
+    }
+    let response = harness.send(TestRequest::to(GET).by("bob").with("id", &other)).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(harness.subscriptions.tombstones(), 2, "for the cleanup");
+}
