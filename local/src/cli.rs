@@ -30,6 +30,9 @@ pub enum Command {
     Token {
         /// The user: the `user_id` of events, the owner of webhooks
         user: UserId,
+        /// Restrict it to these scopes, such as "webhooks:read webhooks:test"
+        #[arg(long, value_name = "SCOPES")]
+        scope: Option<String>,
     },
     /// Show the main job from end to end in a temporary system, and stop
     Demo,
@@ -67,6 +70,9 @@ pub struct Serve {
     /// local receiver is refused
     #[arg(long)]
     pub strict_targets: bool,
+    /// Have endpoints prove that they want a webhook before anything is sent to them
+    #[arg(long)]
+    pub verify_endpoints: bool,
     /// Resolve the hosts of webhooks through this name server instead of the system's, to see how the
     /// guard treats its responses
     #[arg(long, value_name = "ADDR", value_parser = address::parse)]

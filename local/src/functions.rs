@@ -20,6 +20,7 @@ use webhooks_core::ports::{
     Clock, DeadLetterQueue, DeliveriesTable, Random, Sender, Subscriptions, TaskQueue,
 };
 use webhooks_core::target::TargetPolicy;
+use webhooks_core::verification::EndpointVerification;
 
 use crate::gateway::{self, Route};
 use crate::local_api;
@@ -54,6 +55,8 @@ pub struct Ports {
     pub random: Arc<dyn Random>,
     /// How strict the rules for targets are.
     pub policy: TargetPolicy,
+    /// Whether endpoints have to prove that they want a webhook.
+    pub verification: EndpointVerification,
 }
 
 /// One run of a function by its schedule.
@@ -89,6 +92,7 @@ impl Functions {
             clock,
             random,
             policy,
+            verification,
         } = ports.clone();
         let console = Settings {
             token_url: Some(local_api::TOKEN_PATH.to_owned()),
@@ -97,15 +101,18 @@ impl Functions {
         };
         Self {
             console: Arc::new(Console::new(&console)),
-            subscriptions: Arc::new(SubscriptionsApi::new(
-                subscriptions.clone(),
-                sealer.clone(),
-                deliveries.clone(),
-                clock.clone(),
-                random.clone(),
-                policy,
-                RETENTION,
-            )),
+            subscriptions: Arc::new(
+                SubscriptionsApi::new(
+                    subscriptions.clone(),
+                    sealer.clone(),
+                    deliveries.clone(),
+                    clock.clone(),
+                    random.clone(),
+                    policy,
+                    RETENTION,
+                )
+                .with_endpoint_verification(verification),
+            ),
             deliveries: Arc::new(DeliveryHistory::new(
                 subscriptions.clone(),
                 deliveries.clone(),

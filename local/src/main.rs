@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => serve(&cli.serve).await,
-        Some(Command::Token { user }) => print_token(&user),
+        Some(Command::Token { user, scope }) => print_token(&user, scope.as_deref()),
         Some(Command::Demo) => run_demo().await,
         Some(Command::Stats { api_addr, json }) => stats(reachable(api_addr), json).await,
     };
@@ -87,8 +87,8 @@ fn warn_if_open(addresses: Addresses) {
     }
 }
 
-fn print_token(user: &UserId) -> Result {
-    say(token::issue(user, SystemClock.now())?);
+fn print_token(user: &UserId, scope: Option<&str>) -> Result {
+    say(token::issue_with_scope(user, scope, SystemClock.now())?);
     Ok(())
 }
 

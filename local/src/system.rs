@@ -22,6 +22,7 @@ use webhooks_aws::{
 };
 use webhooks_core::ports::{Clock, Random};
 use webhooks_core::target::TargetPolicy;
+use webhooks_core::verification::EndpointVerification;
 use webhooks_outbound::GuardedClient;
 
 use crate::functions::{Functions, Ports};
@@ -63,6 +64,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// The rules for the URLs of webhooks.
     pub policy: TargetPolicy,
+    /// Whether endpoints have to prove that they want a webhook.
+    pub verification: EndpointVerification,
     /// The name server for the hosts of webhooks; `None` means those of the system.
     pub name_server: Option<SocketAddr>,
     /// Whether the receiver prints its requests.
@@ -90,6 +93,7 @@ impl Options {
             receiver: any,
             data_dir: None,
             policy: TargetPolicy::Development,
+            verification: EndpointVerification::Off,
             name_server: None,
             prints: false,
             clock: Arc::new(SystemClock),
@@ -104,7 +108,13 @@ impl Options {
     pub fn from_flags(flags: &cli::Serve) -> Self {
         let policy =
             if flags.strict_targets { TargetPolicy::Strict } else { TargetPolicy::Development };
+        let verification = if flags.verify_endpoints {
+            EndpointVerification::Required
+        } else {
+            EndpointVerification::Off
+        };
         Self {
+            verification,
             api: flags.api_addr,
             sqs: flags.sqs_addr,
             dynamodb: flags.dynamodb_addr,
@@ -403,6 +413,7 @@ async fn ports(
         clock,
         random: options.random.clone(),
         policy: options.policy,
+        verification: options.verification,
     })
 }
 

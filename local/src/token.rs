@@ -7,8 +7,8 @@
 //! (`kid`, signature, `iss`, `aud` or else `client_id`, `exp`, `nbf`, `iat`), so that a client that
 //! works here does not fail there. Only the algorithm differs: API Gateway takes RSA signatures.
 //!
-//! Deliberately absent: key rotation and scopes. Whether `sub` is a user id is for the functions to
-//! check, as when deployed.
+//! Deliberately absent: key rotation. Whether `sub` is a user id, and what scopes allow, is for the
+//! functions to check, as when deployed.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde_json::{Map, Value, json};
@@ -48,13 +48,25 @@ pub enum TokenError {
 
 /// A token for `user`, valid from `now` on for [`LIFETIME_SECONDS`].
 pub fn issue(user: &UserId, now: Timestamp) -> Result<String, TokenError> {
-    let claims = json!({
+    issue_with_scope(user, None, now)
+}
+
+/// The same with the claim `scope`, which restricts it.
+pub fn issue_with_scope(
+    user: &UserId,
+    scope: Option<&str>,
+    now: Timestamp,
+) -> Result<String, TokenError> {
+    let mut claims = json!({
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": user,
         "iat": now.seconds(),
         "exp": now.plus_seconds(LIFETIME_SECONDS).seconds(),
     });
+    if let Some(scope) = scope {
+        claims["scope"] = scope.into();
+    }
     hs256::install();
     let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::HS256) };
     Ok(encode(&header, &claims, &EncodingKey::from_secret(KEY))?)

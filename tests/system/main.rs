@@ -9,6 +9,7 @@ mod delivery;
 mod documents;
 mod front_door;
 mod harness;
+mod limits;
 mod local_tools;
 mod publishing;
 mod restart;

@@ -20,7 +20,8 @@ use webhooks_api::problem::{FieldError, Problem};
 use webhooks_api::view::{Page, Webhook, WebhookWithSecret, WebhookWithStatistics};
 use webhooks_api::webhook::{PatchBody, new_subscription};
 use webhooks_api::{
-    AccessControl, ApiError, AuthenticatedRequest, Fields, created, json, no_content, respond, whole_number,
+    AccessControl, ApiError, AuthenticatedRequest, Fields, created, json, no_content, respond,
+    whole_number,
 };
 use webhooks_core::block_list::BlockedHosts;
 use webhooks_core::ids::{SubscriptionId, UserId};
@@ -37,6 +38,8 @@ use webhooks_core::subscription::{
     SignatureChange, SignatureScheme, Subscription, UnreadableSubscription,
 };
 use webhooks_core::target::TargetPolicy;
+use webhooks_core::time::Timestamp;
+use webhooks_core::verification::{EndpointVerification, VerificationToken};
 
 /// How often a change is tried when others change the same webhook.
 const CHANGE_TRIES: usize = 5;
@@ -58,6 +61,7 @@ pub struct SubscriptionsApi {
     policy: TargetPolicy,
     retention: Duration,
     default_schedule: RetrySchedule,
+    verification: EndpointVerification,
 }
 
 impl SubscriptionsApi {
@@ -84,6 +88,7 @@ impl SubscriptionsApi {
             policy,
             retention,
             default_schedule,
+            verification: EndpointVerification::Off,
         }
     }
 
@@ -91,6 +96,12 @@ impl SubscriptionsApi {
     #[must_use]
     pub fn with_default_schedule(self, default_schedule: RetrySchedule) -> Self {
         Self { default_schedule, ..self }
+    }
+
+    /// Whether the endpoints of webhooks have to prove that they want them; they need not by default.
+    #[must_use]
+    pub fn with_endpoint_verification(self, verification: EndpointVerification) -> Self {
+        Self { verification, ..self }
     }
 
     /// Handles a request.
@@ -126,7 +137,10 @@ impl SubscriptionsApi {
             (header.0.clone(), self.sealer.seal_header(header, &caller, &id))
         };
         let headers = new.headers.iter().map(seal).collect();
-        let subscription = Subscription::new(caller, id, new, sealed, headers, now);
+        let mut subscription = Subscription::new(caller, id, new, sealed, headers, now);
+        if self.verification == EndpointVerification::Required {
+            subscription.require_verification(self.new_token());
+        }
         match self.subscriptions.create(&subscription).await? {
             Creation::LimitReached => Err(Problem::WebhookLimitReached.into()),
             Creation::DailyLimitReached => {
@@ -178,13 +192,34 @@ impl SubscriptionsApi {
         let webhook = self.read(request.caller(), &request.id("id")?).await?;
         body.check_read_only(&webhook)?;
         let key = body.seal(&*self.sealer, &webhook, |scheme| self.new_key(scheme));
-        let changed = self.change(webhook, |webhook| body.apply(webhook, now)).await?;
+        let token = self.new_token();
+        let apply = |webhook: &mut Subscription| self.apply(&body, webhook, &token, now);
+        let changed = self.change(webhook, apply).await?;
         let signs = |change: &SignatureChange| change.key == changed.secrets.current;
         let new_key = key.filter(|_| body.patch.signature.as_ref().is_some_and(signs));
         match new_key.filter(|key| key.secret().is_some()) {
             Some(key) => json(StatusCode::OK, &WebhookWithSecret::new(&changed, &key, now)),
             None => json(StatusCode::OK, &Webhook::new(&changed, now)),
         }
+    }
+
+    /// Changes a webhook. A new URL needs a new proof, and only a proof activates the webhook.
+    fn apply(
+        &self,
+        body: &PatchBody,
+        webhook: &mut Subscription,
+        token: &VerificationToken,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        let (url, was_pending) = (webhook.url.clone(), webhook.verification.is_some());
+        body.apply(webhook, now)?;
+        let is_required = self.verification == EndpointVerification::Required;
+        if webhook.url != url && (is_required || webhook.verification.is_some()) {
+            webhook.require_verification(token.clone());
+        } else if is_required && was_pending && webhook.is_active {
+            return Err(Problem::EndpointUnverified);
+        }
+        Ok(())
     }
 
     async fn delete(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
@@ -272,6 +307,10 @@ impl SubscriptionsApi {
     async fn read(&self, caller: &UserId, id: &SubscriptionId) -> Result<Subscription, ApiError> {
         let found = self.subscriptions.get(caller, id, Consistency::Strong).await?;
         found.ok_or(ApiError::Problem(Problem::NotFound))
+    }
+
+    fn new_token(&self) -> VerificationToken {
+        VerificationToken::from_random(&self.random.bytes())
     }
 
     fn new_key(&self, scheme: SignatureScheme) -> SigningKey {

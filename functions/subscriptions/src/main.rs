@@ -32,5 +32,6 @@ async fn function(environment: &Environment) -> Result<SubscriptionsApi, Error> 
         environment.target_policy()?,
         environment.retention()?,
     )
-    .with_default_schedule(environment.default_retry_schedule()?))
+    .with_default_schedule(environment.default_retry_schedule()?)
+    .with_endpoint_verification(environment.endpoint_verification()?))
 }

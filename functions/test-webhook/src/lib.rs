@@ -1,4 +1,5 @@
-//! Test: one real signed attempt, whose result is in the response.
+//! Test: one real signed attempt, whose result is in the response. And the challenge, with which an
+//! endpoint proves that it wants a webhook.
 //!
 //! It is an ordinary delivery of a sample event, recorded in the history as a test and counted,
 //! but it never waits and is never retried. The webhook need not be active: with a test, its
@@ -13,12 +14,12 @@ use std::time::Duration;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde_json::{Value, json};
-use webhooks_api::problem::Problem;
-use webhooks_api::{AccessControl, ApiError, Fields, json, respond};
+use webhooks_api::problem::{FieldError, Problem};
+use webhooks_api::{AccessControl, ApiError, AuthenticatedRequest, Fields, json, respond};
 use webhooks_core::attempt;
 use webhooks_core::block_list::BlockListSender;
 use webhooks_core::catalogue::EventType;
-use webhooks_core::delivery::{Delivery, NewDelivery, Status, Trigger};
+use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
 use webhooks_core::json::Data;
 use webhooks_core::limits::TEST_TIMEOUT_SECONDS;
@@ -26,12 +27,21 @@ use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{
     Chain, Clock, Consistency, Deliveries, Expect, Random, Sender, Statistics, StoreError,
-    Subscriptions,
+    SubscriptionWrite, Subscriptions,
 };
 use webhooks_core::secret::SecretOpener;
 use webhooks_core::statistics::{Addition, Counts};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
+use webhooks_core::verification::VerificationToken;
+
+/// How often an activation is tried when others change the same webhook.
+const CHANGE_TRIES: usize = 5;
+
+/// How long the attempt of a request may take.
+fn timeout(subscription: &Subscription) -> Duration {
+    subscription.timeout().min(Duration::from_secs(TEST_TIMEOUT_SECONDS.into()))
+}
 
 /// What the body of a request asks for.
 #[derive(Default)]
@@ -98,23 +108,108 @@ impl TestWebhook {
 
     /// Handles a request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        respond(&request, self.test(&request).await)
+        respond(&request, self.route(&request).await)
     }
 
-    async fn test(&self, request: &Request) -> Result<Response<Body>, ApiError> {
+    async fn route(&self, request: &Request) -> Result<Response<Body>, ApiError> {
         let request = self.access.admit(request).await?;
         request.no_query()?;
-        let wanted = Wanted::read(request.optional_body()?)?;
+        match request.route() {
+            "POST /api/webhooks/{id}/test" => self.test(&request).await,
+            "POST /api/webhooks/{id}/verify" => self.verify(&request).await,
+            _ => Err(Problem::NotFound.into()),
+        }
+    }
+
+    /// The webhook of the request, if the caller owns it.
+    async fn webhook(&self, request: &AuthenticatedRequest<'_>) -> Result<Subscription, ApiError> {
         let id: SubscriptionId = request.id("id")?;
         let found = self.subscriptions.get(request.caller(), &id, Consistency::Strong).await?;
-        let subscription = found.ok_or(Problem::NotFound)?;
+        Ok(found.ok_or(Problem::NotFound)?)
+    }
+
+    /// Sends the challenge, or takes the token that the owner read at the endpoint.
+    async fn verify(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
+        let mut fields = request.optional_body()?;
+        let given = fields.optional("token", |value| {
+            value.as_str().map(str::to_owned).ok_or_else(|| "must be a string".to_owned())
+        });
+        fields.finish()?;
+        let subscription = self.webhook(request).await?;
+        let answer = |verified, result: Option<Attempt>| {
+            json(
+                StatusCode::OK,
+                &json!({
+                    "verified": verified,
+                    "status_code": result.as_ref().and_then(|attempt| attempt.response_status),
+                    "duration_ms": result.as_ref().map(|attempt| attempt.duration_ms),
+                    "error": result.as_ref().and_then(|attempt| attempt.error.as_deref()),
+                }),
+            )
+        };
+        let Some(token) = subscription.verification.clone() else { return answer(true, None) };
+        if let Some(given) = given {
+            if !token.is(&given) {
+                let wrong = FieldError::new("token", "is not the token of the challenge");
+                return Err(Problem::InvalidFields(vec![wrong]).into());
+            }
+            self.activate(subscription, &token).await?;
+            return answer(true, None);
+        }
+        let started_at = self.clock.now();
+        let result = attempt::challenge(
+            &format!("challenge_{}", DeliveryId::new(started_at, self.random.bytes())),
+            &token,
+            &subscription,
+            timeout(&subscription),
+            self.opener.as_ref(),
+            self.sender.as_ref(),
+            self.clock.as_ref(),
+        )
+        .await
+        .map_err(|error| subscription.undecodable(error))?;
+        let is_returned = token.is_returned_by(&result.outcome);
+        if is_returned {
+            self.activate(subscription, &token).await?;
+        }
+        answer(is_returned, Some(Attempt::new(started_at, &result)))
+    }
+
+    /// Activates a webhook whose token came back, unless its URL was changed meanwhile.
+    async fn activate(
+        &self,
+        mut subscription: Subscription,
+        token: &VerificationToken,
+    ) -> Result<(), ApiError> {
+        for _ in 0..CHANGE_TRIES {
+            match &subscription.verification {
+                None => return Ok(()),
+                Some(current) if current == token => {}
+                Some(_) => return Err(Problem::EditConflict.into()),
+            }
+            let version = subscription.version;
+            subscription.verify(self.clock.now());
+            match self.subscriptions.update(&subscription, version).await? {
+                SubscriptionWrite::Applied => return Ok(()),
+                SubscriptionWrite::Conflict(current) => subscription = *current,
+                SubscriptionWrite::Missing => return Err(Problem::NotFound.into()),
+            }
+        }
+        Err(Problem::EditConflict.into())
+    }
+
+    async fn test(&self, request: &AuthenticatedRequest<'_>) -> Result<Response<Body>, ApiError> {
+        let wanted = Wanted::read(request.optional_body()?)?;
+        let subscription = self.webhook(request).await?;
+        if subscription.verification.is_some() {
+            return Err(Problem::EndpointUnverified.into());
+        }
 
         let mut delivery = self.delivery(&subscription, wanted)?;
-        let timeout = subscription.timeout().min(Duration::from_secs(TEST_TIMEOUT_SECONDS.into()));
         let outcome = attempt::send(
             &mut delivery,
             &subscription,
-            timeout,
+            timeout(&subscription),
             None,
             self.opener.as_ref(),
             self.sender.as_ref(),

@@ -15,9 +15,12 @@ use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Status, Trigger};
 use webhooks_core::filter::Filter;
 use webhooks_core::maybe_known::MaybeKnown;
-use webhooks_core::outbound::Failure;
+use webhooks_core::outbound::{Failure, HttpResult, Outcome};
 use webhooks_core::ports::{Deliveries as _, DeliveryFilter, Statistics as _, Subscriptions as _};
+use webhooks_core::signature::standard_signature;
 use webhooks_core::statistics::Totals;
+use webhooks_core::subscription::Subscription;
+use webhooks_core::verification::VerificationToken;
 
 use crate::TestWebhook;
 
@@ -54,7 +57,12 @@ impl Harness {
     }
 
     async fn call(&self, user: &str, id: &str, body: Option<&str>) -> (u64, Value) {
-        let request = TestRequest::to("POST /api/webhooks/{id}/test").by(user).with("id", id);
+        self.post("test", user, id, body).await
+    }
+
+    async fn post(&self, action: &str, user: &str, id: &str, body: Option<&str>) -> (u64, Value) {
+        let route = format!("POST /api/webhooks/{{id}}/{action}");
+        let request = TestRequest::to(&route).by(user).with("id", id);
         let request = body.into_iter().fold(request, TestRequest::text);
         let response = request.send(|request| self.function.handle(request)).await;
         (response.status(), response.json())
@@ -183,4 +191,82 @@ async fn other_users_webhook_returns_404_and_bad_body_is_refused() {
     assert_eq!(harness.call("u", &harness.id, Some("[]")).await.0, 400);
     assert_eq!(harness.call("u", &harness.id, Some(r#"{"a":1}"#)).await.0, 422);
     assert!(harness.sender.take().is_empty());
+}
+
+/// Makes the webhook wait for a proof, and returns the token.
+async fn unverified(harness: &Harness) -> VerificationToken {
+    let mut row = harness.subscriptions.snapshot().remove(0);
+    let (token, version) = (VerificationToken::from_random(&[7; 24]), row.version);
+    row.require_verification(token.clone());
+    assert!(harness.subscriptions.update(&row, version).await.unwrap().is_applied());
+    token
+}
+
+fn row(harness: &Harness) -> Subscription {
+    harness.subscriptions.snapshot().remove(0)
+}
+
+fn body(text: &str) -> Reply {
+    let outcome = Outcome::Response { status: 200, retry_after: None, excerpt: text.to_owned() };
+    Reply::Now(HttpResult { outcome, duration_ms: 5 })
+}
+
+#[tokio::test]
+async fn endpoint_that_returns_the_token_activates_the_webhook() {
+    let harness = Harness::new(60).await;
+    let token = unverified(&harness).await;
+    harness.sender.script(&harness.url, [body("ok"), body(token.expose())]);
+    let (status, answer) = harness.post("verify", "u", &harness.id, None).await;
+    assert_eq!(
+        (status, &answer["verified"], &answer["status_code"]),
+        (200, &json!(false), &json!(200))
+    );
+    assert!(!row(&harness).is_active);
+    assert!(!answer.to_string().contains(token.expose()));
+    let (_, answer) = harness.post("verify", "u", &harness.id, None).await;
+    assert_eq!(answer["verified"], true);
+    let row = row(&harness);
+    assert_eq!((row.is_active, row.disabled_reason, row.verification), (true, None, None));
+
+    let challenge = harness.sender.take().remove(1);
+    assert_eq!(challenge.timeout, Duration::from_secs(25));
+    assert!(challenge.body.contains(token.expose()));
+    let header = |name| challenge.headers.iter().find(|(given, _)| *given == name).unwrap();
+    assert_eq!(header("x-webhook-event").1, "webhook.verification");
+    let secret = sample::secret("u", 1);
+    let [id, time, signature] =
+        ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| &header(name).1);
+    let time = time.parse().unwrap();
+    assert_eq!(*signature, standard_signature(&secret, id, time, &challenge.body));
+    // A webhook that is verified gets no further challenge.
+    let (_, answer) = harness.post("verify", "u", &harness.id, None).await;
+    assert_eq!(answer["verified"], true);
+    assert!(harness.sender.take().is_empty() && harness.deliveries.snapshot().is_empty());
+}
+
+#[tokio::test]
+async fn owner_who_read_the_token_at_the_endpoint_activates_the_webhook() {
+    let harness = Harness::new(60).await;
+    let token = unverified(&harness).await;
+    for wrong in ["", "x", &token.expose()[1..]] {
+        let given = json!({"token": wrong}).to_string();
+        let (status, _) = harness.post("verify", "u", &harness.id, Some(&given)).await;
+        assert_eq!(status, 422, "{wrong}");
+    }
+    let given = json!({"token": token.expose()}).to_string();
+    assert_eq!(harness.post("verify", "v", &harness.id, Some(&given)).await.0, 404);
+    assert!(!row(&harness).is_active);
+    assert_eq!(harness.post("verify", "u", &harness.id, Some(&given)).await.1["verified"], true);
+    assert!(row(&harness).is_active);
+    assert!(harness.sender.requests().is_empty());
+}
+
+#[tokio::test]
+async fn unverified_endpoint_gets_no_test() {
+    let harness = Harness::new(60).await;
+    unverified(&harness).await;
+    let (status, answer) = harness.call("u", &harness.id, None).await;
+    assert_eq!(status, 409);
+    assert_eq!(answer["type"], "urn:webhooks:problem:endpoint-unverified");
+    assert!(harness.sender.requests().is_empty());
 }

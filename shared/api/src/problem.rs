@@ -76,6 +76,8 @@ pub enum Problem {
     EditConflict,
     /// The webhook is not active, so nothing is sent to it.
     WebhookInactive,
+    /// The endpoint has not proved that it wants the webhook.
+    EndpointUnverified,
     /// The delivery is still retrying, so a redelivery would be a duplicate.
     DeliveryRetrying,
     /// The payload of the delivery is not kept, because the owner asked for that.
@@ -122,6 +124,7 @@ impl Problem {
             Self::RedeliveryLimitReached { retry_after: Duration::ZERO },
             Self::EditConflict,
             Self::WebhookInactive,
+            Self::EndpointUnverified,
             Self::DeliveryRetrying,
             Self::PayloadNotKept,
             Self::Internal,
@@ -181,6 +184,11 @@ impl Problem {
             Self::WebhookInactive => {
                 ("urn:webhooks:problem:webhook-inactive", "The webhook is not active", 409)
             }
+            Self::EndpointUnverified => (
+                "urn:webhooks:problem:endpoint-unverified",
+                "The endpoint has not proved that it wants the webhook: POST …/verify",
+                409,
+            ),
             Self::DeliveryRetrying => {
                 ("urn:webhooks:problem:delivery-retrying", "The delivery is still retrying", 409)
             }

@@ -184,9 +184,7 @@ mod tests {
             let request = AuthenticatedRequest::new(&request).unwrap();
             Access::ALL.map(|access| request.has_scope(access.scope()))
         };
-        let with = |claim: &str, value: &str| {
-            json!({"jwt": {"claims": {"sub": "u", claim: value}, "scopes": null}})
-        };
+        let with = |claim: &str, value: &str| json!({"jwt": {"claims": {"sub": "u", claim: value}, "scopes": null}});
         let (all, read) = ([true; 4], [true, false, false, false]);
         for (authorizer, expected) in [
             (with("iss", "x"), all),
@@ -199,8 +197,10 @@ mod tests {
             (with("scope", "webhooks:unknown"), [false; 4]),
             (with("scope", "webhooks:readers"), [false; 4]),
             (with("scope", "webhooks:test webhooks:write"), [false, true, true, false]),
-            (json!({"jwt": {"claims": {"sub": "u"}, "scopes": ["webhooks:redeliver"]}}),
-                [false, false, false, true]),
+            (
+                json!({"jwt": {"claims": {"sub": "u"}, "scopes": ["webhooks:redeliver"]}}),
+                [false, false, false, true],
+            ),
         ] {
             assert_eq!(allows(&authorizer), expected, "{authorizer}");
         }

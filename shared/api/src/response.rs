@@ -211,7 +211,8 @@ mod tests {
             let (status, response, _) = error(known.clone());
             assert_eq!(response.headers().contains_key("retry-after"), status == 429, "{known:?}");
         }
-        for (wait, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (86_400_000, "86400")] {
+        for (wait, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (86_400_000, "86400")]
+        {
             let wait = Problem::RateLimited { retry_after: Duration::from_millis(wait) };
             assert_eq!(error(wait).1.headers()["retry-after"], seconds);
         }

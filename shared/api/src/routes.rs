@@ -36,10 +36,16 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/api/webhooks/{id}", "subscriptions", Access::Change),
     route("POST", "/api/webhooks/{id}/rotate-secret", "subscriptions", Access::Change),
     route("GET", "/api/webhooks/{id}/stats", "subscriptions", Access::Read),
+    route("POST", "/api/webhooks/{id}/verify", "test-webhook", Access::Test),
     route("POST", "/api/webhooks/{id}/test", "test-webhook", Access::Test),
     route("GET", "/api/webhooks/{id}/deliveries", "delivery-history", Access::Read),
     route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "delivery-history", Access::Read),
-    route("POST", "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", "delivery-history", Access::Redeliver),
+    route(
+        "POST",
+        "/api/webhooks/{id}/deliveries/{delivery_id}/redeliver",
+        "delivery-history",
+        Access::Redeliver,
+    ),
     public("GET", "/console", "console"),
     public("GET", "/console/{path+}", "console"),
 ];

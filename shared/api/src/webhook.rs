@@ -283,7 +283,20 @@ fn description(value: &Value) -> Result<String, String> {
     if text.chars().count() > DESCRIPTION_CHARS {
         return Err(format!("must be at most {DESCRIPTION_CHARS} characters"));
     }
+    if text.chars().any(is_unprintable) {
+        return Err(
+            "must not have control characters, except tabs and line breaks, or characters \
+                    that change the direction of text"
+                .to_owned(),
+        );
+    }
     Ok(text)
+}
+
+/// A control character, or one that makes text look like other text (Unicode, UAX 9, section 2).
+fn is_unprintable(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn retry_count(value: &Value) -> Result<u32, String> {
@@ -443,6 +456,7 @@ mod tests {
             ("timeout_seconds", json!(60)),
             ("description", json!(long)),
             ("description", json!(null)),
+            ("description", json!("a\tb\r\nc — é 😀")),
             ("event_types", json!(["*", "task.*", "calendar.event.*", "task.created"])),
             ("filter", json!(null)),
             ("filter", json!({"a": {"b": [{"prefix": "x"}]}})),
@@ -472,6 +486,11 @@ mod tests {
             ("timeout_seconds", json!(61)),
             ("timeout_seconds", json!(1e3)),
             ("description", json!(format!("{long}x"))),
+            ("description", json!("a\0b")),
+            ("description", json!("a\u{1b}[31mb")),
+            ("description", json!("a\u{202e}b")),
+            ("description", json!("a\u{2066}b")),
+            ("description", json!("a\u{85}b")),
             ("event_types", json!("task.created")),
             ("event_types", json!(["task.created", "task.created"])),
             ("event_types", json!([7])),

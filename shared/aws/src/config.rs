@@ -7,6 +7,7 @@ use webhooks_core::limits::{RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX};
 use webhooks_core::ports::Random;
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
+use webhooks_core::verification::EndpointVerification;
 
 use crate::seal::Sealer;
 
@@ -36,8 +37,11 @@ pub const PROBLEM_BASE_URL: &str = "PROBLEM_BASE_URL";
 /// The `retry_schedule` of new webhooks whose owner does not say: `exponential` or `standard`.
 pub const DEFAULT_RETRY_SCHEDULE: &str = "DEFAULT_RETRY_SCHEDULE";
 
+/// Whether endpoints have to prove that they want a webhook: `off` or `required`.
+pub const ENDPOINT_VERIFICATION: &str = "ENDPOINT_VERIFICATION";
+
 /// Every variable of the service, required or not.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
@@ -47,6 +51,7 @@ pub const NAMES: [&str; 11] = [
     SECRETS_KEYS,
     TARGET_POLICY,
     DEFAULT_RETRY_SCHEDULE,
+    ENDPOINT_VERIFICATION,
     SECRETS_KEYS_VERSION,
     PROBLEM_BASE_URL,
 ];
@@ -168,6 +173,15 @@ impl Settings {
         self.optional(PROBLEM_BASE_URL).map(|_| self.url(PROBLEM_BASE_URL, must)).transpose()
     }
 
+    /// Whether endpoints have to prove that they want a webhook.
+    pub fn endpoint_verification(&self) -> Result<EndpointVerification, ConfigError> {
+        match self.optional(ENDPOINT_VERIFICATION).as_deref() {
+            None | Some("off") => Ok(EndpointVerification::Off),
+            Some("required") => Ok(EndpointVerification::Required),
+            Some(_) => Err(error(ENDPOINT_VERIFICATION, "`off` or `required`")),
+        }
+    }
+
     /// A variable that need not be there.
     pub(crate) fn optional(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|text| !text.is_empty())
@@ -237,6 +251,7 @@ mod tests {
             nothing().secrets_keys().err(),
             with(TARGET_POLICY, "Strict").target_policy().err(),
             with(DEFAULT_RETRY_SCHEDULE, "linear").default_retry_schedule().err(),
+            with(ENDPOINT_VERIFICATION, "on").endpoint_verification().err(),
         ];
         for (name, error) in NAMES.iter().zip(errors) {
             let error = error.unwrap();

@@ -14,6 +14,7 @@ use futures::future::{join_all, try_join};
 use webhooks_core::ports::{Chain, Clock, Random};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
+use webhooks_core::verification::EndpointVerification;
 
 use crate::clients::{Connections, DYNAMODB, SECRETS_MANAGER, SQS};
 use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
@@ -134,6 +135,11 @@ impl Environment {
     /// The schedule of new webhooks whose owner does not say.
     pub fn default_retry_schedule(&self) -> Result<RetrySchedule, ConfigError> {
         self.settings.default_retry_schedule()
+    }
+
+    /// Whether endpoints have to prove that they want a webhook.
+    pub fn endpoint_verification(&self) -> Result<EndpointVerification, ConfigError> {
+        self.settings.endpoint_verification()
     }
 
     /// How long deliveries are kept.

@@ -464,10 +464,8 @@ impl Subscriptions for DynamoSubscriptions {
                 .expression_attribute_values(":day", number(day))
         };
         for _ in 0..CREATE_TRIES {
-            let another = count(
-                "ADD redelivered :one",
-                "redelivered_on >= :day AND redelivered < :most",
-            );
+            let another =
+                count("ADD redelivered :one", "redelivered_on >= :day AND redelivered < :most");
             let another =
                 another.expression_attribute_values(":most", number(REDELIVERIES_PER_DAY));
             let counted_on: Option<i64> = match self.send(another).await? {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::delivery::{Attempt, Delivery};
-use crate::outbound::{OutboundRequest, Outcome};
+use crate::outbound::{HttpResult, OutboundRequest, Outcome};
 use crate::ports::{Clock, Sender};
 use crate::secret::{OpenError, SecretOpener, SigningSecrets};
 use crate::signature;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::traceparent::TRACEPARENT;
+use crate::verification::{CHALLENGE_TYPE, VerificationToken};
 
 /// Product name and version, as receivers see them.
 pub const USER_AGENT: &str = concat!("Serverless-Webhooks/", env!("CARGO_PKG_VERSION"));
@@ -26,6 +27,7 @@ pub async fn send(
     sender: &dyn Sender,
     clock: &dyn Clock,
 ) -> Result<Outcome, OpenError> {
+    sender.prepare().await;
     let now = clock.now();
     let started_at = start.map_or(now, |start| start.max(now));
     let secrets = subscription.signing_secrets(opener, started_at)?;
@@ -36,6 +38,32 @@ pub async fn send(
     let result = sender.post(request).await;
     delivery.attempts.push(Attempt::new(started_at, &result));
     Ok(result.outcome)
+}
+
+/// Sends the challenge with this id and token, signed like a delivery. It is no delivery and is not
+/// recorded.
+pub async fn challenge(
+    id: &str,
+    token: &VerificationToken,
+    subscription: &Subscription,
+    timeout: Duration,
+    opener: &dyn SecretOpener,
+    sender: &dyn Sender,
+    clock: &dyn Clock,
+) -> Result<HttpResult, OpenError> {
+    sender.prepare().await;
+    let now = clock.now();
+    let secrets = subscription.signing_secrets(opener, now)?;
+    let body = token.challenge(id, now);
+    let mut headers = signature::headers(&secrets, id, now, &body);
+    headers.extend([
+        ("content-type", "application/json".to_owned()),
+        ("user-agent", USER_AGENT.to_owned()),
+        ("x-webhook-event", CHALLENGE_TYPE.to_owned()),
+    ]);
+    let url = subscription.url.clone();
+    let owner_headers = subscription.open_headers(opener)?;
+    Ok(sender.post(OutboundRequest { url, headers, owner_headers, body, timeout }).await)
 }
 
 /// The signed request of the next attempt.

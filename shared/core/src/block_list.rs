@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::lock::Mutex;
+use futures::lock::{Mutex, MutexGuard};
 use url::Url;
 
 use crate::limits::BLOCKED_HOSTS_SECONDS;
@@ -39,6 +39,12 @@ impl BlockedHosts {
 
     /// Whether the host of a URL is on the list. When the list cannot be read, the last one holds.
     pub async fn contains(&self, url: &str) -> Result<bool, StoreError> {
+        let known = self.known().await?;
+        Ok(known.as_ref().is_some_and(|known| lists(&known.hosts, url)))
+    }
+
+    /// The list, read again if it is old.
+    async fn known(&self) -> Result<MutexGuard<'_, Option<Known>>, StoreError> {
         // The lock is held over the read, so that concurrent attempts read the list once.
         let mut known = self.known.lock().await;
         let now = self.clock.now();
@@ -54,7 +60,7 @@ impl BlockedHosts {
                 }
             }
         }
-        Ok(known.as_ref().is_some_and(|known| lists(&known.hosts, url)))
+        Ok(known)
     }
 }
 
@@ -88,6 +94,12 @@ impl BlockListSender {
 
 #[async_trait]
 impl Sender for BlockListSender {
+    async fn prepare(&self) {
+        // An error is reported when a request is sent.
+        drop(self.hosts.known().await);
+        self.inner.prepare().await;
+    }
+
     async fn post(&self, request: OutboundRequest) -> HttpResult {
         match self.hosts.contains(&request.url).await {
             Ok(true) => HttpResult {

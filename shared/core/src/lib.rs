@@ -42,3 +42,4 @@ pub mod target;
 pub mod task_batch;
 pub mod time;
 pub mod traceparent;
+pub mod verification;

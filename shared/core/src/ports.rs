@@ -549,6 +549,10 @@ pub trait DeadLetterQueue: Send + Sync {
 /// The guarded HTTP client.
 #[async_trait]
 pub trait Sender: Send + Sync {
+    /// Does what takes time and needs no request, so that a request that is signed after it is sent
+    /// immediately.
+    async fn prepare(&self) {}
+
     /// Makes one POST. A receiver that fails is an ordinary result.
     async fn post(&self, request: OutboundRequest) -> HttpResult;
 }

@@ -28,6 +28,7 @@ use crate::secret::{
     SubscriptionSecrets,
 };
 use crate::time::Timestamp;
+use crate::verification::VerificationToken;
 
 /// A user's registration for events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Subscription {
     pub is_active: bool,
     /// Why the service, not its owner, made it inactive.
     pub disabled_reason: Option<MaybeKnown<DisabledReason>>,
+    /// What its endpoint has to return before the webhook becomes active.
+    pub verification: Option<VerificationToken>,
     /// How often, and after which waits, a delivery is tried again.
     pub retry_schedule: RetrySchedule,
     /// How long one attempt may take.
@@ -85,6 +88,10 @@ named! {
         EndpointGone = "endpoint_gone",
         /// The endpoint failed for days without one success.
         EndpointFailing = "endpoint_failing",
+        /// The endpoint has not proved that it wants the webhook.
+        EndpointUnverified = "endpoint_unverified",
+        /// The operator has blocked the user (`scripts/operate.py`).
+        UserBlocked = "user_blocked",
     }
 }
 
@@ -143,6 +150,7 @@ impl Subscription {
             description: new.description,
             is_active: true,
             disabled_reason: None,
+            verification: None,
             retry_schedule: new.retry_schedule,
             timeout_seconds: new.timeout_seconds,
             headers,
@@ -210,6 +218,7 @@ impl Subscription {
         ];
         if activated {
             self.disabled_reason = None;
+            self.verification = None;
         }
         if new_url || activated {
             self.health = Health::default();
@@ -249,6 +258,18 @@ impl Subscription {
         self.signature = scheme;
         self.secrets = SubscriptionSecrets::new(key);
         true
+    }
+
+    /// Makes it inactive until this token comes back. For a webhook that is new or has just changed.
+    pub fn require_verification(&mut self, token: VerificationToken) {
+        self.is_active = false;
+        self.disabled_reason = Some(DisabledReason::EndpointUnverified.into());
+        self.verification = Some(token);
+    }
+
+    /// Activates it: its token came back.
+    pub fn verify(&mut self, now: Timestamp) {
+        self.apply(Patch { is_active: Some(true), ..Patch::default() }, now);
     }
 
     /// Makes it inactive because of what its endpoint did.

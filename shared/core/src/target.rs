@@ -99,6 +99,9 @@ pub enum TargetError {
     /// An IPv4 address that is written in octal, in hexadecimal, short, or in other digits.
     #[error("must write an IPv4 address as four decimal numbers")]
     Ipv4Spelling,
+    /// A host with characters that are only one way to write others.
+    #[error("must write its host without characters that stand for others, such as `。` for a dot")]
+    HostSpelling,
     /// A host that is no host name.
     #[error("must have a valid host name or address")]
     InvalidHost,
@@ -212,7 +215,10 @@ fn check_host(host: &Host<&str>, written: &str, policy: TargetPolicy) -> Result<
         Host::Ipv4(address) if written != address.to_string() => Err(TargetError::Ipv4Spelling),
         Host::Ipv4(address) => check_address((*address).into(), policy),
         Host::Ipv6(address) => check_address((*address).into(), policy),
-        Host::Domain(name) => check_name(name, policy),
+        Host::Domain(name) => {
+            check_name(name, policy)?;
+            check_spelling(name, written)
+        }
     }
 }
 
@@ -241,6 +247,14 @@ fn check_name(name: &str, policy: TargetPolicy) -> Result<(), TargetError> {
         return Err(TargetError::LocalName);
     }
     Ok(())
+}
+
+/// Parsers map many characters to others: `。` to a dot, full-width letters to ASCII, and a soft hyphen
+/// to nothing. Only upper case may be written in more than one way.
+fn check_spelling(name: &str, written: &str) -> Result<(), TargetError> {
+    let (unicode, _) = idna::domain_to_unicode(name);
+    let is_canonical = written.is_ascii() || written.to_lowercase() == unicode;
+    is_canonical.then_some(()).ok_or(TargetError::HostSpelling)
 }
 
 /// Underscores are not for host names, but hosts are named with them. No certificate is for a
@@ -341,6 +355,9 @@ mod tests {
             ("http://a..example/", TargetError::InvalidHost),
             ("http://-a.example/", TargetError::InvalidHost),
             ("http://a-.example/", TargetError::InvalidHost),
+            ("http://pub。test/", TargetError::HostSpelling),
+            ("http://ｐub.test/", TargetError::HostSpelling),
+            ("http://p\u{ad}ub.test/", TargetError::HostSpelling),
             ("http://hooks.invalid/", TargetError::Unresolvable),
             ("http://hooks.onion/", TargetError::Unresolvable),
             ("http://127.1/", TargetError::Ipv4Spelling),

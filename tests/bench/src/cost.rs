@@ -21,6 +21,7 @@ use webhooks_core::breaker::Health;
 use webhooks_core::ports::{Clock, Sender, Subscriptions};
 use webhooks_core::secret::{SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::target::TargetPolicy;
+use webhooks_core::verification::EndpointVerification;
 use webhooks_local::dynamodb;
 use webhooks_local::functions::{Functions, Ports};
 use webhooks_local::poller::Handler;
@@ -208,6 +209,7 @@ impl Rig {
             clock,
             random: Arc::new(SystemRandom),
             policy: TargetPolicy::Development,
+            verification: EndpointVerification::Off,
         });
         let publisher = Publisher::new(
             clients::sqs(&clients::local(&Addresses::url(sqs_address))),

@@ -339,7 +339,9 @@ impl Subscriptions for Ports {
             let drops = match reason.filter(|_| self.delivers()) {
                 Some(DisabledReason::EndpointGone) => self.is(Mutation::KeepGone),
                 Some(DisabledReason::EndpointFailing) => self.is(Mutation::KeepFailing),
-                None => self.is(Mutation::DropChange),
+                Some(DisabledReason::EndpointUnverified | DisabledReason::UserBlocked) | None => {
+                    self.is(Mutation::DropChange)
+                }
             };
             if drops {
                 return Ok(SubscriptionWrite::Applied);

@@ -75,6 +75,7 @@ pub fn subscription(user: &str, n: u64) -> Subscription {
         description: None,
         is_active: true,
         disabled_reason: None,
+        verification: None,
         retry_schedule: RetrySchedule::default(),
         timeout_seconds: 10,
         headers: SealedHeaders::default(),

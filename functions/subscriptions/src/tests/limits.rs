@@ -1,4 +1,4 @@
-//! Scopes, rate limits, the block list, and deleting all webhooks.
+//! Scopes, rate limits, the block list, endpoint verification, and deleting all webhooks.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use test_support::sample;
 use webhooks_api::ROUTES;
 use webhooks_api::testing::TestRequest;
 use webhooks_core::limits::{API_CHANGES, BLOCKED_HOSTS_SECONDS};
+use webhooks_core::ports::{Clock as _, Subscriptions as _};
+use webhooks_core::verification::EndpointVerification;
 
 use super::{CREATE, DELETE, GET, Harness, LIST, PATCH, new_webhook};
 
@@ -100,4 +102,52 @@ async fn delete_all_deletes_the_webhooks_of_the_caller_only() {
     let response = harness.send(TestRequest::to(GET).by("bob").with("id", &other)).await;
     assert_eq!(response.status(), 200);
     assert_eq!(harness.subscriptions.tombstones(), 2, "for the cleanup");
+}
+
+fn requiring() -> Harness {
+    let harness = Harness::new();
+    let api = harness.api.with_endpoint_verification(EndpointVerification::Required);
+    Harness { api, ..harness }
+}
+
+#[tokio::test]
+async fn new_webhook_is_inactive_until_its_endpoint_is_verified() {
+    let harness = requiring();
+    let id = harness.create("alice").await;
+    let shown = harness.get(&id).await;
+    assert_eq!(shown["is_active"], false);
+    assert_eq!(shown["disabled_reason"], "endpoint_unverified");
+    let row = harness.subscriptions.snapshot().remove(0);
+    let token = row.verification.unwrap();
+    assert!(!shown.to_string().contains(token.expose()), "only the endpoint gets the token");
+
+    let patch = |body| TestRequest::to(PATCH).with("id", &id).body(&body);
+    let response = harness.send(patch(json!({"is_active": true}))).await;
+    assert_eq!((response.status(), response.problem().as_str()), (409, "endpoint-unverified"));
+    assert_eq!(harness.send(patch(json!({"description": "d"}))).await.status(), 200);
+    let shown = harness.get(&id).await;
+    assert_eq!(harness.send(patch(shown)).await.status(), 200, "what was shown can be sent back");
+    let row = harness.subscriptions.snapshot().remove(0);
+    assert_eq!((row.is_active, row.verification), (false, Some(token)));
+}
+
+#[tokio::test]
+async fn changed_url_needs_another_proof() {
+    let harness = requiring();
+    let id = harness.create("alice").await;
+    let patch = |body| TestRequest::to(PATCH).with("id", &id).body(&body);
+    let first = harness.subscriptions.snapshot().remove(0);
+    let (mut verified, version) = (first.clone(), first.version);
+    verified.verify(harness.clock.now());
+    assert!(harness.subscriptions.update(&verified, version).await.unwrap().is_applied());
+    assert_eq!(harness.get(&id).await["is_active"], true);
+
+    // The same URL is no change.
+    let same = json!({"url": new_webhook()["url"], "timeout_seconds": 7, "is_active": true});
+    assert_eq!(harness.send(patch(same)).await.json()["is_active"], true);
+    let other = json!({"url": "https://other.example/", "is_active": true});
+    let response = harness.send(patch(other)).await;
+    assert_eq!((response.status(), &response.json()["is_active"]), (200, &json!(false)));
+    let row = harness.subscriptions.snapshot().remove(0);
+    assert!(row.verification.is_some() && row.verification != first.verification);
 }

@@ -21,6 +21,7 @@ fn call(route: &str, id: &str) -> TestRequest {
     match route {
         CREATE => call.body(&new_webhook()),
         PATCH => call.body(&json!({"retry_count": 1})),
+        "DELETE /api/webhooks" => call.query("confirm=all"),
         _ => call,
     }
 }

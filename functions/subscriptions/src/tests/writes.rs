@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use test_support::{Intercepted, MemorySubscriptions, TestSealer, sample};
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
-use webhooks_core::ports::{Clock as _, Subscriptions as _};
+use webhooks_core::ports::{Clock as _, Creation, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 
 use super::concurrent::{Concurrent, Event};
@@ -153,9 +153,11 @@ async fn user_has_at_most_a_hundred_webhooks() {
 #[tokio::test]
 async fn creations_beyond_the_daily_limit_are_refused_until_the_next_day() {
     let harness = Harness::new();
-    for _ in 0..WEBHOOKS_CREATED_PER_DAY {
-        let id = harness.create("alice").await;
-        assert_eq!(harness.send(TestRequest::to(DELETE).with("id", &id)).await.status(), 204);
+    for n in 0..WEBHOOKS_CREATED_PER_DAY as u64 {
+        let created_at = harness.clock.now();
+        let row = Subscription { created_at, ..sample::subscription("alice", n) };
+        assert_eq!(harness.subscriptions.create(&row).await.unwrap(), Creation::Created);
+        assert!(harness.subscriptions.delete(&row.user_id, &row.id).await.unwrap());
     }
     let response = harness.send(TestRequest::to(CREATE).body(&new_webhook())).await;
     assert_eq!((response.status(), response.problem().as_str()), (429, "creation-limit-reached"));

@@ -19,6 +19,7 @@ use webhooks_core::subscription::{
     WhileInactive,
 };
 use webhooks_core::time::Timestamp;
+use webhooks_core::verification::VerificationToken;
 
 use super::{SUBSCRIPTION_ID, USER_ID};
 use crate::dynamo::{Item, from_item, millis, optional_millis, shown_key, to_item};
@@ -31,7 +32,8 @@ const SCHEMA_OLDEST: u32 = 1;
 /// What older schema versions have and this one does not.
 const OBSOLETE: [&str; 3] = ["failures", "failing_since", "open_until"];
 /// What a row need not have.
-const OPTIONAL: [&str; 10] = [
+const OPTIONAL: [&str; 11] = [
+    "verification",
     "description",
     "disabled_reason",
     "filter",
@@ -60,6 +62,9 @@ struct Row {
     is_active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_reason: Option<MaybeKnown<DisabledReason>>,
+    /// The token that its endpoint has to return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verification: Option<String>,
     /// That of an exponential schedule. With another schedule it is the default, which earlier
     /// versions of the service go by.
     retry_count: u32,
@@ -235,6 +240,7 @@ pub(super) fn encode(of: &Subscription) -> Result<Item, StoreError> {
         description: of.description.clone(),
         is_active: of.is_active,
         disabled_reason: of.disabled_reason.clone(),
+        verification: of.verification.as_ref().map(|token| token.expose().to_owned()),
         retry_count: of.retry_schedule.retry_count().unwrap_or(RETRY_COUNT_DEFAULT),
         retry_schedule: schedule_text(&of.retry_schedule)?,
         timeout_seconds: of.timeout_seconds,
@@ -329,6 +335,7 @@ fn read(item: Item) -> Result<Subscription, String> {
         description: row.description,
         is_active: row.is_active,
         disabled_reason: row.disabled_reason,
+        verification: row.verification.map(VerificationToken::new),
         retry_schedule: schedule(row.retry_schedule, row.retry_count)?,
         timeout_seconds: row.timeout_seconds,
         headers: row.headers.into_iter().map(header).collect(),
@@ -373,6 +380,7 @@ mod tests {
         subscription.keep_payload = KeepPayload::UntilSuccess;
         subscription.is_active = false;
         subscription.disabled_reason = Some(DisabledReason::EndpointGone.into());
+        subscription.verification = Some(VerificationToken::from_random(&[1; 24]));
         subscription.health = Health {
             consecutive_failures: 3,
             failing_since: Some(sample::at(1)),

@@ -282,7 +282,7 @@ async fn api_events_return_success() {
         let expected = match name.as_str() {
             "create" => 201,
             "delete" => 204,
-            "redeliver" => 202,
+            "redeliver" | "delete-all" => 202,
             _ => 200,
         };
         assert_eq!(response["statusCode"], expected, "{function} {name}: {response}");

@@ -90,6 +90,7 @@ impl Model {
                 let healthy = versions.endpoint.last_success;
                 self.is_fault_free && healthy.is_some_and(|at| at > now.minus(span))
             }
+            Some(DisabledReason::EndpointUnverified | DisabledReason::UserBlocked) => true,
             None => false,
         };
         if let Some(version) = &version {

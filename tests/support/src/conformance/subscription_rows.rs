@@ -95,6 +95,7 @@ fn unusual(user: &str, n: u64) -> Subscription {
         description: Some("„Grüße“ 𝄞 \"quoted\" \\ \u{0} \n end".to_owned()),
         is_active: false,
         disabled_reason: Some(DisabledReason::EndpointFailing.into()),
+        verification: None,
         retry_schedule: RetrySchedule::Standard,
         timeout_seconds: 60,
         secrets: SubscriptionSecrets {
@@ -247,7 +248,11 @@ async fn deletes_do_not_raise_the_daily_limit(store: &dyn Subscriptions) {
     let made = results.iter().filter(|result| **result == Creation::Created).count();
     let refused = results.iter().filter(|result| **result == Creation::DailyLimitReached).count();
     assert_eq!((made, refused), (10, 10));
-    assert_eq!(ok(store.list_by_user(&owner).await).items.len(), 10, "a refused one leaves nothing");
+    assert_eq!(
+        ok(store.list_by_user(&owner).await).items.len(),
+        10,
+        "a refused one leaves nothing"
+    );
 
     let on = |day: u64, n: u64| Subscription {
         created_at: sample::at(day * 86_400),
