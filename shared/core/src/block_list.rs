@@ -43,6 +43,11 @@ impl BlockedHosts {
         Ok(known.as_ref().is_some_and(|known| lists(&known.hosts, url)))
     }
 
+    /// Whether the host of a URL is on the list as it was read last.
+    async fn are_known_to_contain(&self, url: &str) -> bool {
+        self.known.lock().await.as_ref().is_some_and(|known| lists(&known.hosts, url))
+    }
+
     /// The list, read again if it is old.
     async fn known(&self) -> Result<MutexGuard<'_, Option<Known>>, StoreError> {
         // The lock is held over the read, so that concurrent attempts read the list once.
@@ -94,28 +99,26 @@ impl BlockListSender {
 
 #[async_trait]
 impl Sender for BlockListSender {
+    /// Reads the list if it is old: before the request is signed, because that may take a while.
     async fn prepare(&self) {
-        // An error is reported when a request is sent.
-        drop(self.hosts.known().await);
+        if let Err(error) = self.hosts.known().await {
+            // Deliveries do not stop because a list that is nearly always empty cannot be read.
+            tracing::error!(error = %Chain(&error), "the list of blocked hosts cannot be read");
+        }
         self.inner.prepare().await;
     }
 
     async fn post(&self, request: OutboundRequest) -> HttpResult {
-        match self.hosts.contains(&request.url).await {
-            Ok(true) => HttpResult {
+        if self.hosts.are_known_to_contain(&request.url).await {
+            return HttpResult {
                 outcome: Outcome::NoResponse {
                     failure: Failure::Blocked,
                     detail: "The operator of this service has blocked this host.".to_owned(),
                 },
                 duration_ms: 0,
-            },
-            Ok(false) => self.inner.post(request).await,
-            Err(error) => {
-                // Deliveries do not stop because a list that is nearly always empty cannot be read.
-                tracing::error!(error = %Chain(&error), "the list of blocked hosts cannot be read");
-                self.inner.post(request).await
-            }
+            };
         }
+        self.inner.post(request).await
     }
 }
 
