@@ -63,7 +63,9 @@ pub async fn challenge(
     ]);
     let url = subscription.url.clone();
     let owner_headers = subscription.open_headers(opener)?;
-    Ok(sender.post(OutboundRequest { url, headers, owner_headers, body, timeout }).await)
+    Ok(sender
+        .post(OutboundRequest { url, headers, owner_headers, body, timeout, wait: Duration::ZERO })
+        .await)
 }
 
 /// The signed request of the next attempt.
