@@ -10,13 +10,13 @@ pub struct RateLimit {
 }
 
 /// Requests of one user that read.
-pub const API_READS: RateLimit = RateLimit { per_second: 50, burst: 500 };
+pub const API_READS: RateLimit = RateLimit { per_second: 100, burst: 1_000 };
 /// Requests of one user that create, change or delete webhooks.
-pub const API_CHANGES: RateLimit = RateLimit { per_second: 20, burst: 400 };
+pub const API_CHANGES: RateLimit = RateLimit { per_second: 50, burst: 1_000 };
 /// Requests of one user that test or verify a webhook.
-pub const API_TESTS: RateLimit = RateLimit { per_second: 5, burst: 50 };
+pub const API_TESTS: RateLimit = RateLimit { per_second: 10, burst: 100 };
 /// Requests of one user that have deliveries made again.
-pub const API_REDELIVERIES: RateLimit = RateLimit { per_second: 10, burst: 200 };
+pub const API_REDELIVERIES: RateLimit = RateLimit { per_second: 20, burst: 500 };
 /// The buckets in memory of one instance of a function, at most.
 pub const RATE_LIMITED_USERS_MAX: usize = 10_000;
 /// The redeliveries one user may ask for in one day (UTC).
