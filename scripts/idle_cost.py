@@ -26,7 +26,7 @@ RUN_SECONDS = 0.5
 # A run of the retry function reads each shard of the due index: half a read unit each.
 READ_UNITS_OF_A_RUN = 8
 # The limit for a stack with the default parameters, in USD, within the free numbers of an account.
-DEFAULT_MAX = 0.60
+DEFAULT_MAX = 0.80
 
 STACKS = {
     "default": {},
