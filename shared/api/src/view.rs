@@ -11,6 +11,7 @@ use webhooks_core::breaker::{self, BreakerState};
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, Status, Trigger};
 use webhooks_core::event_type_selector::EventTypeSelector;
+use webhooks_core::failure_class::FailureClass;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
 use webhooks_core::latency::Percentiles;
@@ -308,7 +309,9 @@ struct AttemptDetail<'a> {
     started_at: Timestamp,
     duration_ms: u64,
     response_status: Option<u16>,
+    failure: Option<FailureClass>,
     error: Option<&'a str>,
+    advice: Option<&'static str>,
     response_excerpt: &'a str,
 }
 
@@ -332,7 +335,9 @@ fn detail(number: usize, attempt: &Attempt) -> AttemptDetail<'_> {
         started_at: attempt.started_at,
         duration_ms: attempt.duration_ms,
         response_status: attempt.response_status,
+        failure: attempt.failure(),
         error: attempt.error.as_deref(),
+        advice: attempt.failure().map(FailureClass::advice),
         response_excerpt: &attempt.response_excerpt,
     }
 }

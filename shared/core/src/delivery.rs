@@ -15,10 +15,11 @@ use serde_json::value::RawValue;
 
 use crate::catalogue::EventType;
 use crate::event::{Event, payload};
+use crate::failure_class::FailureClass;
 use crate::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use crate::json::{Data, escape_for_queue};
 use crate::limits::{ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES};
-use crate::outbound::{HttpResult, Outcome};
+use crate::outbound::{Failure, HttpResult, Outcome};
 use crate::subscription::KeepPayload;
 use crate::time::Timestamp;
 use crate::traceparent::Traceparent;
@@ -97,6 +98,8 @@ pub struct Attempt {
     pub duration_ms: u64,
     /// The HTTP status, where a complete response was had.
     pub response_status: Option<u16>,
+    /// Why there was no response.
+    pub no_response: Option<Failure>,
     /// Why it failed, for the user; nothing on success.
     pub error: Option<String>,
     /// The first part of the response's body.
@@ -106,16 +109,27 @@ pub struct Attempt {
 impl Attempt {
     /// What is kept of a response.
     pub fn new(started_at: Timestamp, answer: &HttpResult) -> Self {
-        let (response_status, response_excerpt) = match &answer.outcome {
-            Outcome::Response { status, excerpt, .. } => (Some(*status), excerpt.as_str()),
-            Outcome::NoResponse { .. } => (None, ""),
+        let (response_status, no_response, response_excerpt) = match &answer.outcome {
+            Outcome::Response { status, excerpt, .. } => (Some(*status), None, excerpt.as_str()),
+            Outcome::NoResponse { failure, .. } => (None, Some(*failure), ""),
         };
         Self {
             started_at,
             duration_ms: answer.duration_ms,
             response_status,
+            no_response,
             error: error_text(&answer.outcome).map(|text| cut(&text, ERROR_KEEP_BYTES).to_owned()),
             response_excerpt: cut(response_excerpt, RESPONSE_KEEP_BYTES).to_owned(),
+        }
+    }
+}
+
+impl Attempt {
+    /// The class of its failure; nothing on success.
+    pub fn failure(&self) -> Option<FailureClass> {
+        match self.response_status {
+            Some(status) => FailureClass::of_status(status),
+            None => self.no_response.map(FailureClass::from),
         }
     }
 }
@@ -454,7 +468,7 @@ impl DeliveryTask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbound::{Failure, RetryAfter};
+    use crate::outbound::RetryAfter;
 
     fn task() -> NewDelivery {
         let event = Event::parse(

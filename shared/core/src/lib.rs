@@ -20,6 +20,7 @@ pub mod delivery;
 pub mod delivery_queue;
 pub mod event;
 pub mod event_type_selector;
+pub mod failure_class;
 pub mod filter;
 pub mod ids;
 pub mod json;

@@ -161,6 +161,7 @@ pub fn attempt(n: u64) -> Attempt {
         started_at: at(n),
         duration_ms: n,
         response_status: Some(500),
+        no_response: None,
         error: Some("http: HTTP 500".to_owned()),
         response_excerpt: "oops".to_owned(),
     }

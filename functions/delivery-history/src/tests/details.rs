@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use test_support::sample;
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::delivery::{Delivery, NewDelivery, Trigger};
+use webhooks_core::failure_class::FailureClass;
 use webhooks_core::limits::REDELIVERIES_PER_DAY;
 use webhooks_core::ports::{Clock as _, Outgoing, Subscriptions as _};
 use webhooks_core::subscription::KeepPayload;
@@ -45,11 +46,13 @@ async fn delivery_details_show_attempts_and_payload() {
         json!([
             {
                 "number": 1, "started_at": "2027-01-15T08:00:20.000Z", "duration_ms": 20,
-                "response_status": 500, "error": "http: HTTP 500", "response_excerpt": "oops",
+                "response_status": 500, "failure": "http_5xx", "error": "http: HTTP 500",
+                "advice": FailureClass::Http5xx.advice(), "response_excerpt": "oops",
             },
             {
                 "number": 2, "started_at": "2027-01-15T08:00:22.000Z", "duration_ms": 22,
-                "response_status": 204, "error": null, "response_excerpt": "",
+                "response_status": 204, "failure": null, "error": null, "advice": null,
+                "response_excerpt": "",
             },
         ])
     );

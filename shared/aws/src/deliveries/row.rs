@@ -207,7 +207,12 @@ fn stored(attempt: &Attempt) -> StoredAttempt {
 
 fn attempt(stored: StoredAttempt) -> Attempt {
     let StoredAttempt(started_at, duration_ms, response_status, error, response_excerpt) = stored;
-    Attempt { started_at, duration_ms, response_status, error, response_excerpt }
+    // An error without a response begins with the name of its failure.
+    let no_response = match (response_status, &error) {
+        (None, Some(error)) => error.split_once(": ").and_then(|(name, _)| name.parse().ok()),
+        _ => None,
+    };
+    Attempt { started_at, duration_ms, response_status, no_response, error, response_excerpt }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::limits::{
     ERROR_KEEP_BYTES, EVENT_DATA_BYTES, RESPONSE_KEEP_BYTES, RETRY_COUNT_MAX,
 };
+use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{
     Consistency, DeliveriesTable, DeliveryFilter, DeliveryWrite, Expect, Random as _,
 };
@@ -80,11 +81,13 @@ async fn record_is_read_as_it_was_written(store: &dyn DeliveriesTable) {
         started_at: soon,
         duration_ms: 60_000,
         response_status: Some(204),
+        no_response: None,
         error: None,
         response_excerpt: String::new(),
     };
     let unreached = Attempt {
         response_status: None,
+        no_response: Some(Failure::Timeout),
         error: Some("timeout: no response within 10 s".to_owned()),
         ..reached.clone()
     };
