@@ -438,7 +438,7 @@ fn spawn_schedules(
         let schedule =
             Schedule::parse(expression).ok_or_else(|| part("a schedule", &expression))?;
         let run = functions.scheduled(function).ok_or_else(|| part("a function", &function))?;
-        tasks.spawn(schedule.run(clock.clone(), move || run()));
+        tasks.spawn(schedule.run(clock.clone(), run));
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ use webhooks_core::subscription::{
     DisabledReason, KeepPayload, Patch, SignatureChange, SignatureScheme, Subscription,
 };
 use webhooks_core::time::Timestamp;
+use webhooks_core::traceparent::Traceparent;
 
 use crate::Deliver;
 use crate::reserve::LEASE;
@@ -232,12 +233,17 @@ async fn traceparent_of_the_task_is_sent_at_every_attempt() {
     harness.clock.set(sample::at(103));
     assert_eq!(harness.run(&harness.again(1)).await, Came::Acknowledged);
     for sent in harness.sender.take() {
-        assert_eq!(Some(header(&sent, "traceparent")), traceparent.as_ref().map(|t| t.as_str()));
+        assert_eq!(
+            Some(header(&sent, "traceparent")),
+            traceparent.as_ref().map(Traceparent::as_str)
+        );
     }
 }
 
 #[tokio::test]
 async fn deliveries_over_the_rate_limit_wait_for_their_slots_and_use_up_no_retry() {
+    use Came::{Acknowledged, BackIn};
+
     let harness = Harness::new().await;
     let mut webhook = harness.current().await;
     webhook.rate_limit = Some(RateLimit::new(2).unwrap());
@@ -245,7 +251,6 @@ async fn deliveries_over_the_rate_limit_wait_for_their_slots_and_use_up_no_retry
     let tasks: Vec<String> = (1..=6).map(|n| harness.task(n).to_json().unwrap()).collect();
     let came = harness.batch(&tasks).await;
     // The slots begin at 0, 0.5, 1, 1.5, 2 and 2.5 seconds. Those of the next second are waited for.
-    use Came::{Acknowledged, BackIn};
     let expected = [Acknowledged, Acknowledged, Acknowledged, BackIn(1), BackIn(2), BackIn(2)];
     assert_eq!(came, expected);
     let waits: Vec<u128> = harness.sender.take().iter().map(|sent| sent.wait.as_millis()).collect();

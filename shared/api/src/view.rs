@@ -51,6 +51,7 @@ pub struct Webhook<'a> {
     retry_schedule: &'a RetrySchedule,
     timeout_seconds: u32,
     /// Only the names: the values are sealed.
+    #[expect(clippy::zero_sized_map_values, reason = "each name has the value null in JSON")]
     headers: BTreeMap<&'a HeaderName, ()>,
     rate_limit: Option<u32>,
     while_inactive: WhileInactive,
