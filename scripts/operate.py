@@ -233,8 +233,6 @@ def erase_event(tables, options):
         )
         deliveries = [row["delivery_id"] for row in found]
         rows += tables.erase(webhook, deliveries)
-        # A large payload has a row of its own.
-        tables.erase(webhook, (f"payload#{delivery}" for delivery in deliveries))
     return {"erased": options.event_id, "deliveries": rows}
 
 

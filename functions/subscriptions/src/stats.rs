@@ -12,8 +12,8 @@ use webhooks_core::time::Timestamp;
 
 use crate::SubscriptionsApi;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The hours that are asked for: from `since` on, before `until`.
 struct Range {

@@ -121,7 +121,9 @@ pub fn problem(problem: &Problem) -> Response<Body> {
     }
     if let Some(wait) = problem.retry_after() {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds as u64));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
     }
     response
 }

@@ -62,7 +62,7 @@ pub struct Health {
     pub open_until: Option<Timestamp>,
     /// Whether it has ever answered in less than [`SLOW_SECONDS`].
     pub proven: bool,
-    /// How slow its answers were lately: a slow attempt adds [`SLOW_ATTEMPT`], a quick answer takes
+    /// How slow its answers were lately: a slow attempt adds `SLOW_ATTEMPT`, a quick answer takes
     /// one away.
     pub slowness: u32,
     /// Why the latest of them failed. Rows of earlier versions do not have it.

@@ -100,7 +100,7 @@ impl Bucket {
     }
 }
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The counters of each bucket that has any, oldest first.
 pub fn series(hours: &[HourCounts], bucket: Bucket) -> BTreeMap<Timestamp, Counts> {

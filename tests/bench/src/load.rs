@@ -35,7 +35,7 @@ const FILLER: usize = 850;
 /// Events before it counts, so that every connection is open.
 const WARM_UP: usize = 200;
 /// How long the last webhook may take after the last event was published.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// `/proc/<pid>/stat` counts processor time in hundredths of a second (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 

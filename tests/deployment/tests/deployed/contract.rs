@@ -217,7 +217,7 @@ impl Contract {
                 for (name, example) in content["examples"].as_object().into_iter().flatten() {
                     used.insert(name.clone());
                     let problem = &self.resolve(example)["value"];
-                    if problem["status"].to_string() != *status {
+                    if problem["status"].as_u64() != status.parse().ok() {
                         found.push(format!("{key}: {name} is not of the status {status}"));
                     }
                 }
@@ -642,13 +642,12 @@ async fn difference_between_openapi_and_the_code_is_found() {
     ];
     for (what, path, value) in changes {
         let mut contract = Contract::of_repository();
-        match value {
-            Some(value) => *contract.0.pointer_mut(path).unwrap() = value,
-            None => {
-                let (parent, name) = path.rsplit_once('/').unwrap();
-                let parent = contract.0.pointer_mut(parent).unwrap().as_object_mut().unwrap();
-                assert!(parent.remove(name).is_some(), "{path}");
-            }
+        if let Some(value) = value {
+            *contract.0.pointer_mut(path).unwrap() = value;
+        } else {
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            let parent = contract.0.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+            assert!(parent.remove(name).is_some(), "{path}");
         }
         crate::assert_found(what, &contract.findings().await);
     }
