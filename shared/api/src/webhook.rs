@@ -159,7 +159,12 @@ impl PatchBody {
     /// Changes the webhook, unless `retry_count` does not fit the schedule that it would have, or
     /// `headers` does not fit the headers that it has.
     pub fn apply(&self, webhook: &mut Subscription, now: Timestamp) -> Result<(), Problem> {
-        let schedule = self.patch.retry_schedule.as_ref().unwrap_or(&webhook.retry_schedule);
+        // A number alone selects the exponential schedule.
+        let schedule = match (&self.patch.retry_schedule, self.patch.retry_count) {
+            (Some(schedule), _) => schedule,
+            (None, Some(retry_count)) => &RetrySchedule::Exponential { retry_count },
+            (None, None) => &webhook.retry_schedule,
+        };
         let fits = [
             ("retry_count", fits(self.retry_count, schedule)),
             ("headers", self.headers_fit(webhook)),

@@ -228,17 +228,16 @@ impl Subscription {
         }
     }
 
-    /// The schedule that a user asked for. `retry_count` alone changes only a schedule that has one,
-    /// and a schedule alone keeps the `retry_count` that there is.
+    /// The schedule that a user asked for. `retry_count` alone selects the exponential one, as it does for
+    /// a new webhook, and a schedule alone keeps the `retry_count` that there is.
     fn changed_schedule(&self, patch: &Patch) -> Option<RetrySchedule> {
         let current = self.retry_schedule.retry_count();
         match (&patch.retry_schedule, patch.retry_count) {
             (Some(asked), None) if asked.retry_count().is_some() && current.is_some() => None,
             (Some(asked), _) => Some(asked.clone()),
-            (None, Some(retry_count)) if current.is_some() => {
-                Some(RetrySchedule::Exponential { retry_count })
+            (None, retry_count) => {
+                retry_count.map(|retry_count| RetrySchedule::Exponential { retry_count })
             }
-            (None, _) => None,
         }
     }
 
@@ -613,7 +612,7 @@ mod tests {
             (exponential(5), Some(7), None, exponential(7)),
             (exponential(5), Some(7), Some(exponential(7)), exponential(7)),
             (exponential(5), None, Some(RetrySchedule::Standard), RetrySchedule::Standard),
-            (RetrySchedule::Standard, Some(7), None, RetrySchedule::Standard),
+            (RetrySchedule::Standard, Some(7), None, exponential(7)),
             (RetrySchedule::Standard, None, Some(exponential(3)), exponential(3)),
         ] {
             let mut subscription = subscription();

@@ -305,13 +305,17 @@ async fn bad_patch_names_every_field_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn retry_count_that_does_not_fit_the_stored_schedule_is_refused() {
+async fn retry_count_alone_selects_the_exponential_schedule() {
     let harness = Harness::new();
     let id = harness.create("alice").await;
-    patch(&harness, &id, &json!({"retry_schedule": "standard"})).await;
-    let response = patch(&harness, &id, &json!({"retry_count": 5})).await;
-    assert_eq!((response.status(), response.fields()), (422, vec!["retry_count".to_owned()]));
-    assert_eq!(harness.get(&id).await["retry_count"], Value::Null);
+    let standard = json!({"retry_schedule": "standard", "retry_count": null});
+    assert_eq!(patch(&harness, &id, &standard).await.status(), 200);
+    let both = json!({"retry_schedule": "standard", "retry_count": 5});
+    let refused = patch(&harness, &id, &both).await;
+    assert_eq!((refused.status(), refused.fields()), (422, vec!["retry_count".to_owned()]));
+    let changed = patch(&harness, &id, &json!({"retry_count": 5})).await.json();
+    let shown = (&changed["retry_count"], &changed["retry_schedule"]);
+    assert_eq!(shown, (&json!(5), &json!("exponential")));
 }
 
 #[tokio::test]
