@@ -6,7 +6,7 @@ use lambda_http::http::StatusCode;
 use lambda_http::{Body, Response};
 use webhooks_api::view::{StatsBucket, StatsSeries};
 use webhooks_api::{ApiError, AuthenticatedRequest, Query, json};
-use webhooks_core::limits::{STATS_DAYS_DEFAULT, STATS_HOURS_DEFAULT, STATS_HOURS_MAX};
+use webhooks_core::limits::{STATS_DAYS_DEFAULT, STATS_HOURS_DEFAULT};
 use webhooks_core::statistics::{Bucket, series};
 use webhooks_core::time::Timestamp;
 
@@ -31,22 +31,15 @@ impl Range {
             _ => Err("must be `hour` or `day`".to_owned()),
         });
         let bucket = bucket.unwrap_or(Bucket::Hour);
-        let until = query.time("until").unwrap_or(now.plus(HOUR));
+        let given = query.time("until");
+        let until = given.unwrap_or(now.plus(HOUR));
         let default = match bucket {
             Bucket::Hour => HOUR * STATS_HOURS_DEFAULT,
             Bucket::Day => DAY * STATS_DAYS_DEFAULT,
         };
         let since = query.time("since").unwrap_or(until.minus(default));
-        if since >= until {
-            query.refuse("since", "must lie before `until`");
-        }
-        if bucket == Bucket::Hour && since.until(until) > HOUR * STATS_HOURS_MAX {
-            query.refuse(
-                "since",
-                format!(
-                    "must lie at most {STATS_HOURS_MAX} hours before `until` with the bucket `hour`"
-                ),
-            );
+        if given.is_some() && since >= until {
+            query.refuse("until", "must be later than `since`");
         }
         query.finish()?;
         Ok(Self { bucket, since: bucket.start(since), until })

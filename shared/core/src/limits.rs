@@ -115,5 +115,3 @@ pub const DUE_SHARDS: u8 = 8;
 pub const STATS_HOURS_DEFAULT: u32 = 24;
 /// The days of statistics that are shown when the request names no start.
 pub const STATS_DAYS_DEFAULT: u32 = 30;
-/// The most hours of statistics in one response: 31 days.
-pub const STATS_HOURS_MAX: u32 = 31 * 24;

@@ -3,8 +3,8 @@
 //! A delivery is counted in the hour its event happened: once when its record is first written
 //! (`total`), once when it ends (`success` or `failed`). So the three numbers of an hour belong to
 //! the same deliveries, and what is neither is still retrying. The counters are added after the
-//! records they count were written; a crash between the two writes leaves them too low. An addition has an
-//! id, so that a request can be repeated when its response was lost.
+//! records they count were written; a crash between the two writes leaves them too low, never too high.
+//! An addition has an id, so that a request that arrives twice adds once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
