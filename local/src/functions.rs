@@ -116,9 +116,11 @@ impl Functions {
             deliveries: Arc::new(DeliveryHistory::new(
                 subscriptions.clone(),
                 deliveries.clone(),
+                deliveries.clone(),
                 slow_queue.clone(),
                 clock.clone(),
                 random.clone(),
+                RETENTION,
             )),
             test_webhook: Arc::new(TestWebhook::new(
                 subscriptions.clone(),
@@ -139,6 +141,7 @@ impl Functions {
             deliver: Arc::new(Deliver::new(
                 subscriptions.clone(),
                 sealer,
+                deliveries.clone(),
                 deliveries.clone(),
                 deliveries.clone(),
                 queue,

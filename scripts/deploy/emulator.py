@@ -186,6 +186,10 @@ def check_answers(space, local, receiver):
     expect(call("delivery-history", "list", 200, **about)["items"], "the history is empty")
     expect(call("delivery-history", "get", 200, **about)["status"] == "success", "not a success")
     call("delivery-history", "redeliver", 202, **about)
+    recovery = call("delivery-history", "recover", 202, **about)["id"]
+    expect(len(call("delivery-history", "list-recoveries", 200, **about)["items"]) == 1, "no recovery is listed")
+    call("delivery-history", "get-recovery", 200, **about, recovery=recovery)
+    call("delivery-history", "cancel-recovery", 204, **about, recovery=recovery)
     rotated = call("subscriptions", "rotate-secret", 200, **about)
     expect(rotated["secret"] != webhook["secret"], "the secret did not change")
     expect(call("retry", "every-five-minutes")["refused"] == 0, "retries were refused")

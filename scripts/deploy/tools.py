@@ -33,6 +33,7 @@ FUNCTIONS = [
 REGION = "us-east-1"
 # The ids in the files of events/. The steps replace them with real ones.
 SAMPLE_WEBHOOK = "wh_01KG9Z6QK00000000000000001"
+SAMPLE_RECOVERY = "rec_01KG9Z6QK00000000000000003"
 SAMPLE_DELIVERY = "dlv_01KG9Z6QK00000000000000002"
 SAMPLE_MILLIS = "1769851800000"
 SAMPLE_TIME = "2026-01-31T09:30:00.000Z"
@@ -205,8 +206,8 @@ def ulid_time(millis):
     return text
 
 
-def event(space, function, name, webhook=SAMPLE_WEBHOOK, millis=None):
-    """A file of events/ with this webhook and moment in place of the samples."""
+def event(space, function, name, webhook=SAMPLE_WEBHOOK, millis=None, recovery=SAMPLE_RECOVERY):
+    """A file of events/ with this webhook, moment and recovery in place of the samples."""
     text = (space.root / "events" / function / f"{name}.json").read_text()
     millis = millis or int(time.time() * 1000)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millis / 1000)) + ".000Z"
@@ -214,6 +215,7 @@ def event(space, function, name, webhook=SAMPLE_WEBHOOK, millis=None):
     for sample, real in [
         (SAMPLE_WEBHOOK, webhook),
         (SAMPLE_DELIVERY, delivery),
+        (SAMPLE_RECOVERY, recovery),
         (SAMPLE_MILLIS, str(millis)),
         (SAMPLE_TIME, moment),
     ]:

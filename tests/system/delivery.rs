@@ -255,3 +255,38 @@ async fn test_and_redelivery_make_attempts() {
     let detail = local.expect(200, "GET", &format!("{path}/deliveries/{first}"), "u", None).await;
     assert_eq!(detail["attempts"][0]["response_status"], 500);
 }
+
+#[tokio::test]
+async fn recovery_redelivers_what_failed_under_the_same_webhook_id() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500, 500]);
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"], "retry_count": 0});
+    let (webhook, _) = local.subscribe("u", body).await;
+    for n in 0..2 {
+        local.publish(&event("u", "task.created", n)).await;
+    }
+    local.ended("u", &webhook, 2).await;
+
+    let path = format!("/api/webhooks/{webhook}/recoveries");
+    let dry = json!({"since": "2000-01-01T00:00:00Z", "dry_run": true});
+    let counted = local.expect(200, "POST", &path, "u", Some(dry)).await;
+    assert_eq!(counted, json!({"matched": 2}));
+    let since = json!({"since": "2000-01-01T00:00:00Z"});
+    let asked = local.expect(202, "POST", &path, "u", Some(since)).await;
+    let ended = local.ended("u", &webhook, 4).await;
+    let redelivered = ended.iter().filter(|delivery| delivery["trigger"] == "recovery");
+    assert_eq!(redelivered.filter(|delivery| delivery["status"] == "success").count(), 2);
+
+    let one = format!("{path}/{}", text(&asked["id"]));
+    let shown = local.expect(200, "GET", &one, "u", None).await;
+    assert_eq!(
+        ["status", "matched", "sent", "succeeded", "failed"].map(|field| &shown[field]),
+        [&json!("done"), &json!(2), &json!(2), &json!(2), &json!(0)]
+    );
+    let requests = receiver.received();
+    let ids = |requests: &[Received]| -> std::collections::BTreeSet<String> {
+        requests.iter().map(|request| request.header("webhook-id").unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&requests[..2]), ids(&requests[2..]));
+}

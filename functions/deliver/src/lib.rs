@@ -16,6 +16,8 @@
 //!    delivery is postponed or ends without an attempt;
 //! 5. `disposition` says whether the message is acknowledged or received again.
 //!
+//! A message of the slow queue may ask for a page of a recovery instead; see `recovery`.
+//!
 //! A task of the fast queue whose endpoint is slow moves to the slow queue.
 //!
 //! The tasks share a `batch`. `effects` writes the counters and the endpoints' health last, at most once per batch and
@@ -29,6 +31,7 @@ mod batch;
 mod disposition;
 mod effects;
 mod load;
+mod recovery;
 mod reserve;
 mod slot;
 mod task;
@@ -46,8 +49,9 @@ use futures::FutureExt as _;
 use futures::future::join_all;
 use webhooks_core::block_list::BlockListSender;
 use webhooks_core::delivery_queue::DeliveryQueue;
+use webhooks_core::limits::RECOVERY_PAGE_MAX;
 use webhooks_core::ports::{
-    Chain, Clock, Deliveries, Random, Sender, Statistics, Subscriptions, TaskQueue,
+    Chain, Clock, Deliveries, Random, Recoveries, Sender, Statistics, Subscriptions, TaskQueue,
 };
 use webhooks_core::secret::SecretOpener;
 
@@ -62,12 +66,14 @@ pub struct Deliver {
     opener: Arc<dyn SecretOpener>,
     deliveries: Arc<dyn Deliveries>,
     statistics: Arc<dyn Statistics>,
+    recoveries: Arc<dyn Recoveries>,
     queue: Arc<dyn TaskQueue>,
     slow_queue: Arc<dyn TaskQueue>,
     sender: Arc<dyn Sender>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     retention: Duration,
+    recovery_page: usize,
 }
 
 impl Deliver {
@@ -79,6 +85,7 @@ impl Deliver {
         opener: Arc<dyn SecretOpener>,
         deliveries: Arc<dyn Deliveries>,
         statistics: Arc<dyn Statistics>,
+        recoveries: Arc<dyn Recoveries>,
         queue: Arc<dyn TaskQueue>,
         slow_queue: Arc<dyn TaskQueue>,
         sender: Arc<dyn Sender>,
@@ -93,13 +100,21 @@ impl Deliver {
             opener,
             deliveries,
             statistics,
+            recoveries,
             queue,
             slow_queue,
             sender,
             clock,
             random,
             retention,
+            recovery_page: RECOVERY_PAGE_MAX,
         }
+    }
+
+    /// The same function, with at most so many redeliveries in a page of a recovery.
+    #[must_use]
+    pub fn with_recovery_page(self, recovery_page: usize) -> Self {
+        Self { recovery_page, ..self }
     }
 
     /// Handles one batch; returns the batch item failures: the messages to receive again.

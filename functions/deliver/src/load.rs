@@ -84,6 +84,7 @@ impl Deliver {
         batch: &Batch,
     ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
         match task {
+            DeliveryTask::RecoveryPage { .. } => Ok(None),
             DeliveryTask::FirstAttempt(new) => {
                 self.load_first(new, consistency(message), batch).await
             }

@@ -26,6 +26,7 @@ async fn function(environment: &Environment) -> Result<Deliver, Error> {
         environment.subscriptions()?,
         environment.sealer().await?,
         deliveries.clone(),
+        deliveries.clone(),
         deliveries,
         environment.deliveries_queue()?,
         environment.deliveries_slow_queue()?,

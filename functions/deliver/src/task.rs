@@ -43,12 +43,16 @@ impl Deliver {
                 return Disposition::Nack.into();
             }
         };
-        let (subscription_id, delivery_id) = task.key();
-        let (subscription_id, delivery_id) = (subscription_id.clone(), delivery_id.clone());
+        if let DeliveryTask::RecoveryPage { subscription_id, recovery_id, page } = &task {
+            drop(undecided);
+            return self.recovery_page(subscription_id, recovery_id, *page).await;
+        }
+        let (subscription_id, delivery_id) =
+            (task.subscription_id().clone(), task.delivery_id().cloned());
         self.task(task, message, batch, undecided).await.unwrap_or_else(|failed| {
             let Failed { error, disposition } = failed;
             let error = Chain(&error);
-            tracing::error!(%subscription_id, %delivery_id, %error, "the delivery task failed");
+            tracing::error!(%subscription_id, ?delivery_id, %error, "the delivery task failed");
             disposition.into()
         })
     }

@@ -1,6 +1,7 @@
 //! The rules of a delivery, over memory ports and a clock that does not advance.
 
 mod behind;
+mod recovery;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,7 @@ impl Harness {
         let deliver = Deliver::new(
             Arc::new(subscriptions.clone()),
             Arc::new(TestSealer),
+            Arc::new(deliveries.clone()),
             Arc::new(deliveries.clone()),
             Arc::new(deliveries.clone()),
             Arc::new(queue.clone()),

@@ -1,12 +1,14 @@
-//! The delivery history of a webhook: list it, get one delivery, redeliver one.
+//! The delivery history of a webhook: list it, get one delivery, redeliver one, recover what failed.
 //!
 //! The Deliveries table has no owners. So every request first reads the webhook from the caller's
 //! own partition of the Subscriptions table, and reads only the history of a webhook found there.
 
+mod recoveries;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
@@ -17,7 +19,7 @@ use webhooks_api::{AccessControl, ApiError, AuthenticatedRequest, Query, json, r
 use webhooks_core::delivery::{Delivery, NewDelivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::ports::{
-    self, Clock, Consistency, Deliveries, DeliveryFilter, Outgoing, QueueError, Random,
+    self, Clock, Consistency, Deliveries, DeliveryFilter, Outgoing, QueueError, Random, Recoveries,
     Subscriptions, TaskQueue, Written,
 };
 use webhooks_core::subscription::Subscription;
@@ -31,23 +33,27 @@ pub struct DeliveryHistory {
     access: AccessControl,
     subscriptions: Arc<dyn Subscriptions>,
     deliveries: Arc<dyn Deliveries>,
+    recoveries: Arc<dyn Recoveries>,
     queue: Arc<dyn TaskQueue>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    retention: Duration,
 }
 
 impl DeliveryHistory {
     /// The function over these ports. `subscriptions` is read to check the owner, and `queue` takes
-    /// redeliveries.
+    /// redeliveries and recoveries, whose rows are kept for `retention`.
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
         deliveries: Arc<dyn Deliveries>,
+        recoveries: Arc<dyn Recoveries>,
         queue: Arc<dyn TaskQueue>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        retention: Duration,
     ) -> Self {
         let access = AccessControl::new(subscriptions.clone());
-        Self { access, subscriptions, deliveries, queue, clock, random }
+        Self { access, subscriptions, deliveries, recoveries, queue, clock, random, retention }
     }
 
     /// Handles a request.
@@ -62,6 +68,12 @@ impl DeliveryHistory {
             "GET /api/webhooks/{id}/deliveries/{delivery_id}" => self.get(&request).await,
             "POST /api/webhooks/{id}/deliveries/{delivery_id}/redeliver" => {
                 self.redeliver(&request).await
+            }
+            "POST /api/webhooks/{id}/recoveries" => self.recover(&request).await,
+            "GET /api/webhooks/{id}/recoveries" => self.list_recoveries(&request).await,
+            "GET /api/webhooks/{id}/recoveries/{recovery_id}" => self.get_recovery(&request).await,
+            "DELETE /api/webhooks/{id}/recoveries/{recovery_id}" => {
+                self.cancel_recovery(&request).await
             }
             _ => Err(Problem::NotFound.into()),
         }

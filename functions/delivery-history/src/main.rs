@@ -24,11 +24,14 @@ async fn prepare() -> Result<(DeliveryHistory, Option<String>), Error> {
 }
 
 fn function(environment: &Environment) -> Result<DeliveryHistory, Error> {
+    let deliveries = environment.deliveries()?;
     Ok(DeliveryHistory::new(
         environment.subscriptions()?,
-        environment.deliveries()?,
+        deliveries.clone(),
+        deliveries,
         environment.deliveries_slow_queue()?,
         environment.clock(),
         environment.random(),
+        environment.retention()?,
     ))
 }

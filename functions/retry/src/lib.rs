@@ -1,6 +1,7 @@
 //! Retry: sends tasks for the deliveries that fall due.
 //!
-//! The due index holds exactly the deliveries that wait for an attempt. The function runs every
+//! The due index holds exactly the deliveries that wait for an attempt, and the recoveries that are
+//! running. The function runs every
 //! [`PERIOD_SECONDS`] and handles each row by its time:
 //!
 //! * due within [`LOOK_AHEAD_SECONDS`]: it sends a task that the queue delays until that time. This
@@ -22,7 +23,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde::Serialize;
 use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::ports::{Clock, Due, DueIndex, Outgoing, StoreError, TaskQueue};
+use webhooks_core::ports::{Clock, Due, DueIndex, Outgoing, StoreError, TaskQueue, Waiting};
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
@@ -147,5 +148,11 @@ fn task(due: &Due, now: Timestamp) -> Outgoing {
     let left = now.until(due.due_at).as_millis().div_ceil(1000);
     let left = u64::try_from(left).expect("a wait within the look-ahead is a small number");
     let delay = Duration::from_secs(left);
-    Outgoing::retry(due.subscription_id.clone(), due.delivery_id.clone(), None, delay)
+    let subscription_id = due.subscription_id.clone();
+    match &due.row {
+        Waiting::Delivery(id) => Outgoing::retry(subscription_id, id.clone(), None, delay),
+        Waiting::Recovery(id) => {
+            Outgoing::recovery_page(subscription_id, id.clone(), None, None, delay)
+        }
+    }
 }

@@ -44,7 +44,9 @@ impl Harness {
             .queue
             .take()
             .into_iter()
-            .map(|outgoing| (outgoing.task.key().1.clone(), outgoing.delay.as_secs()))
+            .map(|outgoing| {
+                (outgoing.task.delivery_id().unwrap().clone(), outgoing.delay.as_secs())
+            })
             .collect();
         sent.sort_by_key(|(_, delay)| *delay);
         (report, sent)
@@ -120,7 +122,8 @@ async fn unwritable_rows_are_not_sent_again_by_each_run() {
     harness.retry.due_index =
         Arc::new(Intercepted::new(harness.deliveries.clone(), failing.clone()));
     assert!(harness.retry.handle().await.is_err());
-    let sent: Vec<_> = harness.queue.take().iter().map(|one| one.task.key().1.clone()).collect();
+    let sent: Vec<_> =
+        harness.queue.take().iter().map(|one| one.task.delivery_id().unwrap().clone()).collect();
     assert!(!sent.contains(&lost.id), "{sent:?}");
     failing.stop();
     let (report, sent) = harness.run().await;

@@ -93,11 +93,13 @@ impl Fields<Value> {
     }
 }
 
-pub(crate) fn string(value: &Value) -> Result<String, String> {
+/// A string.
+pub fn string(value: &Value) -> Result<String, String> {
     value.as_str().map(str::to_owned).ok_or_else(|| "must be a string".to_owned())
 }
 
-pub(crate) fn boolean(value: &Value) -> Result<bool, String> {
+/// `true` or `false`.
+pub fn boolean(value: &Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| "must be true or false".to_owned())
 }
 

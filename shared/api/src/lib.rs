@@ -32,7 +32,7 @@ pub mod view;
 pub mod webhook;
 
 pub use access::{Access, AccessControl};
-pub use fields::{Fields, whole_number};
+pub use fields::{Fields, boolean, string, whole_number};
 pub use lambda::{invoke, run};
 pub use query::Query;
 pub use request::{AuthenticatedRequest, no_query, route_key};

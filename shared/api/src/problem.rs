@@ -82,6 +82,8 @@ pub enum Problem {
     DeliveryRetrying,
     /// The payload of the delivery is not kept, because the owner asked for that.
     PayloadNotKept,
+    /// As many recoveries of the webhook are running as may be.
+    RecoveryLimitReached,
     /// The service failed.
     Internal,
     /// The service failed, and a later request may succeed.
@@ -127,6 +129,7 @@ impl Problem {
             Self::EndpointUnverified,
             Self::DeliveryRetrying,
             Self::PayloadNotKept,
+            Self::RecoveryLimitReached,
             Self::Internal,
             Self::Unavailable,
         ]
@@ -195,6 +198,11 @@ impl Problem {
             Self::PayloadNotKept => (
                 "urn:webhooks:problem:payload-not-kept",
                 "The payload is not kept, so that the delivery cannot be repeated",
+                409,
+            ),
+            Self::RecoveryLimitReached => (
+                "urn:webhooks:problem:recovery-limit-reached",
+                "At most 3 recoveries of a webhook may be running",
                 409,
             ),
             Self::Internal => {

@@ -46,6 +46,15 @@ pub const ROUTES: &[Route] = &[
         "delivery-history",
         Access::Redeliver,
     ),
+    route("POST", "/api/webhooks/{id}/recoveries", "delivery-history", Access::Redeliver),
+    route("GET", "/api/webhooks/{id}/recoveries", "delivery-history", Access::Read),
+    route("GET", "/api/webhooks/{id}/recoveries/{recovery_id}", "delivery-history", Access::Read),
+    route(
+        "DELETE",
+        "/api/webhooks/{id}/recoveries/{recovery_id}",
+        "delivery-history",
+        Access::Redeliver,
+    ),
     public("GET", "/console", "console"),
     public("GET", "/console/{path+}", "console"),
 ];

@@ -13,10 +13,11 @@ use webhooks_core::delivery::{Attempt, Delivery, Status, Trigger};
 use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::failure_class::FailureClass;
 use webhooks_core::filter::Filter;
-use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
+use webhooks_core::ids::{DeliveryId, EventId, RecoveryId, SubscriptionId};
 use webhooks_core::latency::Percentiles;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::rate_limit::RateLimit;
+use webhooks_core::recovery::{Outcomes, Recovery, RecoveryStatus};
 use webhooks_core::request_headers::HeaderName;
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{Secret, SubscriptionSecrets};
@@ -290,6 +291,55 @@ impl<'a> DeliverySummary<'a> {
             next_retry_at: delivery.next_retry_at,
             waiting_for: waiting_for(delivery, webhook),
             redelivery_of: delivery.redelivery_of.as_ref(),
+        }
+    }
+}
+
+/// A recovery and how far it has come.
+#[derive(Debug, Serialize)]
+pub struct RecoveryView<'a> {
+    id: &'a RecoveryId,
+    webhook_id: &'a SubscriptionId,
+    status: RecoveryStatus,
+    since: Timestamp,
+    until: Timestamp,
+    delivery_status: Status,
+    event_types: &'a [EventType],
+    matched: u64,
+    sent: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    succeeded: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<u64>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> RecoveryView<'a> {
+    /// A recovery and what became of its redeliveries.
+    pub fn new(recovery: &'a Recovery, outcomes: Outcomes) -> Self {
+        let Outcomes { succeeded, failed } = outcomes;
+        let succeeded = Some(succeeded);
+        Self { succeeded, failed: Some(failed), ..Self::without_outcomes(recovery) }
+    }
+
+    /// A recovery, as lists show it: the outcomes are many rows.
+    pub fn without_outcomes(recovery: &'a Recovery) -> Self {
+        Self {
+            id: &recovery.id,
+            webhook_id: &recovery.subscription_id,
+            status: recovery.status,
+            since: recovery.selection.since,
+            until: recovery.selection.until,
+            delivery_status: recovery.selection.status,
+            event_types: &recovery.selection.event_types,
+            // What it has found it has sent: there is no page that is found and not sent.
+            matched: recovery.sent,
+            sent: recovery.sent,
+            succeeded: None,
+            failed: None,
+            created_at: recovery.created_at(),
+            updated_at: recovery.updated_at,
         }
     }
 }

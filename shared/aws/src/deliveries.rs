@@ -6,6 +6,7 @@
 //! | sort key | row |
 //! |---|---|
 //! | `dlv_…` | a delivery, self-contained; see [`row`] |
+//! | `recovery#rec_…` | a recovery; see [`recovery`] |
 //! | `stats#<hour>` | the counters of an hour; see [`stats`] |
 //! | `rate#next` | the next free slot of the rate limit, if the webhook has one |
 //!
@@ -15,6 +16,7 @@
 //! The index `due` (`due_shard` / `due_at`, keys only) holds the deliveries that wait: the others do
 //! not have these attributes, so a delivery that succeeds at its first attempt never costs an index write.
 
+mod recovery;
 mod row;
 mod stats;
 
@@ -31,13 +33,15 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, ReturnValue, ReturnValuesOnConditionCheckFailure, WriteRequest,
 };
 use serde::{Deserialize, Serialize};
-use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::delivery::{Delivery, Status, Trigger};
+use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
     CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
-    Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
+    Expect, Lease, Page, Recoveries, RowKey, Statistics, StoreError, SubscriptionKey, Waiting,
+    Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
+use webhooks_core::recovery::{Outcomes, Recovery, RecoveryStatus};
 use webhooks_core::statistics::{Addition, HourCounts};
 use webhooks_core::time::Timestamp;
 
@@ -302,20 +306,8 @@ impl Deliveries for DynamoDeliveries {
         let Some((low, high)) = bounds(filter, before) else {
             return Ok(Page { items: Vec::new(), next: None });
         };
-        let mut conditions = vec!["expires_at > :now"];
-        let mut query = self
-            .between(subscription_id, low, high)
-            .scan_index_forward(false)
-            .expression_attribute_values(":now", number(now.seconds()));
-        if let Some(status) = filter.status {
-            conditions.push("s = :status");
-            query = query.expression_attribute_values(":status", text(status.as_str()));
-        }
-        if let Some(event_type) = filter.event_type {
-            conditions.push("t = :type");
-            query = query.expression_attribute_values(":type", text(event_type.name()));
-        }
-        let query = query.filter_expression(conditions.join(" AND "));
+        let query = self.between(subscription_id, low, high).scan_index_forward(false);
+        let query = filtered(query, filter, now);
         let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
         page(rows, limit, row::decode, |delivery| delivery.id.clone(), delivery_id)
     }
@@ -352,7 +344,7 @@ impl DueIndex for DynamoDeliveries {
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(item_key(&due.subscription_id, due.delivery_id.as_str())))
+            .set_key(Some(item_key(&due.subscription_id, &waiting_key(&due.row))))
             .update_expression("SET due_at = :later")
             .condition_expression("due_at = :due_at")
             .expression_attribute_values(":due_at", number(due.due_at.millis()))
@@ -388,6 +380,114 @@ impl Statistics for DynamoDeliveries {
 }
 
 #[async_trait]
+impl Recoveries for DynamoDeliveries {
+    async fn create_recovery(&self, recovery: &Recovery) -> Result<Written, StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(recovery::encode(recovery)?))
+            .condition_expression("attribute_not_exists(delivery_id)");
+        written(put.send().await)
+    }
+
+    async fn recovery(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &RecoveryId,
+    ) -> Result<Option<Recovery>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(item_key(subscription_id, &recovery::sort_key(id))))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(fault)?;
+        let recovery = answer.item.map(recovery::decode).transpose()?;
+        let now = self.clock.now();
+        Ok(recovery.filter(|recovery| now < recovery.expires_at))
+    }
+
+    async fn recoveries(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<Recovery>, StoreError> {
+        let query = self
+            .between(subscription_id, recovery::PREFIX, recovery::above_all())
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .filter_expression("expires_at > :now")
+            .expression_attribute_values(":now", number(self.clock.now().seconds()));
+        let items = read(query, limit, PAGE_REQUESTS).await?.items;
+        items.into_iter().take(limit).map(recovery::decode).collect()
+    }
+
+    async fn put_recovery(
+        &self,
+        recovery: &Recovery,
+        expected_page: u32,
+    ) -> Result<Written, StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(recovery::encode(recovery)?))
+            .condition_expression("job = :running AND #page = :page")
+            .expression_attribute_names("#page", "page")
+            .expression_attribute_values(":running", text(RecoveryStatus::Running.as_str()))
+            .expression_attribute_values(":page", number(expected_page));
+        written(put.send().await)
+    }
+
+    async fn oldest(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        after: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        let Some((low, high)) = bounds(filter, None) else {
+            return Ok(Page { items: Vec::new(), next: None });
+        };
+        // `~` sorts after every character of an id.
+        let low = after.map_or_else(|| low.clone(), |after| low.clone().max(format!("{after}~")));
+        if low > high {
+            return Ok(Page { items: Vec::new(), next: None });
+        }
+        let query = self.between(subscription_id, low, high).consistent_read(true);
+        let query = filtered(query, filter, now);
+        let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
+        page(rows, limit, row::decode, |delivery| delivery.id.clone(), delivery_id)
+    }
+
+    async fn outcomes(
+        &self,
+        subscription_id: &SubscriptionId,
+        created_at: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
+        let low = DeliveryId::first_of(created_at);
+        let high = DeliveryId::first_of(created_at.plus(Duration::from_millis(1)));
+        let query = self
+            .between(subscription_id, low.as_str(), just_below(high.as_str()))
+            .consistent_read(true)
+            .filter_expression("g = :recovery")
+            .expression_attribute_values(":recovery", text(Trigger::Recovery.as_str()))
+            .projection_expression("s");
+        let mut outcomes = Outcomes::default();
+        for item in read(query, usize::MAX, usize::MAX).await?.items {
+            let status = part(&item, "s");
+            outcomes.succeeded += u64::from(status == Status::Success.as_str());
+            outcomes.failed += u64::from(status == Status::Failed.as_str());
+        }
+        Ok(outcomes)
+    }
+}
+
+#[async_trait]
 impl CleanupState for DynamoDeliveries {
     async fn expired_keys(
         &self,
@@ -407,7 +507,14 @@ impl CleanupState for DynamoDeliveries {
             stats::PREFIX,
             just_below(&stats::first_from(before)),
         );
-        first_keys([deliveries, hours], limit).await
+        let recoveries = self
+            .keys_between(
+                subscription_id,
+                recovery::PREFIX,
+                just_below(&recovery::sort_key(&RecoveryId::first_of(before))),
+            )
+            .filter_expression("attribute_not_exists(due_shard)");
+        first_keys([deliveries, hours, recoveries], limit).await
     }
 
     async fn all_keys(
@@ -418,7 +525,9 @@ impl CleanupState for DynamoDeliveries {
         let deliveries = self.keys_between(subscription_id, DeliveryId::PREFIX, above_all());
         let hours = self.keys_between(subscription_id, stats::PREFIX, stats::above_all());
         let slot = self.keys_between(subscription_id, NEXT_SLOT, NEXT_SLOT.to_owned());
-        first_keys([deliveries, hours, slot], limit).await
+        let recoveries =
+            self.keys_between(subscription_id, recovery::PREFIX, recovery::above_all());
+        first_keys([deliveries, hours, slot, recoveries], limit).await
     }
 
     async fn delete(
@@ -523,6 +632,25 @@ fn above_all() -> String {
     format!("{}~", DeliveryId::PREFIX)
 }
 
+/// Hides the rows that a list does not show.
+fn filtered(
+    query: QueryFluentBuilder,
+    filter: &DeliveryFilter,
+    now: Timestamp,
+) -> QueryFluentBuilder {
+    let mut conditions = vec!["expires_at > :now"];
+    let mut query = query.expression_attribute_values(":now", number(now.seconds()));
+    if let Some(status) = filter.status {
+        conditions.push("s = :status");
+        query = query.expression_attribute_values(":status", text(status.as_str()));
+    }
+    if let Some(event_type) = filter.event_type {
+        conditions.push("t = :type");
+        query = query.expression_attribute_values(":type", text(event_type.name()));
+    }
+    query.filter_expression(conditions.join(" AND "))
+}
+
 /// The least and the greatest sort key a list may show; nothing when it can show none.
 fn bounds(filter: &DeliveryFilter, before: Option<&DeliveryId>) -> Option<(String, String)> {
     let low = filter.since.map_or_else(
@@ -538,6 +666,7 @@ fn bounds(filter: &DeliveryFilter, before: Option<&DeliveryId>) -> Option<(Strin
 fn sort_key(key: &RowKey) -> String {
     match key {
         RowKey::Delivery(id) => id.to_string(),
+        RowKey::Recovery(id) => recovery::sort_key(id),
         RowKey::Stats(hour) => stats::sort_key(*hour),
         RowKey::NextSlot => NEXT_SLOT.to_owned(),
     }
@@ -548,9 +677,19 @@ fn row_key(item: &Item) -> Result<RowKey, StoreError> {
     if sort == NEXT_SLOT {
         return Ok(RowKey::NextSlot);
     }
+    if let Some(id) = recovery::id_of(sort) {
+        return Ok(RowKey::Recovery(id));
+    }
     match stats::hour_of(sort) {
         Some(hour) => Ok(RowKey::Stats(hour)),
         None => delivery_id(item).map(RowKey::Delivery),
+    }
+}
+
+fn waiting_key(row: &Waiting) -> String {
+    match row {
+        Waiting::Delivery(id) => id.to_string(),
+        Waiting::Recovery(id) => recovery::sort_key(id),
     }
 }
 
@@ -569,7 +708,7 @@ fn next_slot(item: Option<&Item>) -> Result<Option<NextSlot>, StoreError> {
 }
 
 fn due_key(shard: u8, due: &Due) -> Item {
-    let mut item = item_key(&due.subscription_id, due.delivery_id.as_str());
+    let mut item = item_key(&due.subscription_id, &waiting_key(&due.row));
     item.insert(DUE_SHARD.to_owned(), number(shard));
     item.insert(DUE_AT.to_owned(), number(due.due_at.millis()));
     item
@@ -585,7 +724,10 @@ fn due(item: &Item) -> Result<Due, StoreError> {
         due_at: Timestamp::from_millis(due_at),
         subscription_id: subscription_id
             .map_err(|_| strange(item, "`subscription_id` is no id of a subscription"))?,
-        delivery_id: delivery_id(item)?,
+        row: match recovery::id_of(part(item, DELIVERY_ID)) {
+            Some(id) => Waiting::Recovery(id),
+            None => Waiting::Delivery(delivery_id(item)?),
+        },
     })
 }
 
@@ -649,11 +791,21 @@ mod tests {
             RowKey::Stats(Timestamp::EPOCH),
             RowKey::Stats(sample::start()),
             RowKey::NextSlot,
+            RowKey::Recovery(RecoveryId::first_of(sample::start())),
         ];
         for key in keys {
             assert_eq!(row_key(&item_key(&id, &sort_key(&key))).unwrap(), key);
         }
-        for sort in ["", "x", "stats#", "stats#12", "stats#-000000001", "dlv_1"] {
+        for sort in [
+            "",
+            "x",
+            "recovery#",
+            "recovery#dlv_1",
+            "stats#",
+            "stats#12",
+            "stats#-000000001",
+            "dlv_1",
+        ] {
             let error = row_key(&item_key(&id, sort)).unwrap_err();
             assert!(error.to_string().contains(&format!("{id} / {sort}")), "{error}");
         }

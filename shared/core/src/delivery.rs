@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::catalogue::EventType;
 use crate::event::{Event, payload};
 use crate::failure_class::FailureClass;
-use crate::ids::{DeliveryId, EventId, SubscriptionId, UserId};
+use crate::ids::{DeliveryId, EventId, RecoveryId, SubscriptionId, UserId};
 use crate::json::{Data, escape_for_queue};
 use crate::limits::{ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES};
 use crate::outbound::{Failure, HttpResult, Outcome};
@@ -86,6 +86,8 @@ named! {
         Test = "test",
         /// The owner asked for a delivery to be repeated.
         Redelivery = "redelivery",
+        /// A recovery repeats a delivery.
+        Recovery = "recovery",
     }
 }
 
@@ -304,7 +306,7 @@ impl Delivery {
     }
 }
 
-/// The queue message that asks for an attempt.
+/// The message of a deliveries queue: it asks for an attempt, or for a page of a recovery.
 ///
 /// A first attempt carries the event, because there is no record yet; a later one only names the
 /// record.
@@ -318,6 +320,15 @@ pub enum DeliveryTask {
         subscription_id: SubscriptionId,
         /// The delivery.
         delivery_id: DeliveryId,
+    },
+    /// A page of a recovery.
+    RecoveryPage {
+        /// The subscription.
+        subscription_id: SubscriptionId,
+        /// The recovery.
+        recovery_id: RecoveryId,
+        /// The number of the page; that of the row's next page when there is none.
+        page: Option<u32>,
     },
 }
 
@@ -388,7 +399,12 @@ pub struct TaskError(#[from] serde_json::Error);
 #[derive(Serialize, Deserialize)]
 struct Wire<'a> {
     subscription_id: SubscriptionId,
-    delivery_id: DeliveryId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delivery_id: Option<DeliveryId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recovery_id: Option<RecoveryId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    page: Option<u32>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     first: Option<WireFirst<'a>>,
 }
@@ -409,17 +425,27 @@ struct WireFirst<'a> {
 }
 
 impl DeliveryTask {
-    /// The delivery it asks for: the key of its record.
-    pub fn key(&self) -> (&SubscriptionId, &DeliveryId) {
+    /// The subscription that it is for.
+    pub fn subscription_id(&self) -> &SubscriptionId {
         match self {
-            Self::FirstAttempt(new) => (&new.subscription_id, &new.delivery_id),
-            Self::Retry { subscription_id, delivery_id } => (subscription_id, delivery_id),
+            Self::FirstAttempt(new) => &new.subscription_id,
+            Self::Retry { subscription_id, .. } | Self::RecoveryPage { subscription_id, .. } => {
+                subscription_id
+            }
+        }
+    }
+
+    /// The delivery whose attempt it asks for.
+    pub fn delivery_id(&self) -> Option<&DeliveryId> {
+        match self {
+            Self::FirstAttempt(new) => Some(&new.delivery_id),
+            Self::Retry { delivery_id, .. } => Some(delivery_id),
+            Self::RecoveryPage { .. } => None,
         }
     }
 
     /// The body of the queue message.
     pub fn to_json(&self) -> Result<String, TaskError> {
-        let (subscription_id, delivery_id) = self.key();
         let first = match self {
             Self::FirstAttempt(new) => Some(WireFirst {
                 user_id: new.user_id.clone(),
@@ -431,11 +457,17 @@ impl DeliveryTask {
                 traceparent: new.traceparent.clone(),
                 data: serde_json::from_str(new.data.as_str())?,
             }),
-            Self::Retry { .. } => None,
+            Self::Retry { .. } | Self::RecoveryPage { .. } => None,
+        };
+        let (recovery_id, page) = match self {
+            Self::RecoveryPage { recovery_id, page, .. } => (Some(recovery_id.clone()), *page),
+            Self::FirstAttempt(_) | Self::Retry { .. } => (None, None),
         };
         let wire = Wire {
-            subscription_id: subscription_id.clone(),
-            delivery_id: delivery_id.clone(),
+            subscription_id: self.subscription_id().clone(),
+            delivery_id: self.delivery_id().cloned(),
+            recovery_id,
+            page,
             first,
         };
         Ok(escape_for_queue(serde_json::to_string(&wire)?))
@@ -444,7 +476,12 @@ impl DeliveryTask {
     /// Reads the body of a queue message.
     pub fn from_json(body: &str) -> Result<Self, TaskError> {
         let wire: Wire<'_> = serde_json::from_str(body)?;
-        let Wire { subscription_id, delivery_id, first } = wire;
+        let Wire { subscription_id, delivery_id, recovery_id, page, first } = wire;
+        if let Some(recovery_id) = recovery_id {
+            return Ok(Self::RecoveryPage { subscription_id, recovery_id, page });
+        }
+        let delivery_id = delivery_id
+            .ok_or_else(|| <serde_json::Error as serde::de::Error>::missing_field("delivery_id"))?;
         let Some(first) = first else {
             return Ok(Self::Retry { subscription_id, delivery_id });
         };
@@ -490,10 +527,17 @@ mod tests {
             subscription_id: new.subscription_id.clone(),
             delivery_id: new.delivery_id.clone(),
         };
-        for task in [DeliveryTask::FirstAttempt(new), again] {
+        let page = |page| DeliveryTask::RecoveryPage {
+            subscription_id: new.subscription_id.clone(),
+            recovery_id: RecoveryId::new(Timestamp::EPOCH, [2; 10]),
+            page,
+        };
+        let (page, present) = (page(Some(3)), page(None));
+        for task in [DeliveryTask::FirstAttempt(new), again, page, present] {
             assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);
         }
-        for bad in ["", "{}", "[]", r#"{"subscription_id":"x","delivery_id":"y"}"#] {
+        let nameless = r#"{"subscription_id":"wh_00000000000000000000000000"}"#;
+        for bad in ["", "{}", "[]", nameless, r#"{"subscription_id":"x","delivery_id":"y"}"#] {
             assert!(DeliveryTask::from_json(bad).is_err(), "{bad}");
         }
     }

@@ -158,6 +158,11 @@ sortable_id!(
     DeliveryId,
     "dlv_"
 );
+sortable_id!(
+    /// The name of a recovery, sortable by the moment it was asked for.
+    RecoveryId,
+    "rec_"
+);
 
 /// The longest `MessageGroupId` (AWS quota).
 const MESSAGE_GROUP_CHARS: usize = 128;

@@ -30,6 +30,7 @@ pub mod maybe_known;
 pub mod outbound;
 pub mod ports;
 pub mod rate_limit;
+pub mod recovery;
 pub mod request_headers;
 pub mod reseal;
 pub mod retry;

@@ -102,6 +102,14 @@ pub const FAST_TASKS_PER_OWNER: usize = 20;
 pub const QUEUE_BATCH_ENTRIES: usize = 10;
 /// Bytes of one SQS message and of one `SendMessageBatch` in total (AWS quota).
 pub const QUEUE_BATCH_BYTES: usize = 1_048_576;
+/// The recoveries of one webhook that may be running.
+pub const RECOVERIES_RUNNING_MAX: usize = 3;
+/// The newest recoveries of one webhook that are listed.
+pub const RECOVERIES_LISTED_MAX: usize = 100;
+/// The redeliveries that a recovery sends per second to a webhook without a rate limit.
+pub const RECOVERY_PER_SECOND_DEFAULT: u32 = 100;
+/// The redeliveries that one page of a recovery sends, at most.
+pub const RECOVERY_PAGE_MAX: usize = 250;
 /// How long deliveries are kept when nothing else is configured, in days.
 pub const RETENTION_DAYS_DEFAULT: u32 = 30;
 /// The longest retention that can be asked for, in days.

@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use crate::breaker::Health;
 use crate::catalogue::EventType;
 use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
-use crate::ids::{DeliveryId, SubscriptionId, UserId};
+use crate::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::rate_limit::{SlotUpdate, Update};
+use crate::recovery::{Outcomes, Recovery};
 use crate::statistics::{Addition, HourCounts};
 use crate::subscription::{Subscription, UnreadableSubscription};
 use crate::time::Timestamp;
@@ -337,8 +338,27 @@ pub struct Due {
     pub due_at: Timestamp,
     /// The subscription.
     pub subscription_id: SubscriptionId,
-    /// The delivery.
-    pub delivery_id: DeliveryId,
+    /// What waits.
+    pub row: Waiting,
+}
+
+/// What waits in the due index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waiting {
+    /// A delivery, for its next attempt.
+    Delivery(DeliveryId),
+    /// A recovery, for its next page.
+    Recovery(RecoveryId),
+}
+
+impl Waiting {
+    /// The delivery that waits.
+    pub fn delivery_id(&self) -> Option<&DeliveryId> {
+        match self {
+            Self::Delivery(id) => Some(id),
+            Self::Recovery(_) => None,
+        }
+    }
 }
 
 /// A row of the Deliveries table as the cleanup meets it.
@@ -346,6 +366,8 @@ pub struct Due {
 pub enum RowKey {
     /// A delivery.
     Delivery(DeliveryId),
+    /// A recovery.
+    Recovery(RecoveryId),
     /// The counters of an hour.
     Stats(Timestamp),
     /// The next free slot of the rate limit.
@@ -468,10 +490,58 @@ pub trait CleanupState: Send + Sync {
     async fn set_position(&self, position: Option<&SubscriptionKey>) -> Result<(), StoreError>;
 }
 
-/// The whole Deliveries table.
-pub trait DeliveriesTable: Deliveries + DueIndex + Statistics + CleanupState {}
+/// The recoveries of each subscription, and what they read of its deliveries.
+#[async_trait]
+pub trait Recoveries: Send + Sync {
+    /// Stores a new one, unless there is one of its id.
+    async fn create_recovery(&self, recovery: &Recovery) -> Result<Written, StoreError>;
 
-impl<T: Deliveries + DueIndex + Statistics + CleanupState> DeliveriesTable for T {}
+    /// The one of this id, read with strong consistency. An expired one does not exist.
+    async fn recovery(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &RecoveryId,
+    ) -> Result<Option<Recovery>, StoreError>;
+
+    /// At most `limit` of a subscription, newest first, read with strong consistency. Expired ones
+    /// are not shown.
+    async fn recoveries(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<Recovery>, StoreError>;
+
+    /// Replaces one, if it is running and its next page is `expected_page`.
+    async fn put_recovery(
+        &self,
+        recovery: &Recovery,
+        expected_page: u32,
+    ) -> Result<Written, StoreError>;
+
+    /// Records of a subscription, oldest first, those newer than `after`, read with strong
+    /// consistency: at most `limit`, and possibly fewer although more follow (see [`Page::next`]).
+    /// Expired ones are not shown, as of `now`.
+    async fn oldest(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        after: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError>;
+
+    /// What became of the redeliveries of the recovery that was asked for at this moment.
+    async fn outcomes(
+        &self,
+        subscription_id: &SubscriptionId,
+        created_at: Timestamp,
+    ) -> Result<Outcomes, StoreError>;
+}
+
+/// The whole Deliveries table.
+pub trait DeliveriesTable: Deliveries + DueIndex + Statistics + CleanupState + Recoveries {}
+
+impl<T: Deliveries + DueIndex + Statistics + CleanupState + Recoveries> DeliveriesTable for T {}
 
 /// A task and how long the queue is to hold it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -502,6 +572,20 @@ impl Outgoing {
         let group =
             owner.map_or_else(|| subscription_id.as_str().to_owned(), UserId::message_group);
         Self { task: DeliveryTask::Retry { subscription_id, delivery_id }, delay, group }
+    }
+
+    /// A page of a recovery, in the group of the owner or, where nobody knows it, of the subscription.
+    pub fn recovery_page(
+        subscription_id: SubscriptionId,
+        recovery_id: RecoveryId,
+        page: Option<u32>,
+        owner: Option<&UserId>,
+        delay: Duration,
+    ) -> Self {
+        let group =
+            owner.map_or_else(|| subscription_id.as_str().to_owned(), UserId::message_group);
+        let task = DeliveryTask::RecoveryPage { subscription_id, recovery_id, page };
+        Self { task, delay, group }
     }
 }
 

@@ -74,7 +74,7 @@ fn size_at_most(task: &DeliveryTask) -> usize {
                 new.data.as_str().len()
                     + 6 * (new.user_id.as_str().len() + new.event_id.as_str().len())
             }
-            DeliveryTask::Retry { .. } => 0,
+            DeliveryTask::Retry { .. } | DeliveryTask::RecoveryPage { .. } => 0,
         }
 }
 

@@ -238,7 +238,8 @@ impl Harness {
         let now = SystemClock.now();
         let overdue = Timestamp::from_millis(now.millis() - OVERDUE_MS);
         for due in self.waiting().await?.iter().filter(|due| due.due_at > now) {
-            let (subscription, id) = (&due.subscription_id, &due.delivery_id);
+            let Some(id) = due.row.delivery_id() else { continue };
+            let subscription = &due.subscription_id;
             let record = self.deliveries.get(subscription, id, Consistency::Strong).await;
             let Some(mut record) = record.map_err(text)? else { continue };
             // Those that wait in the queue are looked at later than they are tried again.

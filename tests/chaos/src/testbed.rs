@@ -181,7 +181,8 @@ impl Testbed {
             self.clock.skip(Duration::from_hours(1));
         }
         for due in waiting {
-            let (subscription, id) = (&due.subscription_id, &due.delivery_id);
+            let Some(id) = due.row.delivery_id() else { continue };
+            let subscription = &due.subscription_id;
             let record = self.harness.deliveries.get(subscription, id, Consistency::Strong).await;
             let Some(record) = record.map_err(text)? else { continue };
             if !self.deliver.holds(id.as_str()) {

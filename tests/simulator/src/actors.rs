@@ -45,6 +45,9 @@ pub(crate) fn act(harness: &Arc<Harness>, number: usize, action: &Action) {
         }
         Action::Test { user } => with_webhook(harness, Function::Test, user, test),
         Action::Redeliver { user } => redeliver(harness, user),
+        Action::Recover { user, successes, cancelled } => {
+            recover(harness, user, successes, cancelled);
+        }
         Action::Delete { user } => with_webhook(harness, Function::Api, user, delete),
         Action::Rotate { user, overlap } => rotate(harness, user, overlap),
         Action::Pause { user } => patch(harness, user, json!({"is_active": false})),
@@ -318,6 +321,31 @@ fn redeliver(harness: &Arc<Harness>, who: usize) {
             if let Some(again) = again {
                 lock(&harness.model).promised.push((again, id, asked));
             }
+        }
+    });
+}
+
+/// A user asks for a recovery of everything that failed, or that succeeded, looks at it, and cancels
+/// it if it is to be `cancelled`.
+fn recover(harness: &Arc<Harness>, who: usize, successes: bool, cancelled: bool) {
+    with_webhook(harness, Function::Api, who, move |harness, invocation, (user, id)| async move {
+        *lock(&harness.model).recoveries.entry(id.clone()).or_default() += 1;
+        let to = |route| TestRequest::to(route).by(&user).with("id", id.as_str());
+        let status = if successes { "success" } else { "failed" };
+        let body = json!({"since": harness.plan.start.to_string(), "status": status});
+        let reply =
+            ask(&harness, &invocation, &to("POST /api/webhooks/{id}/recoveries").body(&body)).await;
+        if reply.status() != 202 {
+            return;
+        }
+        ask(&harness, &invocation, &to("GET /api/webhooks/{id}/recoveries")).await;
+        let json = reply.json();
+        let name = json["id"].as_str().unwrap_or_default();
+        let one = |route| to(route).with("recovery_id", name);
+        ask(&harness, &invocation, &one("GET /api/webhooks/{id}/recoveries/{recovery_id}")).await;
+        if cancelled {
+            let cancel = one("DELETE /api/webhooks/{id}/recoveries/{recovery_id}");
+            ask(&harness, &invocation, &cancel).await;
         }
     });
 }

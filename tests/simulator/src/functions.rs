@@ -40,6 +40,9 @@ pub(crate) fn dispatch(harness: &Arc<Harness>, batch: Vec<Received>) {
     });
 }
 
+/// The redeliveries of a page, so few that a recovery has several pages.
+const RECOVERY_PAGE: usize = 2;
+
 /// Hands a batch of tasks to deliver.
 pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
     harness.invoke(Function::Deliver, |invocation| {
@@ -52,12 +55,14 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
                 ports.clone(),
                 ports.clone(),
                 ports.clone(),
+                ports.clone(),
                 ports.slow_queue(),
                 ports,
                 Arc::new(harness.clock.clone()),
                 Arc::new(harness.secrets.clone()),
                 RETENTION,
-            );
+            )
+            .with_recovery_page(RECOVERY_PAGE);
             handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })
@@ -191,10 +196,17 @@ pub(crate) async fn ask(
             RETENTION,
         );
         request.send(|request| function.handle(request)).await
-    } else if route.contains("deliveries") {
+    } else if route.contains("deliveries") || route.contains("recoveries") {
         let ports = ports("delivery-history");
-        let function =
-            DeliveryHistory::new(ports.clone(), ports.clone(), ports.slow_queue(), clock, random);
+        let function = DeliveryHistory::new(
+            ports.clone(),
+            ports.clone(),
+            ports.clone(),
+            ports.slow_queue(),
+            clock,
+            random,
+            RETENTION,
+        );
         request.send(|request| function.handle(request)).await
     } else {
         let ports = ports("subscriptions");

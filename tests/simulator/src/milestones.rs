@@ -59,6 +59,10 @@ milestones! {
     SignedTwice,
     /// A redelivery was made.
     Redelivered,
+    /// A recovery of several pages was done.
+    Recovered,
+    /// A recovery was cancelled.
+    RecoveryCancelled,
     /// A test was made.
     Tested,
     /// A bad event was sent to the dead-letter queue.

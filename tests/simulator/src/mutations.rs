@@ -113,4 +113,10 @@ mutations! {
     DropChange => Done,
     /// A redelivery is acknowledged and does not happen.
     DropRedelivery => Repeated,
+    /// Each time that a recovery sends a page its redeliveries have other ids.
+    NewRecoveryIds => SameId,
+    /// A page of a recovery lacks its last delivery.
+    HideRecoverable => Recovered,
+    /// A new recovery is not put into the due index.
+    ForgetRecovery => RecoveryEnds,
 }

@@ -120,6 +120,11 @@ pub(crate) enum Action {
     Redeliver {
         user: usize,
     },
+    Recover {
+        user: usize,
+        successes: bool,
+        cancelled: bool,
+    },
     Cleanup {
         days: Option<u32>,
     },
@@ -277,7 +282,7 @@ fn publish(random: &SeededRandom, users: usize, is_fault_free: bool) -> Action {
 
 fn change(random: &SeededRandom, users: usize) -> Action {
     let user = draw(random, users);
-    match random.below(14) {
+    match random.below(16) {
         0 => Action::Create { user, then_published: random.chance(700) },
         1 | 2 => Action::Pause { user },
         3 | 4 => Action::Resume { user, then_published: random.chance(700) },
@@ -288,6 +293,9 @@ fn change(random: &SeededRandom, users: usize) -> Action {
         9 | 10 => Action::Delete { user },
         11 => Action::Test { user },
         12 => Action::Redeliver { user },
+        13 | 14 => {
+            Action::Recover { user, successes: random.chance(300), cancelled: random.chance(200) }
+        }
         _ => Action::Cleanup { days: [None, Some(1)][draw(random, 2)] },
     }
 }

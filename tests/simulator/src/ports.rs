@@ -9,18 +9,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use webhooks_core::breaker::{Health, OPEN_AFTER_FAILURES};
-use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
+use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use webhooks_core::latency::Histogram;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
     DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
-    RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
-    Subscriptions, TaskQueue, UserSubscriptions, Written,
+    Recoveries, RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey,
+    SubscriptionWrite, Subscriptions, TaskQueue, UserSubscriptions, Written,
 };
 use webhooks_core::rate_limit::{SlotUpdate, Update};
+use webhooks_core::recovery::{Outcomes, Recovery};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -576,9 +577,10 @@ impl DueIndex for Ports {
 
     async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
         self.request("deliveries.postpone", || {
-            let id = &due.delivery_id;
             let written = ready(self.harness.deliveries.postpone(due, due_at))?;
-            if written == Written::Applied {
+            if written == Written::Applied
+                && let Some(id) = due.row.delivery_id()
+            {
                 lock(&self.harness.model).postponed(self.invocation.number, id, due_at);
             }
             Ok(written)
@@ -627,6 +629,83 @@ impl Statistics for Ports {
     ) -> Result<Vec<HourCounts>, StoreError> {
         self.request("deliveries.counters", || {
             ready(self.harness.deliveries.counters(subscription_id, since))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Recoveries for Ports {
+    async fn create_recovery(&self, recovery: &Recovery) -> Result<Written, StoreError> {
+        let mut recovery = recovery.clone();
+        if self.is(Mutation::ForgetRecovery) {
+            recovery.due_at = None;
+        }
+        self.request("recoveries.create_recovery", || {
+            ready(self.harness.deliveries.create_recovery(&recovery))
+        })
+        .await
+    }
+
+    async fn recovery(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &RecoveryId,
+    ) -> Result<Option<Recovery>, StoreError> {
+        self.request("recoveries.recovery", || {
+            ready(self.harness.deliveries.recovery(subscription_id, id))
+        })
+        .await
+    }
+
+    async fn recoveries(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<Recovery>, StoreError> {
+        self.request("recoveries.recoveries", || {
+            ready(self.harness.deliveries.recoveries(subscription_id, limit))
+        })
+        .await
+    }
+
+    async fn put_recovery(
+        &self,
+        recovery: &Recovery,
+        expected_page: u32,
+    ) -> Result<Written, StoreError> {
+        self.request("recoveries.put_recovery", || {
+            ready(self.harness.deliveries.put_recovery(recovery, expected_page))
+        })
+        .await
+    }
+
+    async fn oldest(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        after: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        self.request("recoveries.oldest", || {
+            let store = &self.harness.deliveries;
+            let mut page = ready(store.oldest(subscription_id, filter, limit, after, now))?;
+            if self.is(Mutation::HideRecoverable) {
+                page.items.pop();
+            }
+            Ok(page)
+        })
+        .await
+    }
+
+    async fn outcomes(
+        &self,
+        subscription_id: &SubscriptionId,
+        created_at: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
+        self.request("recoveries.outcomes", || {
+            ready(self.harness.deliveries.outcomes(subscription_id, created_at))
         })
         .await
     }
@@ -717,13 +796,24 @@ impl TaskQueue for Ports {
                 }
                 if again {
                     let (now, number) = (harness.now(), self.invocation.number);
-                    lock(&harness.model).sent_by_retry(now, number, outgoing.task.key().1);
+                    if let Some(id) = outgoing.task.delivery_id() {
+                        lock(&harness.model).sent_by_retry(now, number, id);
+                    }
                 }
-                let (body, delay) = (outgoing.task.to_json()?, outgoing.delay.as_secs());
+                let mut task = outgoing.task.clone();
+                if let DeliveryTask::FirstAttempt(new) = &mut task
+                    && new.trigger == Trigger::Recovery
+                    && self.is(Mutation::NewRecoveryIds)
+                {
+                    let random = harness.random.bits().to_be_bytes();
+                    let random = std::array::from_fn(|at| random[at % random.len()]);
+                    new.delivery_id = DeliveryId::new(new.delivery_id.moment(), random);
+                }
+                let (body, delay) = (task.to_json()?, outgoing.delay.as_secs());
                 let (queue_faults, now) = (faults.queue(), harness.now());
                 let id = lock(self.tasks()).send(body, delay, now, queue_faults, &harness.random);
                 harness.note(invocation, || {
-                    format!("send {id}: {} in {delay} s", outgoing.task.key().1)
+                    format!("send {id}: {:?} in {delay} s", outgoing.task.delivery_id())
                 });
             }
         }

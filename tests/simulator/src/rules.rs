@@ -79,6 +79,8 @@ rules! {
     Ends = "every delivery ends",
     NoNeedlessEnd = "no delivery ends without need",
     Repeated = "a redelivery is made",
+    RecoveryEnds = "every recovery ends",
+    Recovered = "a recovery redelivers each delivery that matches",
     PostsAddUp = "every POST is recorded",
     OnceWithoutFaults = "no POST is doubled when nothing fails",
     NoneGivenUp = "no message is given up when nothing fails",

@@ -184,6 +184,7 @@ impl Run {
             && lock(&self.harness.tasks).is_empty()
             && lock(&self.harness.slow_tasks).is_empty()
             && lock(&self.harness.model).due.is_empty()
+            && self.recovery_due().is_none()
     }
 
     /// What may happen next, each with its moment; the seed decides among equals.
@@ -198,6 +199,8 @@ impl Run {
         let delivers = model.under_way(Function::Deliver) < harness.plan.concurrency;
         let (tasks, slow_tasks) = (tasks.filter(|_| delivers), slow_tasks.filter(|_| delivers));
         let settles = (!self.settled).then_some(harness.plan.settles);
+        let deliveries_due = model.due.values().min().copied();
+        let first_due = [deliveries_due, self.recovery_due()].into_iter().flatten().min();
         let tie = |turn| (turn, harness.random.bits());
         [
             (lock(&harness.timers).next_at(), tie(Turn::Alarm)),
@@ -205,11 +208,17 @@ impl Run {
             (events.map(|at| self.gathered(at)), tie(Turn::Events)),
             (tasks.map(|at| self.gathered(at)), tie(Turn::Tasks)),
             (slow_tasks.map(|at| self.gathered(at)), tie(Turn::SlowTasks)),
-            (self.retry_at(model.due.values().min().copied()), tie(Turn::Retry)),
+            (self.retry_at(first_due), tie(Turn::Retry)),
             (Some(self.next_cleanup), tie(Turn::Cleanup)),
             (settles, tie(Turn::Settle)),
         ]
         .map(|(at, (turn, tie))| at.map(|at| (at.max(harness.now()), tie, turn)))
+    }
+
+    /// When the retry function must look at a recovery.
+    fn recovery_due(&self) -> Option<Timestamp> {
+        let recoveries = self.harness.deliveries.all_recoveries();
+        recoveries.iter().filter_map(|recovery| recovery.due_at).min()
     }
 
     /// When a batch is received that has a message at this moment: at the end of the window.

@@ -10,12 +10,14 @@ use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::latency::Histogram;
 use webhooks_core::limits::PAGE_MAX;
+use webhooks_core::recovery::RecoveryStatus;
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
 use crate::executor::lock;
 use crate::functions::{ask, clean_as};
 use crate::harness::{Function, Harness};
+use crate::milestones::Milestone;
 use crate::model::{Model, Published};
 use crate::rules::Rule;
 
@@ -33,14 +35,14 @@ pub(crate) fn check(harness: &Arc<Harness>) {
         .flatten()
         .filter_map(|message| DeliveryTask::from_json(&message.body).ok())
         .collect();
-    let given_up = tasks.iter().map(|task| task.key().1.clone()).collect();
+    let given_up = tasks.iter().filter_map(DeliveryTask::delivery_id).cloned().collect();
     let unbegun = tasks
         .iter()
         .filter_map(|task| match task {
             DeliveryTask::FirstAttempt(new) => {
                 Some((new.event_id.as_str().to_owned(), new.subscription_id.clone()))
             }
-            DeliveryTask::Retry { .. } => None,
+            DeliveryTask::Retry { .. } | DeliveryTask::RecoveryPage { .. } => None,
         })
         .collect();
     let counters = counters(harness);
@@ -49,6 +51,7 @@ pub(crate) fn check(harness: &Arc<Harness>) {
         let mut model = lock(&harness.model);
         end.nothing_waits(&mut model);
         end.nothing_is_lost(&mut model, harness);
+        end.recoveries_are_complete(&mut model, harness);
         end.attempts_add_up(&mut model);
         end.statistics_add_up(&mut model);
         bad_events_are_kept(&mut model, harness);
@@ -130,6 +133,52 @@ impl End {
         }
         for (rule, detail) in broken {
             model.violate(rule, || detail);
+        }
+    }
+
+    /// A recovery that is done has redelivered every delivery of the time it was asked for.
+    fn recoveries_are_complete(&self, model: &mut Model, harness: &Harness) {
+        for recovery in harness.deliveries.all_recoveries() {
+            let of = &recovery.subscription_id;
+            match recovery.status {
+                RecoveryStatus::Running => {
+                    model.violate(Rule::RecoveryEnds, || recovery.id.to_string());
+                }
+                RecoveryStatus::Cancelled => model.reach(Milestone::RecoveryCancelled),
+                RecoveryStatus::Done if recovery.page > 0 => model.reach(Milestone::Recovered),
+                RecoveryStatus::Done => {}
+            }
+            let is_whole = !model.was_deleted(of, self.now)
+                && model.subscriptions.get(of).is_some_and(|versions| !versions.cleaned);
+            if recovery.status != RecoveryStatus::Done || !is_whole {
+                continue;
+            }
+            let asked = recovery.created_at();
+            let selection = &recovery.selection;
+            let missing = self.records.values().find(|record| {
+                let was = model.delivery_at(&record.id, asked);
+                let moment = record.created_at();
+                let again = recovery.redelivery(record).delivery_id;
+                record.subscription_id == *of
+                    && (selection.since..selection.until).contains(&moment)
+                    && was.is_some_and(|was| selection.selects(&was))
+                    && !self.records.contains_key(&again)
+                    && !self.given_up.contains(&again)
+            });
+            if let Some(missing) = missing {
+                model.violate(Rule::Recovered, || format!("{} by {}", missing.id, recovery.id));
+            }
+            let made = self.records.values().filter(|record| {
+                record.subscription_id == *of
+                    && record.trigger == Trigger::Recovery
+                    && record.created_at() == asked
+            });
+            let (made, given_up) = (made.count() as u64, self.given_up.len() as u64);
+            if made + given_up < recovery.sent {
+                model.violate(Rule::Recovered, || {
+                    format!("{}: sent {}, {made} records", recovery.id, recovery.sent)
+                });
+            }
         }
     }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::Delivery;
-use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
+use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
     DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
-    RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
+    Recoveries, RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
     Subscriptions, TaskQueue, UserSubscriptions, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
+use webhooks_core::recovery::{Outcomes, Recovery};
 use webhooks_core::statistics::{Addition, HourCounts};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -149,6 +150,7 @@ applied! {
     DeliveryWrite: DeliveryWrite::Applied, [];
     Written: Written::Applied, [];
     SlotUpdate: SlotUpdate::Applied(NextSlot(0)), [];
+    Outcomes: Outcomes::default(), [];
     SubscriptionWrite: SubscriptionWrite::Applied, [];
     UserSubscriptions: UserSubscriptions::default(), [];
     Option<T>: None, [T];
@@ -220,6 +222,23 @@ intercept! {
         ) -> Result<(), StoreError>;
         fn counters(subscription_id: &SubscriptionId, since: Timestamp)
             -> Result<Vec<HourCounts>, StoreError>;
+    }
+    Recoveries as "recoveries" {
+        fn create_recovery(recovery: &Recovery) -> Result<Written, StoreError>;
+        fn recovery(subscription_id: &SubscriptionId, id: &RecoveryId)
+            -> Result<Option<Recovery>, StoreError>;
+        fn recoveries(subscription_id: &SubscriptionId, limit: usize)
+            -> Result<Vec<Recovery>, StoreError>;
+        fn put_recovery(recovery: &Recovery, expected_page: u32) -> Result<Written, StoreError>;
+        fn oldest(
+            subscription_id: &SubscriptionId,
+            filter: &DeliveryFilter,
+            limit: usize,
+            after: Option<&DeliveryId>,
+            now: Timestamp
+        ) -> Result<Page<Delivery, DeliveryId>, StoreError>;
+        fn outcomes(subscription_id: &SubscriptionId, created_at: Timestamp)
+            -> Result<Outcomes, StoreError>;
     }
     CleanupState as "cleanup_state" {
         fn expired_keys(subscription_id: &SubscriptionId, before: Timestamp, limit: usize)

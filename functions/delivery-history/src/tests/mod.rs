@@ -2,6 +2,7 @@
 
 mod details;
 mod lists;
+mod recoveries;
 mod routes;
 mod sparse;
 
@@ -46,9 +47,11 @@ impl Harness {
         let api = DeliveryHistory::new(
             Arc::new(subscriptions.clone()),
             port(deliveries.clone()),
+            Arc::new(deliveries.clone()),
             Arc::new(queue.clone()),
             Arc::new(clock.clone()),
             Arc::new(SeededRandom::new(1)),
+            std::time::Duration::from_hours(720),
         );
         Self { api, subscriptions, deliveries, queue, clock }
     }

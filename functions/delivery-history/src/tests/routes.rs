@@ -5,8 +5,9 @@ use test_support::sample;
 use webhooks_api::problem::Problem;
 use webhooks_api::testing::TestRequest;
 use webhooks_api::{ROUTES, Route};
+use webhooks_core::ids::RecoveryId;
 
-use super::{Harness, succeeded};
+use super::{Harness, recoveries, succeeded};
 
 fn routes() -> Vec<String> {
     let own = ROUTES.iter().filter(|route| route.function == "delivery-history");
@@ -16,7 +17,17 @@ fn routes() -> Vec<String> {
 /// A request to a route that has all it needs.
 fn call(route: &str, id: &str, delivery_id: &str) -> TestRequest {
     let call = TestRequest::to(route).with("id", id);
-    if route.contains("{delivery_id}") { call.with("delivery_id", delivery_id) } else { call }
+    if route.contains("{delivery_id}") {
+        return call.with("delivery_id", delivery_id);
+    }
+    if route.contains("{recovery_id}") {
+        return call.with("recovery_id", recovery_id().as_str());
+    }
+    if route.starts_with("POST ") { call.body(&recoveries::all()) } else { call }
+}
+
+fn recovery_id() -> RecoveryId {
+    RecoveryId::first_of(sample::at(1))
 }
 
 #[tokio::test]
@@ -24,6 +35,7 @@ async fn every_route_requires_a_caller_and_responds() {
     let harness = Harness::new();
     let delivery = succeeded(&harness.webhook("alice", 1).await.id, 1);
     harness.record(&delivery).await;
+    recoveries::stored(&harness, &delivery.subscription_id, recovery_id()).await;
     for route in routes() {
         let call = call(&route, delivery.subscription_id.as_str(), delivery.id.as_str());
         let response = harness.send(call.clone().without_token()).await;

@@ -95,7 +95,12 @@ struct StoredAttempt(#[serde(with = "millis")] Timestamp, u64, Option<u16>, Opti
 /// The shard of the due index that a delivery is in. The end of its id is a hash, so the
 /// shards fill evenly.
 pub(super) fn due_shard(id: &DeliveryId) -> u8 {
-    id.as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS
+    shard_of(id.as_str())
+}
+
+/// The shard of the due index that the row of this id stands in.
+pub(super) fn shard_of(id: &str) -> u8 {
+    id.bytes().fold(0, u8::wrapping_add) % DUE_SHARDS
 }
 
 /// The row of a delivery: of the plain one, the one with its payload deflated, and the one with its

@@ -147,6 +147,7 @@ impl Harness {
             Arc::new(self.subscriptions.clone()),
             Arc::new(TestSealer),
             deliveries.clone(),
+            deliveries.clone(),
             deliveries,
             Arc::new(self.queue.clone()),
             Arc::new(self.queue.clone()),

@@ -233,7 +233,7 @@ impl Contract {
         let operations = self.operations();
         assert_eq!(operations.len(), api_routes().count(), "each route has an event");
         for Operation { key, spec, function, event, .. } in operations {
-            let harness = Harness::new().await.with_delivery().await;
+            let harness = Harness::new().await.with_delivery().await.with_recovery().await;
             let answer = harness.run(&function, event).await;
             let status = answer["statusCode"].to_string();
             let response = self.resolve(&spec["responses"][&status]);
@@ -526,7 +526,7 @@ impl Operation<'_> {
             event["body"] = body.to_string().into();
             event["isBase64Encoded"] = false.into();
         }
-        let harness = Harness::new().await.with_delivery().await;
+        let harness = Harness::new().await.with_delivery().await.with_recovery().await;
         harness.run(&self.function, event).await
     }
 

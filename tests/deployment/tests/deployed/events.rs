@@ -22,8 +22,9 @@ use test_webhook::TestWebhook;
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::{DeliveryTask, Status};
 use webhooks_core::ports::{
-    Clock, Consistency, Deliveries as _, Expect, Random, Subscriptions as _,
+    Clock, Consistency, Deliveries as _, Expect, Random, Recoveries as _, Subscriptions as _,
 };
+use webhooks_core::recovery::{Recovery, Selection};
 use webhooks_core::secret::{SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::target::TargetPolicy;
@@ -83,6 +84,22 @@ impl Harness {
         self
     }
 
+    /// Stores the recovery that the events are about.
+    pub(crate) async fn with_recovery(self) -> Self {
+        let webhook = self.subscriptions.snapshot().remove(0);
+        let id = "rec_01KG9Z6QK00000000000000003".parse().unwrap();
+        let now = self.clock.now();
+        let selection = Selection {
+            since: now.minus(RETENTION),
+            until: now,
+            status: Status::Failed,
+            event_types: Vec::new(),
+        };
+        let recovery = Recovery::new(id, &webhook, selection, RETENTION);
+        self.deliveries.create_recovery(&recovery).await.unwrap();
+        self
+    }
+
     /// Hands a function an event, as JSON in and JSON out.
     pub(crate) async fn run(&self, function: &str, event: Value) -> Value {
         match function {
@@ -130,9 +147,11 @@ impl Harness {
         DeliveryHistory::new(
             Arc::new(self.subscriptions.clone()),
             Arc::new(self.deliveries.clone()),
+            Arc::new(self.deliveries.clone()),
             Arc::new(self.queue.clone()),
             self.clock.clone(),
             self.random.clone(),
+            RETENTION,
         )
     }
 
@@ -162,6 +181,7 @@ impl Harness {
         Deliver::new(
             Arc::new(self.subscriptions.clone()),
             Arc::new(TestSealer),
+            Arc::new(self.deliveries.clone()),
             Arc::new(self.deliveries.clone()),
             Arc::new(self.deliveries.clone()),
             Arc::new(self.queue.clone()),
@@ -277,12 +297,12 @@ async fn api_events_return_success() {
         let deployed = (method, path, &*function);
         let mut routes = template.routes().map(|route| (route.method, route.path, route.function));
         assert!(routes.any(|route| route == deployed), "{function} {name}");
-        let harness = Harness::new().await.with_delivery().await;
+        let harness = Harness::new().await.with_delivery().await.with_recovery().await;
         let response = harness.run(&function, event).await;
         let expected = match name.as_str() {
             "create" => 201,
-            "delete" => 204,
-            "redeliver" | "delete-all" => 202,
+            "delete" | "cancel-recovery" => 204,
+            "redeliver" | "delete-all" | "recover" => 202,
             _ => 200,
         };
         assert_eq!(response["statusCode"], expected, "{function} {name}: {response}");

@@ -15,12 +15,15 @@ use webhooks_aws::{
     tables,
 };
 use webhooks_core::breaker::Health;
+use webhooks_core::delivery::Status;
+use webhooks_core::ids::RecoveryId;
 use webhooks_core::ports::{
     CleanupState as _, Consistency, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Due,
-    DueIndex as _, Expect, Lease, Outgoing, RejectedEvent, Statistics as _, SubscriptionKey,
-    Subscriptions as _, TaskQueue as _,
+    DueIndex as _, Expect, Lease, Outgoing, Recoveries as _, RejectedEvent, Statistics as _,
+    SubscriptionKey, Subscriptions as _, TaskQueue as _, Waiting,
 };
 use webhooks_core::rate_limit::Update;
+use webhooks_core::recovery::{Recovery, Selection};
 use webhooks_core::statistics::Counts;
 
 /// An IAM action and the resource it is done to, by its name in the template.
@@ -88,6 +91,7 @@ impl Recorder {
         match call.split_once('.').unwrap() {
             ("subscriptions", method) => self.subscriptions(method).await,
             ("deliveries", method) => self.deliveries(method).await,
+            ("recoveries", method) => self.recoveries(method).await,
             ("queue", method) => self.queue(&self.queue, method).await,
             ("slow_queue", method) => self.queue(&self.slow_queue, method).await,
             _ => panic!("{call} is not known here"),
@@ -138,8 +142,11 @@ impl Recorder {
         let store = &self.deliveries;
         let one = sample::delivery(&sample::subscription_id("u", 1), 1);
         let (subscription, id, now) = (&one.subscription_id, &one.id, sample::at(1));
-        let due =
-            Due { due_at: now, subscription_id: subscription.clone(), delivery_id: id.clone() };
+        let due = Due {
+            due_at: now,
+            subscription_id: subscription.clone(),
+            row: Waiting::Delivery(id.clone()),
+        };
         let scanned = SubscriptionKey {
             user_id: sample::user("u"),
             subscription_id: subscription.clone(),
@@ -179,6 +186,32 @@ impl Recorder {
                 drop(store.set_position(None).await);
             }
             _ => panic!("deliveries.{method} is not known here"),
+        }
+    }
+
+    async fn recoveries(&self, method: &str) {
+        let store = &self.deliveries;
+        let webhook = sample::subscription("u", 1);
+        let now = sample::at(1);
+        let selection = Selection {
+            since: now,
+            until: sample::at(2),
+            status: Status::Failed,
+            event_types: Vec::new(),
+        };
+        let id = RecoveryId::first_of(now);
+        let one = Recovery::new(id.clone(), &webhook, selection, Duration::from_hours(1));
+        match method {
+            "create_recovery" => drop(store.create_recovery(&one).await),
+            "recovery" => drop(store.recovery(&webhook.id, &id).await),
+            "recoveries" => drop(store.recoveries(&webhook.id, 1).await),
+            "put_recovery" => drop(store.put_recovery(&one, 0).await),
+            "oldest" => {
+                let all = DeliveryFilter::default();
+                drop(store.oldest(&webhook.id, &all, 1, None, now).await);
+            }
+            "outcomes" => drop(store.outcomes(&webhook.id, now).await),
+            _ => panic!("recoveries.{method} is not known here"),
         }
     }
 

@@ -143,10 +143,12 @@ impl Harness {
         );
         let deliveries = DeliveryHistory::new(
             Arc::new(subscriptions.clone()),
+            Arc::new(rows.clone()),
             Arc::new(rows),
             Arc::new(MemoryTaskQueue::default()),
             Arc::new(clock),
             random,
+            Duration::from_hours(30 * 24),
         );
         Self { webhooks, deliveries, subscriptions, alice, bob }
     }

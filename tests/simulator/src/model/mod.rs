@@ -145,6 +145,8 @@ pub(crate) struct Model {
     pub(crate) due: BTreeMap<DeliveryId, Timestamp>,
     /// How often an owner asked for an event to be repeated.
     pub(crate) repeats: BTreeMap<(String, SubscriptionId), usize>,
+    /// How often an owner asked for a recovery.
+    pub(crate) recoveries: BTreeMap<SubscriptionId, usize>,
     /// Events that can never be handled.
     pub(crate) bad: Vec<String>,
     /// Redeliveries that the API has accepted, and since when.
@@ -168,6 +170,7 @@ impl Model {
             tracks: BTreeMap::new(),
             due: BTreeMap::new(),
             repeats: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
             bad: Vec::new(),
             promised: Vec::new(),
             urls: BTreeMap::new(),

@@ -215,7 +215,8 @@ impl Model {
     fn check_name(&mut self, post: &Post<'_>, subscription: &SubscriptionId) {
         let event = &post.body.event_id;
         let key = (event.clone(), subscription.clone());
-        let most = 1 + self.repeats.get(&key).copied().unwrap_or(0);
+        let recoveries = self.recoveries.get(subscription).copied().unwrap_or(0);
+        let most = 1 + self.repeats.get(&key).copied().unwrap_or(0) + recoveries;
         let names = self.names.entry(key).or_default();
         if !names.contains(&post.id) {
             names.insert(post.id.clone());

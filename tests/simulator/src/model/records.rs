@@ -317,6 +317,7 @@ impl Model {
                 }
                 id.moment()
             }
+            RowKey::Recovery(id) => id.moment(),
             RowKey::Stats(hour) => *hour,
             // It goes with its webhook only.
             RowKey::NextSlot => now,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::ports::{DeliveriesTable, DeliveryWrite, Due, Expect, Page, RowKey, Written};
+use webhooks_core::ports::{
+    DeliveriesTable, DeliveryWrite, Due, Expect, Page, RowKey, Waiting, Written,
+};
 use webhooks_core::time::Timestamp;
 
 use super::records::{assert_stands, ended, get, put, subscription, waiting};
@@ -63,7 +65,7 @@ fn row(delivery: &Delivery) -> Due {
     Due {
         due_at: delivery.due_at.unwrap_or_else(|| panic!("{} does not wait", delivery.id)),
         subscription_id: delivery.subscription_id.clone(),
-        delivery_id: delivery.id.clone(),
+        row: Waiting::Delivery(delivery.id.clone()),
     }
 }
 
@@ -127,9 +129,8 @@ async fn each_row_is_in_one_shard(store: &dyn DeliveriesTable) {
         }
     }
     for (before, after) in shards.iter().zip(by_shard(store, &subscription, end(), 100).await) {
-        let ids = |rows: &[Due]| -> BTreeSet<_> {
-            rows.iter().map(|row| row.delivery_id.clone()).collect()
-        };
+        let ids =
+            |rows: &[Due]| -> BTreeSet<_> { rows.iter().map(|row| row.row.clone()).collect() };
         assert_eq!(ids(before), ids(&after));
     }
 }
@@ -183,7 +184,8 @@ async fn due_pages_continue_after_their_last_row_moved(store: &dyn DeliveriesTab
             let page = store.due(shard, sample::at(110), 2, after.as_ref()).await;
             let Page { items, next } = ok(page);
             for due in items.iter().filter(|due| due.subscription_id == subscription) {
-                assert!(left.remove(&due.delivery_id), "{} is met twice", due.delivery_id);
+                let id = due.row.delivery_id().expect("the rule stores deliveries");
+                assert!(left.remove(id), "{id} is met twice");
                 assert_eq!(ok(store.postpone(due, sample::at(5_000)).await), Written::Applied);
             }
             if next.is_none() {

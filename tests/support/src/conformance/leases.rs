@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ports::{DeliveriesTable, DeliveryWrite, Due, Expect, Lease, Refusal, Written};
+use webhooks_core::ports::{
+    DeliveriesTable, DeliveryWrite, Due, Expect, Lease, Refusal, Waiting, Written,
+};
 use webhooks_core::time::Timestamp;
 
 use super::records::{assert_stands, ended, get, put, subscription, waiting};
@@ -115,7 +117,7 @@ async fn write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable) 
     let due = Due {
         due_at: sample::at(60),
         subscription_id: row.subscription_id.clone(),
-        delivery_id: row.id.clone(),
+        row: Waiting::Delivery(row.id.clone()),
     };
     assert_eq!(ok(store.postpone(&due, sample::at(70)).await), Written::Applied);
     assert!(!take(store, &row, 1, hold("b")).await.is_applied());

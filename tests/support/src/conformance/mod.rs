@@ -16,6 +16,7 @@ mod due;
 mod history;
 mod leases;
 mod records;
+mod recoveries;
 mod slots;
 mod statistics;
 mod subscription_lists;
@@ -60,6 +61,7 @@ pub fn delivery_rules<'a>(store: &'a dyn DeliveriesTable, clock: &'a ManualClock
     rules.extend(slots::rules(store));
     rules.extend(statistics::rules(store));
     rules.extend(cleanup::rules(store));
+    rules.extend(recoveries::rules(store));
     let from_the_start = |(name, rule): Rule<'a>| {
         let rule = async move {
             clock.set(crate::sample::start());

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::delivery::{Delivery, Status, Trigger};
+use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{
     CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
-    Expect, Lease, Page, RowKey, Statistics, StoreError, SubscriptionKey, Written,
+    Expect, Lease, Page, Recoveries, RowKey, Statistics, StoreError, SubscriptionKey, Waiting,
+    Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
+use webhooks_core::recovery::{Outcomes, Recovery};
 use webhooks_core::statistics::{Addition, AdditionId, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
@@ -32,18 +34,21 @@ struct Tables {
     hours: BTreeMap<(SubscriptionId, Timestamp), HourCounts>,
     slots: BTreeMap<SubscriptionId, NextSlot>,
     added: BTreeSet<AdditionId>,
+    recoveries: BTreeMap<(SubscriptionId, RecoveryId), Recovery>,
     cleanup: Option<SubscriptionKey>,
 }
 
 impl Tables {
-    /// The keys of all rows of a subscription: deliveries first, then counters.
+    /// The keys of all rows of a subscription: deliveries first, then counters, then recoveries.
     fn keys(&self, subscription_id: &SubscriptionId) -> impl Iterator<Item = RowKey> {
         let deliveries = self.deliveries.keys().filter(move |(owner, _)| owner == subscription_id);
         let hours = self.hours.keys().filter(move |(owner, _)| owner == subscription_id);
+        let recoveries = self.recoveries.keys().filter(move |(owner, _)| owner == subscription_id);
         deliveries
             .map(|(_, id)| RowKey::Delivery(id.clone()))
             .chain(hours.map(|(_, hour)| RowKey::Stats(*hour)))
             .chain(self.slots.contains_key(subscription_id).then_some(RowKey::NextSlot))
+            .chain(recoveries.map(|(_, id)| RowKey::Recovery(id.clone())))
     }
 }
 
@@ -65,6 +70,11 @@ impl MemoryDeliveries {
     /// Every record there is, also the expired ones, by subscription and id.
     pub fn snapshot(&self) -> Vec<StoredDelivery> {
         lock(&self.tables).deliveries.values().cloned().collect()
+    }
+
+    /// Every recovery there is, also the expired ones, by subscription and id.
+    pub fn all_recoveries(&self) -> Vec<Recovery> {
+        lock(&self.tables).recoveries.values().cloned().collect()
     }
 
     /// Every counter there is, by subscription and hour.
@@ -93,15 +103,11 @@ impl StoredDelivery {
             .as_ref()
             .is_none_or(|held| held.holder == lease.holder || held.until <= lease.now)
     }
-
-    fn is_due_as(&self, due: &Due) -> bool {
-        self.delivery.due_at == Some(due.due_at)
-    }
 }
 
-/// The shard of the due index that a delivery is in.
-fn due_shard(id: &DeliveryId) -> u8 {
-    let sum = id.as_str().bytes().fold(0u8, u8::wrapping_add);
+/// The shard of the due index that the row of this id is in.
+fn due_shard(id: &str) -> u8 {
+    let sum = id.bytes().fold(0u8, u8::wrapping_add);
     sum % DUE_SHARDS
 }
 
@@ -207,19 +213,19 @@ impl DueIndex for MemoryDeliveries {
         after: Option<&Due>,
     ) -> Result<Page<Due, Due>, StoreError> {
         let tables = lock(&self.tables);
-        let mut rows: Vec<Due> = tables
-            .deliveries
-            .values()
-            .filter(|row| due_shard(&row.delivery.id) == shard)
-            .filter_map(|row| {
-                let delivery = &row.delivery;
-                let due_at = delivery.due_at.filter(|due_at| *due_at <= until)?;
-                Some(Due {
-                    due_at,
-                    subscription_id: delivery.subscription_id.clone(),
-                    delivery_id: delivery.id.clone(),
-                })
-            })
+        let deliveries = tables.deliveries.values().map(|row| &row.delivery);
+        let deliveries = deliveries.filter(|row| due_shard(row.id.as_str()) == shard);
+        let recoveries = tables.recoveries.values();
+        let recoveries = recoveries.filter(|row| due_shard(row.id.as_str()) == shard);
+        let due = |due_at: Option<Timestamp>, subscription_id: &SubscriptionId, row: Waiting| {
+            let due_at = due_at.filter(|due_at| *due_at <= until)?;
+            Some(Due { due_at, subscription_id: subscription_id.clone(), row })
+        };
+        let mut rows: Vec<Due> = deliveries
+            .filter_map(|of| due(of.due_at, &of.subscription_id, Waiting::Delivery(of.id.clone())))
+            .chain(recoveries.filter_map(|of| {
+                due(of.due_at, &of.subscription_id, Waiting::Recovery(of.id.clone()))
+            }))
             .filter(|due| after.is_none_or(|after| due > after))
             .collect();
         rows.sort();
@@ -228,10 +234,20 @@ impl DueIndex for MemoryDeliveries {
 
     async fn postpone(&self, due: &Due, due_at: Timestamp) -> Result<Written, StoreError> {
         let mut tables = lock(&self.tables);
-        let key = (due.subscription_id.clone(), due.delivery_id.clone());
-        match tables.deliveries.get_mut(&key) {
-            Some(row) if row.is_due_as(due) => {
-                row.delivery.due_at = Some(due_at);
+        let subscription_id = due.subscription_id.clone();
+        let found = match &due.row {
+            Waiting::Delivery(id) => {
+                let row = tables.deliveries.get_mut(&(subscription_id, id.clone()));
+                row.map(|row| &mut row.delivery.due_at)
+            }
+            Waiting::Recovery(id) => {
+                let row = tables.recoveries.get_mut(&(subscription_id, id.clone()));
+                row.map(|row| &mut row.due_at)
+            }
+        };
+        match found {
+            Some(found) if *found == Some(due.due_at) => {
+                *found = Some(due_at);
                 Ok(Written::Applied)
             }
             _ => Ok(Written::ConditionFailed),
@@ -274,6 +290,97 @@ impl Statistics for MemoryDeliveries {
 }
 
 #[async_trait]
+impl Recoveries for MemoryDeliveries {
+    async fn create_recovery(&self, recovery: &Recovery) -> Result<Written, StoreError> {
+        let mut tables = lock(&self.tables);
+        let key = (recovery.subscription_id.clone(), recovery.id.clone());
+        if tables.recoveries.contains_key(&key) {
+            return Ok(Written::ConditionFailed);
+        }
+        tables.recoveries.insert(key, recovery.clone());
+        Ok(Written::Applied)
+    }
+
+    async fn recovery(
+        &self,
+        subscription_id: &SubscriptionId,
+        id: &RecoveryId,
+    ) -> Result<Option<Recovery>, StoreError> {
+        let now = self.clock.now();
+        let tables = lock(&self.tables);
+        let found = tables.recoveries.get(&(subscription_id.clone(), id.clone()));
+        Ok(found.filter(|recovery| now < recovery.expires_at).cloned())
+    }
+
+    async fn recoveries(
+        &self,
+        subscription_id: &SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<Recovery>, StoreError> {
+        let now = self.clock.now();
+        let tables = lock(&self.tables);
+        let all = tables.recoveries.values().rev();
+        let own = all.filter(|recovery| recovery.subscription_id == *subscription_id);
+        Ok(own.filter(|recovery| now < recovery.expires_at).take(limit).cloned().collect())
+    }
+
+    async fn put_recovery(
+        &self,
+        recovery: &Recovery,
+        expected_page: u32,
+    ) -> Result<Written, StoreError> {
+        let mut tables = lock(&self.tables);
+        let key = (recovery.subscription_id.clone(), recovery.id.clone());
+        match tables.recoveries.get_mut(&key) {
+            Some(found) if found.is_running() && found.page == expected_page => {
+                *found = recovery.clone();
+                Ok(Written::Applied)
+            }
+            _ => Ok(Written::ConditionFailed),
+        }
+    }
+
+    async fn oldest(
+        &self,
+        subscription_id: &SubscriptionId,
+        filter: &DeliveryFilter,
+        limit: usize,
+        after: Option<&DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        let tables = lock(&self.tables);
+        let shown = tables
+            .deliveries
+            .values()
+            .map(|row| &row.delivery)
+            .filter(|delivery| delivery.subscription_id == *subscription_id)
+            .filter(|delivery| after.is_none_or(|after| delivery.id > *after))
+            .filter(|delivery| now < delivery.expires_at && passes(filter, delivery));
+        Ok(paged(shown.cloned(), limit, |delivery| delivery.id.clone()))
+    }
+
+    async fn outcomes(
+        &self,
+        subscription_id: &SubscriptionId,
+        created_at: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
+        let tables = lock(&self.tables);
+        let rows = tables.deliveries.values().map(|row| &row.delivery);
+        let of_recovery = rows.filter(|row| {
+            row.subscription_id == *subscription_id
+                && row.trigger == Trigger::Recovery
+                && row.created_at() == created_at
+        });
+        let mut outcomes = Outcomes::default();
+        for row in of_recovery {
+            outcomes.succeeded += u64::from(row.status == Status::Success);
+            outcomes.failed += u64::from(row.status == Status::Failed);
+        }
+        Ok(outcomes)
+    }
+}
+
+#[async_trait]
 impl CleanupState for MemoryDeliveries {
     async fn expired_keys(
         &self,
@@ -289,6 +396,10 @@ impl CleanupState for MemoryDeliveries {
             }
             RowKey::Stats(hour) => *hour < before,
             RowKey::NextSlot => false,
+            RowKey::Recovery(id) => {
+                let stored = &tables.recoveries[&(subscription_id.clone(), id.clone())];
+                id.moment() < before && stored.due_at.is_none()
+            }
         };
         Ok(tables.keys(subscription_id).filter(expired).take(limit).collect())
     }
@@ -317,6 +428,9 @@ impl CleanupState for MemoryDeliveries {
                 }
                 RowKey::NextSlot => {
                     tables.slots.remove(subscription_id);
+                }
+                RowKey::Recovery(id) => {
+                    tables.recoveries.remove(&(subscription_id.clone(), id.clone()));
                 }
             }
         }

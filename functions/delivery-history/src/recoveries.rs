@@ -1,0 +1,214 @@
+//! Recoveries of a webhook: ask for one, list them, show one, cancel one.
+
+use std::time::Duration;
+
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Response};
+use serde::Serialize;
+use serde_json::Value;
+use webhooks_api::problem::Problem;
+use webhooks_api::view::RecoveryView;
+use webhooks_api::{ApiError, AuthenticatedRequest, Fields, boolean, json, no_content, string};
+use webhooks_core::catalogue::EventType;
+use webhooks_core::delivery::Status;
+use webhooks_core::ids::{DeliveryId, RecoveryId};
+use webhooks_core::limits::{EVENT_TYPES_MAX, RECOVERIES_LISTED_MAX, RECOVERIES_RUNNING_MAX};
+use webhooks_core::ports::{DeliveryFilter, Outgoing, Written};
+use webhooks_core::recovery::{Outcomes, Recovery, RecoveryStatus, Selection};
+use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
+
+use crate::DeliveryHistory;
+
+/// How often a cancellation is tried against pages that are sent meanwhile.
+const CANCEL_TRIES: usize = 5;
+/// The deliveries that one read of a count asks for.
+const COUNT_PAGE: usize = 1_000;
+
+/// What a request asks for.
+struct Asked {
+    selection: Selection,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Matched {
+    matched: u64,
+}
+
+#[derive(Serialize)]
+struct Items<'a> {
+    items: Vec<RecoveryView<'a>>,
+}
+
+impl DeliveryHistory {
+    pub(crate) async fn recover(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<Response<Body>, ApiError> {
+        request.no_query()?;
+        let now = self.clock.now();
+        let Asked { selection, dry_run } = asked(request.body()?, now)?;
+        let webhook = self.webhook(request).await?;
+        if dry_run {
+            let matched = self.count(&webhook, &selection, now).await?;
+            return json(StatusCode::OK, &Matched { matched });
+        }
+        if !webhook.is_active {
+            return Err(Problem::WebhookInactive.into());
+        }
+        let recovery = self.create(&webhook, selection, now).await?;
+        let (subscription_id, id) = (webhook.id.clone(), recovery.id.clone());
+        let (owner, wait) = (Some(&webhook.user_id), Duration::ZERO);
+        // When this is not sent, the retry function sends it later.
+        self.send(Outgoing::recovery_page(subscription_id, id, Some(0), owner, wait)).await?;
+        json(StatusCode::ACCEPTED, &RecoveryView::new(&recovery, Outcomes::default()))
+    }
+
+    async fn create(
+        &self,
+        webhook: &Subscription,
+        selection: Selection,
+        now: Timestamp,
+    ) -> Result<Recovery, ApiError> {
+        let others = self.recoveries.recoveries(&webhook.id, RECOVERIES_LISTED_MAX).await?;
+        let running = others.iter().filter(|recovery| recovery.is_running()).count();
+        if running >= RECOVERIES_RUNNING_MAX {
+            return Err(Problem::RecoveryLimitReached.into());
+        }
+        // The redeliveries of a recovery are those of its millisecond, so no two may have the same.
+        let moment = others
+            .first()
+            .map_or(now, |newest| newest.created_at().plus(Duration::from_millis(1)).max(now));
+        let id = RecoveryId::new(moment, self.random.bytes());
+        let recovery = Recovery::new(id, webhook, selection, self.retention);
+        // The id is random, so what is there already is what a repeated request of ours has written.
+        self.recoveries.create_recovery(&recovery).await?;
+        Ok(recovery)
+    }
+
+    /// How many deliveries a recovery would send.
+    async fn count(
+        &self,
+        webhook: &Subscription,
+        selection: &Selection,
+        now: Timestamp,
+    ) -> Result<u64, ApiError> {
+        let filter = DeliveryFilter {
+            status: Some(selection.status),
+            event_type: None,
+            since: Some(selection.since),
+            until: Some(selection.until),
+        };
+        let mut matched = 0;
+        let mut after: Option<DeliveryId> = None;
+        loop {
+            let page =
+                self.recoveries.oldest(&webhook.id, &filter, COUNT_PAGE, after.as_ref(), now);
+            let page = page.await?;
+            let selected = page.items.iter().filter(|delivery| selection.selects(delivery));
+            matched += u64::try_from(selected.count()).expect("a page is small");
+            after = page.next;
+            if after.is_none() {
+                return Ok(matched);
+            }
+        }
+    }
+
+    pub(crate) async fn list_recoveries(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<Response<Body>, ApiError> {
+        request.no_query()?;
+        let webhook = self.webhook(request).await?;
+        let recoveries = self.recoveries.recoveries(&webhook.id, RECOVERIES_LISTED_MAX).await?;
+        let items = recoveries.iter().map(RecoveryView::without_outcomes).collect();
+        json(StatusCode::OK, &Items { items })
+    }
+
+    pub(crate) async fn get_recovery(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<Response<Body>, ApiError> {
+        request.no_query()?;
+        let (webhook, recovery) = self.recovery(request).await?;
+        let outcomes = self.recoveries.outcomes(&webhook.id, recovery.created_at()).await?;
+        json(StatusCode::OK, &RecoveryView::new(&recovery, outcomes))
+    }
+
+    pub(crate) async fn cancel_recovery(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<Response<Body>, ApiError> {
+        request.no_query()?;
+        for _ in 0..CANCEL_TRIES {
+            let (_, mut recovery) = self.recovery(request).await?;
+            if !recovery.is_running() {
+                return Ok(no_content());
+            }
+            recovery.end(RecoveryStatus::Cancelled, self.clock.now());
+            let page = recovery.page;
+            if self.recoveries.put_recovery(&recovery, page).await? == Written::Applied {
+                return Ok(no_content());
+            }
+        }
+        Err(Problem::EditConflict.into())
+    }
+
+    /// The recovery of the request and its webhook, if the caller owns them.
+    async fn recovery(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+    ) -> Result<(Subscription, Recovery), ApiError> {
+        let webhook = self.webhook(request).await?;
+        let id = request.id("recovery_id")?;
+        let found = self.recoveries.recovery(&webhook.id, &id).await?;
+        Ok((webhook, found.ok_or(ApiError::Problem(Problem::NotFound))?))
+    }
+}
+
+fn asked(mut fields: Fields<Value>, now: Timestamp) -> Result<Asked, Problem> {
+    let since = fields.required("since", time);
+    let until = fields.nullable("until", time).flatten();
+    let status = fields.optional("status", status);
+    let event_types = fields.optional("event_types", event_types);
+    let dry_run = fields.optional("dry_run", boolean);
+    // What happens from now on is no part of it, nor are its own redeliveries.
+    let until = until.map_or(now, |until| until.min(now));
+    if since.is_some_and(|since| since >= until) {
+        fields.refuse("since", "must be earlier than `until` and than the present");
+    }
+    fields.finish()?;
+    Ok(Asked {
+        selection: Selection {
+            since: since.expect("it is required"),
+            until,
+            status: status.unwrap_or(Status::Failed),
+            event_types: event_types.unwrap_or_default(),
+        },
+        dry_run: dry_run.unwrap_or(false),
+    })
+}
+
+fn time(value: &Value) -> Result<Timestamp, String> {
+    let example = "must be an RFC 3339 date and time, such as 2026-01-31T09:30:00Z";
+    string(value).ok().and_then(|text| Timestamp::parse(&text)).ok_or_else(|| example.to_owned())
+}
+
+fn status(value: &Value) -> Result<Status, String> {
+    match string(value)?.parse() {
+        Ok(status @ (Status::Failed | Status::Success)) => Ok(status),
+        _ => Err("must be failed or success".to_owned()),
+    }
+}
+
+fn event_types(value: &Value) -> Result<Vec<EventType>, String> {
+    let refused =
+        || format!("must be a list of 1 to {EVENT_TYPES_MAX} event types of the catalogue");
+    let items = value.as_array().ok_or_else(refused)?;
+    if !(1..=EVENT_TYPES_MAX).contains(&items.len()) {
+        return Err(refused());
+    }
+    let read = |item: &Value| item.as_str().and_then(|name| name.parse().ok());
+    items.iter().map(read).collect::<Option<_>>().ok_or_else(refused)
+}
