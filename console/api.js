@@ -156,7 +156,7 @@ export class Api {
     return this.call('GET', `${path(id)}/stats${query(range)}`);
   }
 
-  /** @param {string} id @returns {Promise<Page<Recovery>>} */
+  /** @param {string} id @returns {Promise<{ items: Recovery[] }>} */
   recoveries(id) {
     return this.call('GET', `${path(id)}/recoveries`);
   }

@@ -261,7 +261,7 @@ export const texts = {
     until: 'To',
     status: 'What to recover',
     failed: 'Failed deliveries',
-    held: 'Held deliveries',
+    success: 'Successful deliveries',
     eventTypes: 'Event types',
     count: 'Count',
     /** @param {number} count */
@@ -272,8 +272,12 @@ export const texts = {
     noJobs: 'No recoveries yet.',
     cancel: 'Cancel recovery',
     statuses: { running: 'Running', done: 'Done', cancelled: 'Cancelled' },
-    /** @param {{ matched: number, sent: number, succeeded: number, failed: number }} job */
-    progress: (job) => `${job.sent.toLocaleString('en')} of ${job.matched.toLocaleString('en')} sent, ${job.succeeded.toLocaleString('en')} succeeded, ${job.failed.toLocaleString('en')} failed`,
+    /** @param {number} sent */
+    sending: (sent) => `${sent.toLocaleString('en')} sent so far`,
+    /** @param {number} sent */
+    sent: (sent) => `${sent.toLocaleString('en')} sent`,
+    /** @param {{ matched: number, sent: number }} job @param {number} succeeded @param {number} failed */
+    progress: (job, succeeded, failed) => `${job.sent.toLocaleString('en')} of ${job.matched.toLocaleString('en')} sent, ${succeeded.toLocaleString('en')} succeeded, ${failed.toLocaleString('en')} failed`,
     sinceRequired: 'Choose when the range begins.',
   },
   statistics: {

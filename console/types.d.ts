@@ -93,11 +93,13 @@ export interface Bucket {
 export interface Recovery {
   id: string;
   status: 'running' | 'done' | 'cancelled';
+  /** Equal to `sent`: every page that is found is sent. */
   matched: number;
   sent: number;
-  succeeded: number;
-  failed: number;
-  created_at?: string;
+  /** Absent in the list. */
+  succeeded?: number;
+  failed?: number;
+  created_at: string;
 }
 
 export interface EventType {

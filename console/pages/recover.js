@@ -1,4 +1,4 @@
-/** Sending again what failed, or was held, in a time range. */
+/** Sending again what failed, or succeeded, in a time range. */
 import { html, useState } from '../vendor/preact-htm.js';
 import { texts } from '../texts.js';
 import { Failure, Field, Loading, localInput, useApp, useInterval, useLoad, utc } from '../ui.js';
@@ -8,6 +8,18 @@ import { Failure, Field, Loading, localInput, useApp, useInterval, useLoad, utc 
 
 const t = texts.recover;
 const DAY = 86_400_000;
+/** The number of the newest recoveries that are shown with their outcomes: the API counts these for each. */
+const DETAILED = 3;
+
+/** @param {Recovery} job */
+const isSettled = (job) => job.status !== 'running' && (job.succeeded ?? 0) + (job.failed ?? 0) >= job.sent;
+
+/** @param {Recovery} job */
+function progress(job) {
+  if (job.status === 'running') return t.sending(job.sent);
+  if (job.succeeded === undefined || job.failed === undefined) return t.sent(job.sent);
+  return t.progress(job, job.succeeded, job.failed);
+}
 
 /** @param {{ webhook: Webhook }} props */
 export function RecoverTab({ webhook }) {
@@ -18,9 +30,14 @@ export function RecoverTab({ webhook }) {
   const [matched, setMatched] = useState(/** @type {number | null} */ (null));
   const [error, setError] = useState(/** @type {ApiError | null} */ (null));
   const [busy, setBusy] = useState(false);
-  const jobs = useLoad(() => api.recoveries(webhook.id), [webhook.id]);
+  const jobs = useLoad(async () => {
+    const { items } = await api.recoveries(webhook.id);
+    const detailed = await Promise.all(items.slice(0, DETAILED).map((job) => api.recovery(webhook.id, job.id)));
+    return { items: [...detailed, ...items.slice(DETAILED)] };
+  }, [webhook.id]);
+  const newest = jobs.data?.items.slice(0, DETAILED) ?? [];
   const running = jobs.data?.items.some((job) => job.status === 'running');
-  useInterval(jobs.reload, running ? 1_000 : null);
+  useInterval(jobs.reload, running ? 1_000 : newest.every(isSettled) ? null : 5_000);
 
   /** @param {boolean} dry */
   const send = async (dry) => {
@@ -64,7 +81,7 @@ export function RecoverTab({ webhook }) {
         <${Field} label=${t.status} error=${error?.of('status')}>
           ${(/** @type {any} */ attributes) => html`<select ...${attributes} onChange=${(/** @type {any} */ event) => { setStatus(event.currentTarget.value); setMatched(null); }}>
             <option value="failed" selected=${status === 'failed'}>${t.failed}</option>
-            <option value="held" selected=${status === 'held'}>${t.held}</option>
+            <option value="success" selected=${status === 'success'}>${t.success}</option>
           </select>`}
         <//>
       </div>
@@ -80,8 +97,8 @@ export function RecoverTab({ webhook }) {
     ${jobs.data?.items.length === 0 && html`<p class="muted">${t.noJobs}</p>`}
     ${jobs.data?.items.map((job) => html`<div class="job" key=${job.id}>
       <p><strong>${t.statuses[job.status] ?? job.status}</strong> <code>${job.id}</code></p>
-      <progress max=${Math.max(1, job.matched)} value=${job.status === 'done' ? Math.max(1, job.matched) : job.sent} aria-label=${t.progress(job)}></progress>
-      <p>${t.progress(job)}</p>
+      ${job.status === 'running' && html`<progress aria-label=${progress(job)}></progress>`}
+      <p>${progress(job)}</p>
       ${job.status === 'running' && html`<button type="button" onClick=${() => cancel(job)}>${t.cancel}</button>`}
     </div>`)}
   </div>`;
