@@ -50,7 +50,13 @@ async fn other_users_webhook_returns_404_on_every_route() {
     let delivery = text(&test["delivery_id"]);
     let missing = "wh_01J00000000000000000000000";
     for route in ROUTES.iter().filter(|route| route.path.contains("{id}")) {
-        let body = (route.method == "PATCH").then(|| json!({"description": "mine now"}));
+        let body = match (route.method, route.path) {
+            ("PATCH", _) => Some(json!({"description": "mine now"})),
+            ("POST", "/api/webhooks/{id}/recoveries") => {
+                Some(json!({"since": "2026-01-31T09:00:00Z"}))
+            }
+            _ => None,
+        };
         let thief = token("thief");
         let call = async |webhook: &str| {
             let path = path(route.path, webhook, &delivery);
