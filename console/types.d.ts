@@ -32,8 +32,6 @@ export interface Webhook {
   timeout_seconds: number;
   headers?: Record<string, string | null>;
   rate_limit?: number | null;
-  while_inactive?: 'drop' | 'hold';
-  auto_recover?: boolean;
   signature?: 'hmac' | 'ed25519';
   public_key?: string | null;
   keep_payload?: 'retention' | 'until_success';
@@ -59,7 +57,7 @@ export interface Attempt {
   response_excerpt: string | null;
 }
 
-export type DeliveryStatus = 'success' | 'failed' | 'retrying' | 'held';
+export type DeliveryStatus = 'success' | 'failed' | 'retrying';
 
 export interface Delivery {
   id: string;

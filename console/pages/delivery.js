@@ -45,7 +45,7 @@ export function DeliveryPage({ id, delivery: name }) {
   const loaded = useLoad(() => api.delivery(id, name), [id, name]);
   // A redelivery has no record before its first attempt.
   const isAwaited = router.path.endsWith('?new') && loaded.error?.status === 404;
-  const waits = isAwaited || loaded.data?.status === 'retrying' || loaded.data?.status === 'held';
+  const waits = isAwaited || loaded.data?.status === 'retrying';
   useInterval(loaded.reload, waits ? 1_000 : null);
   const error = (isAwaited ? null : loaded.error) ?? webhook.error;
   if (error) return html`<${Failure} error=${error} retry=${loaded.reload} />`;

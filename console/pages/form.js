@@ -23,8 +23,6 @@ const empty = {
   filter: '',
   headers: /** @type {Header[]} */ ([]),
   rate_limit: '',
-  while_inactive: 'drop',
-  auto_recover: false,
   signature: 'hmac',
   keep_payload: 'retention',
 };
@@ -45,8 +43,6 @@ function valuesOf(webhook) {
     filter: webhook.filter ? JSON.stringify(webhook.filter, null, 2) : '',
     headers: Object.keys(webhook.headers ?? {}).map((name) => ({ name, value: '', kept: true })),
     rate_limit: webhook.rate_limit ? String(webhook.rate_limit) : '',
-    while_inactive: webhook.while_inactive ?? 'drop',
-    auto_recover: webhook.auto_recover ?? false,
     signature: webhook.signature ?? 'hmac',
     keep_payload: webhook.keep_payload ?? 'retention',
   };
@@ -90,8 +86,6 @@ function bodyOf(values) {
         values.headers.filter(({ name }) => name.trim()).map(({ name, value, kept }) => [name.trim(), kept && value === '' ? null : value]),
       ),
       rate_limit: values.rate_limit.trim() === '' ? null : number(values.rate_limit),
-      while_inactive: values.while_inactive,
-      auto_recover: values.auto_recover,
       signature: values.signature,
       keep_payload: values.keep_payload,
     },
@@ -201,7 +195,7 @@ function Form({ catalogue, webhook }) {
   const error = (field) => own[field] ?? failure?.of(field);
   /** @param {Partial<Values>} change */
   const set = (change) => setValues((current) => ({ ...current, ...change }));
-  const advanced = ['filter', 'retry_schedule', 'retry_count', 'timeout_seconds', 'headers', 'rate_limit', 'while_inactive', 'auto_recover', 'signature', 'keep_payload'];
+  const advanced = ['filter', 'retry_schedule', 'retry_count', 'timeout_seconds', 'headers', 'rate_limit', 'signature', 'keep_payload'];
   const showAdvanced = advanced.some((field) => error(field));
 
   // The first field with an error gets the focus.
@@ -274,10 +268,6 @@ function Form({ catalogue, webhook }) {
         <//>
         <${Headers} headers=${values.headers} error=${error('headers')} onChange=${(/** @type {Header[]} */ headers) => set({ headers })} />
         ${input('rate_limit', 'rate_limit', form.rateLimit, form.rateLimitHelp, { type: 'number', min: 1, max: 1000 })}
-        ${select('while_inactive', 'while_inactive', form.whileInactive, form.whileInactiveHelp, [['drop', form.drop], ['hold', form.hold]])}
-        <${Field} label=${form.autoRecover} help=${form.autoRecoverHelp} error=${error('auto_recover')}>
-          ${(/** @type {any} */ attributes) => html`<input type="checkbox" ...${attributes} checked=${values.auto_recover} onChange=${(/** @type {any} */ event) => set({ auto_recover: event.currentTarget.checked })} />`}
-        <//>
         ${select('signature', 'signature', form.signature, form.signatureHelp, [['hmac', form.hmac], ['ed25519', form.ed25519]])}
         ${select('keep_payload', 'keep_payload', form.keepPayload, form.keepPayloadHelp, [['retention', form.retention], ['until_success', form.untilSuccess]])}
       </details>

@@ -527,7 +527,7 @@ impl CleanupState for DynamoDeliveries {
         let slot = self.keys_between(subscription_id, NEXT_SLOT, NEXT_SLOT.to_owned());
         let recoveries =
             self.keys_between(subscription_id, recovery::PREFIX, recovery::above_all());
-        first_keys([deliveries, hours, slot, recoveries], limit).await
+        Box::pin(first_keys([deliveries, hours, slot, recoveries], limit)).await
     }
 
     async fn delete(

@@ -21,6 +21,7 @@ use crate::catalogue::EventType;
 use crate::delivery::{Delivery, NewDelivery, Status, Trigger, UnknownName, named};
 use crate::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use crate::limits::{RECOVERY_PAGE_MAX, RECOVERY_PER_SECOND_DEFAULT};
+use crate::rate_limit::RateLimit;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 
@@ -168,7 +169,7 @@ impl Recovery {
 /// The redeliveries of one page: what is sent in [`PAGE_WAIT`].
 pub fn page_size(subscription: &Subscription) -> usize {
     let per_second =
-        subscription.rate_limit.map_or(RECOVERY_PER_SECOND_DEFAULT, |limit| limit.per_second());
+        subscription.rate_limit.map_or(RECOVERY_PER_SECOND_DEFAULT, RateLimit::per_second);
     usize::try_from(per_second).unwrap_or(usize::MAX).min(RECOVERY_PAGE_MAX)
 }
 
