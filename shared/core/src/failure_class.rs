@@ -79,9 +79,7 @@ impl FailureClass {
             Self::Http4xx => {
                 "Check the path of the URL, and that the endpoint accepts the method POST, the headers and the signature."
             }
-            Self::Http5xx => {
-                "Look for this request in the logs of the endpoint; the delivery is retried."
-            }
+            Self::Http5xx => "Look for this request in the logs of the endpoint.",
         }
     }
 }
