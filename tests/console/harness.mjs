@@ -15,7 +15,9 @@ const FLAGS = [
 /** The local system: its addresses, and `stop`. */
 export async function startSystem() {
   const flags = ['--json', '--api-addr', FREE, '--sqs-addr', FREE, '--dynamodb-addr', FREE, '--receiver-addr', FREE];
-  const child = spawn('cargo', ['dev', ...flags], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] });
+  // `DEV` names a program that is built already.
+  const [program, ...before] = process.env.DEV ? [process.env.DEV] : ['cargo', 'dev'];
+  const child = spawn(program, [...before, ...flags], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] });
   const line = await new Promise((resolve, reject) => {
     createInterface(child.stdout).once('line', resolve);
     child.once('exit', (code) => reject(new Error(`cargo dev ended with ${code}`)));

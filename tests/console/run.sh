@@ -16,6 +16,10 @@ if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null
 fi
+# `cargo dev` would build the local system again, with the features of its package alone.
+(cd ../.. && cargo build --workspace --bin dev --locked --quiet)
+DEV="$(cd "${CARGO_TARGET_DIR:-../../target}" && pwd)/debug/dev"
+export DEV
 npm ci --silent
 npm run --silent types
 npm run --silent vendor
