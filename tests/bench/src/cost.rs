@@ -123,11 +123,16 @@ async fn measure(events: usize, users: usize) -> Outcome<Measured> {
         has_breaker: true,
     };
     let rig = Rig::start(users, 1, &receiver.healthy("cost"), outside).await?;
+    // An instance reads the list of blocked hosts once a minute, not for each event.
+    rig.publisher.publish_all(vec![of_user(0)]).await.map_err(text)?;
+    rig.handle(EVENTS.name, rig.functions.dispatch()).await?;
+    rig.handle(DELIVERIES.name, rig.functions.deliver()).await?;
+    *rig.meter.lock().map_err(text)? = Bill::default();
     rig.publisher.publish_all((0..events).map(of_user).collect()).await.map_err(text)?;
     rig.handle(EVENTS.name, rig.functions.dispatch()).await?;
     let batches = rig.handle(DELIVERIES.name, rig.functions.deliver()).await?;
     let bill = rig.bill()?;
-    let came = receiver.arrivals().len();
+    let came = receiver.arrivals().len() - 1;
     if came != events || bill.unknown > 0 {
         return Err(format!("{came} of {events} webhooks came; {} requests failed", bill.unknown));
     }
