@@ -17,7 +17,7 @@ use test_webhook::TestWebhook;
 use webhooks_aws::Sealer;
 use webhooks_core::limits::RETENTION_DAYS_DEFAULT;
 use webhooks_core::ports::{
-    Clock, DeadLetterQueue, DeliveriesTable, Random, Sender, Subscriptions, TaskQueue,
+    Clock, DeadLetterQueue, DeliveriesTable, Random, Sender, Subscriptions, TaskQueue, Timer,
 };
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::verification::EndpointVerification;
@@ -51,6 +51,8 @@ pub struct Ports {
     pub sender: Arc<dyn Sender>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The timer.
+    pub timer: Arc<dyn Timer>,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// How strict the rules for targets are.
@@ -90,6 +92,7 @@ impl Functions {
             dead_letter_queue,
             sender,
             clock,
+            timer,
             random,
             policy,
             verification,
@@ -148,6 +151,7 @@ impl Functions {
                 slow_queue.clone(),
                 sender,
                 clock.clone(),
+                timer,
                 random,
                 RETENTION,
             )),

@@ -411,6 +411,7 @@ async fn ports(
         )),
         sender: Arc::new(sender),
         clock,
+        timer: Arc::new(SystemClock),
         random: options.random.clone(),
         policy: options.policy,
         verification: options.verification,

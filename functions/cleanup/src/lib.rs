@@ -132,6 +132,7 @@ impl Cleanup {
             }
         }
         if row.deleted {
+            self.subscriptions.delete_unused_hosts(&row.user_id).await?;
             self.subscriptions.delete_tombstone(&row.user_id, &row.subscription_id).await?;
         }
         report.subscriptions += 1;

@@ -1,11 +1,13 @@
 //! One attempt: sent, decided, written.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::{Either, join, select};
 use webhooks_core::attempt;
-use webhooks_core::breaker::{Failures, LastError};
+use webhooks_core::breaker::{Failures, LastError, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ports::{DeliveryWrite, StoreError};
+use webhooks_core::ports::{Chain, DeliveryWrite, StoreError, SubscriptionWrite};
 use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -13,7 +15,7 @@ use webhooks_core::time::Timestamp;
 use crate::Deliver;
 use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled, wait};
-use crate::effects::{Effect, Speed, Verdict};
+use crate::effects::{Effect, Speed, TRIES, Verdict};
 use crate::load::Loaded;
 use crate::telemetry::log_attempt;
 
@@ -28,7 +30,7 @@ impl Deliver {
     ) -> Result<Handled, StoreError> {
         let began = self.clock.now();
         let (mut delivery, expect) = loaded.into_record(began, self.retention);
-        let outcome = attempt::send(
+        let send = attempt::send(
             &mut delivery,
             subscription,
             subscription.timeout(),
@@ -36,9 +38,16 @@ impl Deliver {
             self.opener.as_ref(),
             self.sender.as_ref(),
             self.clock.as_ref(),
-        )
-        .await
-        .map_err(|error| subscription.undecodable(error))?;
+        );
+        let outcome = self
+            .marking_slow(
+                send,
+                slot.map_or(Duration::ZERO, |at| began.until(at)),
+                subscription,
+                batch,
+            )
+            .await
+            .map_err(|error| subscription.undecodable(error))?;
         let now = self.clock.now();
         let jitter = self.random.up_to(JITTER_MAX_PER_MILLE);
         let next =
@@ -77,6 +86,52 @@ impl Deliver {
             .with_verdict(subscription, verdict)
             .with_speed(Speed::new(&outcome, took(&delivery)));
         Ok(Handled { disposition, effect: Some(effect) })
+    }
+}
+
+impl Deliver {
+    /// Marks the endpoint as slow as soon as the attempt is, so that its tasks leave the fast queue
+    /// while the attempt goes on. An attempt that waits for its slot is not slow by that.
+    async fn marking_slow<T>(
+        &self,
+        attempt: impl Future<Output = T>,
+        waits: Duration,
+        subscription: &Subscription,
+        batch: &Batch,
+    ) -> T {
+        let mut attempt = pin!(attempt);
+        let slow = self.timer.sleep(waits + Duration::from_secs(SLOW_SECONDS));
+        match select(attempt.as_mut(), slow).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right(_) if batch.claims_mark(&subscription.id) => {
+                join(attempt, self.mark_slow(subscription, batch)).await.0
+            }
+            Either::Right(_) => attempt.await,
+        }
+    }
+
+    /// Without the mark the endpoint is found slow when the attempt has ended.
+    async fn mark_slow(&self, subscription: &Subscription, batch: &Batch) {
+        let Subscription { user_id, id, url, .. } = subscription;
+        let mut before = subscription.health;
+        for _ in 0..TRIES {
+            let after = before.record_slow_attempt(self.clock.now());
+            if after == before {
+                return;
+            }
+            match self.subscriptions.set_health(user_id, id, &before, &after).await {
+                Ok(SubscriptionWrite::Applied) => return batch.note_mark(id, after),
+                Ok(SubscriptionWrite::Conflict(current)) if current.url == *url => {
+                    before = current.health;
+                }
+                Ok(SubscriptionWrite::Conflict(_) | SubscriptionWrite::Missing) => return,
+                Err(error) => {
+                    let error = Chain(&error);
+                    tracing::warn!(subscription_id = %id, %error, "the endpoint was not marked as slow");
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -2,15 +2,21 @@
 //! reserve, and their metrics.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OnceCell, watch};
+use webhooks_core::breaker::Health;
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, StoreError};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::telemetry::Metrics;
+
+/// A read of a host's health.
+type HostRead = Arc<OnceCell<HostHealth>>;
 
 /// A read of a subscription.
 type Read = Arc<OnceCell<Option<Subscription>>>;
@@ -38,6 +44,9 @@ pub(crate) struct Batch {
     slots: Mutex<HashMap<SubscriptionId, Slots>>,
     reads: Mutex<HashMap<(UserId, SubscriptionId, Consistency), Read>>,
     metrics: Mutex<Metrics>,
+    marked: Mutex<HashMap<SubscriptionId, Option<Health>>>,
+    host_reads: Mutex<HashMap<(UserId, HostId), HostRead>>,
+    claimed_hosts: Mutex<HashMap<(UserId, HostId), HostHealth>>,
 }
 
 impl Batch {
@@ -48,6 +57,9 @@ impl Batch {
             slots: Mutex::default(),
             reads: Mutex::default(),
             metrics: Mutex::default(),
+            marked: Mutex::default(),
+            host_reads: Mutex::default(),
+            claimed_hosts: Mutex::default(),
         }
     }
 
@@ -94,6 +106,45 @@ impl Batch {
     ) -> Read {
         let key = (user_id.clone(), id.clone(), consistency);
         Arc::clone(lock(&self.reads).entry(key).or_default())
+    }
+
+    /// The read of a host's health, which is made once.
+    pub(crate) fn host_read(&self, user_id: &UserId, host: &HostId) -> HostRead {
+        let key = (user_id.clone(), host.clone());
+        Arc::clone(lock(&self.host_reads).entry(key).or_default())
+    }
+
+    /// Notes that this batch has the probe of a host's breaker.
+    pub(crate) fn note_host_probe(&self, user_id: &UserId, host: &HostId, health: HostHealth) {
+        lock(&self.claimed_hosts).insert((user_id.clone(), host.clone()), health);
+    }
+
+    /// What this batch knows of a host.
+    pub(crate) fn known_host(&self, user_id: &UserId, host: &HostId) -> Option<HostHealth> {
+        let key = (user_id.clone(), host.clone());
+        let claimed = lock(&self.claimed_hosts).get(&key).cloned();
+        claimed.or_else(|| lock(&self.host_reads).get(&key)?.get().cloned())
+    }
+
+    /// Whether an endpoint is to be marked as slow: the first slow attempt of the batch does it.
+    pub(crate) fn claims_mark(&self, id: &SubscriptionId) -> bool {
+        match lock(&self.marked).entry(id.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(None);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    /// Notes the health that marks an endpoint as slow.
+    pub(crate) fn note_mark(&self, id: &SubscriptionId, health: Health) {
+        lock(&self.marked).insert(id.clone(), Some(health));
+    }
+
+    /// The health that marked an endpoint as slow in this batch.
+    pub(crate) fn mark_of(&self, id: &SubscriptionId) -> Option<Health> {
+        lock(&self.marked).get(id).copied().flatten()
     }
 
     /// Adds to the metrics.

@@ -3,23 +3,25 @@
 //! Added up first, then written once per subscription (and hour). Written after the records: a
 //! crash between the two writes leaves counters too low, never too high.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, join3};
 use webhooks_core::breaker::{Failures, Health, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::ids::SubscriptionId;
+use webhooks_core::host_health::HostId;
+use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::outbound::Outcome;
-use webhooks_core::ports::{Chain, Consistency, Expect, StoreError, SubscriptionWrite};
+use webhooks_core::ports::{Chain, Consistency, Expect, HostWrite, StoreError, SubscriptionWrite};
 use webhooks_core::statistics::{Addition, Counts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
+use crate::batch::Batch;
 
 /// How often a change of a subscription is tried against changes of its user.
-const TRIES: usize = 5;
+pub(crate) const TRIES: usize = 5;
 
 /// What an attempt says of its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +37,29 @@ pub(crate) enum Verdict {
 /// How quickly an endpoint answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Speed {
-    slow_attempts: u32,
-    has_quick_answer: bool,
+    is_slow: bool,
+    has_quick_success: bool,
 }
 
 impl Speed {
     pub(crate) fn new(outcome: &Outcome, took: Duration) -> Self {
         let is_slow = took >= Duration::from_secs(SLOW_SECONDS);
-        let is_answer = matches!(outcome, Outcome::Response { .. });
-        Self { slow_attempts: u32::from(is_slow), has_quick_answer: is_answer && !is_slow }
+        let is_success = matches!(outcome, Outcome::Response { status: 200..=299, .. });
+        Self { is_slow, has_quick_success: is_success && !is_slow }
     }
 
     fn add(&mut self, other: Self) {
-        self.slow_attempts = self.slow_attempts.saturating_add(other.slow_attempts);
-        self.has_quick_answer |= other.has_quick_answer;
+        self.is_slow |= other.is_slow;
+        self.has_quick_success |= other.has_quick_success;
+    }
+
+    /// A slow attempt outweighs the quick successes beside it.
+    fn after(self, health: Health, now: Timestamp) -> Health {
+        match self {
+            Self { is_slow: true, .. } => health.record_slow_attempt(now),
+            Self { has_quick_success: true, .. } => health.record_quick_success(),
+            Self { .. } => health,
+        }
     }
 }
 
@@ -154,7 +165,7 @@ impl Effects {
     }
 
     /// Writes everything concurrently. A failed write is logged and not repeated.
-    pub(crate) async fn write(self, deliver: &Deliver) {
+    pub(crate) async fn write(self, deliver: &Deliver, batch: &Batch) {
         let counters = self.counters.into_iter().map(|((subscription_id, hour), sum)| async move {
             let addition = Addition {
                 id: deliver.random.bytes(),
@@ -167,26 +178,91 @@ impl Effects {
                 tracing::warn!(%subscription_id, error = %Chain(&error), "deliveries were not counted");
             }
         });
+        let hosts = HostSum::of_all(self.verdicts.values());
         let verdicts = self.verdicts.into_values().map(|verdicts| async move {
             let subscription_id = verdicts.subscription.id.clone();
-            if let Err(error) = verdicts.write(deliver).await {
+            if let Err(error) = verdicts.write(deliver, batch).await {
                 tracing::warn!(%subscription_id, error = %Chain(&error), "the endpoint's health was not written");
             }
         });
-        futures::future::join(join_all(counters), join_all(verdicts)).await;
+        let hosts = hosts.into_iter().map(|((user_id, host), sum)| async move {
+            if let Err(error) = sum.write(deliver, batch, &user_id, &host).await {
+                tracing::warn!(%user_id, error = %Chain(&error), "the health of a host was not written");
+            }
+        });
+        join3(join_all(counters), join_all(verdicts), join_all(hosts)).await;
+    }
+}
+
+/// What a batch says of one owner's webhooks at one host.
+#[derive(Default)]
+struct HostSum {
+    healthy: bool,
+    failing: BTreeSet<SubscriptionId>,
+    failures: Option<Failures>,
+}
+
+impl HostSum {
+    fn of_all<'a>(all: impl Iterator<Item = &'a Verdicts>) -> BTreeMap<(UserId, HostId), Self> {
+        let mut sums = BTreeMap::<_, Self>::new();
+        for verdicts in all {
+            let Subscription { user_id, id, url, .. } = &verdicts.subscription;
+            let sum = sums.entry((user_id.clone(), HostId::of(url))).or_default();
+            sum.healthy |= verdicts.healthy;
+            if let Some(failures) = verdicts.failures.filter(|_| !verdicts.healthy) {
+                sum.failing.insert(id.clone());
+                sum.failures = Some(sum.failures.map_or(failures, |before| before.and(failures)));
+            }
+        }
+        sums
+    }
+
+    /// Writes failures, and a success if the host is known to have failed before. A success outweighs
+    /// the failures beside it.
+    async fn write(
+        self,
+        deliver: &Deliver,
+        batch: &Batch,
+        user_id: &UserId,
+        host: &HostId,
+    ) -> Result<(), StoreError> {
+        let store = &deliver.subscriptions;
+        let mut before = batch.known_host(user_id, host).unwrap_or_default();
+        for _ in 0..TRIES {
+            let now = deliver.clock.now();
+            let after = match self.failures {
+                _ if self.healthy => before.record_success(),
+                Some(failures) => Some(before.record_failures(&self.failing, failures, now)),
+                None => None,
+            };
+            let Some(after) = after else { return Ok(()) };
+            match store.set_host_health(user_id, host, &after).await? {
+                HostWrite::Applied => {
+                    if before.health.open_until.is_none() && after.health.open_until.is_some() {
+                        tracing::warn!(%user_id, webhooks = after.failing.len(), "the circuit breaker of a host opens");
+                    }
+                    return Ok(());
+                }
+                HostWrite::Conflict(current) => before = current,
+            }
+            if !self.healthy && before.health.open_until.is_some() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 
 impl Verdicts {
     /// Writes the new health in place of the one that was read. On a conflict a failure is counted
     /// on top of those that others have written, unless they have opened the breaker.
-    async fn write(self, deliver: &Deliver) -> Result<(), StoreError> {
+    async fn write(self, deliver: &Deliver, batch: &Batch) -> Result<(), StoreError> {
         if self.gone {
             return self.disable(deliver, DisabledReason::EndpointGone).await;
         }
         let Subscription { user_id, id, health, url, .. } = &self.subscription;
         let store = &deliver.subscriptions;
-        let mut before = *health;
+        let mut before = batch.mark_of(id).unwrap_or(*health);
         for _ in 0..TRIES {
             let now = deliver.clock.now();
             let after = self.after(before, now);
@@ -219,7 +295,7 @@ impl Verdicts {
             Some(failures) if !self.healthy => before.record_failures(failures, now),
             _ => before.record_success(),
         };
-        health.record_speed(self.speed.slow_attempts, self.speed.has_quick_answer)
+        self.speed.after(health, now)
     }
 
     /// Makes the subscription inactive, unless its user changed the URL meanwhile.

@@ -52,6 +52,7 @@ use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::limits::RECOVERY_PAGE_MAX;
 use webhooks_core::ports::{
     Chain, Clock, Deliveries, Random, Recoveries, Sender, Statistics, Subscriptions, TaskQueue,
+    Timer,
 };
 use webhooks_core::secret::SecretOpener;
 
@@ -71,13 +72,14 @@ pub struct Deliver {
     slow_queue: Arc<dyn TaskQueue>,
     sender: Arc<dyn Sender>,
     clock: Arc<dyn Clock>,
+    timer: Arc<dyn Timer>,
     random: Arc<dyn Random>,
     retention: Duration,
     recovery_page: usize,
 }
 
 impl Deliver {
-    /// The function over these ports. `queue` is the one the tasks come from; `retention` says how
+    /// The function over these ports. `queue` is the fast deliveries queue; `retention` says how
     /// long records are kept, counted from the event.
     #[expect(clippy::too_many_arguments, reason = "each is another port or setting")]
     pub fn new(
@@ -90,6 +92,7 @@ impl Deliver {
         slow_queue: Arc<dyn TaskQueue>,
         sender: Arc<dyn Sender>,
         clock: Arc<dyn Clock>,
+        timer: Arc<dyn Timer>,
         random: Arc<dyn Random>,
         retention: Duration,
     ) -> Self {
@@ -105,6 +108,7 @@ impl Deliver {
             slow_queue,
             sender,
             clock,
+            timer,
             random,
             retention,
             recovery_page: RECOVERY_PAGE_MAX,
@@ -136,7 +140,7 @@ impl Deliver {
             }
         }
         shared.log();
-        effects.write(self).await;
+        effects.write(self, &shared).await;
         response
     }
 

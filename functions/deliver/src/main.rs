@@ -32,6 +32,7 @@ async fn function(environment: &Environment) -> Result<Deliver, Error> {
         environment.deliveries_slow_queue()?,
         Arc::new(GuardedClient::new(environment.target_policy()?)?),
         environment.clock(),
+        environment.timer(),
         environment.random(),
         environment.retention()?,
     ))

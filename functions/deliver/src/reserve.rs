@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::breaker::{BreakerState, PROBE_SECONDS};
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::limits::TIMEOUT_SECONDS_MAX;
-use webhooks_core::ports::{DeliveryWrite, Lease, Refusal, StoreError};
+use webhooks_core::ports::{DeliveryWrite, HostWrite, Lease, Refusal, StoreError};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
+use crate::batch::Batch;
 use crate::load::Loaded;
 
 /// How long a lease lasts: longer than any attempt, so that it never ends during one.
@@ -29,17 +31,24 @@ pub(crate) enum Reservation {
 }
 
 impl Deliver {
-    /// Asks the breaker, then takes the lease.
+    /// Asks the breakers of the webhook and of its host, then takes the lease.
     pub(crate) async fn reserve(
         &self,
         loaded: &Loaded,
         subscription: &mut Subscription,
         message: &SqsMessage,
+        batch: &Batch,
         now: Timestamp,
     ) -> Result<Reservation, StoreError> {
-        match subscription.health.state(now) {
-            BreakerState::Closed => {}
-            BreakerState::Open(until) => return Ok(Reservation::BreakerOpen { until }),
+        let state = subscription.health.state(now);
+        if let BreakerState::Open(until) = state {
+            return Ok(Reservation::BreakerOpen { until });
+        }
+        if let Some(until) = self.host_open_until(subscription, batch, now).await? {
+            return Ok(Reservation::BreakerOpen { until });
+        }
+        match state {
+            BreakerState::Closed | BreakerState::Open(_) => {}
             BreakerState::HalfOpen => {
                 if !self.claim_probe(subscription, now).await? {
                     let until = now.plus_seconds(PROBE_SECONDS);
@@ -51,6 +60,36 @@ impl Deliver {
             DeliveryWrite::Applied => Reservation::Granted,
             DeliveryWrite::Refused(refusal) => Reservation::Refused(refusal),
         })
+    }
+
+    /// Until when the breaker of the webhook's host keeps this attempt away. Claims its probe when it
+    /// is half open.
+    async fn host_open_until(
+        &self,
+        subscription: &Subscription,
+        batch: &Batch,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        if !HostHealth::concerns(&subscription.health) {
+            return Ok(None);
+        }
+        let (user_id, host) = (&subscription.user_id, HostId::of(&subscription.url));
+        let read = batch.host_read(user_id, &host);
+        let found = read.get_or_try_init(|| self.subscriptions.host_health(user_id, &host)).await?;
+        match found.state(now) {
+            BreakerState::Closed => Ok(None),
+            BreakerState::Open(until) => Ok(Some(until)),
+            BreakerState::HalfOpen => {
+                let claimed = found.with_probe_claimed(now);
+                match self.subscriptions.set_host_health(user_id, &host, &claimed).await? {
+                    HostWrite::Applied => {
+                        batch.note_host_probe(user_id, &host, claimed);
+                        Ok(None)
+                    }
+                    HostWrite::Conflict(_) => Ok(Some(now.plus_seconds(PROBE_SECONDS))),
+                }
+            }
+        }
     }
 
     /// Claims the one probe of a breaker that is half open; `false` when another task has it.

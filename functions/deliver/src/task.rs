@@ -123,10 +123,9 @@ impl Deliver {
         {
             return Ok(Disposition::until(at, now).into());
         }
-        let health = &subscription.health;
         let is_misplaced = queue_of(message) == DeliveryQueue::Fast
-            && !health.is_quick()
-            && health.state(now) == BreakerState::Closed;
+            && DeliveryQueue::for_endpoint(&subscription, now) == DeliveryQueue::Slow
+            && subscription.health.state(now) == BreakerState::Closed;
         if is_misplaced && self.move_to_slow_queue(&loaded).await {
             return Ok(Disposition::Ack.into());
         }
@@ -134,7 +133,7 @@ impl Deliver {
         if let Some(slot) = slot.filter(|slot| now.until(*slot) > NEAR) {
             return self.wait_for_slot(loaded, slot, batch, now).await;
         }
-        match self.reserve(&loaded, &mut subscription, message, now).await? {
+        match self.reserve(&loaded, &mut subscription, message, batch, now).await? {
             Reservation::Granted => self.attempt(loaded, &subscription, slot, batch).await,
             Reservation::BreakerOpen { until } => self.park(loaded, until, batch, now).await,
             Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),

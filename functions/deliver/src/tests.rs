@@ -6,7 +6,7 @@ mod recovery;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::sqs::SqsEvent;
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use serde_json::json;
 use test_support::sender::{self, Reply};
 use test_support::{
@@ -14,9 +14,10 @@ use test_support::{
     ScriptedSender, SeededRandom, TestSealer, sample,
 };
 use webhooks_core::breaker::{
-    DISABLE_AFTER_SECONDS, Health, LastError, OPEN_AFTER_FAILURES, PROBE_SECONDS,
+    DISABLE_AFTER_SECONDS, Health, LastError, OPEN_AFTER_FAILURES, PROBE_SECONDS, SLOW_SECONDS,
 };
 use webhooks_core::delivery::{Delivery, DeliveryTask, EndReason, NewDelivery, Status};
+use webhooks_core::delivery_queue::SLOW_SUFFIX;
 use webhooks_core::limits::{BLOCKED_HOSTS_SECONDS, DUE_SHARDS};
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
 use webhooks_core::ports::{
@@ -46,6 +47,8 @@ struct Harness {
     sender: ScriptedSender,
     deliver: Deliver,
     subscription: Subscription,
+    /// The ARN of the queue that batches come from.
+    source: String,
 }
 
 /// What a batch of one message came to.
@@ -73,12 +76,14 @@ impl Harness {
             Arc::new(queue.clone()),
             Arc::new(sender.clone()),
             Arc::new(clock.clone()),
+            Arc::new(clock.clone()),
             Arc::new(SeededRandom::new(1)),
             RETENTION,
         );
         let subscription = sample::subscription("u", 1);
         subscriptions.create(&subscription).await.unwrap();
-        Self { clock, subscriptions, deliveries, queue, sender, deliver, subscription }
+        let source = format!("arn:aws:sqs:us-east-1:1:webhook-deliveries{SLOW_SUFFIX}");
+        Self { clock, subscriptions, deliveries, queue, sender, deliver, subscription, source }
     }
 
     fn task(&self, n: u64) -> DeliveryTask {
@@ -102,20 +107,24 @@ impl Harness {
         self.batch(&[task.to_json().unwrap()]).await.remove(0)
     }
 
-    async fn batch(&self, bodies: &[String]) -> Vec<Came> {
+    async fn handle(&self, bodies: &[String]) -> SqsBatchResponse {
         let records: Vec<_> = bodies
             .iter()
             .enumerate()
             .map(|(index, body)| {
                 json!({
                     "messageId": format!("m{index}"), "receiptHandle": format!("r{index}"),
-                    "eventSourceARN": "arn:aws:sqs:us-east-1:1:webhook-deliveries-slow",
+                    "eventSourceARN": self.source,
                     "body": body, "attributes": {"ApproximateReceiveCount": "1"},
                 })
             })
             .collect();
         let event: SqsEvent = serde_json::from_value(json!({ "Records": records })).unwrap();
-        let response = self.deliver.handle(event).await;
+        self.deliver.handle(event).await
+    }
+
+    async fn batch(&self, bodies: &[String]) -> Vec<Came> {
+        let response = self.handle(bodies).await;
         let failed: Vec<&str> =
             response.batch_item_failures.iter().map(|f| f.item_identifier.as_str()).collect();
         let hidden = self.queue.take_visibility_changes();
@@ -561,12 +570,121 @@ async fn breaker_opens_probes_once_and_closes() {
     let bodies = [1, 2].map(|n| harness.again(n).to_json().unwrap());
     assert_eq!(harness.batch(&bodies).await, [Came::Acknowledged, Came::Acknowledged]);
     assert_eq!(harness.sender.requests().len(), 2);
-    assert_eq!(harness.current().await.health, Health::default().record_speed(0, true));
+    assert_eq!(harness.current().await.health, Health::default().record_quick_success());
     let ended = [harness.record(1).await.unwrap(), harness.record(2).await.unwrap()];
     assert_eq!(ended.iter().filter(|record| record.has_ended()).count(), 1);
     let waiting = ended.iter().find(|record| !record.has_ended()).unwrap();
     assert!(waiting.next_retry_at.unwrap() >= latest.plus_seconds(PROBE_SECONDS));
     assert_eq!(harness.statistics().await, (2, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_of_one_owner_at_one_host_are_one_endpoint() {
+    const WEBHOOKS: u64 = 100;
+    let harness = Harness::new().await;
+    let url = &harness.subscription.url;
+    let failing = || Reply::After(Duration::from_millis(50), sender::status(500));
+    harness.sender.script(url, std::iter::repeat_with(failing).take(10_000));
+    let mut webhooks = vec![harness.subscription.clone()];
+    for n in 2..=WEBHOOKS {
+        let webhook = Subscription { url: url.clone(), ..sample::subscription("u", n) };
+        harness.subscriptions.create(&webhook).await.unwrap();
+        webhooks.push(webhook);
+    }
+    let json = |task: DeliveryTask| task.to_json().unwrap();
+    let first: Vec<_> = webhooks
+        .iter()
+        .map(|webhook| json(DeliveryTask::FirstAttempt(sample::new_delivery(webhook, 1))))
+        .collect();
+    futures::future::join_all(first.chunks(10).map(|bodies| harness.handle(bodies))).await;
+    let posts = || harness.sender.requests().len();
+    assert_eq!(posts(), 100, "ten batches that do not know of each other");
+
+    // For an hour each of them is retried as soon as it may be.
+    let retries: Vec<_> = webhooks
+        .iter()
+        .map(|webhook| {
+            let (subscription_id, delivery_id) =
+                (webhook.id.clone(), sample::delivery_id(&webhook.id, 1));
+            json(DeliveryTask::Retry { subscription_id, delivery_id })
+        })
+        .collect();
+    for _ in 0..600 {
+        harness.clock.advance(Duration::from_secs(6));
+        futures::future::join_all(retries.chunks(10).map(|bodies| harness.handle(bodies))).await;
+    }
+    assert!((101..=110).contains(&posts()), "{} POSTs", posts());
+
+    // The breaker is the owner's.
+    let other = Subscription { url: url.clone(), ..sample::subscription("v", 1) };
+    harness.subscriptions.create(&other).await.unwrap();
+    let before = posts();
+    harness.run(&DeliveryTask::FirstAttempt(sample::new_delivery(&other, 1))).await;
+    assert_eq!(posts(), before + 1);
+}
+
+#[tokio::test]
+async fn dead_webhook_does_not_keep_deliveries_from_others_at_its_host() {
+    let harness = Harness::new().await;
+    harness.fails(OPEN_AFTER_FAILURES, None).await;
+    harness.sender.statuses(&harness.subscription.url, &[500; 20]);
+    let bodies: Vec<_> = (1..=10).map(|n| harness.task(n).to_json().unwrap()).collect();
+    harness.batch(&bodies).await;
+    assert!(harness.current().await.health.open_until.is_some());
+    let before = harness.sender.requests().len();
+    let mut other = sample::subscription("u", 2);
+    other.url = format!("{}/other", harness.subscription.url.trim_end_matches('/'));
+    harness.subscriptions.create(&other).await.unwrap();
+    harness.run(&DeliveryTask::FirstAttempt(sample::new_delivery(&other, 1))).await;
+    assert_eq!(harness.sender.requests().len(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoint_is_marked_as_slow_while_its_attempt_goes_on() {
+    let harness = Harness::new().await;
+    let took = HttpResult { duration_ms: 8_000, ..sender::status(200) };
+    let url = &harness.subscription.url;
+    harness.sender.script(url, [1, 2].map(|_| Reply::After(Duration::from_secs(8), took.clone())));
+    let bodies = [1, 2].map(|n| harness.task(n).to_json().unwrap());
+    let (came, _) = futures::future::join(harness.batch(&bodies), async {
+        tokio::time::sleep(Duration::from_millis(SLOW_SECONDS * 1000 - 1)).await;
+        assert_eq!(harness.current().await.health, Health::default());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(harness.current().await.health.is_slow(sample::at(100)));
+    })
+    .await;
+    assert_eq!(came, [Came::Acknowledged, Came::Acknowledged]);
+    // Two slow successes in one batch are one change.
+    let current = harness.current().await;
+    assert_eq!(current.health, Health::default().record_slow_attempt(sample::at(100)));
+    assert_eq!(current.version, harness.subscription.version + 1);
+}
+
+#[tokio::test]
+async fn task_of_a_slow_endpoint_moves_to_the_slow_queue() {
+    let mut harness = Harness::new().await;
+    harness.source = "arn:aws:sqs:us-east-1:1:webhook-deliveries".to_owned();
+    let quick = Health::default().record_quick_success();
+    let slow = quick.record_slow_attempt(sample::at(100));
+    let id = &harness.subscription.id;
+    let user = &harness.subscription.user_id;
+    harness.subscriptions.set_health(user, id, &Health::default(), &slow).await.unwrap();
+
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    assert!(harness.sender.requests().is_empty());
+    assert_eq!(harness.queue.take_tasks(), [harness.task(1)]);
+    // A task that the slow queue does not take is not lost.
+    harness.queue.refuse_all();
+    assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
+    assert_eq!(harness.sender.requests().len(), 1);
+
+    harness
+        .subscriptions
+        .set_health(user, id, &harness.current().await.health, &quick)
+        .await
+        .unwrap();
+    assert_eq!(harness.run(&harness.task(3)).await, Came::Acknowledged);
+    assert_eq!(harness.sender.requests().len(), 2);
 }
 
 #[tokio::test]

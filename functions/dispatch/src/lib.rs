@@ -4,7 +4,8 @@
 //! cannot be handled now is a batch item failure, so that it is received again. Doing an event twice
 //! is harmless: its deliveries have the same names again.
 //!
-//! Deliberately absent: state. Whatever was sent before a crash is sent again.
+//! Deliberately absent: state that matters. Whatever was sent before a crash is sent again. An
+//! instance counts what each owner adds to the fast queue ([`FastTasks`]); a new one begins at zero.
 
 #[cfg(test)]
 mod tests;
@@ -14,9 +15,8 @@ use std::sync::Arc;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{join, join_all};
-use webhooks_core::breaker::Health;
 use webhooks_core::delivery::NewDelivery;
-use webhooks_core::delivery_queue::DeliveryQueue;
+use webhooks_core::delivery_queue::{DeliveryQueue, FastTasks, is_slow_owner};
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::limits::REDRIVE_WINDOW_MS;
@@ -35,6 +35,7 @@ pub struct Dispatch {
     queue: Arc<dyn TaskQueue>,
     slow_queue: Arc<dyn TaskQueue>,
     dead_letter_queue: Arc<dyn DeadLetterQueue>,
+    fast_tasks: FastTasks,
 }
 
 /// A task to be sent, and the records of the batch that need it to be.
@@ -44,7 +45,35 @@ struct Wanted {
     records: BTreeSet<usize>,
 }
 
-type Owners = BTreeMap<UserId, Result<UserSubscriptions, StoreError>>;
+type Queried = BTreeMap<UserId, Result<UserSubscriptions, StoreError>>;
+
+/// The owners of a batch.
+struct Owners {
+    queried: Queried,
+    /// Those whose tasks all use the slow queue.
+    slow: BTreeSet<UserId>,
+    now: Timestamp,
+}
+
+impl Owners {
+    fn new(queried: Queried, now: Timestamp) -> Self {
+        let is_slow = |found: &UserSubscriptions| is_slow_owner(found.items.iter().flatten(), now);
+        let slow = queried
+            .iter()
+            .filter(|(_, found)| found.as_ref().is_ok_and(is_slow))
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        Self { queried, slow, now }
+    }
+}
+
+/// When the last event of a batch was sent, which is about now. An old event may find an endpoint
+/// slow that no longer is, which does no harm.
+fn sent_last(batch: &SqsEvent) -> Timestamp {
+    let sent = |record: &SqsMessage| record.attributes.get("SentTimestamp")?.parse().ok();
+    let last = batch.records.iter().filter_map(sent).max().unwrap_or_default();
+    Timestamp::from_millis(last)
+}
 
 impl Dispatch {
     /// The function over these ports: `queue` is the deliveries queue of quick endpoints, `slow_queue`
@@ -55,7 +84,8 @@ impl Dispatch {
         slow_queue: Arc<dyn TaskQueue>,
         dead_letter_queue: Arc<dyn DeadLetterQueue>,
     ) -> Self {
-        Self { subscriptions, queue, slow_queue, dead_letter_queue }
+        let fast_tasks = FastTasks::default();
+        Self { subscriptions, queue, slow_queue, dead_letter_queue, fast_tasks }
     }
 
     /// Handles one batch; returns the batch item failures.
@@ -64,11 +94,12 @@ impl Dispatch {
         let owners = self.owners(parsed.iter().flatten().flatten()).await;
 
         let mut failed = BTreeSet::new();
-        let mut tasks = Tasks::default();
+        let owners = Owners::new(owners, sent_last(&batch));
+        let mut tasks = Tasks { wanted: BTreeMap::new(), fast: BTreeMap::new() };
         for (index, event) in parsed.iter().enumerate() {
             match event {
                 Ok(Some(event)) => {
-                    if !tasks.add(&owners, index, event) {
+                    if !tasks.add(&owners, &self.fast_tasks, index, event) {
                         failed.insert(index);
                     }
                 }
@@ -88,7 +119,8 @@ impl Dispatch {
             if let Ok(Some(event)) = event
                 && !failed.contains(&index)
             {
-                let is_blocked = matches!(owners.get(&event.owner), Some(Ok(of)) if of.is_blocked);
+                let is_blocked =
+                    matches!(owners.queried.get(&event.owner), Some(Ok(of)) if of.is_blocked);
                 accepted += 1;
                 blocked += usize::from(is_blocked);
                 tracing::info!(
@@ -153,7 +185,7 @@ impl Dispatch {
     }
 
     /// The subscriptions of every owner in the batch: one query each, concurrently.
-    async fn owners(&self, events: impl Iterator<Item = &Event>) -> Owners {
+    async fn owners(&self, events: impl Iterator<Item = &Event>) -> Queried {
         let names: BTreeSet<UserId> = events.map(|event| event.owner.clone()).collect();
         let queries = names.into_iter().map(|owner| async move {
             let found = self.subscriptions.list_by_user(&owner).await;
@@ -208,34 +240,40 @@ async fn send_to(queue: &dyn TaskQueue, name: &str, wanted: Vec<Wanted>) -> BTre
 struct BatchItemFailure;
 
 /// The tasks of a batch.
-#[derive(Default)]
 struct Tasks {
     wanted: BTreeMap<DeliveryId, Wanted>,
-    fast_tasks: BTreeMap<UserId, usize>,
+    /// How many of each owner use the fast queue.
+    fast: BTreeMap<UserId, usize>,
 }
 
 impl Tasks {
     /// Adds the tasks of one event; `false` when its owner's subscriptions could not be read.
     /// Duplicates in the batch name the same deliveries, which are sent once.
-    fn add(&mut self, owners: &Owners, index: usize, event: &Event) -> bool {
-        let Some(Ok(subscriptions)) = owners.get(&event.owner) else {
+    fn add(&mut self, owners: &Owners, fast: &FastTasks, index: usize, event: &Event) -> bool {
+        let Some(Ok(subscriptions)) = owners.queried.get(&event.owner) else {
             return false;
         };
         if subscriptions.is_blocked {
             return true;
         }
         let wanting = subscriptions.items.iter().filter_map(|listed| match listed {
-            Ok(readable) => readable.wants(event).then_some((&readable.id, readable.health)),
-            Err(unreadable) => {
-                unreadable.may_want(event.event_type).then_some((&unreadable.id, Health::default()))
+            Ok(readable) => {
+                let queue = DeliveryQueue::for_endpoint(readable, owners.now);
+                readable.wants(event).then_some((&readable.id, queue))
             }
+            Err(unreadable) => unreadable
+                .may_want(event.event_type)
+                .then_some((&unreadable.id, DeliveryQueue::Slow)),
         });
-        for (id, health) in wanting {
+        for (id, queue) in wanting {
             let task = NewDelivery::of_event(event, id);
-            let fast_tasks = self.fast_tasks.entry(event.owner.clone()).or_default();
             let wanted = self.wanted.entry(task.delivery_id.clone()).or_insert_with(|| {
-                let queue = DeliveryQueue::for_task(&health, *fast_tasks);
-                *fast_tasks += usize::from(queue == DeliveryQueue::Fast);
+                let count = self.fast.entry(event.owner.clone()).or_default();
+                let is_fast = queue == DeliveryQueue::Fast
+                    && !owners.slow.contains(&event.owner)
+                    && fast.add(&event.owner, *count, owners.now);
+                *count += usize::from(is_fast);
+                let queue = if is_fast { DeliveryQueue::Fast } else { DeliveryQueue::Slow };
                 Wanted { task, queue, records: BTreeSet::new() }
             });
             wanted.records.insert(index);

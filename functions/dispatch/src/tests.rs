@@ -1,5 +1,6 @@
 //! The rules of dispatch, over memory ports.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lambda_events::sqs::SqsEvent;
@@ -11,7 +12,9 @@ use webhooks_core::breaker::Health;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::DeliveryId;
-use webhooks_core::limits::{EVENT_DATA_BYTES, REDRIVE_WINDOW_MS};
+use webhooks_core::limits::{
+    EVENT_DATA_BYTES, FAST_TASKS_PER_OWNER, FAST_TASKS_PER_PERIOD, REDRIVE_WINDOW_MS,
+};
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::ports::{DeadLetterQueue, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, UnreadableSubscription};
@@ -47,7 +50,7 @@ impl Harness {
 
     async fn subscribe(&self, user: &str, n: u64, types: &[&str]) -> String {
         let mut subscription = sample::subscription(user, n);
-        subscription.health = Health::default().record_speed(0, true);
+        subscription.health = Health::default().record_quick_success();
         subscription.event_types =
             types.iter().map(|name| sample::event_type(name).into()).collect();
         self.subscriptions.create(&subscription).await.unwrap();
@@ -103,6 +106,47 @@ async fn matching_active_subscriptions_of_the_owner_get_tasks() {
     assert!(harness.sent_to().is_empty(), "the user is blocked");
     assert!(harness.run(&[sample::event_body("nobody", 1)]).await.is_empty());
     assert!(harness.sent_to().is_empty());
+}
+
+#[tokio::test]
+async fn tasks_of_quick_endpoints_use_the_fast_queue_up_to_the_limits() {
+    let harness = Harness::new();
+    for n in 1..=30 {
+        harness.subscribe("u", n, &["task.created"]).await;
+    }
+    harness.subscriptions.create(&sample::subscription("v", 31)).await.unwrap();
+    harness.subscribe("v", 32, &["task.created"]).await;
+    let mut fast = BTreeMap::<String, Vec<usize>>::new();
+    for n in 1..=4 {
+        assert!(
+            harness.run(&[sample::event_body("u", n), sample::event_body("v", n)]).await.is_empty()
+        );
+        let tasks = harness.queue.take_tasks();
+        assert_eq!(tasks.len() + harness.slow_queue.take_tasks().len(), 32);
+        for user in ["u", "v"] {
+            let owned = |task: &&DeliveryTask| matches!(task, DeliveryTask::FirstAttempt(new) if new.user_id == sample::user(user));
+            fast.entry(user.to_owned()).or_default().push(tasks.iter().filter(owned).count());
+        }
+    }
+    // The endpoint of v that never answered is not among them.
+    assert_eq!(fast["v"], [1, 1, 1, 1]);
+    assert_eq!(fast["u"], [FAST_TASKS_PER_OWNER, FAST_TASKS_PER_OWNER, 10, 0]);
+    assert_eq!(fast["u"].iter().sum::<usize>(), FAST_TASKS_PER_PERIOD);
+}
+
+#[tokio::test]
+async fn owner_of_several_slow_endpoints_uses_the_slow_queue() {
+    let harness = Harness::new();
+    harness.subscribe("u", 1, &["task.created"]).await;
+    for n in 2..=4 {
+        assert!(harness.run(&[sample::event_body("u", n)]).await.is_empty());
+        assert!(!harness.queue.take_tasks().is_empty(), "{n}");
+        let mut slow = sample::subscription("u", n);
+        slow.health = Health::default().record_quick_success().record_slow_attempt(sample::at(50));
+        harness.subscriptions.create(&slow).await.unwrap();
+    }
+    assert!(harness.run(&[sample::event_body("u", 5)]).await.is_empty());
+    assert!(harness.queue.take_tasks().is_empty());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aws_types::SdkConfig;
 use futures::FutureExt as _;
 use futures::future::{join_all, try_join};
-use webhooks_core::ports::{Chain, Clock, Random};
+use webhooks_core::ports::{Chain, Clock, Random, Timer};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::verification::EndpointVerification;
@@ -160,6 +160,11 @@ impl Environment {
 
     /// The clock.
     pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    /// The timer.
+    pub fn timer(&self) -> Arc<dyn Timer> {
         Arc::new(SystemClock)
     }
 

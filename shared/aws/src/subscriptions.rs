@@ -7,6 +7,7 @@
 //! | `#count` | how many subscriptions the user has, how many were created on the last day with any, and how many redeliveries were asked for on the last day with any, so that the limits hold under concurrency |
 //! | `deleted#wh_…` | the tombstone of a deleted subscription: its deliveries are still to be removed |
 //! | `wh#blocked` | the operator has blocked the user; it lies directly below the subscriptions, so that one query reads both |
+//! | `host#…` | how the user's webhooks at one host do, while they fail |
 //! | `wh_…` | a subscription |
 //!
 //! The partition `#operator` has a row `blocked-host#HOST` for each host that the operator has blocked.
@@ -33,10 +34,11 @@ use aws_sdk_dynamodb::types::{
     self, AttributeValue, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use webhooks_core::breaker::Health;
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{REDELIVERIES_PER_DAY, WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
-    Consistency, Creation, ListedSubscription, Page, StoreError, SubscriptionKey,
+    Consistency, Creation, HostWrite, ListedSubscription, Page, StoreError, SubscriptionKey,
     SubscriptionWrite, Subscriptions, UserSubscriptions, Written,
 };
 use webhooks_core::subscription::Subscription;
@@ -52,6 +54,9 @@ const TOMBSTONE: &str = "deleted#";
 const BLOCKED: &str = "wh#blocked";
 const OPERATOR: &str = "#operator";
 const BLOCKED_HOST: &str = "blocked-host#";
+const HOST: &str = "host#";
+/// How the sort key of a subscription begins.
+const SUBSCRIPTION: &str = "wh_";
 /// The waits between the tries of a transaction that conflicts with another one.
 const TRANSACTION_WAITS: [Duration; 4] = [
     Duration::from_millis(20),
@@ -381,6 +386,71 @@ impl Subscriptions for DynamoSubscriptions {
         Self::written(sent)
     }
 
+    async fn host_health(&self, user_id: &UserId, host: &HostId) -> Result<HostHealth, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(host_key(user_id, host)))
+            .consistent_read(false)
+            .send()
+            .await
+            .map_err(fault)?;
+        answer.item.map_or(Ok(HostHealth::default()), row::decode_host)
+    }
+
+    async fn set_host_health(
+        &self,
+        user_id: &UserId,
+        host: &HostId,
+        health: &HostHealth,
+    ) -> Result<HostWrite, StoreError> {
+        let (row, before) = (row::encode_host(health)?, health.version.saturating_sub(1));
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(host_key(user_id, host)))
+            .update_expression("SET version = :version, health = :health, failing = :failing");
+        let update = row.into_iter().fold(update, |update, (name, value)| {
+            update.expression_attribute_values(format!(":{name}"), value)
+        });
+        let update = if before == 0 {
+            update.condition_expression("attribute_not_exists(version)")
+        } else {
+            update
+                .condition_expression("version = :before")
+                .expression_attribute_values(":before", number(before))
+        };
+        Ok(match self.send(update).await? {
+            Update::Applied => HostWrite::Applied,
+            Update::Refused(row) => HostWrite::Conflict(row::decode_host(row)?),
+            Update::Missing => HostWrite::Conflict(HostHealth::default()),
+        })
+    }
+
+    async fn delete_unused_hosts(&self, user_id: &UserId) -> Result<(), StoreError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("user_id = :user AND subscription_id BETWEEN :low AND :high")
+            .expression_attribute_values(":user", text(user_id.as_str()))
+            .expression_attribute_values(":low", text(HOST))
+            .expression_attribute_values(":high", text(above_all()));
+        let Rows { items, .. } = read(query, usize::MAX, usize::MAX).await?;
+        if items.iter().any(|item| sort_key(item).starts_with(SUBSCRIPTION)) {
+            return Ok(());
+        }
+        for item in items.iter().filter(|item| sort_key(item).starts_with(HOST)) {
+            let key = [USER_ID, SUBSCRIPTION_ID].map(|name| (name.to_owned(), item[name].clone()));
+            let delete = self.client.delete_item().table_name(&self.table);
+            delete.set_key(Some(key.into())).send().await.map_err(fault)?;
+        }
+        Ok(())
+    }
+
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
         let delete = Delete::builder()
             .table_name(&self.table)
@@ -508,6 +578,10 @@ impl Subscriptions for DynamoSubscriptions {
     }
 }
 
+fn host_key(user_id: &UserId, host: &HostId) -> Item {
+    row_key(user_id, &format!("{HOST}{}", host.as_str()))
+}
+
 fn row_key(user_id: &UserId, sort: &str) -> Item {
     key((USER_ID, user_id.as_str()), (SUBSCRIPTION_ID, sort))
 }
@@ -543,6 +617,7 @@ fn after_other_row(sort: &str) -> Option<bool> {
     match sort {
         COUNTER => Some(true),
         BLOCKED => Some(false),
+        host if host.starts_with(HOST) => Some(false),
         host if host.starts_with(BLOCKED_HOST) => Some(true),
         _ => None,
     }
@@ -601,6 +676,7 @@ mod tests {
         for (sort, next) in [
             (COUNTER, format!("{TOMBSTONE}{id}")),
             ("blocked-host#z.example", format!("{TOMBSTONE}{id}")),
+            ("host#0123", id.to_string()),
             (BLOCKED, id.to_string()),
         ] {
             let after = stored_key(&position(&row_key(&user, sort)).unwrap());

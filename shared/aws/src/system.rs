@@ -1,8 +1,9 @@
 //! The system's clock and randomness: the one place that asks for either.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use webhooks_core::ports::{Clock, Random};
+use async_trait::async_trait;
+use webhooks_core::ports::{Clock, Random, Timer};
 use webhooks_core::time::Timestamp;
 
 /// The wall clock.
@@ -15,6 +16,13 @@ impl Clock for SystemClock {
         let now = SystemTime::now();
         // A clock set before 1970 or after 9999 is broken; the epoch at least does not panic.
         Timestamp::from_system_time(now).unwrap_or(Timestamp::EPOCH)
+    }
+}
+
+#[async_trait]
+impl Timer for SystemClock {
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 }
 

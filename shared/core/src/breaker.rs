@@ -30,15 +30,13 @@ pub const OPEN_AFTER_FAILURES: u32 = 10;
 pub const OPEN_AFTER_SECONDS: u64 = 30;
 /// Failures in a row after which the breaker opens when the last of them was slow.
 pub const OPEN_AFTER_SLOW_FAILURES: u32 = 3;
-/// A failure that took at least this long is slow, in seconds.
+/// An attempt that takes at least this long is slow, whether it succeeds or fails, in seconds.
 pub const SLOW_SECONDS: u64 = 5;
-/// What a slow attempt adds to [`Health::slowness`], whether it succeeds or fails. An endpoint is
-/// slow when more than one in eleven attempts is.
-const SLOW_ATTEMPT: u32 = 10;
-/// The slowness from which an endpoint is slow.
-const SLOW_FROM: u32 = 3 * SLOW_ATTEMPT;
-/// The most slowness: this many quick answers less [`SLOW_FROM`] bring an endpoint back.
-const SLOWNESS_MAX: u32 = 2 * SLOW_FROM;
+/// How long an endpoint counts as slow after a slow attempt, in seconds. Doubles with each period.
+pub const SLOW_PERIOD_SECONDS: u64 = 600;
+/// The longest of these periods, in seconds. An endpoint that was not slow for so long after a period
+/// starts anew with [`SLOW_PERIOD_SECONDS`].
+pub const SLOW_PERIOD_MAX_SECONDS: u64 = 24 * 3_600;
 /// How long it stays open the first time, in seconds; doubles with each failed probe.
 pub const COOL_DOWN_SECONDS: u64 = 60;
 /// The longest it stays open, in seconds.
@@ -60,11 +58,12 @@ pub struct Health {
     pub failing_since: Option<Timestamp>,
     /// Until when no attempt is made. Stays set, in the past, while the breaker is half open.
     pub open_until: Option<Timestamp>,
-    /// Whether it has ever answered in less than [`SLOW_SECONDS`].
+    /// Whether it has ever succeeded in less than [`SLOW_SECONDS`].
     pub proven: bool,
-    /// How slow its answers were lately: a slow attempt adds `SLOW_ATTEMPT`, a quick answer takes
-    /// one away.
-    pub slowness: u32,
+    /// The periods in which it was slow, one soon after the other.
+    pub slow_periods: u32,
+    /// Until when it counts as slow.
+    pub slow_until: Option<Timestamp>,
     /// Why the latest of them failed. Rows of earlier versions do not have it.
     pub last_error: Option<LastError>,
 }
@@ -185,30 +184,59 @@ impl Health {
     /// failing endpoint from being disabled with a test a day.
     #[must_use]
     pub fn after_successful_test(self, now: Timestamp) -> Self {
+        self.half_opened(now)
+    }
+
+    /// The health with a breaker that is half open instead of open.
+    #[must_use]
+    pub fn half_opened(self, now: Timestamp) -> Self {
         Self { open_until: self.open_until.map(|until| until.min(now)), ..self }
+    }
+
+    /// The health of an endpoint about which nothing is known but how slow the owner's were before: a
+    /// new URL must not take an endpoint that hangs back to the quick ones.
+    #[must_use]
+    pub fn started_anew(self) -> Self {
+        Self { slow_periods: self.slow_periods, slow_until: self.slow_until, ..Self::default() }
     }
 
     /// The health after a success, which ends what failed before it.
     #[must_use]
     pub fn record_success(self) -> Self {
-        Self { proven: self.proven, slowness: self.slowness, ..Self::default() }
+        Self { proven: self.proven, ..self.started_anew() }
     }
 
-    /// The health after this many slow attempts, and perhaps a quick answer. It does not change for a
-    /// quick answer of an endpoint that is quick.
+    /// The health after a success that took less than [`SLOW_SECONDS`].
     #[must_use]
-    pub fn record_speed(self, slow_attempts: u32, has_quick_answer: bool) -> Self {
-        let slowness = match slow_attempts {
-            0 if has_quick_answer => self.slowness.saturating_sub(1),
-            slow => self.slowness.saturating_add(slow.saturating_mul(SLOW_ATTEMPT)),
-        };
-        let proven = self.proven || (has_quick_answer && slow_attempts == 0);
-        Self { proven, slowness: slowness.min(SLOWNESS_MAX), ..self }
+    pub fn record_quick_success(self) -> Self {
+        Self { proven: true, ..self }
     }
 
-    /// Whether the endpoint is known to answer quickly.
-    pub fn is_quick(&self) -> bool {
-        self.proven && self.slowness < SLOW_FROM
+    /// The health when an attempt has taken [`SLOW_SECONDS`], whether it will succeed or fail. It
+    /// changes at most twice in a period, so that an endpoint that is always slow costs few writes.
+    #[must_use]
+    pub fn record_slow_attempt(self, now: Timestamp) -> Self {
+        let forgets = Duration::from_secs(SLOW_PERIOD_MAX_SECONDS);
+        let slow_periods = match self.slow_until {
+            Some(until) if now < until => self.slow_periods.max(1),
+            Some(until) if until.until(now) < forgets => self.slow_periods.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        let period = slow_period(slow_periods);
+        if self.slow_until.is_some_and(|until| now.plus(period / 2) <= until) {
+            return self;
+        }
+        Self { slow_periods, slow_until: Some(now.plus(period)), ..self }
+    }
+
+    /// Whether the endpoint counts as slow.
+    pub fn is_slow(&self, now: Timestamp) -> bool {
+        self.slow_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether the endpoint is known to succeed quickly.
+    pub fn is_quick(&self, now: Timestamp) -> bool {
+        self.proven && !self.is_slow(now)
     }
 
     /// Whether it has failed for so long that the subscription is to be disabled.
@@ -216,6 +244,13 @@ impl Health {
         self.failing_since
             .is_some_and(|since| since.until(now) >= Duration::from_secs(DISABLE_AFTER_SECONDS))
     }
+}
+
+/// How long the endpoint counts as slow in the period of this number, from 1.
+fn slow_period(number: u32) -> Duration {
+    let doublings = number.saturating_sub(1).min(16);
+    let seconds = SLOW_PERIOD_SECONDS << doublings;
+    Duration::from_secs(seconds.min(SLOW_PERIOD_MAX_SECONDS))
 }
 
 /// How long the breaker stays open: at first [`COOL_DOWN_SECONDS`], then as long again as the
@@ -327,23 +362,43 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_is_quick_after_a_quick_answer_until_three_slow_attempts() {
+    fn endpoint_is_quick_after_a_quick_success_until_a_slow_attempt() {
+        let after = |seconds| at(0).plus_seconds(seconds);
         let new = Health::default();
-        assert!(!new.is_quick());
-        assert!(!new.record_speed(1, true).is_quick(), "quick and slow in one batch");
-        let quick = new.record_speed(0, true);
-        assert!(quick.is_quick());
-        assert_eq!(quick.record_speed(0, true), quick, "nothing to write");
-        assert_eq!(quick.record_speed(0, false), quick, "a reset is neither");
-        let slow = quick.record_speed(1, false).record_speed(1, true);
-        assert!(slow.is_quick());
-        let slow = slow.record_speed(1, false);
-        assert!(!slow.is_quick());
-        assert!(slow.record_speed(0, true).is_quick(), "just below the limit");
-        let worst = quick.record_speed(u32::MAX, false);
-        let again = |answers| (0..answers).fold(worst, |health, _| health.record_speed(0, true));
-        assert!(!again(SLOWNESS_MAX - SLOW_FROM).is_quick());
-        assert!(again(SLOWNESS_MAX - SLOW_FROM + 1).is_quick());
+        assert!(!new.is_quick(at(0)));
+        let quick = new.record_quick_success();
+        assert!(quick.is_quick(at(0)));
+        assert_eq!(quick.record_quick_success(), quick, "nothing to write");
+        let slow = quick.record_slow_attempt(at(0));
+        assert!(!slow.is_quick(at(0)));
+        assert_eq!(
+            slow.record_slow_attempt(after(SLOW_PERIOD_SECONDS / 2)),
+            slow,
+            "nothing to write"
+        );
+        let extended = slow.record_slow_attempt(after(SLOW_PERIOD_SECONDS / 2 + 1));
+        assert_eq!(extended.slow_periods, 1);
+        assert!(extended.is_slow(after(SLOW_PERIOD_SECONDS + 1)));
+        assert!(slow.is_quick(after(SLOW_PERIOD_SECONDS)));
+    }
+
+    #[test]
+    fn slow_period_doubles_up_to_a_day_and_is_forgotten_after_a_day() {
+        let mut health = Health::default().record_quick_success();
+        let mut now = at(0);
+        let mut periods = Vec::new();
+        for _ in 0..10 {
+            health = health.record_slow_attempt(now);
+            let until = health.slow_until.unwrap();
+            periods.push(now.until(until).as_secs() / 60);
+            // A success, a new URL or an activation in between does not shorten the next one.
+            health = health.record_success().record_quick_success();
+            now = until;
+        }
+        assert_eq!(periods, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440]);
+        let later = now.plus_seconds(SLOW_PERIOD_MAX_SECONDS);
+        assert_eq!(health.record_slow_attempt(later).slow_periods, 1);
+        assert_eq!(health.started_anew().slow_periods, health.slow_periods);
     }
 
     proptest! {

@@ -22,6 +22,7 @@ pub mod event;
 pub mod event_type_selector;
 pub mod failure_class;
 pub mod filter;
+pub mod host_health;
 pub mod ids;
 pub mod json;
 pub mod latency;

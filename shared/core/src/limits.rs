@@ -98,6 +98,11 @@ pub const VISIBILITY_WAIT_MAX_SECONDS: u64 = 60;
 pub const QUEUE_WAIT_MAX_SECONDS: u64 = 900;
 /// The tasks that one owner may add to the fast deliveries queue in one invocation of dispatch.
 pub const FAST_TASKS_PER_OWNER: usize = 20;
+/// The tasks that one owner may add to the fast deliveries queue in one instance of dispatch in the
+/// time after which an attempt is slow.
+pub const FAST_TASKS_PER_PERIOD: usize = 50;
+/// The longest timeout of a webhook whose deliveries use the fast queue, in seconds.
+pub const FAST_TIMEOUT_SECONDS: u32 = TIMEOUT_SECONDS_DEFAULT;
 /// Entries of one `SendMessageBatch` (AWS quota).
 pub const QUEUE_BATCH_ENTRIES: usize = 10;
 /// Bytes of one SQS message and of one `SendMessageBatch` in total (AWS quota).

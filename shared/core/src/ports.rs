@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use crate::breaker::Health;
 use crate::catalogue::EventType;
 use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
+use crate::host_health::{HostHealth, HostId};
 use crate::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::rate_limit::{SlotUpdate, Update};
@@ -140,6 +141,15 @@ impl SubscriptionWrite {
     }
 }
 
+/// What became of a conditional write of a host's health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostWrite {
+    /// The table has it.
+    Applied,
+    /// The table has this version instead.
+    Conflict(HostHealth),
+}
+
 /// What became of a conditional write of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryWrite {
@@ -244,6 +254,20 @@ pub trait Subscriptions: Send + Sync {
         expected: &Health,
         health: &Health,
     ) -> Result<SubscriptionWrite, StoreError>;
+
+    /// How the webhooks of an owner at a host did, read with eventual consistency.
+    async fn host_health(&self, user_id: &UserId, host: &HostId) -> Result<HostHealth, StoreError>;
+
+    /// Replaces the health of a host, if the version in the table is the one before.
+    async fn set_host_health(
+        &self,
+        user_id: &UserId,
+        host: &HostId,
+        health: &HostHealth,
+    ) -> Result<HostWrite, StoreError>;
+
+    /// Deletes what is known of an owner's hosts, if the owner has no webhook. For the cleanup only.
+    async fn delete_unused_hosts(&self, user_id: &UserId) -> Result<(), StoreError>;
 
     /// Deletes one and leaves a tombstone for the cleanup. `false` when there is none.
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError>;
@@ -645,6 +669,13 @@ pub trait Sender: Send + Sync {
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
+}
+
+/// A timer.
+#[async_trait]
+pub trait Timer: Send + Sync {
+    /// Waits so long.
+    async fn sleep(&self, duration: Duration);
 }
 
 /// Randomness, fit for secrets.

@@ -190,8 +190,11 @@ impl Subscription {
         Duration::from_secs(u64::from(self.timeout_seconds))
     }
 
-    /// Makes the changes a user asked for. A changed URL and a change from inactive to active reset
-    /// the health. A patch that changes nothing leaves the version as it is.
+    /// Makes the changes a user asked for. A patch that changes nothing leaves the version as it is.
+    ///
+    /// A changed URL resets the health, and so does the activation of a subscription that the service
+    /// disabled. Activation after a pause only half-opens the breaker and keeps since when the
+    /// endpoint fails: an owner could otherwise keep it from being disabled with a pause a day.
     pub fn apply(&mut self, patch: Patch, now: Timestamp) {
         let retry_schedule = self.changed_schedule(&patch);
         let Patch { url, event_types, filter, description, timeout_seconds, is_active, .. } = patch;
@@ -216,12 +219,14 @@ impl Subscription {
             self.change_signature(signature),
             replace(&mut self.keep_payload, keep_payload),
         ];
+        let was_disabled = activated && self.disabled_reason.take().is_some();
         if activated {
-            self.disabled_reason = None;
             self.verification = None;
         }
-        if new_url || activated {
-            self.health = Health::default();
+        if new_url || was_disabled {
+            self.health = self.health.started_anew();
+        } else if activated {
+            self.health = self.health.half_opened(now);
         }
         if changed.contains(&true) {
             self.touch(now);
@@ -470,11 +475,11 @@ fn replace<T: PartialEq>(value: &mut T, new: Option<T>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::limits::SECRETS_MAX;
 
-    fn subscription() -> Subscription {
+    pub(crate) fn subscription() -> Subscription {
         let new = NewSubscription {
             url: "http://example.com/".to_owned(),
             event_types: vec!["task.created".parse().unwrap()],
@@ -527,8 +532,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_new_url_or_activation_resets_health() {
-        let failing = Health { consecutive_failures: 7, ..Health::default() };
+    fn only_a_new_url_or_the_activation_of_a_disabled_webhook_resets_health() {
+        let failing = Health {
+            consecutive_failures: 7,
+            failing_since: Some(Timestamp::from_seconds(1)),
+            open_until: Some(Timestamp::from_seconds(20)),
+            ..Health::default()
+        };
         let url = |url: &str| Patch { url: Some(url.to_owned()), ..Patch::default() };
         let retry_count = |count| Patch { retry_count: Some(count), ..Patch::default() };
         for (was_active, patch, changes, resets) in [
@@ -539,7 +549,7 @@ mod tests {
             (true, retry_count(4), true, false),
             (true, active(false), true, false),
             (false, active(false), false, false),
-            (false, active(true), true, true),
+            (false, active(true), true, false),
             (true, url("http://example.com/new"), true, true),
             (false, url("http://example.com/new"), true, true),
         ] {
@@ -551,6 +561,31 @@ mod tests {
             assert_eq!(subscription.updated_at.seconds() == 9, changes, "{patch:?}");
             assert_eq!(subscription.health == Health::default(), resets, "{patch:?}");
         }
+    }
+
+    #[test]
+    fn pause_and_activation_half_open_the_breaker_and_keep_failing_since() {
+        let now = Timestamp::from_seconds(9);
+        let failing = Health {
+            consecutive_failures: 12,
+            failing_since: Some(Timestamp::from_seconds(1)),
+            open_until: Some(Timestamp::from_seconds(20)),
+            proven: true,
+            slow_periods: 2,
+            slow_until: Some(Timestamp::from_seconds(99)),
+            ..Health::default()
+        };
+        let mut subscription = Subscription { health: failing, ..subscription() };
+        for _ in 0..3 {
+            subscription.apply(active(false), now);
+            subscription.apply(active(true), now);
+        }
+        assert_eq!(subscription.health, Health { open_until: Some(now), ..failing });
+
+        subscription.disable(DisabledReason::EndpointFailing, now);
+        subscription.apply(active(true), now);
+        assert_eq!(subscription.health, failing.started_anew());
+        assert!(subscription.health.is_slow(now), "the owner's slow endpoint stays slow");
     }
 
     #[test]

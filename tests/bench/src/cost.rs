@@ -187,7 +187,7 @@ impl Rig {
                 let secret = sample::secret(&format!("u{user}"), number);
                 let sealed = sealer.seal(&secret.into(), &subscription.user_id, &subscription.id);
                 subscription.secrets = SubscriptionSecrets::new(sealed);
-                subscription.health = Health::default().record_speed(0, true);
+                subscription.health = Health::default().record_quick_success();
                 unmetered.create(&subscription).await.map_err(text)?;
             }
         }
@@ -212,6 +212,7 @@ impl Rig {
             dead_letter_queue: Arc::new(dead_letter_queue),
             sender,
             clock,
+            timer: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             policy: TargetPolicy::Development,
             verification: EndpointVerification::Off,

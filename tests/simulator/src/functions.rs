@@ -57,8 +57,9 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
                 ports.clone(),
                 ports.clone(),
                 ports.slow_queue(),
-                ports,
+                ports.clone(),
                 Arc::new(harness.clock.clone()),
+                ports,
                 Arc::new(harness.secrets.clone()),
                 RETENTION,
             )

@@ -10,15 +10,16 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use webhooks_core::breaker::{Health, OPEN_AFTER_FAILURES};
 use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use webhooks_core::latency::Histogram;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
-    DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
-    Recoveries, RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey,
-    SubscriptionWrite, Subscriptions, TaskQueue, UserSubscriptions, Written,
+    DeliveryWrite, Due, DueIndex, Expect, HostWrite, Lease, ListedSubscription, Outgoing, Page,
+    QueueError, Recoveries, RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey,
+    SubscriptionWrite, Subscriptions, TaskQueue, Timer, UserSubscriptions, Written,
 };
 use webhooks_core::rate_limit::{SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
@@ -382,6 +383,46 @@ impl Subscriptions for Ports {
                 return Ok(SubscriptionWrite::Applied);
             }
             Ok(written)
+        })
+        .await
+    }
+
+    async fn host_health(&self, user_id: &UserId, host: &HostId) -> Result<HostHealth, StoreError> {
+        self.request("subscriptions.host_health", || {
+            let moment = self.seen_moment();
+            Ok(lock(&self.harness.model).host_at((user_id, host), moment))
+        })
+        .await
+    }
+
+    async fn set_host_health(
+        &self,
+        user_id: &UserId,
+        host: &HostId,
+        health: &HostHealth,
+    ) -> Result<HostWrite, StoreError> {
+        self.request("subscriptions.set_host_health", || {
+            let set = self.harness.subscriptions.set_host_health(user_id, host, health);
+            let written = ready(set)?;
+            if written == HostWrite::Applied {
+                let now = self.harness.now();
+                lock(&self.harness.model).host_stands(now, (user_id, host), health.clone());
+            }
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn delete_unused_hosts(&self, user_id: &UserId) -> Result<(), StoreError> {
+        self.request("subscriptions.delete_unused_hosts", || {
+            ready(self.harness.subscriptions.delete_unused_hosts(user_id))?;
+            let has_webhooks =
+                self.harness.subscriptions.snapshot().iter().any(|s| s.user_id == *user_id);
+            if !has_webhooks {
+                let now = self.harness.now();
+                lock(&self.harness.model).hosts_are_deleted(now, user_id);
+            }
+            Ok(())
         })
         .await
     }
@@ -768,6 +809,13 @@ impl CleanupState for Ports {
             ready(self.harness.deliveries.set_position(position))
         })
         .await
+    }
+}
+
+#[async_trait]
+impl Timer for Ports {
+    async fn sleep(&self, duration: Duration) {
+        self.harness.sleep(duration).await;
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use webhooks_core::ports::Clock;
+use async_trait::async_trait;
+use webhooks_core::ports::{Clock, Timer};
 use webhooks_core::time::Timestamp;
 
 /// A clock that moves only when a test moves it; a clone is the same clock.
@@ -40,5 +41,13 @@ impl Default for ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Waits on tokio's clock, which a test may pause.
+#[async_trait]
+impl Timer for ManualClock {
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::Delivery;
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
-    DeliveryWrite, Due, DueIndex, Expect, Lease, ListedSubscription, Outgoing, Page, QueueError,
-    Recoveries, RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey, SubscriptionWrite,
-    Subscriptions, TaskQueue, UserSubscriptions, Written,
+    DeliveryWrite, Due, DueIndex, Expect, HostWrite, Lease, ListedSubscription, Outgoing, Page,
+    QueueError, Recoveries, RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey,
+    SubscriptionWrite, Subscriptions, TaskQueue, UserSubscriptions, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
@@ -153,6 +154,8 @@ applied! {
     Outcomes: Outcomes::default(), [];
     SubscriptionWrite: SubscriptionWrite::Applied, [];
     UserSubscriptions: UserSubscriptions::default(), [];
+    HostHealth: HostHealth::default(), [];
+    HostWrite: HostWrite::Applied, [];
     Option<T>: None, [T];
     Vec<T>: Vec::new(), [T];
     Page<T, P>: Page { items: Vec::new(), next: None }, [T, P];
@@ -185,6 +188,10 @@ intercept! {
             -> Result<SubscriptionWrite, StoreError>;
         fn set_health(user_id: &UserId, id: &SubscriptionId, expected: &Health, health: &Health)
             -> Result<SubscriptionWrite, StoreError>;
+        fn host_health(user_id: &UserId, host: &HostId) -> Result<HostHealth, StoreError>;
+        fn set_host_health(user_id: &UserId, host: &HostId, health: &HostHealth)
+            -> Result<HostWrite, StoreError>;
+        fn delete_unused_hosts(user_id: &UserId) -> Result<(), StoreError>;
         fn delete(user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError>;
         fn scan_keys(limit: usize, after: Option<&SubscriptionKey>)
             -> Result<Page<SubscriptionKey, SubscriptionKey>, StoreError>;

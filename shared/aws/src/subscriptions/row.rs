@@ -1,11 +1,14 @@
 //! A subscription as a row. Its secrets are sealed.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use webhooks_core::breaker::Health;
 use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::filter::Filter;
+use webhooks_core::host_health::HostHealth;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::RETRY_COUNT_DEFAULT;
 use webhooks_core::maybe_known::MaybeKnown;
@@ -111,7 +114,9 @@ struct HealthRow {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     proven: bool,
     #[serde(default, skip_serializing_if = "is_zero")]
-    slowness: u32,
+    slow_periods: u32,
+    #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
+    slow_until: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -127,7 +132,8 @@ impl From<&Health> for HealthRow {
             open_until: health.open_until,
             last_error: health.last_error.map(|error| error.to_string()),
             proven: health.proven,
-            slowness: health.slowness,
+            slow_periods: health.slow_periods,
+            slow_until: health.slow_until,
         }
     }
 }
@@ -141,7 +147,8 @@ impl From<HealthRow> for Health {
             // A later version may know other errors.
             last_error: row.last_error.and_then(|name| name.parse().ok()),
             proven: row.proven,
-            slowness: row.slowness,
+            slow_periods: row.slow_periods,
+            slow_until: row.slow_until,
         }
     }
 }
@@ -263,6 +270,27 @@ pub(super) fn encode(of: &Subscription) -> Result<Item, StoreError> {
 pub(super) fn encode_health(health: &Health) -> Result<AttributeValue, StoreError> {
     serde_dynamo::to_attribute_value(HealthRow::from(health))
         .map_err(|error| StoreError::Rejected(error.into()))
+}
+
+#[derive(Serialize, Deserialize)]
+struct HostRow {
+    version: u64,
+    health: HealthRow,
+    failing: BTreeSet<SubscriptionId>,
+}
+
+/// The attributes of a host's health.
+pub(super) fn encode_host(host: &HostHealth) -> Result<Item, StoreError> {
+    let health = HealthRow::from(&host.health);
+    to_item(&HostRow { version: host.version, health, failing: host.failing.clone() })
+}
+
+/// Reads the row of a host.
+pub(super) fn decode_host(item: Item) -> Result<HostHealth, StoreError> {
+    let key = shown_key(&item, [USER_ID, SUBSCRIPTION_ID]);
+    let HostRow { version, health, failing } = serde_dynamo::from_item(item)
+        .map_err(|error| StoreError::Undecodable { key, reason: error.to_string() })?;
+    Ok(HostHealth { version, health: health.into(), failing })
 }
 
 /// Turns a row into an update of everything in it but its key. An update leaves alone what this

@@ -153,6 +153,7 @@ impl Harness {
             Arc::new(self.queue.clone()),
             Arc::new(self.sender.clone()),
             Arc::new(self.clock.clone()),
+            Arc::new(self.clock.clone()),
             Arc::new(SeededRandom::new(1)),
             Duration::from_hours(720),
         );
@@ -371,20 +372,18 @@ fn value(properties: &Value, samples: &Samples) -> f64 {
 /// The metric math of the template, which no library evaluates.
 fn expression(text: &str, metrics: &[Value], samples: &Samples) -> f64 {
     // The faults here have one queue or function; each metric of these expressions is of another one.
-    fn named(stat: &Value) -> Option<&str> {
-        stat["MetricStat"]["Metric"]["MetricName"].as_str()
-    }
-    let of_any = |metric| samples.get(metric).into_iter().flatten();
+    let first = || {
+        let mut names = metrics.iter().map(|metric| &metric["MetricStat"]["Metric"]["MetricName"]);
+        names.find_map(Value::as_str).expect("an expression has a metric")
+    };
     let sum = |metric| sum(samples, metric);
     let (received, deleted) = (sum("NumberOfMessagesReceived"), sum("NumberOfMessagesDeleted"));
     let (failed, succeeded) = (sum("deliveries_failed"), sum("deliveries_succeeded"));
     let (requested, begun, dropped) =
         (sum("deliveries_requested"), sum("deliveries_begun"), sum("deliveries_dropped"));
     match text {
-        "SUM(METRICS())" => sum(metrics.iter().find_map(named).unwrap()),
-        "MAX(METRICS())" => {
-            of_any(metrics.iter().find_map(named).unwrap()).copied().fold(0.0, f64::max)
-        }
+        "SUM(METRICS())" => sum(first()),
+        "MAX(METRICS())" => samples.get(first()).into_iter().flatten().copied().fold(0.0, f64::max),
         "IF(r0 + r1 > 100, 100 * (d0 + d1) / (r0 + r1), 100)" if received > 100.0 => {
             100.0 * deleted / received
         }

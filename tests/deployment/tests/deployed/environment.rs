@@ -71,6 +71,7 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         // Lambda sets the variables with the addresses of services, or they are absent.
         "opening" => drop(environment.opening(&[], async { Ok::<_, ConfigError>(()) }).await),
         "clock" => drop(environment.clock()),
+        "timer" => drop(environment.timer()),
         "random" => drop(environment.random()),
         _ => panic!("environment.{method} is not known here"),
     }

@@ -59,7 +59,7 @@ impl Harness {
         let sealed =
             TestSealer.seal(&sample::secret(USER, 1).into(), &webhook.user_id, &webhook.id);
         webhook.secrets = SubscriptionSecrets::new(sealed);
-        webhook.health = Health::default().record_speed(0, true);
+        webhook.health = Health::default().record_quick_success();
         subscriptions.create(&webhook).await.unwrap();
         Self {
             deliveries: MemoryDeliveries::new(clock.clone()),
@@ -188,6 +188,7 @@ impl Harness {
             Arc::new(self.queue.clone()),
             Arc::new(self.sender.clone()),
             self.clock.clone(),
+            Arc::new(ManualClock::default()),
             self.random.clone(),
             RETENTION,
         )

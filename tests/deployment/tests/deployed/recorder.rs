@@ -16,6 +16,7 @@ use webhooks_aws::{
 };
 use webhooks_core::breaker::Health;
 use webhooks_core::delivery::Status;
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::RecoveryId;
 use webhooks_core::ports::{
     CleanupState as _, Consistency, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Due,
@@ -119,6 +120,7 @@ impl Recorder {
         let store = &self.subscriptions;
         let one = sample::subscription("u", 1);
         let healthy = Health::default();
+        let (unused, host) = (sample::user("unused"), HostId::of(&one.url));
         match method {
             "create" => drop(store.create(&one).await),
             "get" => drop(store.get(&one.user_id, &one.id, Consistency::Strong).await),
@@ -127,6 +129,18 @@ impl Recorder {
             "update" => drop(store.update(&one, 1).await),
             "set_health" => {
                 drop(store.set_health(&one.user_id, &one.id, &healthy, &healthy).await);
+            }
+            "host_health" => drop(store.host_health(&one.user_id, &host).await),
+            "set_host_health" => {
+                let failing = HostHealth { version: 1, ..HostHealth::default() };
+                drop(store.set_host_health(&one.user_id, &host, &failing).await);
+            }
+            "delete_unused_hosts" => {
+                let failing = HostHealth { version: 1, ..HostHealth::default() };
+                drop(store.set_host_health(&unused, &host, &failing).await);
+                // Only the requests of the deletion count.
+                self.requests.lock().unwrap().clear();
+                drop(store.delete_unused_hosts(&unused).await);
             }
             "delete" => drop(store.delete(&one.user_id, &one.id).await),
             "scan_keys" => drop(store.scan_keys(1, None).await),

@@ -98,8 +98,8 @@ impl Model {
             if !owners.contains(id) {
                 owners.push(id.clone());
             }
-            // A user who activates a webhook wants a fresh start.
-            if by == Function::Api && version.health == Health::default() {
+            // A new URL, or the activation of a disabled webhook, is a fresh start.
+            if by == Function::Api && version.health == version.health.started_anew() {
                 versions.endpoint.failing_since = None;
                 versions.endpoint.failures = 0;
             }
@@ -117,7 +117,10 @@ impl Model {
             && health.consecutive_failures > old.consecutive_failures
             && health.consecutive_failures >= OPEN_AFTER_SLOW_FAILURES
             && health.open_until.is_none();
-        let undone = by == Function::Api && health != old && health != Health::default();
+        let undone = by == Function::Api
+            && ![old, old.started_anew(), old.half_opened(now), Health::default()]
+                .contains(&health)
+            && health != old.half_opened(health.open_until.unwrap_or(now));
         versions.all.push((now, version));
         if undone {
             self.violate(Rule::HealthKept, || format!("{id}: {old:?} became {health:?}"));

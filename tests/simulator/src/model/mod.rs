@@ -4,6 +4,7 @@
 //! that ever stood in a table. From the handlers it takes nothing.
 
 mod endpoints;
+mod hosts;
 mod posts;
 mod records;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use webhooks_core::breaker::SLOW_SECONDS;
 use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::outbound::{Failure, Outcome, RetryAfter};
 use webhooks_core::statistics::Counts;
@@ -151,6 +153,8 @@ pub(crate) struct Model {
     pub(crate) bad: Vec<String>,
     /// Redeliveries that the API has accepted, and since when.
     pub(crate) promised: Vec<(DeliveryId, SubscriptionId, Timestamp)>,
+    /// How each owner's hosts did.
+    hosts: BTreeMap<(UserId, HostId), Vec<(Timestamp, HostHealth)>>,
     /// Whoever had a URL once.
     urls: BTreeMap<String, Vec<SubscriptionId>>,
     names: BTreeMap<(String, SubscriptionId), BTreeSet<DeliveryId>>,
@@ -173,6 +177,7 @@ impl Model {
             recoveries: BTreeMap::new(),
             bad: Vec::new(),
             promised: Vec::new(),
+            hosts: BTreeMap::new(),
             urls: BTreeMap::new(),
             names: BTreeMap::new(),
             message_ids: BTreeMap::new(),

@@ -222,7 +222,7 @@ impl Model {
         let Some(at) = after.next_retry_at.filter(|_| sent.is_none()) else { return true };
         self.was(&after.subscription_id, *from, *now, |s| {
             s.is_some_and(|s| s.health.open_until.is_some_and(|until| until <= at))
-        })
+        }) || self.host_was_open(&after.subscription_id, (*from, *now), at)
     }
 
     /// Whether a write without an attempt leaves the retry alone that another call is making.

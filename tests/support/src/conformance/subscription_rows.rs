@@ -1,14 +1,17 @@
 //! Single subscriptions: created, read, changed, deleted.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 use webhooks_core::breaker::{Health, LastError};
 use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::filter::Filter;
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{REDELIVERIES_PER_DAY, WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::ports::{
-    Consistency, Creation, StoreError, SubscriptionWrite, Subscriptions, Written,
+    Consistency, Creation, HostWrite, StoreError, SubscriptionWrite, Subscriptions, Written,
 };
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::{PreviousSecret, SealedSecret, SubscriptionSecrets};
@@ -31,9 +34,59 @@ pub(super) fn rules(store: &dyn Subscriptions) -> Vec<Rule<'_>> {
         one_of_concurrent_updates_is_applied,
         health_is_replaced_alone_and_only_if_as_expected,
         one_of_concurrent_health_changes_is_applied,
+        health_of_a_host_is_replaced_by_the_next_version_alone,
+        unused_hosts_are_deleted_when_no_webhook_is_left,
         deleted_subscription_cannot_be_read_or_changed,
         one_of_concurrent_deletes_finds_the_row,
     ]
+}
+
+async fn health_of_a_host_is_replaced_by_the_next_version_alone(store: &dyn Subscriptions) {
+    let (user, host) = (sample::user("hosts"), HostId::of("https://one.example/"));
+    let read = async || ok(store.host_health(&user, &host).await);
+    assert_eq!(read().await, HostHealth::default());
+    let failing = BTreeSet::from([sample::subscription_id("hosts", 1)]);
+    let mut before = HostHealth::default();
+    for version in 1..=3 {
+        let health = if version == 3 { Health::default() } else { self::failing(2) };
+        let failing = if version == 3 { BTreeSet::new() } else { failing.clone() };
+        let next = HostHealth { version, health, failing };
+        assert_eq!(ok(store.set_host_health(&user, &host, &next).await), HostWrite::Applied);
+        assert_eq!(read().await, next);
+        let again = ok(store.set_host_health(&user, &host, &next).await);
+        assert_eq!(again, HostWrite::Conflict(next.clone()), "after {before:?}");
+        before = next;
+    }
+    let skipping = HostHealth { version: 9, ..before.clone() };
+    let refused = ok(store.set_host_health(&user, &host, &skipping).await);
+    assert_eq!(refused, HostWrite::Conflict(before));
+    // It belongs to one owner and one host, and is no subscription.
+    for (user, host) in [("other", "https://one.example/"), ("hosts", "https://two.example/")] {
+        let (user, host) = (sample::user(user), HostId::of(host));
+        assert_eq!(ok(store.host_health(&user, &host).await), HostHealth::default());
+    }
+    assert!(ok(store.list_by_user(&user).await).items.is_empty());
+}
+
+async fn unused_hosts_are_deleted_when_no_webhook_is_left(store: &dyn Subscriptions) {
+    let subscription = sample::subscription("unused", 1);
+    let user = &subscription.user_id;
+    create(store, &subscription).await;
+    let hosts = ["https://one.example/", "https://two.example/"].map(HostId::of);
+    let health = HostHealth { version: 1, ..HostHealth::default() };
+    for host in &hosts {
+        assert_eq!(ok(store.set_host_health(user, host, &health).await), HostWrite::Applied);
+    }
+    ok(store.delete_unused_hosts(user).await);
+    assert_eq!(ok(store.host_health(user, &hosts[0]).await), health, "a webhook is left");
+    // The cleanup does not meet them.
+    let keys = ok(store.scan_keys(1_000, None).await).items;
+    assert!(keys.iter().filter(|key| key.user_id == *user).count() <= 1, "{keys:?}");
+    assert!(ok(store.delete(user, &subscription.id).await));
+    ok(store.delete_unused_hosts(user).await);
+    for host in &hosts {
+        assert_eq!(ok(store.host_health(user, host).await), HostHealth::default());
+    }
 }
 
 pub(super) async fn create(store: &dyn Subscriptions, subscription: &Subscription) {
@@ -116,7 +169,8 @@ fn failing(failures: u32) -> Health {
         open_until: Some(sample::at(600)),
         last_error: Some(LastError::Status(503)),
         proven: true,
-        slowness: failures,
+        slow_periods: failures,
+        slow_until: Some(sample::at(u64::from(failures) + 900)),
     }
 }
 
@@ -376,7 +430,8 @@ fn different_from(health: &Health) -> Vec<Health> {
         Health { failing_since: later, ..*health },
         Health { open_until: later, ..*health },
         Health { proven: !health.proven, ..*health },
-        Health { slowness: health.slowness + 1, ..*health },
+        Health { slow_periods: health.slow_periods + 1, ..*health },
+        Health { slow_until: later, ..*health },
     ];
     if health.failing_since.is_some() {
         others.push(Health { failing_since: None, ..*health });

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use webhooks_core::breaker::Health;
+use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{REDELIVERIES_PER_DAY, WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{
-    Consistency, Creation, ListedSubscription, Page, StoreError, SubscriptionKey,
+    Consistency, Creation, HostWrite, ListedSubscription, Page, StoreError, SubscriptionKey,
     SubscriptionWrite, Subscriptions, UserSubscriptions, Written,
 };
 use webhooks_core::subscription::{Subscription, UnreadableSubscription};
@@ -21,6 +22,8 @@ use crate::lock;
 type Key = (UserId, SubscriptionId);
 /// A tombstone is a key without a subscription.
 type Rows = BTreeMap<Key, Option<Subscription>>;
+/// What is known of the hosts of each owner.
+type Hosts = BTreeMap<(UserId, HostId), HostHealth>;
 /// The last day on which a user made any, and how many.
 type Made = BTreeMap<UserId, (i64, usize)>;
 
@@ -40,6 +43,7 @@ pub struct MemorySubscriptions(
     Option<Arc<Mutex<Rows>>>,
     Arc<Mutex<Option<UnreadableSubscription>>>,
     Arc<Mutex<Limits>>,
+    Arc<Mutex<Hosts>>,
 );
 
 impl MemorySubscriptions {
@@ -47,13 +51,9 @@ impl MemorySubscriptions {
     #[must_use]
     pub fn with_replica(&self, replica: &Self) -> Self {
         let replica = Some(Arc::clone(&replica.0));
-        Self(
-            Arc::clone(&self.0),
-            Arc::clone(&self.1),
-            replica,
-            Arc::clone(&self.3),
-            Arc::clone(&self.4),
-        )
+        let (made, unreadable) = (Arc::clone(&self.1), Arc::clone(&self.3));
+        let (limits, hosts) = (Arc::clone(&self.4), Arc::clone(&self.5));
+        Self(Arc::clone(&self.0), made, replica, unreadable, limits, hosts)
     }
 
     /// Every subscription there is, of all users, without tombstones.
@@ -191,6 +191,33 @@ impl Subscriptions for MemorySubscriptions {
                 row.version += 1;
             },
         ))
+    }
+
+    async fn host_health(&self, user_id: &UserId, host: &HostId) -> Result<HostHealth, StoreError> {
+        Ok(lock(&self.5).get(&(user_id.clone(), host.clone())).cloned().unwrap_or_default())
+    }
+
+    async fn set_host_health(
+        &self,
+        user_id: &UserId,
+        host: &HostId,
+        health: &HostHealth,
+    ) -> Result<HostWrite, StoreError> {
+        let mut hosts = lock(&self.5);
+        let current = hosts.entry((user_id.clone(), host.clone())).or_default();
+        if current.version + 1 != health.version {
+            return Ok(HostWrite::Conflict(current.clone()));
+        }
+        current.clone_from(health);
+        Ok(HostWrite::Applied)
+    }
+
+    async fn delete_unused_hosts(&self, user_id: &UserId) -> Result<(), StoreError> {
+        let rows = lock(&self.0);
+        if of_user(&rows, user_id).next().is_none() {
+            lock(&self.5).retain(|(owner, _), _| owner != user_id);
+        }
+        Ok(())
     }
 
     async fn delete(&self, user_id: &UserId, id: &SubscriptionId) -> Result<bool, StoreError> {
