@@ -31,16 +31,16 @@ def client(options, service):
 
 
 def make_keys(options):
-    """Creates the secret with the key that seals signing secrets, unless there is one."""
-    name = f"webhooks/{options.stage}/secrets-keys"
-    manager = client(options, "secretsmanager")
+    """Creates the parameter with the key that seals signing secrets, unless there is one."""
+    name = f"/webhooks/{options.stage}/secrets-keys"
+    ssm = client(options, "ssm")
     try:
-        manager.describe_secret(SecretId=name)
-        print(f"the secret {name} exists")
-    except manager.exceptions.ResourceNotFoundException:
+        ssm.get_parameter(Name=name)
+        print(f"the parameter {name} exists")
+    except ssm.exceptions.ParameterNotFound:
         key = base64.b64encode(os.urandom(32)).decode()
-        manager.create_secret(Name=name, SecretString=f"k1:{key}")
-        print(f"the secret {name} is created")
+        ssm.put_parameter(Name=name, Type="SecureString", Value=f"k1:{key}")
+        print(f"the parameter {name} is created")
     return name
 
 

@@ -26,7 +26,7 @@ RUN_SECONDS = 0.5
 # A run of the retry function reads each shard of the due index: half a read unit each.
 READ_UNITS_OF_A_RUN = 8
 # The limit for a stack with the default parameters, in USD, within the free numbers of an account.
-DEFAULT_MAX = 0.80
+DEFAULT_MAX = 0.50
 
 STACKS = {
     "default": {},
@@ -129,7 +129,6 @@ def costs(stack, prices):
     )
     requests = priced(invocations, million["lambda_request"] / 1e6, free["lambda_requests"])
     return {
-        "secret": priced(1, month["secret"]),
         "KMS key": priced(len(list(stack.resources("AWS::IAM::Policy"))) and int(
             stack.holds(stack.template["Conditions"]["HasSecretsKmsKey"])), month["kms_key"]),
         "alarms": priced(metrics, month["alarm_metric"], free["alarm_metrics"]),

@@ -27,7 +27,7 @@ from .tools import (
     wait_for,
 )
 
-BUCKET, STACK, SECRET = "packages", "webhooks-verify", "webhooks/verify/secrets-keys"
+BUCKET, STACK, SECRET = "packages", "webhooks-verify", "/webhooks/verify/secrets-keys"
 USER = "user-1"
 
 
@@ -136,7 +136,7 @@ def create_stack(space, cloud, name, template):
 
 def deploy(space, cloud):
     key = base64.b64encode(os.urandom(32)).decode()
-    cloud.client("secretsmanager").create_secret(Name=SECRET, SecretString=f"k1:{key}")
+    cloud.client("ssm").put_parameter(Name=SECRET, Type="SecureString", Value=f"k1:{key}")
     cloudformation = cloud.client("cloudformation")
     status = create_stack(space, cloud, STACK, packaged(space, cloud))
     if status != "CREATE_COMPLETE":

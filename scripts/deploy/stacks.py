@@ -17,7 +17,7 @@ def check(space):
     package = space.work / "nothing.zip"
     with zipfile.ZipFile(package, "w") as archive:
         archive.writestr("bootstrap", "#!/bin/sh\n")
-    cloud.client("secretsmanager").create_secret(Name=SECRET, SecretString="k1:none")
+    cloud.client("ssm").put_parameter(Name=SECRET, Type="SecureString", Value="k1:none")
     template = packaged(space, cloud, package)
     side_by_side(space, cloud, template)
     failed_and_repeated(space, cloud, template)
@@ -135,8 +135,8 @@ def check_deploy_script(space, cloud):
         )
         made.append(json.loads(output.strip().rpartition("\n")[2]))
     expect(made[0] == made[1], f"the second run made something else: {made}")
-    secret = cloud.client("secretsmanager").get_secret_value(SecretId="webhooks/dev/secrets-keys")
-    identifier, _, key = secret["SecretString"].partition(":")
+    found = cloud.client("ssm").get_parameter(Name="/webhooks/dev/secrets-keys", WithDecryption=True)
+    identifier, _, key = found["Parameter"]["Value"].partition(":")
     expect(identifier == "k1" and len(base64.b64decode(key)) == 32, "the key has another form")
     pool = made[0][0].rpartition("/")[2]
     pool = cloud.client("cognito-idp").describe_user_pool(UserPoolId=pool)["UserPool"]

@@ -50,7 +50,7 @@ pub const DYNAMODB: &str = "DYNAMODB";
 /// See [`DYNAMODB`].
 pub const SQS: &str = "SQS";
 /// See [`DYNAMODB`].
-pub const SECRETS_MANAGER: &str = "SECRETS_MANAGER";
+pub const SSM: &str = "SSM";
 /// The variable with the region, which Lambda sets.
 const REGION: &str = "AWS_REGION";
 /// The region of servers on this machine, which have none.

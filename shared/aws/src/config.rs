@@ -73,8 +73,8 @@ const SECRETS_KEYS_FORM: &str = "`id:key,…` with base64 keys of 32 bytes, the 
 pub enum SecretsKeys {
     /// As they are in the variable.
     Inline(String),
-    /// In the secret of this name.
-    Secret(String),
+    /// In the parameter of Parameter Store that has this name.
+    Parameter(String),
 }
 
 /// What seals the signing secrets, from the text of the keys.
@@ -147,8 +147,8 @@ impl Settings {
     /// The keys that seal the signing secrets, or where they are kept.
     pub fn secrets_keys(&self) -> Result<SecretsKeys, ConfigError> {
         let text = self.required(SECRETS_KEYS, SECRETS_KEYS_FORM)?;
-        Ok(match text.strip_prefix("secret:") {
-            Some(name) => SecretsKeys::Secret(name.to_owned()),
+        Ok(match text.strip_prefix("parameter:") {
+            Some(name) => SecretsKeys::Parameter(name.to_owned()),
             None => SecretsKeys::Inline(text),
         })
     }
@@ -262,11 +262,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_in_the_variable_or_in_a_secret() {
+    fn keys_are_in_the_variable_or_in_a_parameter() {
         let inline = with(SECRETS_KEYS, "k1:AAAA").secrets_keys();
         assert!(inline == Ok(SecretsKeys::Inline("k1:AAAA".to_owned())));
-        let secret = with(SECRETS_KEYS, "secret:webhooks/keys").secrets_keys();
-        assert!(secret == Ok(SecretsKeys::Secret("webhooks/keys".to_owned())));
+        let parameter = with(SECRETS_KEYS, "parameter:/webhooks/keys").secrets_keys();
+        assert!(parameter == Ok(SecretsKeys::Parameter("/webhooks/keys".to_owned())));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::verification::EndpointVerification;
 
-use crate::clients::{Connections, DYNAMODB, SECRETS_MANAGER, SQS};
+use crate::clients::{Connections, DYNAMODB, SQS, SSM};
 use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
 use crate::seal::Sealer;
 use crate::{
@@ -42,12 +42,12 @@ pub enum EnvironmentError {
     /// A variable is missing or cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The secret with the keys cannot be fetched.
-    #[error("the environment variable {SECRETS_KEYS} names the secret {name}: {reason}")]
-    Secret {
+    /// The parameter with the keys cannot be read.
+    #[error("the environment variable {SECRETS_KEYS} names the parameter {name}: {reason}")]
+    Parameter {
         /// Its name.
         name: String,
-        /// What Secrets Manager said.
+        /// What Parameter Store said.
         reason: String,
     },
 }
@@ -95,7 +95,7 @@ impl Environment {
     pub async fn sealer(&self) -> Result<Arc<Sealer>, EnvironmentError> {
         let keys = match self.settings.secrets_keys()? {
             SecretsKeys::Inline(keys) => keys,
-            SecretsKeys::Secret(name) => self.secret(name).await?,
+            SecretsKeys::Parameter(name) => self.parameter(name).await?,
         };
         let sealer = config::sealer(&keys, self.random())?;
         let version = self.settings.secrets_keys_version();
@@ -182,19 +182,23 @@ impl Environment {
         clients::for_service(&self.sdk, name, &self.settings)
     }
 
-    /// Fetches the text of a secret.
-    async fn secret(&self, name: String) -> Result<String, EnvironmentError> {
-        let client = aws_sdk_secretsmanager::Client::new(&self.service(SECRETS_MANAGER));
-        let response = client.get_secret_value().secret_id(&name).send().await;
-        let found = response.map_err(|error| Chain(&error).to_string());
-        match found.map(|found| found.secret_string) {
-            Ok(Some(keys)) => Ok(keys),
-            Ok(None) => {
-                let reason = "it has no text".to_owned();
-                Err(EnvironmentError::Secret { name, reason })
+    /// Reads a SecureString of Parameter Store.
+    async fn parameter(&self, name: String) -> Result<String, EnvironmentError> {
+        let client = aws_sdk_ssm::Client::new(&self.service(SSM));
+        let response = client.get_parameter().name(&name).with_decryption(true).send().await;
+        let value = match response {
+            Ok(found) => found.parameter.and_then(|parameter| parameter.value),
+            Err(error) => {
+                return Err(EnvironmentError::Parameter {
+                    name,
+                    reason: Chain(&error).to_string(),
+                });
             }
-            Err(reason) => Err(EnvironmentError::Secret { name, reason }),
-        }
+        };
+        value.ok_or_else(|| {
+            let reason = "it has no value".to_owned();
+            EnvironmentError::Parameter { name, reason }
+        })
     }
 }
 

@@ -46,9 +46,9 @@ fn resource_name(resource: &Value) -> String {
         None => {}
     }
     if let Some(text) = resource["Fn::Sub"].as_str() {
-        // The secret of this name; Secrets Manager adds six characters. And `${Table.Arn}/index/x`.
-        return match text.strip_suffix("-??????").and_then(|text| text.split_once(":secret:")) {
-            Some((_, name)) => name.replace("${", "").replace('}', ""),
+        // The parameter of this name. And `${Table.Arn}/index/x`.
+        return match text.split_once(":parameter${") {
+            Some((_, name)) => name.replace('}', ""),
             None => text.replace("${", "").replace(".Arn}", ""),
         };
     }
@@ -103,7 +103,7 @@ async fn needed(
         needed.extend(recorder.grants(call).await);
     }
     if source::names_after(&source::main(function), "environment.").contains("sealer") {
-        needed.insert(grant("secretsmanager:GetSecretValue", "SecretsKeysName"));
+        needed.insert(grant("ssm:GetParameter", "SecretsKeysName"));
     }
     for trigger in template.triggers().iter().filter(|trigger| trigger.function == function) {
         for action in ["DeleteMessage", "GetQueueAttributes", "ReceiveMessage"] {
@@ -155,7 +155,7 @@ async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
 
 /// The policies that belong to no function alone.
 fn findings_of_the_others(template: &Template) -> Vec<String> {
-    let key = grant("secretsmanager:GetSecretValue", "SecretsKeysName");
+    let key = grant("ssm:GetParameter", "SecretsKeysName");
     let readers: BTreeSet<String> = template
         .functions()
         .map(|(_, properties)| target(&properties["Role"]).unwrap().0.to_owned())
