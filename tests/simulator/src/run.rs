@@ -30,8 +30,9 @@ pub struct Options {
 
 /// How long a run may take to come to rest: the breaker's five days, and as much again.
 const DAYS_MAX: u64 = 12;
-/// How many requests a run may make.
-const STEPS_MAX: u64 = 20_000;
+/// How many requests a run may make. Ten deliveries that wait for an open breaker for its five days make
+/// 25,000.
+const STEPS_MAX: u64 = 60_000;
 /// Batches in the hands of dispatch immediately.
 const DISPATCHES: usize = 2;
 /// How often the retry function runs, in milliseconds.
