@@ -22,6 +22,7 @@ const TOLERANCE_SECONDS: u64 = 5 * 60;
 const SECRET_PREFIX: &str = "whsec_";
 const PUBLIC_PREFIX: &str = "whpk_";
 const KEY_BYTES: usize = 32;
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// What the receiver verifies with.
 #[derive(Clone, Debug)]
@@ -144,7 +145,8 @@ impl<'a> Signed<'a> {
                 let expected = format!("v1,{}", STANDARD.encode(digest));
                 self.standard.contains(&expected.as_str())
             }
-            (Scheme::Body, Key::Secret(secret)) => {
+            // Whoever knows that a receiver has no proper secret could sign with an empty one.
+            (Scheme::Body, Key::Secret(secret)) if secret_bytes(secret).is_some() => {
                 let expected = format!("sha256={}", hex::encode(hmac(secret.as_bytes(), &[body])));
                 self.body_only == Some(&expected)
             }
@@ -163,7 +165,7 @@ impl<'a> Signed<'a> {
     }
 
     fn standard_digest(&self, secret: &str, body: &[u8]) -> Option<[u8; 32]> {
-        let key = STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
+        let key = secret_bytes(secret)?;
         Some(hmac(&key, &[self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", body]))
     }
 
@@ -195,7 +197,7 @@ pub(crate) fn diagnose(request: &SavedRequest, keys: &[Key], received_at: Timest
     } else if standard {
         reasons.extend(timestamp(&signed, received_at));
     } else if is_made(Scheme::Body) {
-        reasons.push(changed_header(&signed, keys));
+        reasons.push(changed_header(&signed));
     } else {
         reasons.push(not_made(&signed, keys, &request.body));
     }
@@ -218,7 +220,13 @@ fn possible(code: Code, detail: impl Into<String>) -> Reason {
 
 /// Why a signature that a given key made is not accepted all the same.
 fn timestamp(signed: &Signed<'_>, received_at: Timestamp) -> Option<Reason> {
-    let seconds = signed.timestamp.parse::<i64>().unwrap_or_default();
+    let is_digits = signed.timestamp.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(seconds) = signed.timestamp.parse::<i64>().ok().filter(|_| is_digits) else {
+        return Some(certain(
+            Code::ChangedHeader,
+            "`webhook-timestamp` is not a number of seconds",
+        ));
+    };
     let (sent, received) = (Timestamp::from_seconds(seconds), received_at.seconds());
     let distance = received.abs_diff(seconds);
     if distance <= TOLERANCE_SECONDS {
@@ -241,21 +249,11 @@ fn timestamp(signed: &Signed<'_>, received_at: Timestamp) -> Option<Reason> {
 }
 
 /// Why `X-Webhook-Signature` is valid and `webhook-signature` is not: that one covers two headers, too.
-fn changed_header(signed: &Signed<'_>, keys: &[Key]) -> Reason {
+fn changed_header(signed: &Signed<'_>) -> Reason {
     if signed.standard.is_empty() {
         return possible(
             Code::MissingHeader,
             "`webhook-signature` is missing; only `X-Webhook-Signature`, which has no timestamp, can be verified",
-        );
-    }
-    let keyless = keys.iter().all(|key| match key {
-        Key::Secret(secret) => signed.standard_digest(secret, b"").is_none(),
-        Key::Public(_) => true,
-    });
-    if keyless {
-        return certain(
-            Code::WrongEncoding,
-            "the secret is not `whsec_` and Base64: `webhook-signature` is keyed with the decoded bytes behind `whsec_`",
         );
     }
     certain(
@@ -305,7 +303,23 @@ fn not_made(signed: &Signed<'_>, keys: &[Key], body: &[u8]) -> Reason {
             return certain(code, detail);
         }
     }
+    let is_secret = |key: &Key| match key {
+        Key::Secret(secret) => secret_bytes(secret).is_some(),
+        Key::Public(_) => true,
+    };
+    if !keys.iter().any(is_secret) {
+        return possible(
+            Code::WrongEncoding,
+            "the given secret is none: it must be `whsec_` and the Base64 of 24 to 64 bytes",
+        );
+    }
     guess(body)
+}
+
+/// The bytes of a secret in its right spelling (Standard Webhooks 1.0).
+fn secret_bytes(secret: &str) -> Option<Vec<u8>> {
+    let bytes = STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
+    SECRET_BYTES.contains(&bytes.len()).then_some(bytes)
 }
 
 /// A guess from the form of the body: the service sends one form only.
@@ -347,6 +361,9 @@ fn header_encoding(signed: &Signed<'_>, keys: &[Key], body: &[u8]) -> Option<&'s
                     "`webhook-signature` must be `v1,` and the digest in Base64, and is written otherwise",
                 );
             }
+        }
+        if secret_bytes(secret).is_none() {
+            continue;
         }
         let digest = hmac(secret.as_bytes(), &[body]);
         let given = signed.body_only.unwrap_or_default();

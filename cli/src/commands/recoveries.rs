@@ -49,7 +49,7 @@ pub(crate) async fn recover(api: &Api, recover: Recover, out: Output) -> Result<
             return out.line(answer);
         }
         let matched: Value = read(&answer)?;
-        return out.line(format_args!("{} deliveries would be redelivered", matched["matched"]));
+        return out.line(format_args!("{} to redeliver", matched["matched"]));
     }
     let started: Progress = read(&answer)?;
     if recover.no_wait {

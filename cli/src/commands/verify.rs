@@ -15,6 +15,9 @@ pub(crate) fn verify(verify: Verify, out: Output) -> Result<(), Error> {
     if verify.secret.is_empty() && verify.public_key.is_empty() {
         return Err(Error::Usage("give --secret, WEBHOOKS_SECRET or --public-key".to_owned()));
     }
+    if verify.secret.iter().any(String::is_empty) {
+        return Err(Error::Usage("--secret is empty".to_owned()));
+    }
     let mut keys: Vec<Key> = verify.secret.into_iter().map(Key::Secret).collect();
     for text in &verify.public_key {
         let key =

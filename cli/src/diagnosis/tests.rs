@@ -217,7 +217,10 @@ fn keys_of_another_scheme_are_named() {
 
 #[test]
 fn the_key_that_signed_is_named() {
-    let keys = [Key::Secret("whsec_AAAA".to_owned()), Key::Secret(secret())];
+    let keys = [
+        Key::Secret("whsec_CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=".to_owned()),
+        Key::Secret(secret()),
+    ];
     let diagnosis = diagnose(&original(), &keys, Timestamp::from_seconds(NOW));
     assert!(diagnosis.valid && diagnosis.reasons.is_empty());
     assert!(diagnosis.signatures.iter().all(|signature| signature.key == Some(2)), "{diagnosis:?}");
