@@ -94,7 +94,7 @@ async fn failed_attempts_record_their_error_and_410_disables() {
     let subscribe = async |path: &str| {
         let body = json!({
             "url": receiver.url(path), "event_types": ["task.created"], "retry_count": 0,
-            "timeout_seconds": 1,
+            "timeout_seconds": 1, "headers": {"x-key": "owners-secret"},
         });
         local.subscribe("u", body).await.0
     };
@@ -113,6 +113,15 @@ async fn failed_attempts_record_their_error_and_410_disables() {
         let delivery = local.ended("u", webhook, 1).await.remove(0);
         assert_eq!(delivery["status"], "failed");
         assert!(text(&delivery["error"]).starts_with(error), "{delivery}");
+    }
+    let redirected = local.ended("u", &webhooks[0].0, 1).await.remove(0);
+    let path = format!("/api/webhooks/{}/deliveries/{}", webhooks[0].0, text(&redirected["id"]));
+    let detail = local.expect(200, "GET", &path, "u", None).await;
+    let attempt = &detail["attempts"][0];
+    assert_eq!(attempt["response_headers"]["location"], elsewhere.url("/"));
+    assert_eq!(attempt["request_headers"]["webhook-id"], redirected["id"]);
+    for masked in ["webhook-signature", "x-webhook-signature", "x-key"] {
+        assert_eq!(attempt["request_headers"][masked], "***", "{attempt}");
     }
     assert!(elsewhere.received().is_empty(), "a redirect was followed");
     let path = format!("/api/webhooks/{}", webhooks[2].0);

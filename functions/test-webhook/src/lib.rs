@@ -22,6 +22,7 @@ use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
 use webhooks_core::json::Data;
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::limits::TEST_TIMEOUT_SECONDS;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::Outcome;
@@ -143,7 +144,7 @@ impl TestWebhook {
                     "verified": verified,
                     "status_code": result.as_ref().and_then(|attempt| attempt.response_status),
                     "duration_ms": result.as_ref().map(|attempt| attempt.duration_ms),
-                    "error": result.as_ref().and_then(|attempt| attempt.error.as_deref()),
+                    "error": result.as_ref().and_then(Attempt::error),
                 }),
             )
         };
@@ -172,7 +173,9 @@ impl TestWebhook {
         if is_returned {
             self.activate(subscription, &token).await?;
         }
-        answer(is_returned, Some(Attempt::new(started_at, &result)))
+        // The challenge is not recorded, so nothing of its headers is kept.
+        let headers = KeptHeaders::default();
+        answer(is_returned, Some(Attempt::new(started_at, Trigger::Test, headers, &result)))
     }
 
     /// Activates a webhook whose token came back, unless its URL was changed meanwhile.

@@ -160,7 +160,7 @@ async fn status_410_of_a_test_does_not_disable_the_webhook() {
     assert!(error.contains("410") && !error.contains("disabled"), "{error}");
     let row = harness.subscriptions.snapshot().remove(0);
     assert!(row.is_active && row.disabled_reason.is_none());
-    assert_eq!(harness.deliveries.snapshot()[0].delivery.error(), Some(error));
+    assert_eq!(harness.deliveries.snapshot()[0].delivery.error().as_deref(), Some(error));
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ fn row(harness: &Harness) -> Subscription {
 
 fn body(text: &str) -> Reply {
     let outcome = Outcome::Response { status: 200, retry_after: None, excerpt: text.to_owned() };
-    Reply::Now(HttpResult { outcome, duration_ms: 5 })
+    Reply::Now(HttpResult { outcome, response_headers: None, duration_ms: 5 })
 }
 
 #[tokio::test]

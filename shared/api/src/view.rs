@@ -14,6 +14,7 @@ use webhooks_core::event_type_selector::EventTypeSelector;
 use webhooks_core::failure_class::FailureClass;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::{DeliveryId, EventId, RecoveryId, SubscriptionId};
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::latency::Percentiles;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::rate_limit::RateLimit;
@@ -250,7 +251,7 @@ pub struct DeliverySummary<'a> {
     trigger: Trigger,
     attempt_count: u32,
     response_status: Option<u16>,
-    error: Option<&'a str>,
+    error: Option<String>,
     duration_ms: Option<u64>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -361,8 +362,12 @@ struct AttemptDetail<'a> {
     duration_ms: u64,
     response_status: Option<u16>,
     failure: Option<FailureClass>,
-    error: Option<&'a str>,
+    error: Option<String>,
     advice: Option<&'static str>,
+    /// Null when they are not kept.
+    request_headers: Option<BTreeMap<&'a str, String>>,
+    /// Null when they are not kept.
+    response_headers: Option<BTreeMap<&'a str, String>>,
     response_excerpt: &'a str,
 }
 
@@ -387,8 +392,10 @@ fn detail(number: usize, attempt: &Attempt) -> AttemptDetail<'_> {
         duration_ms: attempt.duration_ms,
         response_status: attempt.response_status,
         failure: attempt.failure(),
-        error: attempt.error.as_deref(),
+        error: attempt.error(),
         advice: attempt.failure().map(FailureClass::advice),
+        request_headers: attempt.request_headers.as_ref().map(KeptHeaders::by_name),
+        response_headers: attempt.response_headers.as_ref().map(KeptHeaders::by_name),
         response_excerpt: &attempt.response_excerpt,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::delivery::{Attempt, Delivery};
+use crate::kept_headers::KeptHeaders;
 use crate::outbound::{HttpResult, OutboundRequest, Outcome};
 use crate::ports::{Clock, Sender};
 use crate::secret::{OpenError, SecretOpener, SigningSecrets};
@@ -35,8 +36,9 @@ pub async fn send(
     let mut request = request(delivery, subscription, &secrets, timeout, started_at);
     request.owner_headers = owner_headers;
     request.wait = now.until(started_at);
+    let request_headers = KeptHeaders::of_request(&request);
     let result = sender.post(request).await;
-    delivery.attempts.push(Attempt::new(started_at, &result));
+    delivery.attempts.push(Attempt::new(started_at, delivery.trigger, request_headers, &result));
     Ok(result.outcome)
 }
 

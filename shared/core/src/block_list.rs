@@ -115,6 +115,7 @@ impl Sender for BlockListSender {
                     failure: Failure::Blocked,
                     detail: "The operator of this service has blocked this host.".to_owned(),
                 },
+                response_headers: None,
                 duration_ms: 0,
             };
         }

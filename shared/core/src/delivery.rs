@@ -18,6 +18,7 @@ use crate::event::{Event, payload};
 use crate::failure_class::FailureClass;
 use crate::ids::{DeliveryId, EventId, RecoveryId, SubscriptionId, UserId};
 use crate::json::{Data, escape_for_queue};
+use crate::kept_headers::KeptHeaders;
 use crate::limits::{ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES};
 use crate::outbound::{Failure, HttpResult, Outcome};
 use crate::subscription::KeepPayload;
@@ -100,55 +101,78 @@ pub struct Attempt {
     pub duration_ms: u64,
     /// The HTTP status, where a complete response was had.
     pub response_status: Option<u16>,
-    /// Why there was no response.
-    pub no_response: Option<Failure>,
-    /// Why it failed, for the user; nothing on success.
-    pub error: Option<String>,
-    /// The first part of the response's body.
+    /// Why there was no complete response, where there was none.
+    pub no_response: Option<NoResponse>,
+    /// The headers that were sent; of attempts that failed and of tests.
+    pub request_headers: Option<KeptHeaders>,
+    /// The headers of the response; of attempts that failed and of tests.
+    pub response_headers: Option<KeptHeaders>,
+    /// The first part of the response's body; of attempts that failed and of tests.
     pub response_excerpt: String,
 }
 
-impl Attempt {
-    /// What is kept of a response.
-    pub fn new(started_at: Timestamp, answer: &HttpResult) -> Self {
-        let (response_status, no_response, response_excerpt) = match &answer.outcome {
-            Outcome::Response { status, excerpt, .. } => (Some(*status), None, excerpt.as_str()),
-            Outcome::NoResponse { failure, .. } => (None, Some(*failure), ""),
-        };
-        Self {
-            started_at,
-            duration_ms: answer.duration_ms,
-            response_status,
-            no_response,
-            error: error_text(&answer.outcome).map(|text| cut(&text, ERROR_KEEP_BYTES).to_owned()),
-            response_excerpt: cut(response_excerpt, RESPONSE_KEEP_BYTES).to_owned(),
-        }
-    }
+/// Why an attempt got no complete response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoResponse {
+    /// The class of the failure.
+    pub failure: Failure,
+    /// One sentence for the user.
+    pub detail: String,
 }
 
 impl Attempt {
+    /// What is kept of an exchange. Of a success that is no test only the status is, so that its record
+    /// costs one write unit.
+    pub fn new(
+        started_at: Timestamp,
+        trigger: Trigger,
+        request_headers: KeptHeaders,
+        result: &HttpResult,
+    ) -> Self {
+        let (response_status, no_response, excerpt) = match &result.outcome {
+            Outcome::Response { status, excerpt, .. } => (Some(*status), None, excerpt.as_str()),
+            Outcome::NoResponse { failure, detail } => {
+                let detail = cut(detail, ERROR_KEEP_BYTES).to_owned();
+                (None, Some(NoResponse { failure: *failure, detail }), "")
+            }
+        };
+        let mut attempt = Self {
+            started_at,
+            duration_ms: result.duration_ms,
+            response_status,
+            no_response,
+            request_headers: None,
+            response_headers: None,
+            response_excerpt: String::new(),
+        };
+        if attempt.failure().is_some() || trigger == Trigger::Test {
+            attempt.request_headers = Some(request_headers);
+            attempt.response_headers.clone_from(&result.response_headers);
+            cut(excerpt, RESPONSE_KEEP_BYTES).clone_into(&mut attempt.response_excerpt);
+        }
+        attempt
+    }
+
     /// The class of its failure; nothing on success.
     pub fn failure(&self) -> Option<FailureClass> {
         match self.response_status {
             Some(status) => FailureClass::of_status(status),
-            None => self.no_response.map(FailureClass::from),
+            None => self.no_response.as_ref().map(|none| none.failure.into()),
         }
     }
-}
 
-/// Says what was wrong with an outcome; nothing when it is a success.
-fn error_text(outcome: &Outcome) -> Option<String> {
-    match outcome {
-        Outcome::Response { status: 200..=299, .. } => None,
-        Outcome::Response { status: status @ 300..=399, .. } => {
-            Some(format!("redirect: HTTP {status} is not followed"))
+    /// Why it failed, for the user; nothing on success.
+    pub fn error(&self) -> Option<String> {
+        match (self.response_status, &self.no_response) {
+            (Some(200..=299), _) | (None, None) => None,
+            (Some(status @ 300..=399), _) => {
+                Some(format!("redirect: HTTP {status} is not followed"))
+            }
+            // A test does not disable the webhook, nor does the late response of an old URL.
+            (Some(410), _) => Some("http: HTTP 410, the endpoint says that it is gone".to_owned()),
+            (Some(status), _) => Some(format!("http: HTTP {status}")),
+            (None, Some(NoResponse { failure, detail })) => Some(format!("{failure}: {detail}")),
         }
-        // A test does not disable the webhook, nor does the late response of an old URL.
-        Outcome::Response { status: 410, .. } => {
-            Some("http: HTTP 410, the endpoint says that it is gone".to_owned())
-        }
-        Outcome::Response { status, .. } => Some(format!("http: HTTP {status}")),
-        Outcome::NoResponse { failure, detail } => Some(format!("{}: {detail}", failure.as_str())),
     }
 }
 
@@ -268,13 +292,15 @@ impl Delivery {
     }
 
     /// Why it has failed so far, for the user.
-    pub fn error(&self) -> Option<&str> {
+    pub fn error(&self) -> Option<String> {
         match self.end_reason {
-            Some(EndReason::WebhookDeleted) => Some("webhook_deleted: the webhook was deleted"),
-            Some(EndReason::EndpointDisabled) => {
-                Some("endpoint_disabled: the webhook is not active")
+            Some(EndReason::WebhookDeleted) => {
+                Some("webhook_deleted: the webhook was deleted".to_owned())
             }
-            None => self.attempts.last().and_then(|attempt| attempt.error.as_deref()),
+            Some(EndReason::EndpointDisabled) => {
+                Some("endpoint_disabled: the webhook is not active".to_owned())
+            }
+            None => self.attempts.last().and_then(Attempt::error),
         }
     }
 
@@ -564,18 +590,41 @@ mod tests {
 
     #[test]
     fn an_attempt_says_what_was_wrong() {
-        let error =
-            |outcome| Attempt::new(Timestamp::EPOCH, &HttpResult { outcome, duration_ms: 1 }).error;
-        let response = |status| Outcome::Response {
-            status,
-            retry_after: Some(RetryAfter::Seconds(1)),
-            excerpt: String::new(),
-        };
+        let error = |outcome| attempt(Trigger::Event, outcome).error();
         assert_eq!(error(response(204)), None);
         assert!(error(response(302)).unwrap().starts_with("redirect: HTTP 302"));
         assert!(error(response(500)).unwrap().contains("HTTP 500"));
         let timeout = Outcome::NoResponse { failure: Failure::Timeout, detail: "x".repeat(9000) };
-        assert_eq!(error(timeout).unwrap().len(), ERROR_KEEP_BYTES);
+        let timeout = attempt(Trigger::Event, timeout);
+        assert!(timeout.error().unwrap().starts_with("timeout: xx"));
+        assert_eq!(timeout.no_response.unwrap().detail.len(), ERROR_KEEP_BYTES);
+    }
+
+    fn response(status: u16) -> Outcome {
+        let retry_after = Some(RetryAfter::Seconds(1));
+        Outcome::Response { status, retry_after, excerpt: "body".to_owned() }
+    }
+
+    fn attempt(trigger: Trigger, outcome: Outcome) -> Attempt {
+        let response_headers = Some(KeptHeaders::new([("via", "a")]));
+        let result = HttpResult { outcome, response_headers, duration_ms: 1 };
+        Attempt::new(Timestamp::EPOCH, trigger, KeptHeaders::default(), &result)
+    }
+
+    #[test]
+    fn exchange_is_kept_of_failures_and_of_tests() {
+        for (trigger, status, is_kept) in [
+            (Trigger::Event, 200, false),
+            (Trigger::Redelivery, 204, false),
+            (Trigger::Event, 500, true),
+            (Trigger::Recovery, 302, true),
+            (Trigger::Test, 200, true),
+        ] {
+            let attempt = attempt(trigger, response(status));
+            assert_eq!(attempt.request_headers.is_some(), is_kept, "{trigger} {status}");
+            assert_eq!(attempt.response_headers.is_some(), is_kept, "{trigger} {status}");
+            assert_eq!(attempt.response_excerpt == "body", is_kept, "{trigger} {status}");
+        }
     }
 
     #[test]

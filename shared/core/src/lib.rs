@@ -25,6 +25,7 @@ pub mod filter;
 pub mod host_health;
 pub mod ids;
 pub mod json;
+pub mod kept_headers;
 pub mod latency;
 pub mod limits;
 pub mod maybe_known;

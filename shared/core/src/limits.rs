@@ -84,6 +84,10 @@ pub const REDRIVE_WINDOW_MS: i64 = 15 * 24 * 60 * 60 * 1000;
 pub const RESPONSE_READ_BYTES: usize = 64 * 1024;
 /// The most bytes of a receiver's response that are kept.
 pub const RESPONSE_KEEP_BYTES: usize = 4 * 1024;
+/// Of one header's value, the bytes that are kept with an attempt.
+pub const HEADER_VALUE_KEEP_BYTES: usize = 256;
+/// Of the headers of a request or a response, the bytes that are kept with an attempt.
+pub const HEADERS_KEEP_BYTES: usize = 2 * 1024;
 /// Of an error's text, the bytes that are kept.
 pub const ERROR_KEEP_BYTES: usize = 512;
 /// The longest wait between two attempts before jitter, in seconds.

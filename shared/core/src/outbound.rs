@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{UnknownName, named};
+use crate::kept_headers::KeptHeaders;
 use crate::request_headers::{HeaderName, HeaderValue};
 use crate::time::Timestamp;
 
@@ -32,6 +33,8 @@ pub struct OutboundRequest {
 pub struct HttpResult {
     /// What the receiver said, or why it said nothing.
     pub outcome: Outcome,
+    /// The headers of the response, where there was one.
+    pub response_headers: Option<KeptHeaders>,
     /// From the start to the last byte that was read, in milliseconds.
     pub duration_ms: u64,
 }

@@ -8,6 +8,7 @@ use hickory_resolver::net::NetError;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::outbound::{HttpResult, OutboundRequest, Outcome};
 use webhooks_core::ports::Sender;
 use webhooks_core::target::{TargetPolicy, TargetUrl};
@@ -80,7 +81,11 @@ impl GuardedClient {
         Ok(Self { policy, pool })
     }
 
-    async fn send(&self, request: OutboundRequest, deadline: Instant) -> Result<Outcome, Failed> {
+    async fn send(
+        &self,
+        request: OutboundRequest,
+        deadline: Instant,
+    ) -> Result<(Outcome, KeptHeaders), Failed> {
         // The URL may have been accepted under a laxer policy.
         let target = TargetUrl::parse(&request.url, self.policy).map_err(Failed::refused_url)?;
         let url = target.url().clone();
@@ -95,8 +100,9 @@ impl GuardedClient {
         response::check_head(&response)?;
         let status = response.status().as_u16();
         let retry_after = response::retry_after(response.headers());
+        let headers = response::kept_headers(response.headers());
         let excerpt = response::read_excerpt(&mut response, deadline).await;
-        Ok(Outcome::Response { status, retry_after, excerpt })
+        Ok((Outcome::Response { status, retry_after, excerpt }, headers))
     }
 
     fn no_response_in_time(lookup: &LookupState, timeout: Duration) -> Failed {
@@ -132,8 +138,11 @@ impl Sender for GuardedClient {
         }
         let started = Instant::now();
         let deadline = started + request.timeout;
-        let outcome = self.send(request, deadline).await.unwrap_or_else(Outcome::from);
+        let (outcome, response_headers) = match self.send(request, deadline).await {
+            Ok((outcome, headers)) => (outcome, Some(headers)),
+            Err(failed) => (failed.into(), None),
+        };
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        HttpResult { outcome, duration_ms }
+        HttpResult { outcome, response_headers, duration_ms }
     }
 }

@@ -5,6 +5,7 @@ use http::header::{CONTENT_ENCODING, RETRY_AFTER};
 use hyper::ext::ReasonPhrase;
 use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::limits::{RESPONSE_KEEP_BYTES, RESPONSE_READ_BYTES};
 use webhooks_core::outbound::RetryAfter;
 
@@ -38,6 +39,15 @@ pub(crate) fn check_head(response: &Response) -> Result<(), Failed> {
 
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
     headers.get(RETRY_AFTER)?.to_str().ok().and_then(RetryAfter::parse)
+}
+
+/// The headers as they are kept. A value that is no text is decoded leniently.
+pub(crate) fn kept_headers(headers: &HeaderMap) -> KeptHeaders {
+    let texts: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    KeptHeaders::new(texts.iter().map(|(name, value)| (*name, value.as_ref())))
 }
 
 /// Reads the body up to its limit, its end or the deadline. What lies behind the limit is never

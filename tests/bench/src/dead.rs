@@ -92,7 +92,7 @@ async fn watch(events: usize, has_breaker: bool) -> Outcome<Spent> {
         let detail = "no response".to_owned();
         let outcome = Attempted::NoResponse { failure: Failure::Timeout, detail };
         let duration_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        Reply::Now(HttpResult { outcome, duration_ms })
+        Reply::Now(HttpResult { outcome, response_headers: None, duration_ms })
     });
     let outside = Outside {
         clock: Arc::new(clock.clone()),

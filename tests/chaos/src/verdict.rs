@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
-use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::delivery::{Attempt, Delivery, Status};
 
 use crate::Outcome;
 use crate::faults::{Fault, Faults};
@@ -175,8 +175,8 @@ impl Report {
             let expected = webhook.endpoint.expected(evidence.seed, &event.id);
             match (record.status, record.attempt_count()) {
                 found if found != expected => {
-                    let why = record.attempts.last().and_then(|last| last.error.as_deref());
-                    let why = why.unwrap_or("no error");
+                    let why = record.attempts.last().and_then(Attempt::error);
+                    let why = why.as_deref().unwrap_or("no error");
                     self.wrong.push(format!("{what}: {found:?} ({why}), expected {expected:?}"));
                 }
                 (Status::Success, _) => self.delivered += 1,

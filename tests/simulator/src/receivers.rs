@@ -68,7 +68,7 @@ impl Receivers {
         let random = &endpoint.random;
         let (outcome, took) = outcome(behavior, now, timeout, random);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
-        (HttpResult { outcome, duration_ms }, took)
+        (HttpResult { outcome, response_headers: None, duration_ms }, took)
     }
 }
 

@@ -9,6 +9,7 @@ use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
 use webhooks_core::event::Event;
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use webhooks_core::json::Data;
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::request_headers::SealedHeaders;
 use webhooks_core::schedule::RetrySchedule;
@@ -162,7 +163,11 @@ pub fn attempt(n: u64) -> Attempt {
         duration_ms: n,
         response_status: Some(500),
         no_response: None,
-        error: Some("http: HTTP 500".to_owned()),
+        request_headers: Some(KeptHeaders::new([
+            ("webhook-id", "dlv_1"),
+            ("webhook-signature", "v1"),
+        ])),
+        response_headers: Some(KeptHeaders::new([("content-type", "text/plain")])),
         response_excerpt: "oops".to_owned(),
     }
 }

@@ -24,20 +24,24 @@ pub enum Reply {
 /// A response with this HTTP status and an empty body, after 5 ms.
 pub fn status(status: u16) -> HttpResult {
     let outcome = Outcome::Response { status, retry_after: None, excerpt: String::new() };
-    HttpResult { outcome, duration_ms: 5 }
+    HttpResult { outcome, response_headers: None, duration_ms: 5 }
 }
 
 /// A response with this HTTP status that asks to wait this many seconds.
 pub fn retry_after(status: u16, seconds: u64) -> HttpResult {
     let retry_after = Some(RetryAfter::Seconds(seconds));
     let outcome = Outcome::Response { status, retry_after, excerpt: String::new() };
-    HttpResult { outcome, duration_ms: 5 }
+    HttpResult { outcome, response_headers: None, duration_ms: 5 }
 }
 
 /// No response, for this reason.
 pub fn no_response(failure: Failure) -> HttpResult {
     let detail = format!("scripted {}", failure.as_str());
-    HttpResult { outcome: Outcome::NoResponse { failure, detail }, duration_ms: 5 }
+    HttpResult {
+        outcome: Outcome::NoResponse { failure, detail },
+        response_headers: None,
+        duration_ms: 5,
+    }
 }
 
 type Rule = Box<dyn FnMut(&OutboundRequest) -> Reply + Send>;

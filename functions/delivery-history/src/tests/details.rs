@@ -47,12 +47,14 @@ async fn delivery_details_show_attempts_and_payload() {
             {
                 "number": 1, "started_at": "2027-01-15T08:00:20.000Z", "duration_ms": 20,
                 "response_status": 500, "failure": "http_5xx", "error": "http: HTTP 500",
-                "advice": FailureClass::Http5xx.advice(), "response_excerpt": "oops",
+                "advice": FailureClass::Http5xx.advice(),
+                "request_headers": {"webhook-id": "dlv_1", "webhook-signature": "***"},
+                "response_headers": {"content-type": "text/plain"}, "response_excerpt": "oops",
             },
             {
                 "number": 2, "started_at": "2027-01-15T08:00:22.000Z", "duration_ms": 22,
                 "response_status": 204, "failure": null, "error": null, "advice": null,
-                "response_excerpt": "",
+                "request_headers": null, "response_headers": null, "response_excerpt": "",
             },
         ])
     );

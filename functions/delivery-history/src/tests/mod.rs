@@ -96,7 +96,8 @@ impl Harness {
 fn succeeded(webhook: &SubscriptionId, n: u64) -> Delivery {
     let mut delivery = sample::delivery(webhook, n);
     let mut last = sample::attempt(n + 2);
-    (last.response_status, last.error) = (Some(204), None);
+    last.response_status = Some(204);
+    (last.request_headers, last.response_headers) = (None, None);
     last.response_excerpt.clear();
     delivery.attempts = vec![sample::attempt(n), last];
     delivery.end(Status::Success, sample::at(n + 3));

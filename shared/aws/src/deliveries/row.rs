@@ -4,12 +4,16 @@
 //! short, nothing is stored that can be derived (the moment of the event is in the id), and the
 //! payload and the attempts are deflated where that saves a write unit.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use webhooks_core::catalogue::EventType;
-use webhooks_core::delivery::{Attempt, Delivery, EndReason, Status, Trigger};
+use webhooks_core::delivery::{Attempt, Delivery, EndReason, NoResponse, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId, UserId};
 use webhooks_core::json::Data;
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::limits::DUE_SHARDS;
+use webhooks_core::outbound::Failure;
 use webhooks_core::ports::StoreError;
 use webhooks_core::time::Timestamp;
 use webhooks_core::traceparent::Traceparent;
@@ -20,8 +24,10 @@ use crate::dynamo::{
 };
 use crate::packed::Packed;
 
-/// The schema version of the rows that are written.
-const SCHEMA: u32 = 1;
+/// The schema version of the rows that are written. Rows of version 1 have their attempts as
+/// [`EarlierAttempt`].
+const SCHEMA: u32 = 2;
+const SCHEMAS: RangeInclusive<u32> = 1..=SCHEMA;
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Row {
@@ -62,7 +68,7 @@ struct Row {
     /// Whether the payload is not kept any more; it is `{}` then, which earlier versions read.
     #[serde(rename = "pe", default, skip_serializing_if = "std::ops::Not::not")]
     is_payload_erased: bool,
-    /// A JSON list of [`StoredAttempt`].
+    /// A JSON list of [`StoredAttempt`]; the rows of version 1 have [`EarlierAttempt`].
     #[serde(rename = "a")]
     attempts: Packed,
     #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
@@ -88,9 +94,45 @@ struct Row {
     expires_at: Timestamp,
 }
 
-/// An attempt: start, duration in milliseconds, HTTP status, error, response excerpt.
+/// An attempt.
 #[derive(Serialize, Deserialize)]
-struct StoredAttempt(#[serde(with = "millis")] Timestamp, u64, Option<u16>, Option<String>, String);
+struct StoredAttempt {
+    #[serde(rename = "t", with = "millis")]
+    started_at: Timestamp,
+    #[serde(rename = "d")]
+    duration_ms: u64,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    response_status: Option<u16>,
+    /// Together with `detail`, when there was no response.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
+    detail: String,
+    #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
+    request_headers: Option<KeptHeaders>,
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    response_headers: Option<KeptHeaders>,
+    #[serde(rename = "x", default, skip_serializing_if = "String::is_empty")]
+    response_excerpt: String,
+}
+
+/// An attempt of schema version 1: start, duration in milliseconds, HTTP status, error, response
+/// excerpt. The error of an attempt without a response begins with the name of its failure.
+#[derive(Deserialize)]
+struct EarlierAttempt(
+    #[serde(with = "millis")] Timestamp,
+    u64,
+    Option<u16>,
+    Option<String>,
+    String,
+);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReadAttempt {
+    Stored(StoredAttempt),
+    Earlier(EarlierAttempt),
+}
 
 /// The shard of the due index that a delivery is in. The end of its id is a hash, so the
 /// shards fill evenly.
@@ -172,10 +214,10 @@ pub(super) fn lease_until(item: &Item) -> Option<Timestamp> {
 }
 
 fn read(item: Item) -> Result<Delivery, String> {
-    let row: Row = from_item(item, SCHEMA..=SCHEMA)?;
+    let row: Row = from_item(item, SCHEMAS)?;
     let payload = row.payload.into_text().ok_or("has a payload that does not inflate")?;
     let attempts = row.attempts.into_text().ok_or("has attempts that do not inflate")?;
-    let attempts: Vec<StoredAttempt> =
+    let attempts: Vec<ReadAttempt> =
         serde_json::from_str(&attempts).map_err(|_| "has attempts that cannot be read")?;
     Ok(Delivery {
         event_time: row.event_time.unwrap_or_else(|| row.delivery_id.moment()),
@@ -190,7 +232,11 @@ fn read(item: Item) -> Result<Delivery, String> {
         redelivery_of: row.redelivery_of,
         traceparent: row.traceparent,
         status: row.status,
-        attempts: attempts.into_iter().map(attempt).collect(),
+        attempts: attempts
+            .into_iter()
+            .map(attempt)
+            .collect::<Option<_>>()
+            .ok_or("has an attempt without a result")?,
         end_reason: row.end_reason,
         updated_at: row.updated_at,
         next_retry_at: row.next_retry_at,
@@ -201,23 +247,56 @@ fn read(item: Item) -> Result<Delivery, String> {
 }
 
 fn stored(attempt: &Attempt) -> StoredAttempt {
-    StoredAttempt(
-        attempt.started_at,
-        attempt.duration_ms,
-        attempt.response_status,
-        attempt.error.clone(),
-        attempt.response_excerpt.clone(),
-    )
+    let no_response = attempt.no_response.clone();
+    let (failure, detail) = no_response.map(|none| (none.failure, none.detail)).unzip();
+    StoredAttempt {
+        started_at: attempt.started_at,
+        duration_ms: attempt.duration_ms,
+        response_status: attempt.response_status,
+        failure,
+        detail: detail.unwrap_or_default(),
+        request_headers: attempt.request_headers.clone(),
+        response_headers: attempt.response_headers.clone(),
+        response_excerpt: attempt.response_excerpt.clone(),
+    }
 }
 
-fn attempt(stored: StoredAttempt) -> Attempt {
-    let StoredAttempt(started_at, duration_ms, response_status, error, response_excerpt) = stored;
-    // An error without a response begins with the name of its failure.
-    let no_response = match (response_status, &error) {
-        (None, Some(error)) => error.split_once(": ").and_then(|(name, _)| name.parse().ok()),
-        _ => None,
+/// The attempt; nothing when it has neither a status nor a failure.
+fn attempt(read: ReadAttempt) -> Option<Attempt> {
+    let stored = match read {
+        ReadAttempt::Stored(stored) => stored,
+        ReadAttempt::Earlier(earlier) => from_earlier(earlier),
     };
-    Attempt { started_at, duration_ms, response_status, no_response, error, response_excerpt }
+    let no_response = match (stored.response_status, stored.failure) {
+        (Some(_), _) => None,
+        (None, failure) => Some(NoResponse { failure: failure?, detail: stored.detail }),
+    };
+    Some(Attempt {
+        started_at: stored.started_at,
+        duration_ms: stored.duration_ms,
+        response_status: stored.response_status,
+        no_response,
+        request_headers: stored.request_headers,
+        response_headers: stored.response_headers,
+        response_excerpt: stored.response_excerpt,
+    })
+}
+
+fn from_earlier(earlier: EarlierAttempt) -> StoredAttempt {
+    let EarlierAttempt(started_at, duration_ms, response_status, error, response_excerpt) = earlier;
+    let named = error.as_deref().and_then(|error| error.split_once(": "));
+    let failure = named.and_then(|(name, _)| name.parse().ok());
+    let detail = named.map(|(_, detail)| detail.to_owned()).filter(|_| failure.is_some());
+    StoredAttempt {
+        started_at,
+        duration_ms,
+        response_status,
+        failure,
+        detail: detail.unwrap_or_default(),
+        request_headers: None,
+        response_headers: None,
+        response_excerpt,
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +305,7 @@ mod tests {
     use crate::dynamo::{item_size, number, text};
     use aws_sdk_dynamodb::types::AttributeValue;
     use test_support::sample;
+    use webhooks_core::failure_class::FailureClass;
     use webhooks_core::subscription::KeepPayload;
 
     fn waiting() -> Delivery {
@@ -288,6 +368,26 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_version_1_are_read() {
+        let mut item = encode(&ended()).unwrap();
+        item.insert("v".to_owned(), number(1));
+        item.insert(
+            "a".to_owned(),
+            text(
+                r#"[[1000,7,null,"timeout: No response arrived: none.",""],
+                   [2000,8,500,"http: HTTP 500","oops"],[3000,9,200,null,"ok"]]"#,
+            ),
+        );
+        let attempts = decode(item).unwrap().attempts;
+        let errors: Vec<_> = attempts.iter().map(Attempt::error).collect();
+        let timeout = "timeout: No response arrived: none.".to_owned();
+        assert_eq!(errors, [Some(timeout), Some("http: HTTP 500".to_owned()), None]);
+        assert_eq!(attempts[0].failure(), Some(FailureClass::Timeout));
+        assert_eq!(attempts[1].response_excerpt, "oops");
+        assert_eq!(attempts[2].started_at, Timestamp::from_millis(3000));
+    }
+
+    #[test]
     fn waiting_delivery_is_in_the_due_index_and_ended_one_is_not() {
         let item = encode(&waiting()).unwrap();
         assert_eq!(item["due_at"], number(sample::at(8).millis()));
@@ -302,12 +402,14 @@ mod tests {
         let good = encode(&delivery).unwrap();
         let key = format!("{} / {}", delivery.subscription_id, delivery.id);
         for (name, value) in [
-            ("v", number(2)),
+            ("v", number(3)),
             ("s", text("lost")),
             ("t", text("task.eaten")),
             ("p", text("[]")),
             ("p", AttributeValue::B(vec![0xFF; 9].into())),
             ("a", text(r#"{"secret":1}"#)),
+            ("a", text(r#"[[1,2,null,"strange: secret",""]]"#)),
+            ("a", text(r#"[{"t":1,"d":2}]"#)),
             ("due_at", text("soon")),
         ] {
             let mut item = good.clone();
@@ -327,8 +429,9 @@ mod tests {
         delivery.attempts = vec![Attempt {
             duration_ms: 142,
             response_status: Some(200),
-            error: None,
-            response_excerpt: r#"{"received":true}"#.to_owned(),
+            request_headers: None,
+            response_headers: None,
+            response_excerpt: String::new(),
             ..sample::attempt(2)
         }];
         delivery.end(Status::Success, sample::at(2));

@@ -48,7 +48,7 @@ async fn post(client: &GuardedClient, url: &str) -> Outcome {
 
 /// Posts with a short deadline, and checks that the attempt lasted until it passed.
 async fn post_past_deadline(client: &GuardedClient, url: &str) -> Outcome {
-    let HttpResult { outcome, duration_ms } = client.post(request(url, SHORT)).await;
+    let HttpResult { outcome, duration_ms, .. } = client.post(request(url, SHORT)).await;
     assert!((200..10_000).contains(&duration_ms), "{duration_ms} ms: {outcome:?}");
     outcome
 }

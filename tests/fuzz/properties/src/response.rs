@@ -6,7 +6,8 @@ use test_support::sample;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use webhooks_core::delivery::Attempt;
+use webhooks_core::delivery::{Attempt, Trigger};
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::limits::{
     ERROR_KEEP_BYTES, RESPONSE_KEEP_BYTES, RETRY_AFTER_MAX_SECONDS, RETRY_COUNT_MAX,
 };
@@ -59,21 +60,21 @@ pub fn response(input: &[u8]) {
         );
     }
     let response = CLIENT.with(|(runtime, client)| runtime.block_on(exchange(client, input)));
-    let attempt = Attempt::new(sample::start(), &response);
+    let attempt = Attempt::new(sample::start(), Trigger::Event, KeptHeaders::default(), &response);
     assert!(attempt.response_excerpt.len() <= RESPONSE_KEEP_BYTES);
-    assert!(attempt.error.as_ref().is_none_or(|error| error.len() <= ERROR_KEEP_BYTES));
+    assert!(attempt.no_response.as_ref().is_none_or(|none| none.detail.len() <= ERROR_KEEP_BYTES));
     match &response.outcome {
         Outcome::Response { status, excerpt, .. } => {
             // Only 101 of the 1xx statuses ends an exchange.
             assert!(matches!(status, 101 | 200..=999), "{status} ends no exchange");
             assert!(excerpt.len() <= RESPONSE_KEEP_BYTES);
-            assert_eq!(attempt.error.is_none(), (200..=299).contains(status));
+            assert_eq!(attempt.error().is_none(), (200..=299).contains(status));
             // Nothing is made a response that does not begin as one, but for empty lines before it.
             let begun = input.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
             assert!(input[begun..].starts_with(b"HTTP/1."), "the response does not begin as one");
         }
         Outcome::NoResponse { failure, detail } => {
-            assert!(!detail.is_empty() && attempt.error.is_some());
+            assert!(!detail.is_empty() && attempt.error().is_some());
             assert_ne!(*failure, Failure::Timeout, "it waits for what cannot come");
             assert_ne!(*failure, Failure::Blocked, "{detail}");
         }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use webhooks_core::delivery::{Attempt, Delivery, EndReason, Status, Trigger};
+use webhooks_core::delivery::{Attempt, Delivery, EndReason, NoResponse, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::limits::{
-    ERROR_KEEP_BYTES, EVENT_DATA_BYTES, RESPONSE_KEEP_BYTES, RETRY_COUNT_MAX,
+    EVENT_DATA_BYTES, HEADER_VALUE_KEEP_BYTES, RESPONSE_KEEP_BYTES, RETRY_COUNT_MAX,
 };
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{
@@ -82,13 +83,17 @@ async fn record_is_read_as_it_was_written(store: &dyn DeliveriesTable) {
         duration_ms: 60_000,
         response_status: Some(204),
         no_response: None,
-        error: None,
+        request_headers: None,
+        response_headers: None,
         response_excerpt: String::new(),
     };
     let unreached = Attempt {
         response_status: None,
-        no_response: Some(Failure::Timeout),
-        error: Some("timeout: no response within 10 s".to_owned()),
+        no_response: Some(NoResponse {
+            failure: Failure::Timeout,
+            detail: "No response arrived within 10 s.".to_owned(),
+        }),
+        request_headers: Some(KeptHeaders::new([("webhook-id", "dlv_1")])),
         ..reached.clone()
     };
     let mut written = vec![
@@ -136,7 +141,7 @@ async fn any_text_is_stored_unchanged(store: &dyn DeliveriesTable) {
     let odd = "„é𝄞“ \u{0} \u{7f} \r\n\t \u{fffd} \"'\\ {}";
     for (n, (text, user)) in (1..).zip(texts.iter().cycle().zip(odd_users())) {
         let attempt = Attempt {
-            error: Some(odd.to_owned()),
+            response_headers: Some(KeptHeaders::new([("x-odd", odd)])),
             response_excerpt: odd.to_owned(),
             ..sample::attempt(n)
         };
@@ -164,8 +169,13 @@ pub(super) fn largest(subscription: &SubscriptionId, n: u64) -> Delivery {
     };
     let data = format!(r#"{{"k":"{}"}}"#, text(EVENT_DATA_BYTES - 8));
     assert_eq!(data.len(), EVENT_DATA_BYTES);
+    let headers = || {
+        let values: Vec<String> = (0..20).map(|_| text(HEADER_VALUE_KEEP_BYTES)).collect();
+        Some(KeptHeaders::new(values.iter().map(|value| ("x", value.as_str()))))
+    };
     let attempt = |n| Attempt {
-        error: Some(text(ERROR_KEEP_BYTES)),
+        request_headers: headers(),
+        response_headers: headers(),
         response_excerpt: text(RESPONSE_KEEP_BYTES),
         ..sample::attempt(n)
     };
