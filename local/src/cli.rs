@@ -73,6 +73,9 @@ pub struct Serve {
     /// Have endpoints prove that they want a webhook before anything is sent to them
     #[arg(long)]
     pub verify_endpoints: bool,
+    /// Check the `data` of each event against the JSON Schema of its type, as with `StrictEventData=on`
+    #[arg(long)]
+    pub strict_event_data: bool,
     /// Resolve the hosts of webhooks through this name server instead of the system's, to see how the
     /// guard treats its responses
     #[arg(long, value_name = "ADDR", value_parser = address::parse)]

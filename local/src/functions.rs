@@ -59,6 +59,8 @@ pub struct Ports {
     pub policy: TargetPolicy,
     /// Whether endpoints have to prove that they want a webhook.
     pub verification: EndpointVerification,
+    /// Whether the data of events is checked against the schema of its type.
+    pub strict_event_data: bool,
 }
 
 /// One run of a function by its schedule.
@@ -96,6 +98,7 @@ impl Functions {
             random,
             policy,
             verification,
+            strict_event_data,
         } = ports.clone();
         let console = Settings {
             token_url: Some(local_api::TOKEN_PATH.to_owned()),
@@ -135,12 +138,15 @@ impl Functions {
                 random.clone(),
                 RETENTION,
             )),
-            dispatch: Arc::new(Dispatch::new(
-                subscriptions.clone(),
-                queue.clone(),
-                slow_queue.clone(),
-                dead_letter_queue,
-            )),
+            dispatch: Arc::new(
+                Dispatch::new(
+                    subscriptions.clone(),
+                    queue.clone(),
+                    slow_queue.clone(),
+                    dead_letter_queue,
+                )
+                .with_strict_event_data(strict_event_data),
+            ),
             deliver: Arc::new(Deliver::new(
                 subscriptions.clone(),
                 sealer,

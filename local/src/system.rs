@@ -66,6 +66,8 @@ pub struct Options {
     pub policy: TargetPolicy,
     /// Whether endpoints have to prove that they want a webhook.
     pub verification: EndpointVerification,
+    /// Whether the data of events is checked against the schema of its type.
+    pub strict_event_data: bool,
     /// The name server for the hosts of webhooks; `None` means those of the system.
     pub name_server: Option<SocketAddr>,
     /// Whether the receiver prints its requests.
@@ -94,6 +96,7 @@ impl Options {
             data_dir: None,
             policy: TargetPolicy::Development,
             verification: EndpointVerification::Off,
+            strict_event_data: false,
             name_server: None,
             prints: false,
             clock: Arc::new(SystemClock),
@@ -115,6 +118,7 @@ impl Options {
         };
         Self {
             verification,
+            strict_event_data: flags.strict_event_data,
             api: flags.api_addr,
             sqs: flags.sqs_addr,
             dynamodb: flags.dynamodb_addr,
@@ -415,6 +419,7 @@ async fn ports(
         random: options.random.clone(),
         policy: options.policy,
         verification: options.verification,
+        strict_event_data: options.strict_event_data,
     })
 }
 

@@ -32,3 +32,24 @@ async fn events_of_the_publisher_library_are_delivered() {
     local.drained().await;
     assert_eq!(receiver.received().len(), 26);
 }
+
+#[tokio::test]
+async fn strict_system_sends_data_that_violates_its_schema_to_the_dead_letter_queue() {
+    let local = Local::start_with(&["--strict-event-data"]).await;
+    let event = |data| json!({"event_type": "task.created", "user_id": "u", "data": data});
+    let body = json!({"url": format!("{}/", local.receiver), "event_types": ["task.created"]});
+    let (webhook, _) = local.subscribe("u", body).await;
+    local.publish(&event(json!({"task_id": 7}))).await;
+    local.publish(&event(json!({"task_id": "task-7"}))).await;
+    let request = json!({
+        "QueueUrl": local.queue("webhook-events-dlq"),
+        "MessageAttributeNames": ["All"],
+        "WaitTimeSeconds": 10,
+    });
+    let received = local.sqs("ReceiveMessage", &request).await;
+    let attributes = &received["Messages"][0]["MessageAttributes"];
+    assert_eq!(attributes["reason"]["StringValue"], "schema_violation");
+    assert!(text(&attributes["detail"]["StringValue"]).contains("`/task_id`"), "{attributes}");
+    let deliveries = local.ended("u", &webhook, 1).await;
+    assert_eq!((deliveries.len(), &deliveries[0]["status"]), (1, &"success".into()));
+}

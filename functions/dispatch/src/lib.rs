@@ -7,6 +7,7 @@
 //! Deliberately absent: state that matters. Whatever was sent before a crash is sent again. An
 //! instance counts what each owner adds to the fast queue ([`FastTasks`]); a new one begins at zero.
 
+mod schemas;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,8 @@ use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 use webhooks_core::traceparent::{TRACEPARENT, Traceparent};
 
+use schemas::Schemas;
+
 /// The function and its ports.
 pub struct Dispatch {
     subscriptions: Arc<dyn Subscriptions>,
@@ -36,6 +39,7 @@ pub struct Dispatch {
     slow_queue: Arc<dyn TaskQueue>,
     dead_letter_queue: Arc<dyn DeadLetterQueue>,
     fast_tasks: FastTasks,
+    schemas: Option<Schemas>,
 }
 
 /// A task to be sent, and the records of the batch that need it to be.
@@ -85,7 +89,13 @@ impl Dispatch {
         dead_letter_queue: Arc<dyn DeadLetterQueue>,
     ) -> Self {
         let fast_tasks = FastTasks::default();
-        Self { subscriptions, queue, slow_queue, dead_letter_queue, fast_tasks }
+        Self { subscriptions, queue, slow_queue, dead_letter_queue, fast_tasks, schemas: None }
+    }
+
+    /// Checks the `data` of each event against the schema of its type, if it is to be strict.
+    #[must_use]
+    pub fn with_strict_event_data(self, is_strict: bool) -> Self {
+        Self { schemas: is_strict.then(Schemas::compile), ..self }
     }
 
     /// Handles one batch; returns the batch item failures.
@@ -150,7 +160,11 @@ impl Dispatch {
             return Err(BatchItemFailure);
         };
         let body = record.body.as_deref().unwrap_or_default();
-        match Event::parse(body, message_id, sent) {
+        let checked = |event: Event| match &self.schemas {
+            Some(schemas) => schemas.check(&event).map(|()| event),
+            None => Ok(event),
+        };
+        match Event::parse(body, message_id, sent).and_then(checked) {
             Ok(event) => Ok(Some(Event { traceparent: traceparent(record), ..event })),
             Err(error) => self.reject(body, message_id, sent, &error).await.map(|()| None),
         }

@@ -23,5 +23,6 @@ fn function(environment: &Environment) -> Result<Dispatch, Error> {
         environment.deliveries_queue()?,
         environment.deliveries_slow_queue()?,
         environment.events_dlq()?,
-    ))
+    )
+    .with_strict_event_data(environment.strict_event_data()?))
 }

@@ -9,6 +9,7 @@ use test_support::{
     Failing, Intercepted, MemoryDeadLetterQueue, MemorySubscriptions, MemoryTaskQueue, sample,
 };
 use webhooks_core::breaker::Health;
+use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::filter::Filter;
 use webhooks_core::ids::DeliveryId;
@@ -327,4 +328,35 @@ async fn redriven_event_has_the_deliveries_of_its_first_dispatch() {
     let before_it_was_sent = redriven(&harness, accepted, accepted + 1).await;
     assert_eq!(before_it_was_sent[0].1, accepted);
     assert_ne!(before_it_was_sent[0].0, first);
+}
+
+#[tokio::test]
+async fn strict_dispatch_rejects_data_that_violates_the_schema() {
+    let harness = Harness::new();
+    let strict = Harness { dispatch: harness.dispatch.with_strict_event_data(true), ..harness };
+    let all: Vec<_> = EventType::all().map(EventType::name).collect();
+    strict.subscribe("u", 1, &all).await;
+    let body =
+        |data: &str| format!(r#"{{"event_type":"task.created","user_id":"u","data":{data}}}"#);
+    for (data, detail) in [
+        (r#"{"task_id":7}"#, "at `/task_id`"),
+        ("{}", "at ``: \"task_id\" is a required property"),
+        (r#"{"task_id":"t","title":1e999}"#, "out of range"),
+    ] {
+        assert!(strict.run(&[body(data)]).await.is_empty());
+        let rejected = strict.dead_letter_queue.take();
+        assert_eq!(rejected.len(), 1, "{data}");
+        assert_eq!(rejected[0].reason, "schema_violation");
+        assert!(rejected[0].detail.contains(detail), "{}", rejected[0].detail);
+    }
+    assert!(strict.sent_to().is_empty());
+    assert!(strict.run(&[body(r#"{"task_id":"secret","title":7}"#)]).await.is_empty());
+    assert!(!strict.dead_letter_queue.take()[0].detail.contains("secret"), "values are shown");
+    for event_type in EventType::all() {
+        let entry = event_type.entry();
+        let body =
+            format!(r#"{{"event_type":"{}","user_id":"u","data":{}}}"#, entry.name, entry.example);
+        assert!(strict.run(&[body]).await.is_empty());
+        assert_eq!(strict.sent_to().len(), 1, "{event_type}");
+    }
 }

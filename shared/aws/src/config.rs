@@ -40,8 +40,11 @@ pub const DEFAULT_RETRY_SCHEDULE: &str = "DEFAULT_RETRY_SCHEDULE";
 /// Whether endpoints have to prove that they want a webhook: `off` or `required`.
 pub const ENDPOINT_VERIFICATION: &str = "ENDPOINT_VERIFICATION";
 
+/// Whether the `data` of events is checked against its schema: `off` or `on`.
+pub const STRICT_EVENT_DATA: &str = "STRICT_EVENT_DATA";
+
 /// Every variable of the service, required or not.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
@@ -52,6 +55,7 @@ pub const NAMES: [&str; 12] = [
     TARGET_POLICY,
     DEFAULT_RETRY_SCHEDULE,
     ENDPOINT_VERIFICATION,
+    STRICT_EVENT_DATA,
     SECRETS_KEYS_VERSION,
     PROBLEM_BASE_URL,
 ];
@@ -182,6 +186,15 @@ impl Settings {
         }
     }
 
+    /// Whether the `data` of events is checked against the schema of its type.
+    pub fn strict_event_data(&self) -> Result<bool, ConfigError> {
+        match self.optional(STRICT_EVENT_DATA).as_deref() {
+            None | Some("off") => Ok(false),
+            Some("on") => Ok(true),
+            Some(_) => Err(error(STRICT_EVENT_DATA, "`off` or `on`")),
+        }
+    }
+
     /// A variable that need not be there.
     pub(crate) fn optional(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|text| !text.is_empty())
@@ -252,6 +265,7 @@ mod tests {
             with(TARGET_POLICY, "Strict").target_policy().err(),
             with(DEFAULT_RETRY_SCHEDULE, "linear").default_retry_schedule().err(),
             with(ENDPOINT_VERIFICATION, "on").endpoint_verification().err(),
+            with(STRICT_EVENT_DATA, "true").strict_event_data().err(),
         ];
         for (name, error) in NAMES.iter().zip(errors) {
             let error = error.unwrap();

@@ -142,6 +142,11 @@ impl Environment {
         self.settings.endpoint_verification()
     }
 
+    /// Whether the `data` of events is checked against the schema of its type.
+    pub fn strict_event_data(&self) -> Result<bool, ConfigError> {
+        self.settings.strict_event_data()
+    }
+
     /// How long deliveries are kept.
     pub fn retention(&self) -> Result<Duration, ConfigError> {
         let days = self.retention_days()?;

@@ -145,6 +145,9 @@ pub enum EventError {
     /// The data is not usable.
     #[error("`data` {0}")]
     InvalidData(#[from] DataError),
+    /// The data is not valid against the schema of its type. Only a stack that checks it finds out.
+    #[error("`data` is not valid against the schema of its event type: {0}")]
+    SchemaViolation(String),
     /// The moment cannot be read.
     #[error("`occurred_at` must be an RFC 3339 date and time")]
     InvalidOccurredAt,
@@ -166,6 +169,7 @@ impl EventError {
             Self::InvalidOccurredAt => "invalid_occurred_at",
             Self::InvalidData(DataError::TooLarge) => "data_too_large",
             Self::InvalidData(_) => "invalid_data",
+            Self::SchemaViolation(_) => "schema_violation",
             Self::NotAString(field) | Self::InvalidId(field, _) => match field {
                 Field::EventType => "unknown_event_type",
                 Field::UserId => "invalid_owner",

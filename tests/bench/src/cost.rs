@@ -216,6 +216,7 @@ impl Rig {
             random: Arc::new(SystemRandom),
             policy: TargetPolicy::Development,
             verification: EndpointVerification::Off,
+            strict_event_data: false,
         });
         let publisher = Publisher::new(
             clients::sqs(&clients::local(&Addresses::url(sqs_address))),

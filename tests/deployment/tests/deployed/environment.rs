@@ -20,7 +20,7 @@ fn good(name: &str) -> Option<String> {
         config::RETENTION_DAYS => "30",
         config::DEFAULT_RETRY_SCHEDULE => "standard",
         config::TARGET_POLICY => "strict",
-        config::ENDPOINT_VERIFICATION => "off",
+        config::ENDPOINT_VERIFICATION | config::STRICT_EVENT_DATA => "off",
         config::SUBSCRIPTIONS_TABLE | config::DELIVERIES_TABLE => "table",
         "AWS_REGION" => "us-east-1",
         // Plain HTTP, so that no certificates are loaded.
@@ -63,6 +63,7 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         "deliveries_slow_queue" => drop(environment.deliveries_slow_queue().unwrap()),
         "events_dlq" => drop(environment.events_dlq().unwrap()),
         "endpoint_verification" => drop(environment.endpoint_verification()),
+        "strict_event_data" => drop(environment.strict_event_data()),
         "target_policy" => drop(environment.target_policy()),
         "default_retry_schedule" => drop(environment.default_retry_schedule()),
         "retention" => drop(environment.retention()),
