@@ -30,25 +30,23 @@ impl Deliver {
     ) -> Result<Handled, StoreError> {
         let began = self.clock.now();
         let (mut delivery, expect) = loaded.into_record(began, self.retention);
-        let send = attempt::send(
-            &mut delivery,
-            subscription,
-            subscription.timeout(),
-            slot,
-            self.opener.as_ref(),
-            self.sender.as_ref(),
-            self.clock.as_ref(),
-        );
-        let outcome = self
-            .marking_slow(
-                send,
-                slot.map_or(Duration::ZERO, |at| began.until(at)),
+        let send = async {
+            let outcome = attempt::send(
+                &mut delivery,
                 subscription,
-                batch,
+                subscription.timeout(),
+                slot,
+                self.opener.as_ref(),
+                self.sender.as_ref(),
+                self.clock.as_ref(),
             )
-            .await
-            .map_err(|error| subscription.undecodable(error))?;
-        let now = self.clock.now();
+            .await;
+            // A mark that takes long to write does not move the retry.
+            (outcome, self.clock.now())
+        };
+        let waits = slot.map_or(Duration::ZERO, |at| began.until(at));
+        let (outcome, now) = self.marking_slow(send, waits, subscription, batch).await;
+        let outcome = outcome.map_err(|error| subscription.undecodable(error))?;
         let jitter = self.random.up_to(JITTER_MAX_PER_MILLE);
         let next =
             subscription.retry_policy().decide(delivery.attempt_count(), &outcome, now, jitter);

@@ -38,7 +38,7 @@ pub struct Dispatch {
     queue: Arc<dyn TaskQueue>,
     slow_queue: Arc<dyn TaskQueue>,
     dead_letter_queue: Arc<dyn DeadLetterQueue>,
-    fast_tasks: FastTasks,
+    fast_tasks: Arc<FastTasks>,
     schemas: Option<Schemas>,
 }
 
@@ -88,7 +88,7 @@ impl Dispatch {
         slow_queue: Arc<dyn TaskQueue>,
         dead_letter_queue: Arc<dyn DeadLetterQueue>,
     ) -> Self {
-        let fast_tasks = FastTasks::default();
+        let fast_tasks = Arc::default();
         Self { subscriptions, queue, slow_queue, dead_letter_queue, fast_tasks, schemas: None }
     }
 
@@ -96,6 +96,12 @@ impl Dispatch {
     #[must_use]
     pub fn with_strict_event_data(self, is_strict: bool) -> Self {
         Self { schemas: is_strict.then(Schemas::compile), ..self }
+    }
+
+    /// The same function, which goes on with these counts.
+    #[must_use]
+    pub fn with_fast_tasks(self, fast_tasks: Arc<FastTasks>) -> Self {
+        Self { fast_tasks, ..self }
     }
 
     /// Handles one batch; returns the batch item failures.

@@ -15,6 +15,7 @@ use crate::executor::lock;
 use crate::functions::{ask, clean};
 use crate::harness::{Function, Harness, Invocation};
 use crate::plan::{Action, TYPES};
+use crate::receivers::ABUSIVE;
 use crate::rules::Rule;
 
 /// The user of this number.
@@ -43,6 +44,7 @@ pub(crate) fn act(harness: &Arc<Harness>, number: usize, action: &Action) {
         Action::Cleanup { days } => {
             clean(harness, days, Duration::from_millis(10 + harness.random.below(2_000)));
         }
+        Action::CreateAbusive { user, webhooks } => create_abusive(harness, user, webhooks),
         Action::Test { user } => with_webhook(harness, Function::Test, user, test),
         Action::Redeliver { user } => redeliver(harness, user),
         Action::Recover { user, successes, cancelled } => {
@@ -107,6 +109,26 @@ fn create(harness: &Arc<Harness>, who: usize, number: usize, how: (u64, bool)) {
     harness.invoke(Function::Api, |invocation| {
         Box::pin(async move { create_as(&shared, &invocation, who, number, how).await })
     });
+}
+
+/// An abusive user makes many webhooks, one in three of which may take a minute.
+fn create_abusive(harness: &Arc<Harness>, who: usize, webhooks: usize) {
+    let has_one_url = harness.plan.abuse.is_some_and(|abuse| abuse.has_one_url);
+    for number in 0..webhooks {
+        let host = if has_one_url { 0 } else { number };
+        let body = json!({
+            "url": format!("{ABUSIVE}{host}.example/hook"),
+            "event_types": TYPES,
+            "timeout_seconds": if number % 3 == 2 { 60 } else { 10 },
+        });
+        let shared = Arc::clone(harness);
+        harness.invoke(Function::Api, |invocation| {
+            Box::pin(async move {
+                let call = TestRequest::to("POST /api/webhooks");
+                ask(&shared, &invocation, &call.by(&user(who)).body(&body)).await;
+            })
+        });
+    }
 }
 
 /// Makes a webhook with this number of retries; an event that it wants follows immediately if it is

@@ -14,6 +14,7 @@ use subscriptions::SubscriptionsApi;
 use test_support::TestSealer;
 use test_webhook::TestWebhook;
 use webhooks_api::testing::{TestRequest, TestResponse};
+use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::target::TargetPolicy;
 
 use crate::executor::lock;
@@ -33,7 +34,8 @@ pub(crate) fn dispatch(harness: &Arc<Harness>, batch: Vec<Received>) {
         let harness = Arc::clone(harness);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "dispatch");
-            let handler = Dispatch::new(ports.clone(), ports.clone(), ports.slow_queue(), ports);
+            let handler = Dispatch::new(ports.clone(), ports.clone(), ports.slow_queue(), ports)
+                .with_fast_tasks(Arc::clone(&harness.fast_tasks));
             handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })
@@ -45,8 +47,12 @@ const RECOVERY_PAGE: usize = 2;
 
 /// Hands a batch of tasks to deliver.
 pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
+    let is_slow = batch.iter().any(|message| message.id.starts_with('s'));
+    let tasks = batch.iter().filter_map(|message| DeliveryTask::from_json(&message.body).ok());
+    let subscriptions = tasks.map(|task| task.subscription_id().clone()).collect();
     harness.invoke(Function::Deliver, |invocation| {
         let harness = Arc::clone(harness);
+        lock(&harness.model).delivers(invocation.number, is_slow, subscriptions);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "deliver");
             let handler = Deliver::new(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use test_support::{
     ManualClock, MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, SeededRandom,
 };
+use webhooks_core::delivery_queue::FastTasks;
 use webhooks_core::ports::{Clock as _, QueueError, StoreError};
 use webhooks_core::time::Timestamp;
 
@@ -137,6 +138,8 @@ pub(crate) struct Harness {
     pub(crate) events: Mutex<Queue>,
     pub(crate) tasks: Mutex<Queue>,
     pub(crate) slow_tasks: Mutex<Queue>,
+    /// What the one instance of dispatch remembers.
+    pub(crate) fast_tasks: Arc<FastTasks>,
     pub(crate) receivers: Mutex<Receivers>,
     pub(crate) model: Mutex<Model>,
     faults_end: AtomicBool,
@@ -168,9 +171,11 @@ impl Harness {
             events: Mutex::new(Queue::new("e", EVENTS.0, EVENTS.1)),
             tasks: Mutex::new(Queue::new("t", TASKS.0, TASKS.1)),
             slow_tasks: Mutex::new(Queue::new("s", TASKS.0, TASKS.1)),
+            fast_tasks: Arc::default(),
             receivers: Mutex::default(),
             model: Mutex::new(Model::new(
                 plan.is_fault_free && crash_at.is_none() && inject.is_none(),
+                plan.abuse.map(|abuse| crate::actors::user(abuse.user)),
             )),
             faults_end: AtomicBool::new(false),
             digest: AtomicU64::new(0xCBF2_9CE4_8422_2325),

@@ -55,6 +55,8 @@ milestones! {
     LeaseRefused,
     /// A task was sent again because its message was lost.
     SentAgain,
+    /// Beside an abusive user, an event of another user reached a quick endpoint.
+    Undisturbed,
     /// A POST was signed with two secrets.
     SignedTwice,
     /// A redelivery was made.

@@ -73,6 +73,16 @@ mutations! {
     ForgetBreaker => BreakerHolds,
     /// The state of the circuit breaker is never written.
     ForgetHealth => BreakerOpens,
+    /// That an endpoint is slow is never written.
+    ForgetSlow => SlowIsMarked,
+    /// That an endpoint is slow is never read.
+    IgnoreSlow => FastIsQuick,
+    /// A PATCH resets the health of an endpoint.
+    ResetHealth => HealthKept,
+    /// Dispatch sends all tasks to the fast queue.
+    DispatchFast => FastBounded,
+    /// What a host did is never written.
+    ForgetHost => HostOpens,
     /// Slow failures open the breaker no sooner than quick ones.
     OpenLate => SlowOpens,
     /// The probe of a half open breaker need not be claimed.

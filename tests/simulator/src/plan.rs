@@ -128,6 +128,20 @@ pub(crate) enum Action {
     Cleanup {
         days: Option<u32>,
     },
+    /// Webhooks of an abusive user.
+    CreateAbusive {
+        user: usize,
+        webhooks: usize,
+    },
+}
+
+/// A user who does their worst: many webhooks whose endpoints respond quickly at first, then slowly or
+/// not at all, or all at one URL; bursts of events; changes, tests and redeliveries without end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abuse {
+    pub(crate) user: usize,
+    /// Whether all webhooks have one URL.
+    pub(crate) has_one_url: bool,
 }
 
 /// How much happens in a run, and for how long.
@@ -148,6 +162,7 @@ pub(crate) struct Plan {
     /// exactly once and on time.
     pub(crate) is_fault_free: bool,
     pub(crate) subscriptions: Vec<(usize, u64)>,
+    pub(crate) abuse: Option<Abuse>,
     pub(crate) actions: Vec<(Timestamp, Action)>,
     pub(crate) faults: Faults,
     /// When the faults end.
@@ -162,6 +177,11 @@ pub(crate) struct Plan {
     /// How long a queue gathers messages for a batch.
     pub(crate) window: Duration,
 }
+
+/// What the draws of an abusive user are made with, besides the seed.
+const ABUSE_SEED: u64 = 0xAB05_E000_0000_0000;
+/// When an abusive user's endpoints begin to misbehave, in seconds from the start.
+pub(crate) const ABUSE_AFTER_SECONDS: u64 = 30;
 
 /// Event types that are used, so that some match and some do not.
 pub(crate) const TYPES: [&str; 3] = ["email.received", "task.created", "task.completed"];
@@ -191,8 +211,13 @@ impl Plan {
         let settles = start.plus(Duration::from_millis(span)).plus_seconds(60);
         let faults = if is_fault_free { Faults::NONE } else { Faults::draw(random) };
         let outages = if is_fault_free { 0 } else { random.below(3) };
-        Self {
+        // Drawn apart, so that the other users do the same with and without this one.
+        let abusive = SeededRandom::new(seed ^ ABUSE_SEED);
+        let abuse = (size == Size::Small && abusive.chance(120))
+            .then(|| Abuse { user: users, has_one_url: abusive.chance(400) });
+        let mut plan = Self {
             start,
+            abuse,
             is_fault_free,
             subscriptions,
             actions: actions(random, (size, users), start, span, is_fault_free),
@@ -206,12 +231,21 @@ impl Plan {
                 lost: if size == Size::Small { [0, 0, 300][draw(random, 3)] } else { 600 },
                 quick: is_fault_free,
                 lasting: size == Size::Week,
+                abuse: None,
             },
             keeps_days: if size == Size::Week { [None, Some(1)][draw(random, 2)] } else { None },
             concurrency: if is_fault_free { 4 } else { 1 + draw(random, 4) },
             batch: 1 + draw(random, 10),
             window: Duration::from_millis([1, 50, 500][draw(random, 3)]),
+        };
+        if let Some(abuse) = abuse {
+            // As deployed: the queue of slow endpoints is full, the other one has slots.
+            plan.batch = 10;
+            plan.receiver_settings.abuse = Some(abuse.has_one_url);
+            plan.actions.extend(abusive_actions(&abusive, abuse, start, span));
+            plan.actions.sort_by_key(|(at, _)| *at);
         }
+        plan
     }
 
     /// How often a request fails now because its part is down.
@@ -263,6 +297,40 @@ fn actions(
         actions.push((at, change(random, users)));
     }
     actions.sort_by_key(|(at, _)| *at);
+    actions
+}
+
+/// The abusive user's endpoints behave until [`ABUSE_AFTER_SECONDS`]; then a burst of events comes.
+fn abusive_actions(
+    random: &SeededRandom,
+    Abuse { user, .. }: Abuse,
+    start: Timestamp,
+    span: u64,
+) -> Vec<(Timestamp, Action)> {
+    let event = |named| Action::Publish { user, event_type: 0, named, twice: false };
+    let mut actions = vec![
+        (start, Action::CreateAbusive { user, webhooks: 16 + draw(random, 15) }),
+        (start.plus_seconds(1), event(true)),
+    ];
+    let burst = start.plus_seconds(ABUSE_AFTER_SECONDS);
+    for number in 0..3 + random.below(4) {
+        actions.push((burst.plus(Duration::from_millis(number * 700)), event(false)));
+    }
+    for _ in 0..random.below(12) {
+        let at = burst.plus(Duration::from_millis(random.below(span.max(60_000))));
+        let action = match random.below(6) {
+            0 => Action::Pause { user },
+            1 => Action::Resume { user, then_published: false },
+            2 => Action::ChangeUrl { user },
+            3 => Action::Test { user },
+            _ => Action::Redeliver { user },
+        };
+        actions.push((at, action));
+    }
+    // And now and then a flood of redeliveries.
+    let at = burst.plus(Duration::from_millis(random.below(span.max(60_000))));
+    let redeliveries = if random.chance(300) { 20 } else { 0 };
+    actions.extend((0..redeliveries).map(|_| (at, Action::Redeliver { user })));
     actions
 }
 

@@ -69,7 +69,9 @@ impl Ports {
 
     /// The same with the slow deliveries queue.
     pub(crate) fn slow_queue(&self) -> Arc<Self> {
-        Arc::new(Self { is_slow: true, ..self.clone() })
+        let dispatches = self.invocation.function == Function::Dispatch;
+        let is_slow = !(dispatches && self.is(Mutation::DispatchFast));
+        Arc::new(Self { is_slow, ..self.clone() })
     }
 
     fn tasks(&self) -> &std::sync::Mutex<Queue> {
@@ -152,6 +154,7 @@ impl Ports {
         match mutation {
             Mutation::ReadPaused => found.is_active = true,
             Mutation::ForgetBreaker => found.health.open_until = None,
+            Mutation::IgnoreSlow => found.health.slow_until = None,
             Mutation::OneRetryMore => {
                 if let RetrySchedule::Exponential { retry_count } = &mut found.retry_schedule {
                     *retry_count += 1;
@@ -353,6 +356,9 @@ impl Subscriptions for Ports {
             if self.is(Mutation::UndoHealth) && self.invocation.function == Function::Api {
                 subscription.health.consecutive_failures += 1;
             }
+            if self.is(Mutation::ResetHealth) && self.invocation.function == Function::Api {
+                subscription.health = Health::default();
+            }
             let written = ready(store.update(&subscription, expected_version))?;
             self.note_subscription(&subscription.user_id, &subscription.id)?;
             Ok(written)
@@ -375,7 +381,9 @@ impl Subscriptions for Ports {
             let opens = expected.open_until.is_none() && health.open_until.is_some();
             let early = opens && health.consecutive_failures < OPEN_AFTER_FAILURES;
             let open_until = health.open_until.filter(|_| !(early && self.is(Mutation::OpenLate)));
-            let health = &Health { open_until, ..*health };
+            let forgets = self.is(Mutation::ForgetSlow);
+            let slow_until = if forgets { expected.slow_until } else { health.slow_until };
+            let health = &Health { open_until, slow_until, ..*health };
             let written = ready(store.set_health(user_id, id, expected, health))?;
             self.note_subscription(user_id, id)?;
             let claims = expected.open_until.is_some() && health.open_until.is_some();
@@ -402,6 +410,9 @@ impl Subscriptions for Ports {
         health: &HostHealth,
     ) -> Result<HostWrite, StoreError> {
         self.request("subscriptions.set_host_health", || {
+            if self.is(Mutation::ForgetHost) {
+                return Ok(HostWrite::Applied);
+            }
             let set = self.harness.subscriptions.set_host_health(user_id, host, health);
             let written = ready(set)?;
             if written == HostWrite::Applied {

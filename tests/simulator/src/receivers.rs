@@ -7,6 +7,8 @@ use test_support::SeededRandom;
 use webhooks_core::outbound::{Failure, HttpResult, Outcome, RetryAfter};
 use webhooks_core::time::Timestamp;
 
+use crate::plan::ABUSE_AFTER_SECONDS;
+
 /// How an endpoint behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behavior {
@@ -23,6 +25,8 @@ enum Behavior {
     Refuses,
     Blocked,
     Slow,
+    /// Returns 200 after this many seconds, unless the timeout is shorter.
+    Lags(u64),
 }
 
 /// One endpoint: what it does until when, and in the end.
@@ -51,7 +55,14 @@ pub(crate) struct ReceiverSettings {
     pub(crate) quick: bool,
     /// Whether they change from day to day rather than from minute to minute.
     pub(crate) lasting: bool,
+    /// Whether there is an abusive user, and whether all of that user's webhooks have one URL.
+    pub(crate) abuse: Option<bool>,
 }
+
+/// When they behave again, so that a run comes to rest, in seconds from the start.
+const ABUSE_UNTIL_SECONDS: u64 = 900;
+/// How the URLs of an abusive user begin.
+pub(crate) const ABUSIVE: &str = "https://abusive";
 
 impl Receivers {
     /// The response to a POST that began at `now`, and how long it takes.
@@ -78,6 +89,9 @@ impl Endpoint {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3).rotate_left(9)
         });
         let random = SeededRandom::new(hash);
+        if let Some(has_one_url) = receiver_settings.abuse.filter(|_| url.starts_with(ABUSIVE)) {
+            return Self::abusive(random, has_one_url, receiver_settings.start);
+        }
         let well = random.chance(receiver_settings.well);
         let mut phases = Vec::new();
         let mut until = receiver_settings.start;
@@ -95,6 +109,20 @@ impl Endpoint {
         let lost = !well && random.chance(receiver_settings.lost);
         let finally = if lost { behavior(&random, receiver_settings) } else { Behavior::Responds };
         Self { phases, finally, random }
+    }
+
+    /// Quick at first, then as bad as it gets.
+    fn abusive(random: SeededRandom, has_one_url: bool, start: Timestamp) -> Self {
+        let worst = match random.below(4) {
+            _ if has_one_url => Behavior::Fails(500),
+            0 => Behavior::Hangs,
+            1 => Behavior::Resets,
+            _ => Behavior::Lags(9),
+        };
+        let from = start.plus_seconds(ABUSE_AFTER_SECONDS - 1);
+        let phases =
+            vec![(from, Behavior::Responds), (start.plus_seconds(ABUSE_UNTIL_SECONDS), worst)];
+        Self { phases, finally: Behavior::Responds, random }
     }
 
     fn behavior(&self, now: Timestamp) -> Behavior {
@@ -158,6 +186,13 @@ fn outcome(
         Behavior::Resets => nothing(Failure::Protocol, soon),
         Behavior::Refuses => nothing(Failure::Connect, soon),
         Behavior::Blocked => nothing(Failure::Blocked, Duration::ZERO),
+        Behavior::Lags(seconds) => {
+            let took = Duration::from_secs(seconds);
+            if took >= timeout {
+                return nothing(Failure::Timeout, timeout);
+            }
+            (Outcome::Response { status: 200, retry_after: None, excerpt: String::new() }, took)
+        }
         Behavior::Slow => {
             let took = Duration::from_millis(random.below(20_000));
             if took >= timeout {

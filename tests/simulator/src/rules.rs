@@ -72,6 +72,13 @@ rules! {
     BreakerOpens = "the breaker of a dead endpoint opens",
     FailingDisabled = "an endpoint that fails for five days is disabled",
 
+    // Beside an abusive user.
+    SlowIsMarked = "an endpoint counts as slow as soon as an attempt is, and if it ends with a success",
+    FastIsQuick = "no attempt of the fast queue is made at an endpoint that counts as slow",
+    FastBounded = "what one owner has in flight in the fast queue is bounded",
+    OthersOnTime = "an abusive user delays no event of others at quick endpoints",
+    HostOpens = "an owner's webhooks at one host that fails are one endpoint",
+
     // The end.
     ComesToRest = "the system comes to rest",
     Dispatched = "every event is dispatched",

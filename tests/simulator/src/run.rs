@@ -35,6 +35,9 @@ const DAYS_MAX: u64 = 12;
 const STEPS_MAX: u64 = 60_000;
 /// Batches in the hands of dispatch immediately.
 const DISPATCHES: usize = 2;
+/// Batches of the fast queue that are handled concurrently beside an abusive user: enough for the
+/// tasks that one owner can hold there, and for two more.
+const FAST_CONCURRENCY: usize = 12;
 /// How often the retry function runs, in milliseconds.
 const RETRY_PERIOD_MS: i64 = 300_000;
 /// From the start of a run to the first daily cleanup at 02:00 UTC, and between two.
@@ -197,8 +200,14 @@ impl Run {
         let slow_tasks = lock(&harness.slow_tasks).next_visible();
         let model = lock(&harness.model);
         let events = events.filter(|_| model.under_way(Function::Dispatch) < DISPATCHES);
-        let delivers = model.under_way(Function::Deliver) < harness.plan.concurrency;
-        let (tasks, slow_tasks) = (tasks.filter(|_| delivers), slow_tasks.filter(|_| delivers));
+        let (fast, slow) = model.delivering();
+        // Each queue has a concurrency of its own, which matters when one of them is full.
+        let is_free = |under_way, most| match harness.plan.abuse {
+            Some(_) => under_way < most,
+            None => fast + slow < harness.plan.concurrency,
+        };
+        let tasks = tasks.filter(|_| is_free(fast, FAST_CONCURRENCY));
+        let slow_tasks = slow_tasks.filter(|_| is_free(slow, harness.plan.concurrency));
         let settles = (!self.settled).then_some(harness.plan.settles);
         let deliveries_due = model.due.values().min().copied();
         let first_due = [deliveries_due, self.recovery_due()].into_iter().flatten().min();

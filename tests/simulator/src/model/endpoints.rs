@@ -93,13 +93,17 @@ impl Model {
             Some(DisabledReason::EndpointUnverified | DisabledReason::UserBlocked) => true,
             None => false,
         };
+        // A new URL, or the activation of a disabled webhook.
+        let mut starts_anew = false;
         if let Some(version) = &version {
             let owners = self.urls.entry(version.url.clone()).or_default();
             if !owners.contains(id) {
                 owners.push(id.clone());
             }
-            // A new URL, or the activation of a disabled webhook, is a fresh start.
-            if by == Function::Api && version.health == version.health.started_anew() {
+            starts_anew = before.is_some_and(|before| {
+                before.url != version.url || (before.disabled_reason.is_some() && version.is_active)
+            });
+            if by == Function::Api && starts_anew {
                 versions.endpoint.failing_since = None;
                 versions.endpoint.failures = 0;
             }
@@ -118,8 +122,9 @@ impl Model {
             && health.consecutive_failures >= OPEN_AFTER_SLOW_FAILURES
             && health.open_until.is_none();
         let undone = by == Function::Api
-            && ![old, old.started_anew(), old.half_opened(now), Health::default()]
-                .contains(&health)
+            && version.is_some()
+            && health != old
+            && !(starts_anew && health == old.started_anew())
             && health != old.half_opened(health.open_until.unwrap_or(now));
         versions.all.push((now, version));
         if undone {

@@ -3,6 +3,7 @@
 //! It sees what receivers see (every POST), the responses to publishers and users, and every version
 //! that ever stood in a table. From the handlers it takes nothing.
 
+mod abuse;
 mod endpoints;
 mod hosts;
 mod posts;
@@ -22,6 +23,7 @@ use webhooks_core::time::Timestamp;
 
 use crate::harness::Function;
 use crate::milestones::{Milestone, Milestones};
+use crate::model::abuse::HostFailures;
 use crate::model::endpoints::Endpoint;
 pub(crate) use crate::model::posts::Posted;
 pub(crate) use crate::model::records::Put;
@@ -138,6 +140,14 @@ struct Call {
 /// What the checker knows.
 pub(crate) struct Model {
     pub(crate) is_fault_free: bool,
+    /// The abusive user of the run.
+    abuser: Option<String>,
+    /// Calls of deliver that handle a batch of the slow queue.
+    slow_calls: BTreeSet<u64>,
+    /// The owners of the tasks of those that handle a batch of the fast queue.
+    fast_calls: BTreeMap<u64, Vec<UserId>>,
+    /// What the endpoints of each owner's hosts did.
+    host_failures: BTreeMap<(UserId, HostId), HostFailures>,
     pub(crate) violation: Option<Violation>,
     pub(crate) milestones: Milestones,
     pub(crate) events: BTreeMap<String, Published>,
@@ -164,9 +174,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(is_fault_free: bool) -> Self {
+    pub(crate) fn new(is_fault_free: bool, abuser: Option<String>) -> Self {
         Self {
             is_fault_free,
+            abuser,
+            slow_calls: BTreeSet::new(),
+            fast_calls: BTreeMap::new(),
+            host_failures: BTreeMap::new(),
             violation: None,
             milestones: Milestones::default(),
             events: BTreeMap::new(),

@@ -14,6 +14,7 @@ use webhooks_core::time::Timestamp;
 
 use crate::harness::Function;
 use crate::milestones::Milestone;
+use crate::model::abuse::Attempt;
 use crate::model::{Model, Said, Sent, Track, lagging};
 use crate::rules::Rule;
 
@@ -131,6 +132,13 @@ impl Model {
         self.check_subscription(&post, &subscription, window, function);
         self.check_record(&post, window);
         if function == Function::Deliver {
+            let attempt = Attempt {
+                subscription: &subscription,
+                event: &post.body.event_id,
+                number: post.number,
+                url: post.url,
+            };
+            self.check_isolation(&attempt, invocation, window);
             self.probe(&subscription, &post.id, invocation, window);
         }
 
@@ -290,7 +298,10 @@ impl Model {
             (!numbered && track.ended.is_none(), Rule::Numbered),
             (all_wait, Rule::NotEarly),
             (
-                self.is_fault_free && due.is_some_and(|due| due.plus_seconds(LATE_SECONDS) < now),
+                // An abusive user may fill the queue of retries.
+                self.is_fault_free
+                    && self.abuser.is_none()
+                    && due.is_some_and(|due| due.plus_seconds(LATE_SECONDS) < now),
                 Rule::OnTime,
             ),
         ];
@@ -333,11 +344,17 @@ impl Model {
         // If a batch has two copies, it is the one whose response took until now.
         let is_it = |sent: &&mut Sent| sent.delivery == *id && sent.responded == now;
         let Some(sent) = call.sent.iter_mut().find(is_it) else { return };
-        if call.function == Function::Deliver && !sent.said.is_2xx() && !sent.said.is_410() {
+        let response = (sent.subscription.clone(), sent.said.is_2xx(), sent.began);
+        let is_delivery = call.function == Function::Deliver;
+        if is_delivery && !sent.said.is_2xx() && !sent.said.is_410() {
             call.failed.push((sent.subscription.clone(), sent.began));
         }
         if let Some(versions) = self.subscriptions.get_mut(&sent.subscription) {
             versions.endpoint.probes.retain(|probe| probe != &(number, id.clone()));
+        }
+        if is_delivery {
+            let (subscription, is_2xx, began) = response;
+            self.check_response(&subscription, is_2xx, (began, now));
         }
     }
 }
