@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use serde_json::json;
 use tokio::task::JoinSet;
 use webhooks_aws::{SystemClock, clients};
@@ -25,12 +26,11 @@ pub(crate) struct Harness {
     pub(crate) receiver: Receiver,
     pub(crate) publisher: Publisher,
     system: System,
+    sqs: aws_sdk_sqs::Client,
 }
 
 /// One event that was published.
 pub(crate) struct Sent {
-    /// Its number, from 0.
-    pub(crate) number: usize,
     pub(crate) event_id: String,
     /// When the call that published it began.
     pub(crate) at: Instant,
@@ -41,16 +41,22 @@ impl Harness {
         let system = system::start(Options::on_free_ports()).await.map_err(text)?;
         let addresses = system.addresses();
         let sqs = clients::sqs(&clients::local(&Addresses::url(addresses.sqs)));
-        let publisher = Publisher::new(sqs, addresses.queue_url(EVENTS.name));
+        let publisher = Publisher::new(sqs.clone(), addresses.queue_url(EVENTS.name));
         let receiver = Receiver::start().await.map_err(text)?;
-        Ok(Self { receiver, publisher, system })
+        Ok(Self { receiver, publisher, system, sqs })
     }
 
     /// Creates a webhook for [`EVENT_TYPE`], through the API.
-    pub(crate) async fn subscribe(&self, user: &str, url: &str) -> Outcome<()> {
+    pub(crate) async fn subscribe(
+        &self,
+        user: &str,
+        url: &str,
+        timeout_seconds: u32,
+    ) -> Outcome<()> {
         let id: UserId = user.parse().map_err(|_| format!("{user} is no user id"))?;
         let token = token::issue(&id, SystemClock.now()).map_err(text)?;
-        let body = json!({"url": url, "event_types": [EVENT_TYPE]});
+        let body =
+            json!({"url": url, "event_types": [EVENT_TYPE], "timeout_seconds": timeout_seconds});
         let api = self.system.addresses().api;
         let response = http::call(api, "POST", "/api/webhooks", Some(&token), Some(&body)).await?;
         if response.0 == 201 { Ok(()) } else { Err(format!("no webhook: {response:?}")) }
@@ -75,7 +81,7 @@ impl Harness {
             let at = Instant::now();
             calls.spawn(async move {
                 publisher.publish(event).await.map_err(text)?;
-                Ok(Sent { number, event_id, at })
+                Ok(Sent { event_id, at })
             });
         }
         calls.join_all().await.into_iter().collect()
@@ -85,6 +91,17 @@ impl Harness {
     pub(crate) fn first_arrivals(&self) -> HashMap<String, Instant> {
         let arrivals = self.receiver.arrivals().into_iter().rev();
         arrivals.map(|Arrival { event_id, at, .. }| (event_id, at)).collect()
+    }
+
+    /// How many messages of a queue are in flight.
+    pub(crate) async fn in_flight(&self, queue: &str) -> Outcome<u64> {
+        let name = Attribute::ApproximateNumberOfMessagesNotVisible;
+        let request = self.sqs.get_queue_attributes();
+        let request = request.queue_url(self.system.addresses().queue_url(queue));
+        let answer = request.attribute_names(name.clone()).send().await;
+        let answer = answer.map_err(|error| format!("{error:?}"))?;
+        let count = answer.attributes.as_ref().and_then(|all| all.get(&name)?.parse().ok());
+        count.ok_or_else(|| format!("{queue}: no depth"))
     }
 
     /// Stops the system.

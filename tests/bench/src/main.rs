@@ -17,6 +17,7 @@ mod faults;
 mod handshakes;
 mod harness;
 mod isolation;
+mod lambda;
 mod load;
 mod proxy;
 mod receiver;
@@ -54,16 +55,16 @@ enum Cli {
         #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(10..))]
         deliveries: u32,
     },
-    /// What hanging and resetting endpoints do to the healthy ones
+    /// What abusive users do to the others, on the local system and in a model of Lambda
     Isolation {
-        /// How many endpoints, of which a fifth will hang and a hundredth (at least one) reset
+        /// How many users, of which a fifth are abusive
         #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(2..))]
-        endpoints: u32,
+        users: u32,
         /// How long each of the two phases is
         #[arg(long, default_value_t = 20)]
         seconds: u32,
-        /// Events a second, over all endpoints
-        #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
+        /// Events a second, over all healthy users
+        #[arg(long, default_value_t = 40, value_parser = value_parser!(u32).range(1..))]
         rate: u32,
     },
     /// Deliveries a second, processor time, latency and memory of the local system
@@ -126,9 +127,7 @@ async fn main() -> ExitCode {
             failed => failed,
         },
         Cli::Dead { events } => dead::run(events as usize).await,
-        Cli::Isolation { endpoints, seconds, rate } => {
-            isolation::run(endpoints, seconds, rate).await
-        }
+        Cli::Isolation { users, seconds, rate } => isolation::run(users, seconds, rate).await,
         Cli::Load { deliveries, data_dir } => load::run(deliveries as usize, data_dir).await,
         Cli::FaultRun { events, seed, kills, brief } => {
             faults::run(events, seed, kills, brief).await

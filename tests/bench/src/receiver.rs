@@ -1,9 +1,9 @@
-//! The arrivals at a [`FakeReceiver`], and endpoints that can be made to hang or to reset.
+//! The arrivals at a [`FakeReceiver`], and endpoints that can be made to do their worst.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use test_support::FakeReceiver;
@@ -48,17 +48,12 @@ impl Receiver {
         self.receiver.url(&format!("/healthy/{name}"))
     }
 
-    /// The URL of an endpoint that returns 200 until [`Receiver::fail`], and then never.
-    pub(crate) fn hanging(&self, name: &str) -> String {
-        self.receiver.url(&format!("/hanging/{name}"))
+    /// The URL of an endpoint that answers 200 until [`Receiver::fail`], and then does its worst.
+    pub(crate) fn worst(&self, how: &str, name: &str) -> String {
+        self.receiver.url(&format!("/{how}/{name}"))
     }
 
-    /// The URL of an endpoint that returns 200 until [`Receiver::fail`], and then resets.
-    pub(crate) fn resetting(&self, name: &str) -> String {
-        self.receiver.url(&format!("/resetting/{name}"))
-    }
-
-    /// From now on the hanging endpoints do not respond, and the resetting ones reset.
+    /// From now on the endpoints that are not healthy do their worst.
     pub(crate) fn fail(&self) {
         self.state.fails.store(true, Ordering::Relaxed);
     }
@@ -75,6 +70,9 @@ impl State {
             match request.path.split('/').nth(1) {
                 Some("hanging") => return Reply::hang(),
                 Some("resetting") => return Reply::reset(),
+                Some("slow") => return Reply::status(200).after(Duration::from_secs(40)),
+                Some("lagging") => return Reply::status(200).after(Duration::from_secs(8)),
+                Some("big") => return Reply::response(200, &[], &"x".repeat(1 << 20)),
                 _ => {}
             }
         }
