@@ -12,7 +12,7 @@ from .tools import Failed, expect
 
 DOCUMENTS = ["DEPLOYING.md", "RUNBOOK.md", "MAKING_IT_YOURS.md", "PUBLISHING.md"]
 # The flags that both versions have for every operation.
-GLOBAL = {"--query", "--output", "--region", "--profile", "--endpoint-url", "--no-cli-pager"}
+GLOBAL = {"--query", "--output", "--region", "--profile", "--endpoint-url", "--no-cli-pager", "--cli-read-timeout"}
 # Flags whose name differs from the model's, because a global flag has that name.
 RENAMED = {("sns", "subscribe", "--notification-endpoint"): "Endpoint"}
 # Commands that are no operations of a service, and their operation.

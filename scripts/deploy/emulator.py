@@ -38,6 +38,17 @@ BUSY_SHARE_MAX = 0.25
 # The limit for the resident memory of an idle function, in bytes.
 MEMORY_MAX = 32 * 1024 * 1024
 # The functions on `lambda_http`.
+# Variables that may be missing and have any value, and those that may be missing.
+ANY_TEXT = ("SECRETS_KEYS_VERSION", "OIDC_CLIENT_ID", "OIDC_SCOPE")
+HAS_DEFAULT = (
+    "DEFAULT_RETRY_SCHEDULE",
+    "ENDPOINT_VERIFICATION",
+    "OIDC_CONNECT_ORIGINS",
+    "OIDC_ISSUER",
+    "PROBLEM_BASE_URL",
+    "RETENTION_DAYS",
+    "TARGET_POLICY",
+)
 API_FUNCTIONS = ("event-types", "console", "subscriptions", "delivery-history", "test-webhook")
 INVOKE = "/2015-03-31/functions/function/invocations"
 
@@ -123,6 +134,10 @@ def environment(space, function, local):
     file = json.loads((space.root / "events/env.json").read_text())["Parameters"]
     values = {
         **file,
+        "OIDC_ISSUER": "https://id.example.com/pool",
+        "OIDC_CLIENT_ID": "console",
+        "OIDC_SCOPE": "openid",
+        "OIDC_CONNECT_ORIGINS": "",
         "DELIVERIES_QUEUE_URL": local["deliveries_queue_url"],
         "DELIVERIES_SLOW_QUEUE_URL": f"{local['deliveries_queue_url']}-slow",
         "EVENTS_DLQ_URL": f"{local['events_queue_url']}-dlq",
@@ -161,6 +176,11 @@ def check_answers(space, local, receiver):
 
     seen = set()
     expect(call("event-types", "list", 200)["total"] == 17, "the catalogue is incomplete")
+    for name, kind in [("page", "text/html"), ("file", "text/javascript")]:
+        seen.add(("console", name))
+        answer = running["console"].invoke(event(space, "console", name))
+        found = answer["headers"]["content-type"]
+        expect(answer["statusCode"] == 200 and found.startswith(kind), f"console/{name}: {answer}")
     creation = event(space, "subscriptions", "create")
     seen.add(("subscriptions", "create"))
     creation["body"] = json.dumps({**json.loads(creation["body"]), "url": receiver.url})
@@ -210,16 +230,12 @@ def check_bad_configuration(space, local):
         good = environment(space, function, local)
         bad = [("LOG_LEVEL", "loud")]
         for name in variables(space, function):
-            # Any text is a version, and none is needed.
-            if name == "SECRETS_KEYS_VERSION":
+            # Any text is a version, an id or a scope, and none is needed. Only resealing reads the keys
+            # in the cleanup.
+            if name in ANY_TEXT or (function, name) == ("cleanup", "SECRETS_KEYS"):
                 continue
             # A variable with a default may be missing, but not invalid.
-            has_default = name in (
-                "DEFAULT_RETRY_SCHEDULE",
-                "RETENTION_DAYS",
-                "TARGET_POLICY",
-            )
-            bad.append((name, "no such value" if has_default else None))
+            bad.append((name, "no such value" if name in HAS_DEFAULT else None))
         for name, value in bad:
             environ = {k: v for k, v in good.items() if k != name}
             if value is not None:

@@ -7,6 +7,7 @@
 //! stops before its time is up, or when the table is throttled or fails, and saves its position;
 //! the next run continues from there.
 
+mod reseal;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use webhooks_core::limits::RETENTION_DAYS_MAX;
 use webhooks_core::ports::{CleanupState, Clock, StoreError, SubscriptionKey, Subscriptions};
 use webhooks_core::time::Timestamp;
+
+pub use reseal::{Position, Reseal, ResealReport, ResealRequest};
 
 /// Subscriptions that one request reads.
 const SUBSCRIPTIONS: usize = 100;
@@ -31,12 +34,15 @@ pub struct Cleanup {
     retention_days: u32,
 }
 
-/// The schedule's event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// The schedule's event, or an operator's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Request {
     /// How long deliveries are kept this time, in days.
     #[serde(default)]
     pub days: Option<u32>,
+    /// Asks for [`Reseal`] in place of the cleanup.
+    #[serde(default)]
+    pub reseal: Option<ResealRequest>,
 }
 
 /// What one run did.

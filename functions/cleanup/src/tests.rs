@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use serde_json::{Value, json};
 use test_support::{
-    Effect, Intercepted, Interceptor, ManualClock, MemoryDeliveries, MemorySubscriptions, sample,
+    Effect, Intercepted, Interceptor, ManualClock, MemoryDeliveries, MemorySubscriptions,
+    SeededRandom, sample,
 };
+use webhooks_aws::Sealer;
 use webhooks_core::delivery::Status;
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::ports::{
     CleanupState as _, Deliveries as _, Expect, Statistics as _, StoreError, Subscriptions as _,
 };
+use webhooks_core::secret::{Secret, SecretSealer as _, SubscriptionSecrets};
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
 
-use crate::{Cleanup, Error, Report, Request};
+use crate::{Cleanup, Error, Report, Request, Reseal, ResealReport, ResealRequest};
 
 const DAY: u64 = 24 * 3600;
 
@@ -67,7 +71,7 @@ impl Harness {
 
     async fn run(&self, days: Option<u32>) -> Report {
         let deadline = sample::at(1000 * DAY);
-        self.cleanup.handle(Request { days }, deadline).await.unwrap()
+        self.cleanup.handle(Request { days, ..Request::default() }, deadline).await.unwrap()
     }
 }
 
@@ -160,6 +164,68 @@ async fn saved_position_is_continued() {
 #[tokio::test]
 async fn invalid_retention_is_refused() {
     let harness = Harness::at_day(1);
-    let refused = harness.cleanup.handle(Request { days: Some(3651) }, sample::start()).await;
+    let refused = harness
+        .cleanup
+        .handle(Request { days: Some(3651), ..Request::default() }, sample::start())
+        .await;
     assert!(matches!(refused, Err(Error::Days)));
+}
+
+/// Three webhooks whose secrets are sealed with the key `old`, and a deleted one.
+async fn sealed_with_an_old_key() -> MemorySubscriptions {
+    let store = MemorySubscriptions::default();
+    let old = sealer(&[("old", 1)]);
+    for n in 1..=4 {
+        let mut subscription = sample::subscription("u1", n);
+        let key = Secret::from_random(&[9; 32]).into();
+        subscription.secrets =
+            SubscriptionSecrets::new(old.seal(&key, &subscription.user_id, &subscription.id));
+        store.create(&subscription).await.unwrap();
+        if n == 4 {
+            store.delete(&subscription.user_id, &subscription.id).await.unwrap();
+        }
+    }
+    store
+}
+
+fn sealer(keys: &[(&str, u8)]) -> Sealer {
+    let all = keys.iter().map(|(id, byte)| ((*id).to_owned(), [*byte; 32]));
+    Sealer::from_keys(keys[0].0, all, Arc::new(SeededRandom::new(1))).unwrap()
+}
+
+async fn reseal(store: &MemorySubscriptions, request: Value, now: u64) -> ResealReport {
+    let keys = Arc::new(sealer(&[("new", 2), ("old", 1)]));
+    let clock = Arc::new(ManualClock::at(sample::at(now)));
+    let reseal = Reseal::new(Arc::new(store.clone()), keys, clock);
+    let request: Request = serde_json::from_value(json!({ "reseal": request })).unwrap();
+    reseal.handle(request.reseal.unwrap(), sample::at(10)).await.unwrap()
+}
+
+#[tokio::test]
+async fn resealing_moves_every_secret_to_the_current_key() {
+    let store = sealed_with_an_old_key().await;
+    let counted = reseal(&store, json!({ "dry_run": true }), 0).await;
+    assert_eq!((counted.subscriptions, counted.resealed), (3, 0));
+    assert_eq!(counted.secrets_by_key, [("old".to_owned(), 3)].into());
+    let first = reseal(&store, json!({}), 0).await;
+    assert_eq!((first.subscriptions, first.resealed, first.next), (3, 3, None));
+    assert_eq!(first.secrets_by_key, [("new".to_owned(), 3)].into());
+    let second = reseal(&store, json!({}), 0).await;
+    assert_eq!((second.subscriptions, second.resealed), (3, 0));
+}
+
+#[tokio::test]
+async fn resealing_continues_where_the_time_ran_out() {
+    let store = sealed_with_an_old_key().await;
+    assert_eq!(reseal(&store, json!({}), 10).await, ResealReport::default());
+    let second = sample::subscription("u1", 2).id;
+    let after = json!({ "after": { "user_id": "u1", "subscription_id": second } });
+    let rest = reseal(&store, after, 0).await;
+    assert_eq!((rest.subscriptions, rest.resealed), (1, 1));
+}
+
+#[test]
+fn unknown_field_of_a_reseal_request_is_refused() {
+    let refused = serde_json::from_value::<ResealRequest>(json!({ "dryrun": true }));
+    assert!(refused.unwrap_err().to_string().contains("dryrun"));
 }

@@ -92,6 +92,11 @@ impl Sealer {
         Self::from_keys(&current, keys, random)
     }
 
+    /// The id of the key that a secret is sealed with.
+    pub fn key_id(sealed: &SealedSecret) -> Result<&str, OpenError> {
+        Parts::of(sealed.as_bytes()).map(|parts| parts.key_id).ok_or(OpenError::Form)
+    }
+
     /// Made for each use: that costs next to nothing, but the first one detects the features of the
     /// processor, which would take a part of the init.
     fn cipher(&self, key_id: &str) -> Option<Aes256Gcm> {

@@ -326,6 +326,13 @@ impl Subscription {
         }
     }
 
+    /// Every secret and header value, as it is sealed.
+    pub fn sealed(&self) -> impl Iterator<Item = &SealedSecret> {
+        let previous = self.secrets.previous.iter().map(|previous| &previous.sealed);
+        let headers = self.headers.values().map(|header| &header.sealed);
+        std::iter::once(&self.secrets.current).chain(previous).chain(headers)
+    }
+
     /// Seals every secret and header with the sealer's current key. The result tells whether any was not.
     pub fn reseal(&mut self, sealer: &dyn SecretSealer) -> Result<bool, OpenError> {
         let mut is_changed = false;

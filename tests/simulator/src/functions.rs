@@ -177,7 +177,8 @@ pub(crate) async fn clean_as(
     let handler =
         Cleanup::new(ports.clone(), ports, Arc::new(harness.clock.clone()), RETENTION_DAYS);
     let deadline = harness.now().plus(time);
-    let report = handler.handle(cleanup::Request { days }, deadline).await;
+    let report =
+        handler.handle(cleanup::Request { days, ..cleanup::Request::default() }, deadline).await;
     harness.note(invocation, || format!("{report:?}"));
 }
 
