@@ -176,6 +176,7 @@ def check_answers(space, local, receiver):
 
     seen = set()
     expect(call("event-types", "list", 200)["total"] == 17, "the catalogue is incomplete")
+    expect("/api/webhooks" in call("event-types", "open-api", 200)["paths"], "openapi.yaml lacks routes")
     for name, kind in [("page", "text/html"), ("file", "text/javascript")]:
         seen.add(("console", name))
         answer = running["console"].invoke(event(space, "console", name))
@@ -200,10 +201,14 @@ def check_answers(space, local, receiver):
     failures = call("deliver", "tasks", **about)["batchItemFailures"]
     expect(failures == [], f"deliver: {failures}")
     expect(receiver.requests, "deliver sent nothing")
+    failures = call("deliver", "slow-tasks", **about)["batchItemFailures"]
+    expect(failures == [], f"deliver, slow queue: {failures}")
     _, headers, body = receiver.requests[0]
     check_signatures(headers, body, webhook["secret"])
 
     expect(call("delivery-history", "list", 200, **about)["items"], "the history is empty")
+    call("subscriptions", "stats", 200, **about)
+    call("test-webhook", "verify", 200, **about)
     expect(call("delivery-history", "get", 200, **about)["status"] == "success", "not a success")
     call("delivery-history", "redeliver", 202, **about)
     recovery = call("delivery-history", "recover", 202, **about)["id"]
@@ -215,6 +220,7 @@ def check_answers(space, local, receiver):
     expect(call("retry", "every-five-minutes")["refused"] == 0, "retries were refused")
     expect(call("cleanup", "daily")["finished"], "the cleanup did not finish")
     call("subscriptions", "delete", 204, **about)
+    call("subscriptions", "delete-all", 202, **about)
 
     files = {(path.parent.name, path.stem) for path in (space.root / "events").glob("*/*.json")}
     expect(seen == files, f"not run: {sorted(files - seen)}")
