@@ -35,6 +35,7 @@ TOMBSTONE = "deleted#"
 WEBHOOK = "wh_"
 DELIVERY = "dlv_"
 STATS = "stats#"
+PAYLOAD = "payload#"
 # Entries of one BatchWriteItem (AWS quota).
 BATCH = 25
 
@@ -232,6 +233,7 @@ def erase_event(tables, options):
             ExpressionAttributeValues={":event": string(options.event_id)},
         )
         deliveries = [row["delivery_id"] for row in found]
+        tables.erase(webhook, (PAYLOAD + delivery for delivery in deliveries))
         rows += tables.erase(webhook, deliveries)
     return {"erased": options.event_id, "deliveries": rows}
 

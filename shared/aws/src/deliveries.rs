@@ -6,6 +6,7 @@
 //! | sort key | row |
 //! |---|---|
 //! | `dlv_…` | a delivery, self-contained; see [`row`] |
+//! | `payload#dlv_…` | the payload of a delivery, when it is large |
 //! | `recovery#rec_…` | a recovery; see [`recovery`] |
 //! | `stats#<hour>` | the counters of an hour; see [`stats`] |
 //! | `rate#next` | the next free slot of the rate limit, if the webhook has one |
@@ -20,6 +21,7 @@ mod recovery;
 mod row;
 mod stats;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, ReturnValue, ReturnValuesOnConditionCheckFailure, WriteRequest,
 };
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use webhooks_core::delivery::{Delivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
@@ -74,6 +77,8 @@ const DELETE_WAITS: [Duration; 5] = [
     Duration::from_millis(400),
     Duration::from_millis(800),
 ];
+/// Payloads that are read concurrently for a page of a recovery.
+const PAYLOAD_READS: usize = 10;
 /// Requests of one page, at most.
 const PAGE_REQUESTS: usize = 10;
 
@@ -118,6 +123,25 @@ impl DynamoDeliveries {
     ) -> QueryFluentBuilder {
         self.between(subscription_id, low, high)
             .projection_expression("subscription_id, delivery_id")
+    }
+
+    /// Writes a payload. Whoever writes one of the same delivery writes the same.
+    async fn put_payload(&self, payload: Item) -> Result<(), StoreError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(payload));
+        put.send().await.map(drop).map_err(|error| fault(error).into())
+    }
+
+    /// The delivery with its payload, which is read when it has a row of its own: with strong
+    /// consistency, because the record may be read right after both were written.
+    async fn with_payload(&self, mut delivery: Delivery) -> Result<Delivery, StoreError> {
+        if delivery.has_payload_row {
+            let key = item_key(&delivery.subscription_id, &row::payload_key(&delivery.id));
+            let get = self.client.get_item().table_name(&self.table).set_key(Some(key.clone()));
+            let response = get.consistent_read(true).send().await.map_err(fault)?;
+            let payload = response.item.ok_or_else(|| strange(&key, "the payload is missing"))?;
+            delivery.data = row::decode_payload(payload)?;
+        }
+        Ok(delivery)
     }
 
     /// Why a conditional write was refused: the row that it met.
@@ -183,12 +207,29 @@ impl Deliveries for DynamoDeliveries {
             .map_err(fault)?;
         let delivery = response.item.map(row::decode).transpose()?;
         let now = self.clock.now();
-        Ok(delivery.filter(|delivery| now < delivery.expires_at))
+        match delivery.filter(|delivery| now < delivery.expires_at) {
+            Some(delivery) => self.with_payload(delivery).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError> {
+        let mut record = Cow::Borrowed(delivery);
+        if expect == Expect::Absent {
+            let payload = row::encode_payload(delivery)?;
+            if payload.is_some() != delivery.has_payload_row {
+                record.to_mut().has_payload_row = payload.is_some();
+            }
+            if let Some(payload) = payload {
+                self.put_payload(payload).await?;
+            }
+        }
+        let erases = record.has_payload_row && record.is_payload_erased;
+        if erases {
+            record.to_mut().has_payload_row = false;
+        }
         let put =
-            self.client.put_item().table_name(&self.table).set_item(Some(row::encode(delivery)?));
+            self.client.put_item().table_name(&self.table).set_item(Some(row::encode(&record)?));
         let put = match expect {
             Expect::Absent => put.condition_expression("attribute_not_exists(delivery_id)"),
             Expect::Retrying { attempts } => put
@@ -206,7 +247,12 @@ impl Deliveries for DynamoDeliveries {
         };
         let put = put
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(error) = put.send().await else { return Ok(DeliveryWrite::Applied) };
+        let Err(error) = put.send().await else {
+            if erases {
+                self.put_payload(row::encode_erased_payload(delivery)?).await?;
+            }
+            return Ok(DeliveryWrite::Applied);
+        };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(refused)) => {
                 self.refused(refused.item.clone(), expect.attempts())
@@ -461,7 +507,10 @@ impl Recoveries for DynamoDeliveries {
         let query = self.between(subscription_id, low, high).consistent_read(true);
         let query = filtered(query, filter, now);
         let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
-        page(rows, limit, row::decode, |delivery| delivery.id.clone(), delivery_id)
+        let found = page(rows, limit, row::decode, |delivery| delivery.id.clone(), delivery_id)?;
+        let items = found.items.into_iter().map(|delivery| self.with_payload(delivery));
+        let items = stream::iter(items).buffered(PAYLOAD_READS).try_collect().await?;
+        Ok(Page { items, next: found.next })
     }
 
     async fn outcomes(
@@ -501,7 +550,8 @@ impl CleanupState for DynamoDeliveries {
                 DeliveryId::PREFIX,
                 just_below(DeliveryId::first_of(before).as_str()),
             )
-            .filter_expression("attribute_not_exists(due_shard)");
+            .filter_expression("attribute_not_exists(due_shard)")
+            .projection_expression("subscription_id, delivery_id, pr");
         let hours = self.keys_between(
             subscription_id,
             stats::PREFIX,
@@ -523,11 +573,13 @@ impl CleanupState for DynamoDeliveries {
         limit: usize,
     ) -> Result<Vec<RowKey>, StoreError> {
         let deliveries = self.keys_between(subscription_id, DeliveryId::PREFIX, above_all());
+        let payloads =
+            self.keys_between(subscription_id, row::PAYLOAD_PREFIX, row::above_payloads());
         let hours = self.keys_between(subscription_id, stats::PREFIX, stats::above_all());
         let slot = self.keys_between(subscription_id, NEXT_SLOT, NEXT_SLOT.to_owned());
         let recoveries =
             self.keys_between(subscription_id, recovery::PREFIX, recovery::above_all());
-        Box::pin(first_keys([deliveries, hours, slot, recoveries], limit)).await
+        Box::pin(first_keys([deliveries, payloads, hours, slot, recoveries], limit)).await
     }
 
     async fn delete(
@@ -612,8 +664,16 @@ async fn first_keys<const N: usize>(
         let left = limit - keys.len();
         if left > 0 {
             let items = read(query, left, usize::MAX).await?.items;
-            let found = items.iter().take(left).map(row_key);
-            keys.extend(found.collect::<Result<Vec<_>, _>>()?);
+            for item in &items {
+                let key = row_key(item)?;
+                if let (RowKey::Delivery(id), Some(AttributeValue::Bool(true))) =
+                    (&key, item.get("pr"))
+                {
+                    keys.push(RowKey::Payload(id.clone()));
+                }
+                keys.push(key);
+            }
+            keys.truncate(limit);
         }
     }
     Ok(keys)
@@ -666,6 +726,7 @@ fn bounds(filter: &DeliveryFilter, before: Option<&DeliveryId>) -> Option<(Strin
 fn sort_key(key: &RowKey) -> String {
     match key {
         RowKey::Delivery(id) => id.to_string(),
+        RowKey::Payload(id) => row::payload_key(id),
         RowKey::Recovery(id) => recovery::sort_key(id),
         RowKey::Stats(hour) => stats::sort_key(*hour),
         RowKey::NextSlot => NEXT_SLOT.to_owned(),
@@ -679,6 +740,9 @@ fn row_key(item: &Item) -> Result<RowKey, StoreError> {
     }
     if let Some(id) = recovery::id_of(sort) {
         return Ok(RowKey::Recovery(id));
+    }
+    if let Some(id) = row::payload_of(sort) {
+        return Ok(RowKey::Payload(id));
     }
     match stats::hour_of(sort) {
         Some(hour) => Ok(RowKey::Stats(hour)),
@@ -788,6 +852,7 @@ mod tests {
         let id = sample::subscription_id("u", 1);
         let keys = [
             RowKey::Delivery(sample::delivery_id(&id, 1)),
+            RowKey::Payload(sample::delivery_id(&id, 1)),
             RowKey::Stats(Timestamp::EPOCH),
             RowKey::Stats(sample::start()),
             RowKey::NextSlot,

@@ -36,6 +36,20 @@ impl Packed {
         }
     }
 
+    /// The same text, deflated when that is smaller.
+    pub(crate) fn packed(self) -> Self {
+        let deflated = self.deflated();
+        if deflated.len() < self.len() { deflated } else { self }
+    }
+
+    /// The bytes that it takes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Plain(text) => text.len(),
+            Self::Deflated(Bytes(bytes)) => bytes.len(),
+        }
+    }
+
     /// The text; nothing when the stream is broken or too large.
     pub(crate) fn into_text(self) -> Option<String> {
         match self {

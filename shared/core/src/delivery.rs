@@ -206,6 +206,8 @@ pub struct Delivery {
     pub traceparent: Option<Traceparent>,
     /// Whether the payload is not kept any more, because its owner asked for that; `data` is empty then.
     pub is_payload_erased: bool,
+    /// Whether the table has the payload in a row of its own, because it is large.
+    pub has_payload_row: bool,
     /// What it came from.
     pub trigger: Trigger,
     /// The delivery that its owner asked to repeat.
@@ -250,6 +252,7 @@ impl Delivery {
             event_time: task.event_time,
             data: task.data.clone(),
             is_payload_erased: false,
+            has_payload_row: false,
             traceparent: task.traceparent.clone(),
             trigger: task.trigger,
             redelivery_of: task.redelivery_of.clone(),

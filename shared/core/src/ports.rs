@@ -390,6 +390,8 @@ impl Waiting {
 pub enum RowKey {
     /// A delivery.
     Delivery(DeliveryId),
+    /// The payload of a delivery, when it has a row of its own.
+    Payload(DeliveryId),
     /// A recovery.
     Recovery(RecoveryId),
     /// The counters of an hour.
@@ -410,7 +412,8 @@ pub trait Deliveries: Send + Sync {
     ) -> Result<Option<Delivery>, StoreError>;
 
     /// Writes a whole record, and ends any lease on it, if it is as expected. An expired record that
-    /// refuses the write counts as missing.
+    /// refuses the write counts as missing. The first write of a record decides whether the payload
+    /// has a row of its own; it is written before the record, so that no record lacks its payload.
     async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
 
     /// Takes a lease on a record that is `retrying` with this many attempts and has no other
@@ -434,7 +437,7 @@ pub trait Deliveries: Send + Sync {
 
     /// Records of a subscription, newest first, those older than `before`: at most `limit`, and
     /// possibly fewer although more follow (see [`Page::next`]). Expired ones are not shown, as of
-    /// `now`.
+    /// `now`. A payload that has a row of its own is not read: `data` is empty then.
     async fn page(
         &self,
         subscription_id: &SubscriptionId,
@@ -485,7 +488,8 @@ pub trait Statistics: Send + Sync {
 #[async_trait]
 pub trait CleanupState: Send + Sync {
     /// At most `limit` keys of rows that belong to a time before `before`. Deliveries that are
-    /// still `retrying` are left out.
+    /// still `retrying` are left out, and so are their payloads. `limit` is at least 2: a payload comes
+    /// before its delivery.
     async fn expired_keys(
         &self,
         subscription_id: &SubscriptionId,

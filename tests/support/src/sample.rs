@@ -138,6 +138,7 @@ pub fn delivery(subscription_id: &SubscriptionId, n: u64) -> Delivery {
         data: data(&format!(r#"{{"n":{n}}}"#)),
         traceparent: None,
         is_payload_erased: false,
+        has_payload_row: false,
         trigger: Trigger::Event,
         redelivery_of: None,
         status: Status::Retrying,

@@ -68,6 +68,9 @@ struct Row {
     /// Whether the payload is not kept any more; it is `{}` then, which earlier versions read.
     #[serde(rename = "pe", default, skip_serializing_if = "std::ops::Not::not")]
     is_payload_erased: bool,
+    /// Whether the payload is in a [`PayloadRow`]; it is `{}` here then.
+    #[serde(rename = "pr", default, skip_serializing_if = "std::ops::Not::not")]
+    has_payload_row: bool,
     /// A JSON list of [`StoredAttempt`]; the rows of version 1 have [`EarlierAttempt`].
     #[serde(rename = "a")]
     attempts: Packed,
@@ -134,6 +137,82 @@ enum ReadAttempt {
     Earlier(EarlierAttempt),
 }
 
+/// What every sort key of a payload begins with.
+pub(super) const PAYLOAD_PREFIX: &str = "payload#";
+/// The schema version of the payloads that are written.
+const PAYLOAD_SCHEMA: u32 = 1;
+/// The packed size from which a payload has a row of its own, in bytes. Every attempt writes the record again,
+/// and every list reads it, so a large payload costs its weight each time; a row of its own costs one
+/// write unit more, once.
+const PAYLOAD_ROW_BYTES: usize = 4 * 1024;
+
+/// The payload of a delivery: what the publisher said of the event, compact JSON.
+#[derive(Serialize, Deserialize)]
+struct PayloadRow {
+    subscription_id: SubscriptionId,
+    delivery_id: String,
+    #[serde(rename = "v")]
+    schema: u32,
+    #[serde(rename = "p")]
+    payload: Packed,
+    #[serde(with = "seconds")]
+    expires_at: Timestamp,
+}
+
+/// The sort key of a delivery's payload.
+pub(super) fn payload_key(id: &DeliveryId) -> String {
+    format!("{PAYLOAD_PREFIX}{id}")
+}
+
+/// The delivery of a sort key, when it is one of a payload.
+pub(super) fn payload_of(sort_key: &str) -> Option<DeliveryId> {
+    sort_key.strip_prefix(PAYLOAD_PREFIX)?.parse().ok()
+}
+
+/// Lies above the sort keys of all payloads.
+pub(super) fn above_payloads() -> String {
+    format!("{PAYLOAD_PREFIX}~")
+}
+
+/// The row of a delivery's payload, when it is large enough for one.
+pub(super) fn encode_payload(of: &Delivery) -> Result<Option<Item>, StoreError> {
+    if of.data.as_str().len() < PAYLOAD_ROW_BYTES {
+        return Ok(None);
+    }
+    let payload = Packed::Plain(of.data.as_str().to_owned()).packed();
+    if payload.len() < PAYLOAD_ROW_BYTES {
+        return Ok(None);
+    }
+    payload_row(of, payload).map(Some)
+}
+
+/// The row that takes the place of a payload which is not kept.
+pub(super) fn encode_erased_payload(of: &Delivery) -> Result<Item, StoreError> {
+    payload_row(of, Packed::Plain("{}".to_owned()))
+}
+
+fn payload_row(of: &Delivery, payload: Packed) -> Result<Item, StoreError> {
+    to_item(&PayloadRow {
+        subscription_id: of.subscription_id.clone(),
+        delivery_id: payload_key(&of.id),
+        schema: PAYLOAD_SCHEMA,
+        payload,
+        expires_at: of.expires_at,
+    })
+}
+
+/// The payload of a row.
+pub(super) fn decode_payload(item: Item) -> Result<Data, StoreError> {
+    let key = shown_key(&item, [SUBSCRIPTION_ID, DELIVERY_ID]);
+    read_payload(item).map_err(|reason| StoreError::Undecodable { key, reason })
+}
+
+fn read_payload(item: Item) -> Result<Data, String> {
+    let row: PayloadRow = from_item(item, PAYLOAD_SCHEMA..=PAYLOAD_SCHEMA)?;
+    let payload = row.payload.into_text().ok_or("has a payload that does not inflate")?;
+    Data::parse(&payload).map_err(|error| format!("has a payload that {error}"))
+}
+
 /// The shard of the due index that a delivery is in. The end of its id is a hash, so the
 /// shards fill evenly.
 pub(super) fn due_shard(id: &DeliveryId) -> u8 {
@@ -175,6 +254,7 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
     let attempts: Vec<StoredAttempt> = of.attempts.iter().map(stored).collect();
     let attempts =
         serde_json::to_string(&attempts).map_err(|error| StoreError::Rejected(error.into()))?;
+    let payload = if of.has_payload_row { "{}" } else { of.data.as_str() };
     Ok(Row {
         subscription_id: of.subscription_id.clone(),
         delivery_id: of.id.clone(),
@@ -189,7 +269,8 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
         status: of.status,
         attempt_count: of.attempt_count(),
         is_payload_erased: of.is_payload_erased,
-        payload: Packed::Plain(of.data.as_str().to_owned()),
+        has_payload_row: of.has_payload_row,
+        payload: Packed::Plain(payload.to_owned()),
         attempts: Packed::Plain(attempts),
         end_reason: of.end_reason,
         updated_at: of.updated_at,
@@ -228,6 +309,7 @@ fn read(item: Item) -> Result<Delivery, String> {
         event_type: row.event_type,
         data: Data::parse(&payload).map_err(|error| format!("has a payload that {error}"))?,
         is_payload_erased: row.is_payload_erased,
+        has_payload_row: row.has_payload_row,
         trigger: row.trigger.unwrap_or(Trigger::Event),
         redelivery_of: row.redelivery_of,
         traceparent: row.traceparent,
@@ -365,6 +447,36 @@ mod tests {
         let item = encode(&delivery).unwrap();
         assert!(matches!(item["p"], AttributeValue::S(_)), "deflating it saves nothing");
         assert_eq!(decode(item).unwrap(), delivery);
+    }
+
+    #[test]
+    fn attempt_costs_what_it_weighs_when_the_payload_is_large() {
+        let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
+        delivery.data = sample::data(&format!(r#"{{"k":"{}"}}"#, noise(213 * 1024)));
+        let payload = encode_payload(&delivery).unwrap().unwrap();
+        assert_eq!(decode_payload(payload.clone()).unwrap(), delivery.data);
+        delivery.has_payload_row = true;
+        let mut units = write_units(&payload);
+        assert!(units <= 170, "{units}");
+        for n in 0..11 {
+            delivery.attempts.push(sample::attempt(n));
+            let item = encode(&delivery).unwrap();
+            units += write_units(&item);
+            assert_eq!(decode(item).unwrap().data, Data::empty());
+        }
+        // It was 2,343 when every attempt wrote the payload again.
+        assert!(units <= 200, "{units}");
+    }
+
+    #[test]
+    fn small_payload_has_no_row_of_its_own() {
+        let mut delivery = sample::delivery(&sample::subscription_id("u", 1), 1);
+        for (text, has_row) in
+            [(noise(3 * 1024), false), ("a".repeat(200 * 1024), false), (noise(8 * 1024), true)]
+        {
+            delivery.data = sample::data(&format!(r#"{{"k":"{text}"}}"#));
+            assert_eq!(encode_payload(&delivery).unwrap().is_some(), has_row, "{}", text.len());
+        }
     }
 
     #[test]

@@ -317,6 +317,8 @@ impl Model {
                 }
                 id.moment()
             }
+            // The table in memory has no payloads apart from their records.
+            RowKey::Payload(id) => id.moment(),
             RowKey::Recovery(id) => id.moment(),
             RowKey::Stats(hour) => *hour,
             // It goes with its webhook only.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{DeliveriesTable, RowKey, StoreError, SubscriptionKey};
+use webhooks_core::ports::{DeliveriesTable, Expect, RowKey, StoreError, SubscriptionKey};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -121,13 +121,23 @@ async fn large_rows_are_found_and_deleted(store: &dyn DeliveriesTable) {
     for n in 1..=4 {
         put(store, &largest(&subscription, n)).await;
     }
-    let mut left = 4;
-    while left > 0 {
-        let found = ok(store.all_keys(&subscription, 100).await);
-        assert!((1..=left).contains(&found.len()));
-        assert_eq!(ok(store.delete(&subscription, &found).await), []);
-        left -= found.len();
+    // The old ones go with their payloads, two rows at a time.
+    for n in 1..=2 {
+        let id = sample::delivery_id(&subscription, n);
+        let mut ended = get(store, &subscription, &id).await.unwrap_or_else(|| panic!("{n}"));
+        let attempts = ended.attempt_count();
+        ended.end(Status::Failed, sample::at(9));
+        ok(store.put(&ended, Expect::Retrying { attempts }).await);
     }
+    let before = sample::at(3);
+    for _ in 0..4 {
+        let found = ok(store.expired_keys(&subscription, before, 2).await);
+        assert_eq!(ok(store.delete(&subscription, &found).await), []);
+    }
+    assert_eq!(ok(store.expired_keys(&subscription, before, 2).await), []);
+    let left = ok(store.all_keys(&subscription, 100).await);
+    assert!((2..=4).contains(&left.len()), "two deliveries and their payloads are left: {left:?}");
+    assert_eq!(ok(store.delete(&subscription, &left).await), []);
     assert_eq!(ok(store.all_keys(&subscription, 100).await), []);
 }
 

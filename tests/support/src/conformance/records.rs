@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use webhooks_core::delivery::{Attempt, Delivery, EndReason, NoResponse, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
+use webhooks_core::json::Data;
 use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::limits::{
     EVENT_DATA_BYTES, HEADER_VALUE_KEEP_BYTES, RESPONSE_KEEP_BYTES, RETRY_COUNT_MAX,
@@ -13,6 +14,7 @@ use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{
     Consistency, DeliveriesTable, DeliveryFilter, DeliveryWrite, Expect, Random as _,
 };
+use webhooks_core::subscription::KeepPayload;
 use webhooks_core::time::Timestamp;
 
 use super::subscription_rows::odd_users;
@@ -24,6 +26,7 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
         record_is_read_as_it_was_written,
         any_text_is_stored_unchanged,
         largest_record_is_stored_unchanged,
+        large_payload_is_kept_until_it_is_erased,
         record_is_found_only_under_its_own_subscription,
         first_write_fails_if_a_record_exists,
         later_write_requires_its_number_of_attempts,
@@ -199,13 +202,49 @@ async fn largest_record_is_stored_unchanged(store: &dyn DeliveriesTable) {
         assert_eq!(ok(written), DeliveryWrite::Applied, "after {attempts} attempts");
     }
     let found = get(store, &subscription, &delivery.id).await;
-    assert!(found.as_ref() == Some(&delivery), "it was changed");
+    assert!(found.is_some_and(|found| is_same(&found, &delivery)), "it was changed");
 
     let mut greek = largest(&subscription, 2);
     let data = format!(r#"{{"k":"{}"}}"#, "Ω".repeat((EVENT_DATA_BYTES - 8) / 2));
     greek.data = sample::data(&data);
     put(store, &greek).await;
-    assert!(get(store, &subscription, &greek.id).await.as_ref() == Some(&greek));
+    let found = get(store, &subscription, &greek.id).await;
+    assert!(found.is_some_and(|found| is_same(&found, &greek)));
+}
+
+/// Whether two deliveries are the same but for where the table has the payload.
+fn is_same(left: &Delivery, right: &Delivery) -> bool {
+    *left == Delivery { has_payload_row: left.has_payload_row, ..right.clone() }
+}
+
+async fn large_payload_is_kept_until_it_is_erased(store: &dyn DeliveriesTable) {
+    let subscription = subscription("record-payload");
+    let mut delivery = waiting_as_is(largest(&subscription, 1));
+    delivery.attempts.truncate(1);
+    put(store, &delivery).await;
+    for attempts in 1..4 {
+        let mut read =
+            get(store, &subscription, &delivery.id).await.unwrap_or_else(|| panic!("it is lost"));
+        assert_eq!(read.data, delivery.data);
+        read.attempts.push(sample::attempt(attempts.into()));
+        let written = store.put(&read, Expect::Retrying { attempts }).await;
+        assert_eq!(ok(written), DeliveryWrite::Applied);
+    }
+    let filter = DeliveryFilter::default();
+    let page = ok(store.oldest(&subscription, &filter, 9, None, sample::start()).await);
+    assert!(page.items.len() == 1 && page.items[0].data == delivery.data, "a recovery needs it");
+    let listed = ok(store.page(&subscription, &filter, 9, None, sample::start()).await);
+    assert_eq!(listed.items.len(), 1, "the payload is listed");
+
+    let mut read =
+        get(store, &subscription, &delivery.id).await.unwrap_or_else(|| panic!("it is lost"));
+    read.succeed(KeepPayload::UntilSuccess, sample::at(9));
+    assert_eq!(
+        ok(store.put(&read, Expect::Retrying { attempts: 4 }).await),
+        DeliveryWrite::Applied
+    );
+    let read = get(store, &subscription, &delivery.id).await;
+    assert!(read.is_some_and(|read| read.is_payload_erased && read.data == Data::empty()));
 }
 
 fn waiting_as_is(mut delivery: Delivery) -> Delivery {

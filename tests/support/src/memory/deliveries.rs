@@ -395,7 +395,7 @@ impl CleanupState for MemoryDeliveries {
                 id.moment() < before && stored.delivery.due_at.is_none()
             }
             RowKey::Stats(hour) => *hour < before,
-            RowKey::NextSlot => false,
+            RowKey::NextSlot | RowKey::Payload(_) => false,
             RowKey::Recovery(id) => {
                 let stored = &tables.recoveries[&(subscription_id.clone(), id.clone())];
                 id.moment() < before && stored.due_at.is_none()
@@ -426,6 +426,8 @@ impl CleanupState for MemoryDeliveries {
                 RowKey::Stats(hour) => {
                     tables.hours.remove(&(subscription_id.clone(), *hour));
                 }
+                // A record has its payload.
+                RowKey::Payload(_) => {}
                 RowKey::NextSlot => {
                     tables.slots.remove(subscription_id);
                 }
