@@ -103,6 +103,9 @@ fn publish_bad(harness: &Harness, kind: usize) {
     lock(&harness.model).bad.push(body);
 }
 
+/// The rate limits of webhooks, by their number.
+const RATE_LIMITS: [Option<u32>; 5] = [None, Some(1), None, Some(5), None];
+
 /// A user makes a webhook.
 fn create(harness: &Arc<Harness>, who: usize, number: usize, how: (u64, bool)) {
     let shared = Arc::clone(harness);
@@ -144,12 +147,18 @@ pub(crate) async fn create_as(
     let timeout = [1, 10, 60][number % 3];
     // Some webhooks share an endpoint, which tells them apart by their secrets.
     let host = if harness.random.chance(200) { 999 } else { number };
-    let body = json!({
+    let mut body = json!({
         "url": format!("https://r{host}.example/hook"),
         "event_types": wanted,
-        "retry_count": retries,
         "timeout_seconds": timeout,
+        "rate_limit": RATE_LIMITS[number % RATE_LIMITS.len()],
     });
+    match number % 7 {
+        // Waits of each kind: in the queue hidden and delayed, and in the table.
+        1 => body["retry_schedule"] = json!([3, 70, 1_000, 4_000]),
+        2 => body["retry_schedule"] = json!("standard"),
+        _ => body["retry_count"] = json!(retries),
+    }
     let user = user(who);
     let reply =
         ask(harness, invocation, &TestRequest::to("POST /api/webhooks").by(&user).body(&body))

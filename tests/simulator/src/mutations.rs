@@ -109,6 +109,8 @@ mutations! {
     RetryBlocked => StopsRightly,
     /// An attempt may take twice its time.
     DoubleTimeout => Timed,
+    /// Deliveries are made faster than the webhook's rate limit.
+    IgnoreRateLimit => RateHolds,
     /// The cleanup deletes what is not old.
     CleanTooMuch => CleanedRightly,
     /// A deleted webhook leaves no tombstone.

@@ -161,6 +161,7 @@ impl Ports {
                 }
             }
             Mutation::DoubleTimeout => found.timeout_seconds *= 2,
+            Mutation::IgnoreRateLimit => found.rate_limit = None,
             Mutation::NoOverlap => found.secrets.previous.clear(),
             Mutation::OldUrl => {
                 if let Some(url) = lock(&self.harness.model).first_url(id) {

@@ -171,6 +171,8 @@ pub(crate) struct Model {
     /// The `webhook-id` of each event and webhook.
     message_ids: BTreeMap<(String, SubscriptionId), String>,
     calls: BTreeMap<u64, Call>,
+    /// The POSTs of the last second to each webhook.
+    rates: BTreeMap<SubscriptionId, Vec<Timestamp>>,
 }
 
 impl Model {
@@ -196,6 +198,7 @@ impl Model {
             names: BTreeMap::new(),
             message_ids: BTreeMap::new(),
             calls: BTreeMap::new(),
+            rates: BTreeMap::new(),
         }
     }
 

@@ -139,6 +139,7 @@ impl Model {
                 url: post.url,
             };
             self.check_isolation(&attempt, invocation, window);
+            self.check_rate(&subscription, window);
             self.probe(&subscription, &post.id, invocation, window);
         }
 
@@ -270,6 +271,26 @@ impl Model {
         }
         for (rule, _) in rules.into_iter().filter(|(_, holds)| !holds) {
             self.violate(rule, || format!("{} to {}", post.id, post.url));
+        }
+    }
+
+    /// No second has more POSTs than the rate limit allows. A delivery whose message comes up to a second
+    /// late uses its slot all the same, so those of two seconds may come together.
+    fn check_rate(&mut self, id: &SubscriptionId, (from, now): (Timestamp, Timestamp)) {
+        let posts = self.rates.entry(id.clone()).or_default();
+        posts.push(now);
+        let second = now.minus(Duration::from_millis(999));
+        posts.retain(|at| *at >= second);
+        let count = posts.len();
+        let holds = self.was(id, from, now, |s| {
+            s.is_some_and(|s| {
+                let limit = s.rate_limit.map(|limit| limit.per_second() as usize);
+                // A probe needs no slot.
+                s.health.open_until.is_some() || limit.is_none_or(|limit| count <= 2 * limit)
+            })
+        });
+        if self.is_fault_free && !holds {
+            self.violate(Rule::RateHolds, || format!("{count} POSTs to {id} in a second"));
         }
     }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use webhooks_core::delivery::{Delivery, EndReason, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
-use webhooks_core::limits::{BACKOFF_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS};
+use webhooks_core::limits::RETRY_AFTER_MAX_SECONDS;
 use webhooks_core::outbound::RetryAfter;
 use webhooks_core::ports::{Expect, RowKey};
+use webhooks_core::retry::JITTER_MAX;
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -112,7 +113,7 @@ impl Model {
             (waits == after.next_retry_at.is_some(), Rule::InDueIndex),
             (owner == Some(&after.user_id), Rule::OwnRecord),
             (self.stops_rightly(write), Rule::StopsRightly),
-            (waits_rightly(write), Rule::WaitsRightly),
+            (self.waits_rightly(write), Rule::WaitsRightly),
             (self.fails_rightly(write), Rule::FailsRightly),
             (self.parks_rightly(write), Rule::ParksRightly),
             (self.is_undisturbed(write), Rule::Undisturbed),
@@ -215,13 +216,32 @@ impl Model {
         }
     }
 
-    /// Whether a record that waits without an attempt does so because of a breaker, and longer than
-    /// that is open.
+    /// After a POST that is to be repeated: at least as long as the policy and the receiver say,
+    /// and at most a tenth or 90 seconds longer.
+    fn waits_rightly(&self, write: &Write<'_>) -> bool {
+        let Write { from, now, after, sent: Some(sent), .. } = write else { return true };
+        let Some(at) = after.next_retry_at else { return true };
+        let asked = Duration::from_secs(asked_for(sent.said, sent.responded));
+        let wait = sent.responded.until(at);
+        self.was(&after.subscription_id, *from, *now, |s| {
+            let schedule = s.map(|s| &s.retry_schedule);
+            schedule.and_then(|s| s.wait_after(after.attempt_count())).is_some_and(|least| {
+                let least = least.max(asked);
+                (least..=least + (least / 10).min(JITTER_MAX)).contains(&wait)
+            })
+        })
+    }
+
+    /// Whether a record that waits without an attempt does so for a slot of its rate limit, or because of
+    /// a breaker, and longer than that is open.
     fn parks_rightly(&self, write: &Write<'_>) -> bool {
         let Write { from, now, after, sent, .. } = write;
         let Some(at) = after.next_retry_at.filter(|_| sent.is_none()) else { return true };
         self.was(&after.subscription_id, *from, *now, |s| {
-            s.is_some_and(|s| s.health.open_until.is_some_and(|until| until <= at))
+            s.is_some_and(|s| match after.has_slot {
+                true => s.rate_limit.is_some(),
+                false => s.health.open_until.is_some_and(|until| until <= at),
+            })
         }) || self.host_was_open(&after.subscription_id, (*from, *now), at)
     }
 
@@ -337,18 +357,6 @@ impl Model {
             self.violate(Rule::CleanedRightly, || format!("{key:?} of {of}"));
         }
     }
-}
-
-/// After a POST that is to be repeated: at least as long as the policy and the receiver say,
-/// and at most a tenth longer.
-fn waits_rightly(write: &Write<'_>) -> bool {
-    let Write { after, sent: Some(sent), .. } = write else { return true };
-    let Some(at) = after.next_retry_at else { return true };
-    let doubled = 1u64.checked_shl(after.attempt_count()).unwrap_or(u64::MAX);
-    let least = doubled.min(BACKOFF_MAX_SECONDS).max(asked_for(sent.said, sent.responded));
-    let wait = sent.responded.until(at);
-    let least = Duration::from_secs(least);
-    (least..=least + least / 10).contains(&wait)
 }
 
 /// The seconds that a receiver asked to wait for, from the moment of its response, capped.
