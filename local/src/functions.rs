@@ -112,6 +112,8 @@ impl Functions {
                     subscriptions.clone(),
                     sealer.clone(),
                     deliveries.clone(),
+                    deliveries.clone(),
+                    slow_queue.clone(),
                     clock.clone(),
                     random.clone(),
                     policy,
@@ -131,6 +133,7 @@ impl Functions {
             test_webhook: Arc::new(TestWebhook::new(
                 subscriptions.clone(),
                 sealer.clone(),
+                deliveries.clone(),
                 deliveries.clone(),
                 deliveries.clone(),
                 sender.clone(),

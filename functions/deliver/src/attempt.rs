@@ -29,6 +29,7 @@ impl Deliver {
         batch: &Batch,
     ) -> Result<Handled, StoreError> {
         let began = self.clock.now();
+        let was = loaded.status();
         let (mut delivery, expect) = loaded.into_record(began, self.retention);
         let send = async {
             let outcome = attempt::send(
@@ -79,7 +80,7 @@ impl Deliver {
                 Verdict::Failing(Failures { count: 1, began, longest, last_error })
             }
         };
-        let effect = Effect::new(&delivery, expect, now)
+        let effect = Effect::new(&delivery, was, now)
             .with_attempt(&delivery)
             .with_verdict(subscription, verdict)
             .with_speed(Speed::new(&outcome, took(&delivery)));

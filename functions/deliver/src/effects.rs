@@ -12,7 +12,7 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::host_health::HostId;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::outbound::Outcome;
-use webhooks_core::ports::{Chain, Consistency, Expect, HostWrite, StoreError, SubscriptionWrite};
+use webhooks_core::ports::{Chain, Consistency, HostWrite, StoreError, SubscriptionWrite};
 use webhooks_core::statistics::{Addition, Counts};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -75,10 +75,12 @@ pub(crate) struct Effect {
 }
 
 impl Effect {
-    /// What the write of this record adds to the counters.
-    pub(crate) fn new(delivery: &Delivery, expect: Expect, now: Timestamp) -> Self {
+    /// What the write of this record, whose status `was` another before, adds to the counters.
+    pub(crate) fn new(delivery: &Delivery, was: Option<Status>, now: Timestamp) -> Self {
+        let is_held = |status| i64::from(status == Some(Status::Held));
         let counts = Counts {
-            total: u64::from(expect == Expect::Absent),
+            total: u64::from(was.is_none()),
+            held: is_held(Some(delivery.status)) - is_held(was),
             success: u64::from(delivery.status == Status::Success),
             failed: u64::from(delivery.status == Status::Failed),
             ..Counts::default()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
-use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Trigger};
+use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, Expect, Outgoing, StoreError};
 use webhooks_core::subscription::Subscription;
@@ -24,6 +24,19 @@ impl Loaded {
     /// Whether nothing is left to do.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self, Self::Existing(delivery) if delivery.has_ended())
+    }
+
+    /// The status of its record.
+    pub(crate) fn status(&self) -> Option<Status> {
+        match self {
+            Self::New(_) => None,
+            Self::Existing(delivery) => Some(delivery.status),
+        }
+    }
+
+    /// Whether it is held already.
+    pub(crate) fn is_held(&self) -> bool {
+        self.status() == Some(Status::Held)
     }
 
     /// The earliest moment of the attempt; a new delivery may be attempted immediately.

@@ -89,7 +89,7 @@ impl Deliver {
             .items
             .iter()
             .filter(|delivery| selection.selects(delivery))
-            .map(|delivery| Outgoing::first_attempt(recovery.redelivery(delivery)))
+            .map(|delivery| recovery.task(delivery))
             .collect();
         if !send_tasks(self.slow_queue.as_ref(), &tasks).await.is_empty() {
             // The page is sent again: its redeliveries have the same ids then.

@@ -115,6 +115,9 @@ impl Deliver {
         let Some(mut subscription) = subscription else {
             return self.end_unsent(loaded, EndReason::WebhookDeleted, batch, now).await;
         };
+        if subscription.is_holding() {
+            return self.hold(loaded, &subscription, batch, now).await;
+        }
         if !subscription.is_active {
             return self.end_unsent(loaded, EndReason::EndpointDisabled, batch, now).await;
         }

@@ -46,6 +46,7 @@ impl Metrics {
         self.begun += u64::from(is_event && expect == Expect::Absent);
         match delivery.status {
             Status::Success => self.succeeded += 1,
+            Status::Held => {}
             Status::Failed => self.failed += 1,
             Status::Retrying => self.parked += u64::from(disposition == Disposition::Ack),
         }

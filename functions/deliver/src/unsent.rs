@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use webhooks_core::breaker::park_until;
 use webhooks_core::delivery::{Delivery, EndReason, Status};
-use webhooks_core::ports::{DeliveryWrite, Expect, StoreError};
+use webhooks_core::ports::{Consistency, DeliveryWrite, Expect, StoreError};
+use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
@@ -27,11 +28,11 @@ impl Deliver {
         batch: &Batch,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
-        let (mut delivery, expect) = self.unleased(loaded, now);
+        let (mut delivery, expect, was) = self.unleased(loaded, now);
         let jitter = Duration::from_millis(self.random.up_to(PARK_JITTER_MS));
         let at = park_until(delivery.created_at(), open_until, now).plus(jitter);
         let disposition = wait(&mut delivery, at, now);
-        self.write_unsent(&delivery, expect, disposition, batch, now).await
+        self.write_unsent(&delivery, (expect, was), disposition, batch, now).await
     }
 
     /// Puts a delivery off until its slot of the rate limit begins. It uses up no retry.
@@ -42,10 +43,10 @@ impl Deliver {
         batch: &Batch,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
-        let (mut delivery, expect) = self.unleased(loaded, now);
+        let (mut delivery, expect, was) = self.unleased(loaded, now);
         let disposition = wait(&mut delivery, slot, now);
         delivery.has_slot = true;
-        self.write_unsent(&delivery, expect, disposition, batch, now).await
+        self.write_unsent(&delivery, (expect, was), disposition, batch, now).await
     }
 
     /// Ends a delivery without an attempt.
@@ -56,27 +57,59 @@ impl Deliver {
         batch: &Batch,
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
-        let (mut delivery, expect) = self.unleased(loaded, now);
+        let (mut delivery, expect, was) = self.unleased(loaded, now);
         delivery.end_reason = Some(reason);
         delivery.end(Status::Failed, now);
-        self.write_unsent(&delivery, expect, Disposition::Ack, batch, now).await
+        self.write_unsent(&delivery, (expect, was), Disposition::Ack, batch, now).await
+    }
+
+    /// Holds a delivery of a webhook that its owner has paused.
+    ///
+    /// The recovery that delivers what is held begins after the webhook is active again. So the webhook
+    /// is read once more when the record is written: if it is active then, the recovery may have missed
+    /// the record, and the message comes back to deliver it.
+    pub(crate) async fn hold(
+        &self,
+        loaded: Loaded,
+        subscription: &Subscription,
+        batch: &Batch,
+        now: Timestamp,
+    ) -> Result<Handled, StoreError> {
+        if loaded.is_held() {
+            return Ok(Disposition::Ack.into());
+        }
+        let (mut delivery, expect, was) = self.unleased(loaded, now);
+        delivery.hold(now);
+        let handled =
+            self.write_unsent(&delivery, (expect, was), Disposition::Ack, batch, now).await?;
+        if handled.disposition != Disposition::Ack {
+            return Ok(handled);
+        }
+        let (user_id, id) = (&subscription.user_id, &subscription.id);
+        let found = self.subscriptions.get(user_id, id, Consistency::Strong).await?;
+        let disposition = match found {
+            Some(current) if current.is_active => Disposition::RetryAfter(Duration::ZERO),
+            _ => Disposition::Ack,
+        };
+        Ok(Handled { disposition, ..handled })
     }
 
     /// The record for a write without an attempt, which must not take the lease from a copy of the
     /// task that makes one.
-    fn unleased(&self, loaded: Loaded, now: Timestamp) -> (Delivery, Expect) {
+    fn unleased(&self, loaded: Loaded, now: Timestamp) -> (Delivery, Expect, Option<Status>) {
+        let was = loaded.status();
         let (delivery, expect) = loaded.into_record(now, self.retention);
         let expect = match expect {
             Expect::Retrying { attempts } => Expect::Free { attempts, now },
             other => other,
         };
-        (delivery, expect)
+        (delivery, expect, was)
     }
 
     async fn write_unsent(
         &self,
         delivery: &Delivery,
-        expect: Expect,
+        (expect, was): (Expect, Option<Status>),
         disposition: Disposition,
         batch: &Batch,
         now: Timestamp,
@@ -88,7 +121,7 @@ impl Deliver {
             tracing::warn!(delivery_id = %delivery.id, "another copy of the task was faster");
             return Ok(Disposition::after_refusal(&refusal, now).into());
         }
-        let effect = Effect::new(delivery, expect, now);
+        let effect = Effect::new(delivery, was, now);
         Ok(Handled { disposition, effect: Some(effect) })
     }
 }

@@ -139,7 +139,7 @@ impl DeliveryHistory {
         if !webhook.is_active {
             return Err(Problem::WebhookInactive.into());
         }
-        if delivery.status == Status::Retrying {
+        if !delivery.has_ended() {
             return Err(Problem::DeliveryRetrying.into());
         }
         if delivery.is_payload_erased {

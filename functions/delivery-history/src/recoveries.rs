@@ -72,7 +72,9 @@ impl DeliveryHistory {
         now: Timestamp,
     ) -> Result<Recovery, ApiError> {
         let others = self.recoveries.recoveries(&webhook.id, RECOVERIES_LISTED_MAX).await?;
-        let running = others.iter().filter(|recovery| recovery.is_running()).count();
+        // Those that the service starts by itself do not count.
+        let running = others.iter().filter(|other| other.is_running() && !other.is_automatic);
+        let running = running.count();
         if running >= RECOVERIES_RUNNING_MAX {
             return Err(Problem::RecoveryLimitReached.into());
         }
@@ -132,6 +134,10 @@ impl DeliveryHistory {
     ) -> Result<Response<Body>, ApiError> {
         request.no_query()?;
         let (webhook, recovery) = self.recovery(request).await?;
+        if recovery.selection.is_of_held() {
+            // It makes no redeliveries that could be counted.
+            return json(StatusCode::OK, &RecoveryView::without_outcomes(&recovery));
+        }
         let outcomes = self.recoveries.outcomes(&webhook.id, recovery.created_at()).await?;
         json(StatusCode::OK, &RecoveryView::new(&recovery, outcomes))
     }
@@ -197,8 +203,8 @@ fn time(value: &Value) -> Result<Timestamp, String> {
 
 fn status(value: &Value) -> Result<Status, String> {
     match string(value)?.parse() {
-        Ok(status @ (Status::Failed | Status::Success)) => Ok(status),
-        _ => Err("must be failed or success".to_owned()),
+        Ok(status @ (Status::Failed | Status::Success | Status::Held)) => Ok(status),
+        _ => Err("must be failed, success or held".to_owned()),
     }
 }
 

@@ -278,7 +278,11 @@ impl Tasks {
         }
         let wanting = subscriptions.items.iter().filter_map(|listed| match listed {
             Ok(readable) => {
-                let queue = DeliveryQueue::for_endpoint(readable, owners.now);
+                let queue = if readable.is_active {
+                    DeliveryQueue::for_endpoint(readable, owners.now)
+                } else {
+                    DeliveryQueue::Slow
+                };
                 readable.wants(event).then_some((&readable.id, queue))
             }
             Err(unreadable) => unreadable

@@ -10,6 +10,7 @@ mod tests;
 mod stats;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lambda_http::http::StatusCode;
@@ -24,11 +25,12 @@ use webhooks_api::{
     whole_number,
 };
 use webhooks_core::block_list::BlockedHosts;
-use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::ids::{RecoveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Clock, Consistency, Creation, ListedSubscription, Random, Statistics, SubscriptionWrite,
-    Subscriptions,
+    Clock, Consistency, Creation, ListedSubscription, Outgoing, Random, Recoveries, Statistics,
+    SubscriptionWrite, Subscriptions, TaskQueue,
 };
+use webhooks_core::recovery::Recovery;
 use webhooks_core::request_headers::{HeaderName, HeaderValue};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::secret::SecretSealer;
@@ -38,6 +40,7 @@ use webhooks_core::subscription::{
     SignatureChange, SignatureScheme, Subscription, UnreadableSubscription,
 };
 use webhooks_core::target::TargetPolicy;
+use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 use webhooks_core::verification::{EndpointVerification, VerificationToken};
 
@@ -56,6 +59,8 @@ pub struct SubscriptionsApi {
     /// Nothing here can open a secret.
     sealer: Arc<dyn SecretSealer>,
     statistics: Arc<dyn Statistics>,
+    recoveries: Arc<dyn Recoveries>,
+    slow_queue: Arc<dyn TaskQueue>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     policy: TargetPolicy,
@@ -67,10 +72,13 @@ pub struct SubscriptionsApi {
 impl SubscriptionsApi {
     /// The function over these ports. `policy` says which URLs are accepted, `retention` how far
     /// back the statistics reach.
+    #[expect(clippy::too_many_arguments, reason = "each is another port or setting")]
     pub fn new(
         subscriptions: Arc<dyn Subscriptions>,
         sealer: Arc<dyn SecretSealer>,
         statistics: Arc<dyn Statistics>,
+        recoveries: Arc<dyn Recoveries>,
+        slow_queue: Arc<dyn TaskQueue>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         policy: TargetPolicy,
@@ -83,6 +91,8 @@ impl SubscriptionsApi {
             subscriptions,
             sealer,
             statistics,
+            recoveries,
+            slow_queue,
             clock,
             random,
             policy,
@@ -193,13 +203,53 @@ impl SubscriptionsApi {
         body.check_read_only(&webhook)?;
         let key = body.seal(&*self.sealer, &webhook, |scheme| self.new_key(scheme));
         let token = self.new_token();
-        let apply = |webhook: &mut Subscription| self.apply(&body, webhook, &token, now);
+        let resumes = body.patch.is_active == Some(true);
+        let mut held = None;
+        if resumes && !webhook.is_active && webhook.may_have_held {
+            held = Some(self.recover_held(&webhook, now).await?);
+        }
+        let was_active = AtomicBool::new(true);
+        let apply = |webhook: &mut Subscription| {
+            was_active.store(webhook.is_active, Ordering::Relaxed);
+            self.apply(&body, webhook, &token, now)
+        };
         let changed = self.change(webhook, apply).await?;
+        // Another request has paused it meanwhile.
+        if held.is_none() && resumes && !was_active.into_inner() && changed.may_have_held {
+            held = Some(self.recover_held(&changed, now).await?);
+        }
+        if let Some(recovery) = held {
+            self.send_first_page(&recovery).await;
+        }
         let signs = |change: &SignatureChange| change.key == changed.secrets.current;
         let new_key = key.filter(|_| body.patch.signature.as_ref().is_some_and(signs));
         match new_key.filter(|key| key.secret().is_some()) {
             Some(key) => json(StatusCode::OK, &WebhookWithSecret::new(&changed, &key, now)),
             None => json(StatusCode::OK, &Webhook::new(&changed, now)),
+        }
+    }
+
+    /// Stores the recovery that delivers what is held, before the webhook becomes active: a request that
+    /// is cut off between the two leaves nothing held for good.
+    async fn recover_held(
+        &self,
+        webhook: &Subscription,
+        now: Timestamp,
+    ) -> Result<Recovery, ApiError> {
+        let id = RecoveryId::new(now, self.random.bytes());
+        let recovery = Recovery::of_held(id, webhook, self.retention);
+        // The id is random, so what is there already is what a repeated request of ours has written.
+        self.recoveries.create_recovery(&recovery).await?;
+        Ok(recovery)
+    }
+
+    /// Asks for the first page of a recovery. If that fails, the retry function does it later.
+    async fn send_first_page(&self, recovery: &Recovery) {
+        let (subscription_id, id) = (recovery.subscription_id.clone(), recovery.id.clone());
+        let (owner, wait) = (Some(&recovery.user_id), Duration::ZERO);
+        let page = Outgoing::recovery_page(subscription_id, id, Some(0), owner, wait);
+        if !send_tasks(self.slow_queue.as_ref(), &[page]).await.is_empty() {
+            tracing::warn!(recovery_id = %recovery.id, "what is held is delivered later");
         }
     }
 

@@ -23,10 +23,13 @@ async fn prepare() -> Result<(SubscriptionsApi, Option<String>), Error> {
 }
 
 async fn function(environment: &Environment) -> Result<SubscriptionsApi, Error> {
+    let deliveries = environment.deliveries()?;
     Ok(SubscriptionsApi::new(
         environment.subscriptions()?,
         environment.sealer().await?,
-        environment.deliveries()?,
+        deliveries.clone(),
+        deliveries,
+        environment.deliveries_slow_queue()?,
         environment.clock(),
         environment.random(),
         environment.target_policy()?,

@@ -20,16 +20,17 @@ use webhooks_core::attempt;
 use webhooks_core::block_list::BlockListSender;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
-use webhooks_core::ids::{DeliveryId, EventId, SubscriptionId};
+use webhooks_core::ids::{DeliveryId, EventId, RecoveryId, SubscriptionId};
 use webhooks_core::json::Data;
 use webhooks_core::kept_headers::KeptHeaders;
 use webhooks_core::limits::TEST_TIMEOUT_SECONDS;
 use webhooks_core::maybe_known::MaybeKnown;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{
-    Chain, Clock, Consistency, Deliveries, Expect, Random, Sender, Statistics, StoreError,
-    SubscriptionWrite, Subscriptions,
+    Chain, Clock, Consistency, Deliveries, Expect, Random, Recoveries, Sender, Statistics,
+    StoreError, SubscriptionWrite, Subscriptions,
 };
+use webhooks_core::recovery::Recovery;
 use webhooks_core::secret::SecretOpener;
 use webhooks_core::statistics::{Addition, Counts};
 use webhooks_core::subscription::Subscription;
@@ -72,6 +73,7 @@ pub struct TestWebhook {
     opener: Arc<dyn SecretOpener>,
     deliveries: Arc<dyn Deliveries>,
     statistics: Arc<dyn Statistics>,
+    recoveries: Arc<dyn Recoveries>,
     sender: Arc<dyn Sender>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -86,6 +88,7 @@ impl TestWebhook {
         opener: Arc<dyn SecretOpener>,
         deliveries: Arc<dyn Deliveries>,
         statistics: Arc<dyn Statistics>,
+        recoveries: Arc<dyn Recoveries>,
         sender: Arc<dyn Sender>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
@@ -100,6 +103,7 @@ impl TestWebhook {
             opener,
             deliveries,
             statistics,
+            recoveries,
             sender,
             clock,
             random,
@@ -184,6 +188,12 @@ impl TestWebhook {
         mut subscription: Subscription,
         token: &VerificationToken,
     ) -> Result<(), ApiError> {
+        if subscription.may_have_held {
+            // The retry function asks for its first page.
+            let id = RecoveryId::new(self.clock.now(), self.random.bytes());
+            let recovery = Recovery::of_held(id, &subscription, self.retention);
+            self.recoveries.create_recovery(&recovery).await?;
+        }
         for _ in 0..CHANGE_TRIES {
             match &subscription.verification {
                 None => return Ok(()),

@@ -30,6 +30,7 @@ async fn function(environment: &Environment) -> Result<TestWebhook, Error> {
         environment.subscriptions()?,
         environment.sealer().await?,
         deliveries.clone(),
+        deliveries.clone(),
         deliveries,
         Arc::new(GuardedClient::new(environment.target_policy()?)?),
         environment.clock(),

@@ -44,6 +44,7 @@ impl Harness {
             Arc::new(TestSealer),
             Arc::new(deliveries.clone()),
             Arc::new(deliveries.clone()),
+            Arc::new(deliveries.clone()),
             Arc::new(sender.clone()),
             Arc::new(clock),
             Arc::new(SeededRandom::new(1)),

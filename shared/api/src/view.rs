@@ -173,6 +173,7 @@ struct Statistics {
     successful_deliveries: u64,
     failed_deliveries: u64,
     retrying_deliveries: u64,
+    held_deliveries: u64,
     success_rate: Option<f64>,
     last_delivery_at: Option<Timestamp>,
 }
@@ -192,6 +193,7 @@ impl<'a> WebhookWithStatistics<'a> {
                 successful_deliveries: counts.success,
                 failed_deliveries: counts.failed,
                 retrying_deliveries: counts.retrying(),
+                held_deliveries: counts.held(),
                 success_rate: counts.success_rate(),
                 last_delivery_at: statistics.last_delivery_at,
             },

@@ -354,7 +354,7 @@ fn rate_limit(value: &Value) -> Result<RateLimit, String> {
 }
 
 fn while_inactive(value: &Value) -> Result<WhileInactive, String> {
-    only(value, WhileInactive::Drop, WhileInactive::Drop.as_str())
+    one_of(value, WhileInactive::ALL, WhileInactive::as_str)
 }
 
 fn auto_recover(value: &Value) -> Result<bool, String> {
@@ -376,10 +376,6 @@ fn one_of<T: Copy>(value: &Value, all: &[T], name: fn(T) -> &'static str) -> Res
 
 fn keep_payload(value: &Value) -> Result<KeepPayload, String> {
     one_of(value, KeepPayload::ALL, KeepPayload::as_str)
-}
-
-fn only<T>(value: &Value, default: T, name: &str) -> Result<T, String> {
-    if value == name { Ok(default) } else { Err(format!("must be {name:?}")) }
 }
 
 #[cfg(test)]
@@ -473,6 +469,7 @@ mod tests {
             ("rate_limit", json!(1)),
             ("rate_limit", json!(1_000)),
             ("while_inactive", json!("drop")),
+            ("while_inactive", json!("hold")),
             ("auto_recover", json!(false)),
             ("signature", json!("hmac")),
             ("signature", json!("ed25519")),
@@ -520,6 +517,7 @@ mod tests {
             ("rate_limit", json!(1_001)),
             ("rate_limit", json!(0.5)),
             ("while_inactive", json!(null)),
+            ("while_inactive", json!("keep")),
             ("auto_recover", json!("false")),
             ("signature", json!("rsa")),
             ("keep_payload", json!("never")),

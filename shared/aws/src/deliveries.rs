@@ -233,15 +233,17 @@ impl Deliveries for DynamoDeliveries {
         let put = match expect {
             Expect::Absent => put.condition_expression("attribute_not_exists(delivery_id)"),
             Expect::Retrying { attempts } => put
-                .condition_expression("s = :retrying AND n = :attempts")
+                .condition_expression("s IN (:retrying, :held) AND n = :attempts")
                 .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
+                .expression_attribute_values(":held", text(Status::Held.as_str()))
                 .expression_attribute_values(":attempts", number(attempts)),
             Expect::Free { attempts, now } => put
                 .condition_expression(
-                    "s = :retrying AND n = :attempts AND (attribute_not_exists(lease_until) \
+                    "s IN (:retrying, :held) AND n = :attempts AND (attribute_not_exists(lease_until) \
                      OR lease_until <= :now)",
                 )
                 .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
+                .expression_attribute_values(":held", text(Status::Held.as_str()))
                 .expression_attribute_values(":attempts", number(attempts))
                 .expression_attribute_values(":now", number(now.millis())),
         };
@@ -275,10 +277,11 @@ impl Deliveries for DynamoDeliveries {
             .set_key(Some(item_key(subscription_id, id.as_str())))
             .update_expression("SET lease_holder = :holder, lease_until = :until")
             .condition_expression(
-                "s = :retrying AND n = :attempts AND (attribute_not_exists(lease_until) \
+                "s IN (:retrying, :held) AND n = :attempts AND (attribute_not_exists(lease_until) \
                  OR lease_until <= :now OR lease_holder = :holder)",
             )
             .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
+            .expression_attribute_values(":held", text(Status::Held.as_str()))
             .expression_attribute_values(":attempts", number(attempts))
             .expression_attribute_values(":holder", text(&lease.holder))
             .expression_attribute_values(":now", number(lease.now.millis()))

@@ -5,7 +5,8 @@
 //! attempts, its status and the moment of the next one. How often the queue has handed a message
 //! out says nothing, because that also rises on throttles and crashes.
 //!
-//! States: (no record) → `retrying` → `success` | `failed`. A terminal record never changes again.
+//! States: (no record) → `retrying` → `success` | `failed`. A terminal record never changes again. A
+//! delivery that meets a paused webhook with `while_inactive: "hold"` is `held` until its owner resumes it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -71,6 +72,8 @@ named! {
     Status {
         /// Another attempt will follow.
         Retrying = "retrying",
+        /// Its owner has paused the webhook; it is delivered after the webhook is resumed.
+        Held = "held",
         /// A receiver returned 2xx.
         Success = "success",
         /// It has ended without a 2xx.
@@ -281,7 +284,7 @@ impl Delivery {
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        self.status != Status::Retrying
+        matches!(self.status, Status::Success | Status::Failed)
     }
 
     /// The attempts made so far.
@@ -316,13 +319,18 @@ impl Delivery {
         }
     }
 
-    /// Ends it.
+    /// Gives it a status in which it waits for no moment.
     pub fn end(&mut self, status: Status, now: Timestamp) {
         self.status = status;
         self.updated_at = now;
         self.next_retry_at = None;
         self.has_slot = false;
         self.due_at = None;
+    }
+
+    /// Holds it until its owner resumes the webhook.
+    pub fn hold(&mut self, now: Timestamp) {
+        self.end(Status::Held, now);
     }
 
     /// Puts the next attempt off until `at`; the retry function looks at it from `due_at` on.

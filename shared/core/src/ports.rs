@@ -320,7 +320,7 @@ pub struct DeliveryFilter {
 pub enum Expect {
     /// There is none.
     Absent,
-    /// It is `retrying` and has this many attempts.
+    /// It has not ended and has this many attempts.
     Retrying {
         /// The attempts in the table.
         attempts: u32,
@@ -344,7 +344,7 @@ impl Expect {
     }
 }
 
-/// A lease on a record that is `retrying`, so that two copies of a task do not both POST.
+/// A lease on a record that has not ended, so that two copies of a task do not both POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Names the holder: the same holder may take its lease again.
@@ -416,7 +416,7 @@ pub trait Deliveries: Send + Sync {
     /// has a row of its own; it is written before the record, so that no record lacks its payload.
     async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
 
-    /// Takes a lease on a record that is `retrying` with this many attempts and has no other
+    /// Takes a lease on a record that has not ended, has this many attempts and has no other
     /// holder's lease.
     async fn lease(
         &self,

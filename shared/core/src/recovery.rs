@@ -20,7 +20,8 @@ use sha2::{Digest, Sha256};
 use crate::catalogue::EventType;
 use crate::delivery::{Delivery, NewDelivery, Status, Trigger, UnknownName, named};
 use crate::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
-use crate::limits::{RECOVERY_PAGE_MAX, RECOVERY_PER_SECOND_DEFAULT};
+use crate::limits::{OCCURRED_AT_AHEAD_MS, RECOVERY_PAGE_MAX, RECOVERY_PER_SECOND_DEFAULT};
+use crate::ports::Outgoing;
 use crate::rate_limit::RateLimit;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -28,6 +29,8 @@ use crate::time::Timestamp;
 /// The retry function looks at a recovery this long after the moment of its next page: by then the
 /// message of that page has been lost.
 const LOST_AFTER_SECONDS: u64 = 900;
+/// How far the moment of a held delivery may lie ahead of the clock.
+const HELD_AHEAD: Duration = Duration::from_millis(2 * OCCURRED_AT_AHEAD_MS.unsigned_abs());
 /// The wait between two pages.
 pub const PAGE_WAIT: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,8 @@ pub struct Recovery {
     pub subscription_id: SubscriptionId,
     /// The owner.
     pub user_id: UserId,
+    /// Whether the service has started it by itself.
+    pub is_automatic: bool,
     /// How far it has come.
     pub status: RecoveryStatus,
     /// Which deliveries it sends again.
@@ -71,7 +76,8 @@ pub struct Recovery {
 }
 
 /// Which deliveries a recovery sends again: those of an event whose payload is kept, not tests and not
-/// redeliveries, which are of events that are found by themselves.
+/// redeliveries, which are of events that are found by themselves. One of held deliveries sends all of
+/// them, and makes no new ones: they have not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// Those whose event happened at this moment or later.
@@ -85,11 +91,16 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether it is of held deliveries, which are delivered themselves.
+    pub fn is_of_held(&self) -> bool {
+        self.status == Status::Held
+    }
+
     /// Whether a delivery of its time and status is one of them.
     pub fn selects(&self, delivery: &Delivery) -> bool {
-        delivery.trigger == Trigger::Event
-            && delivery.status == self.status
-            && !delivery.is_payload_erased
+        delivery.status == self.status
+            && (self.is_of_held()
+                || (delivery.trigger == Trigger::Event && !delivery.is_payload_erased))
             && (self.event_types.is_empty() || self.event_types.contains(&delivery.event_type))
     }
 }
@@ -115,6 +126,7 @@ impl Recovery {
         Self {
             subscription_id: subscription.id.clone(),
             user_id: subscription.user_id.clone(),
+            is_automatic: false,
             status: RecoveryStatus::Running,
             selection,
             page: 0,
@@ -127,6 +139,23 @@ impl Recovery {
         }
     }
 
+    /// The recovery that delivers all that is held, when the owner resumes the webhook.
+    ///
+    /// It is stored before the webhook becomes active. A page that finds the webhook paused cancels it,
+    /// but no page comes before its message or, if there is none, the retry function, which waits for
+    /// longer than any request takes.
+    pub fn of_held(id: RecoveryId, subscription: &Subscription, retention: Duration) -> Self {
+        let now = id.moment();
+        let selection = Selection {
+            since: now.minus(retention),
+            // The moment of a delivery is that of its event, by the publisher's clock.
+            until: now.plus(HELD_AHEAD),
+            status: Status::Held,
+            event_types: Vec::new(),
+        };
+        Self { is_automatic: true, ..Self::new(id, subscription, selection, retention) }
+    }
+
     /// When it was asked for.
     pub fn created_at(&self) -> Timestamp {
         self.id.moment()
@@ -135,6 +164,15 @@ impl Recovery {
     /// Whether more pages follow.
     pub fn is_running(&self) -> bool {
         self.status == RecoveryStatus::Running
+    }
+
+    /// The task that sends a delivery again: a held one itself, another as its redelivery.
+    pub fn task(&self, of: &Delivery) -> Outgoing {
+        if self.selection.is_of_held() {
+            let (subscription_id, id) = (of.subscription_id.clone(), of.id.clone());
+            return Outgoing::retry(subscription_id, id, Some(&of.user_id), Duration::ZERO);
+        }
+        Outgoing::first_attempt(self.redelivery(of))
     }
 
     /// The redelivery of a delivery: the same whenever it is asked again.

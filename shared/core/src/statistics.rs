@@ -2,7 +2,7 @@
 //!
 //! A delivery is counted in the hour its event happened: once when its record is first written
 //! (`total`), once when it ends (`success` or `failed`). So the three numbers of an hour belong to
-//! the same deliveries, and what is neither is still retrying. The counters are added after the
+//! the same deliveries, and what is neither is held (`held`) or still retrying. The counters are added after the
 //! records they count were written; a crash between the two writes leaves them too low, never too high.
 //! An addition has an id, so that a request that arrives twice adds once.
 
@@ -22,6 +22,8 @@ pub struct Counts {
     pub success: u64,
     /// Deliveries that ended without.
     pub failed: u64,
+    /// Deliveries that became held, less those that no longer are.
+    pub held: i64,
     /// Attempts of these deliveries.
     pub attempts: u64,
     /// How long the receiver took to respond in each attempt that got a response.
@@ -34,6 +36,7 @@ impl Counts {
         self.total += other.total;
         self.success += other.success;
         self.failed += other.failed;
+        self.held += other.held;
         self.attempts += other.attempts;
         self.latency.merge(&other.latency);
     }
@@ -47,9 +50,15 @@ impl Counts {
         }
     }
 
-    /// Deliveries that have not ended.
+    /// Deliveries that are held.
+    pub fn held(&self) -> u64 {
+        // An addition that was lost may be the one that made a delivery held.
+        u64::try_from(self.held).unwrap_or(0)
+    }
+
+    /// Deliveries that have not ended and are not held.
     pub fn retrying(&self) -> u64 {
-        self.total.saturating_sub(self.success + self.failed)
+        self.total.saturating_sub(self.success + self.failed + self.held())
     }
 
     /// The share of successes among the deliveries that have ended, 0–100 to two decimals;

@@ -63,6 +63,8 @@ pub struct Subscription {
     pub rate_limit: Option<RateLimit>,
     /// What happens to events while its owner has paused it.
     pub while_inactive: WhileInactive,
+    /// Whether it may have held deliveries: it was paused with `"hold"` at some time.
+    pub may_have_held: bool,
     /// Whether what failed during an outage is redelivered when its endpoint comes back.
     pub auto_recover: bool,
     /// How deliveries are signed.
@@ -156,6 +158,7 @@ impl Subscription {
             headers,
             rate_limit: new.rate_limit,
             while_inactive: new.while_inactive,
+            may_have_held: false,
             auto_recover: new.auto_recover,
             signature: new.signature,
             keep_payload: new.keep_payload,
@@ -168,10 +171,18 @@ impl Subscription {
     }
 
     /// Whether an event makes a delivery. One that the service disabled still gets them, as failed
-    /// ones that its owner can repeat; one that its owner paused does not.
+    /// ones that its owner can repeat; one that its owner paused gets them only to hold them.
     pub fn wants(&self, event: &Event) -> bool {
-        (self.is_active || self.disabled_reason.is_some())
+        (self.is_active || self.disabled_reason.is_some() || self.is_holding())
             && self.matches(event.event_type, &event.data)
+    }
+
+    /// Whether its owner has paused it and what arrives is held. What the service disables holds
+    /// nothing: its deliveries fail.
+    pub fn is_holding(&self) -> bool {
+        !self.is_active
+            && self.disabled_reason.is_none()
+            && self.while_inactive == WhileInactive::Hold
     }
 
     /// Whether its event types and its filter select an event.
@@ -228,6 +239,7 @@ impl Subscription {
         } else if activated {
             self.health = self.health.half_opened(now);
         }
+        self.may_have_held |= self.is_holding();
         if changed.contains(&true) {
             self.touch(now);
         }

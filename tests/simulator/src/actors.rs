@@ -60,6 +60,10 @@ pub(crate) fn act(harness: &Arc<Harness>, number: usize, action: &Action) {
         Action::ChangeRetries { user, retries } => {
             patch(harness, user, json!({"retry_count": retries}));
         }
+        Action::ChangeHolding { user, holds } => {
+            let while_inactive = if holds { "hold" } else { "drop" };
+            patch(harness, user, json!({"while_inactive": while_inactive}));
+        }
         Action::ChangeTypes { user, event_type } => {
             patch(harness, user, json!({"event_types": [event_name(event_type)]}));
         }
@@ -152,6 +156,7 @@ pub(crate) async fn create_as(
         "event_types": wanted,
         "timeout_seconds": timeout,
         "rate_limit": RATE_LIMITS[number % RATE_LIMITS.len()],
+        "while_inactive": if number.is_multiple_of(2) { "hold" } else { "drop" },
     });
     match number % 7 {
         // Waits of each kind: in the queue hidden and delayed, and in the table.
@@ -290,6 +295,7 @@ fn check_patch(harness: &Harness, id: &SubscriptionId, body: &Value, began: Time
             let all = json!({
                 "is_active": webhook.is_active, "url": webhook.url,
                 "retry_count": webhook.retry_schedule.retry_count(), "event_types": webhook.event_types,
+                "while_inactive": webhook.while_inactive,
             });
             body.as_object().is_none_or(|body| body.iter().all(|(name, v)| all[name] == *v))
         })

@@ -198,6 +198,7 @@ pub(crate) async fn ask(
             Arc::new(TestSealer),
             ports.clone(),
             ports.clone(),
+            ports.clone(),
             ports,
             clock,
             random,
@@ -221,7 +222,9 @@ pub(crate) async fn ask(
         let function = SubscriptionsApi::new(
             ports.clone(),
             Arc::new(TestSealer),
-            ports,
+            ports.clone(),
+            ports.clone(),
+            ports.slow_queue(),
             clock,
             random,
             POLICY,

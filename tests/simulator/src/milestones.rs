@@ -65,6 +65,10 @@ milestones! {
     Recovered,
     /// A recovery was cancelled.
     RecoveryCancelled,
+    /// A delivery was held.
+    Held,
+    /// A delivery that was held ended.
+    HeldDelivered,
     /// A test was made.
     Tested,
     /// A bad event was sent to the dead-letter queue.

@@ -129,6 +129,14 @@ mutations! {
     NewRecoveryIds => SameId,
     /// A page of a recovery lacks its last delivery.
     HideRecoverable => Recovered,
+    /// An event for a webhook that is paused to hold what arrives is not dispatched.
+    DropHeld => NothingLost,
+    /// A delivery of such a webhook ends instead of being held.
+    EndHeld => FailsRightly,
+    /// A delivery is held although its webhook drops what arrives while it is paused.
+    HoldAlways => HoldsRightly,
+    /// The recovery that delivers what was held is not stored.
+    ForgetHeld => HeldDelivered,
     /// A new recovery is not put into the due index.
     ForgetRecovery => RecoveryEnds,
 }

@@ -103,6 +103,10 @@ pub(crate) enum Action {
         user: usize,
         retries: u64,
     },
+    ChangeHolding {
+        user: usize,
+        holds: bool,
+    },
     ChangeTypes {
         user: usize,
         event_type: usize,
@@ -350,7 +354,7 @@ fn publish(random: &SeededRandom, users: usize, is_fault_free: bool) -> Action {
 
 fn change(random: &SeededRandom, users: usize) -> Action {
     let user = draw(random, users);
-    match random.below(16) {
+    match random.below(17) {
         0 => Action::Create { user, then_published: random.chance(700) },
         1 | 2 => Action::Pause { user },
         3 | 4 => Action::Resume { user, then_published: random.chance(700) },
@@ -364,6 +368,7 @@ fn change(random: &SeededRandom, users: usize) -> Action {
         13 | 14 => {
             Action::Recover { user, successes: random.chance(300), cancelled: random.chance(200) }
         }
+        15 => Action::ChangeHolding { user, holds: random.chance(600) },
         _ => Action::Cleanup { days: [None, Some(1)][draw(random, 2)] },
     }
 }

@@ -25,7 +25,7 @@ use webhooks_core::rate_limit::{SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
 use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::statistics::{Addition, Counts, HourCounts};
-use webhooks_core::subscription::{DisabledReason, Subscription};
+use webhooks_core::subscription::{DisabledReason, Subscription, WhileInactive};
 use webhooks_core::time::Timestamp;
 
 use crate::executor::lock;
@@ -153,6 +153,8 @@ impl Ports {
         let mut found = found?;
         match mutation {
             Mutation::ReadPaused => found.is_active = true,
+            Mutation::EndHeld => found.while_inactive = WhileInactive::Drop,
+            Mutation::HoldAlways => found.while_inactive = WhileInactive::Hold,
             Mutation::ForgetBreaker => found.health.open_until = None,
             Mutation::IgnoreSlow => found.health.slow_until = None,
             Mutation::OneRetryMore => {
@@ -327,6 +329,9 @@ impl Subscriptions for Ports {
                 return Ok(list(lock(&self.harness.model).subscriptions_at(user_id, moment)));
             }
             let mut all = ready(self.harness.subscriptions.list_by_user(user_id))?;
+            if self.is(Mutation::DropHeld) {
+                all.items.retain(|listed| !listed.as_ref().is_ok_and(Subscription::is_holding));
+            }
             if self.is(Mutation::DropDisabled) {
                 all.items.retain(|listed| listed.as_ref().is_ok_and(|listed| listed.is_active));
             }
@@ -693,6 +698,9 @@ impl Recoveries for Ports {
         let mut recovery = recovery.clone();
         if self.is(Mutation::ForgetRecovery) {
             recovery.due_at = None;
+        }
+        if self.is(Mutation::ForgetHeld) && recovery.selection.is_of_held() {
+            return Ok(Written::Applied);
         }
         self.request("recoveries.create_recovery", || {
             ready(self.harness.deliveries.create_recovery(&recovery))

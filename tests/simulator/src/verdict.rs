@@ -12,6 +12,7 @@ use webhooks_core::latency::Histogram;
 use webhooks_core::limits::PAGE_MAX;
 use webhooks_core::recovery::RecoveryStatus;
 use webhooks_core::statistics::Counts;
+use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::executor::lock;
@@ -83,7 +84,18 @@ fn counters(harness: &Harness) -> BTreeMap<SubscriptionId, Counts> {
 impl End {
     fn nothing_waits(&self, model: &mut Model) {
         for record in self.records.values().filter(|record| !record.has_ended()) {
-            model.violate(Rule::Ends, || record.id.to_string());
+            if record.status != Status::Held {
+                model.violate(Rule::Ends, || record.id.to_string());
+                continue;
+            }
+            // Those whose message was given up wait for the operator.
+            let id = &record.subscription_id;
+            let rests = |s: &Subscription| !s.is_active;
+            if !self.given_up.contains(&record.id)
+                && !model.was(id, self.now, self.now, |s| s.is_none_or(rests))
+            {
+                model.violate(Rule::HeldDelivered, || record.id.to_string());
+            }
         }
     }
 
@@ -151,6 +163,9 @@ impl End {
             let is_whole = !model.was_deleted(of, self.now)
                 && model.subscriptions.get(of).is_some_and(|versions| !versions.cleaned);
             if recovery.status != RecoveryStatus::Done || !is_whole {
+                continue;
+            }
+            if recovery.selection.is_of_held() {
                 continue;
             }
             let asked = recovery.created_at();
@@ -243,6 +258,7 @@ impl End {
             counts.total += 1;
             counts.success += u64::from(record.status == Status::Success);
             counts.failed += u64::from(record.status == Status::Failed);
+            counts.held += i64::from(record.status == Status::Held);
             counts.attempts += u64::from(record.attempt_count());
         }
         counts
@@ -255,7 +271,9 @@ fn matched(model: &Model, id: &SubscriptionId, event: &Published, dispatched: Ti
     !model.was(id, event.accepted, dispatched, |subscription| {
         subscription.is_none_or(|subscription| {
             let mut wanted = subscription.event_types.iter();
-            let gets = subscription.is_active || subscription.disabled_reason.is_some();
+            let gets = subscription.is_active
+                || subscription.disabled_reason.is_some()
+                || subscription.is_holding();
             !gets || !wanted.any(|wanted| wanted.to_string() == event.event_type)
         })
     })

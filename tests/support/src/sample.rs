@@ -82,6 +82,7 @@ pub fn subscription(user: &str, n: u64) -> Subscription {
         headers: SealedHeaders::default(),
         rate_limit: None,
         while_inactive: WhileInactive::default(),
+        may_have_held: false,
         auto_recover: false,
         signature: SignatureScheme::default(),
         keep_payload: KeepPayload::default(),

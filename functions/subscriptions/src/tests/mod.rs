@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{ManualClock, MemoryDeliveries, MemorySubscriptions, SeededRandom, TestSealer};
+use test_support::{
+    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, TestSealer,
+};
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::ports::Subscriptions;
 use webhooks_core::target::TargetPolicy;
@@ -55,6 +57,7 @@ struct Harness {
     api: SubscriptionsApi,
     subscriptions: MemorySubscriptions,
     deliveries: MemoryDeliveries,
+    queue: MemoryTaskQueue,
     clock: ManualClock,
 }
 
@@ -68,16 +71,19 @@ impl Harness {
     fn over(subscriptions: MemorySubscriptions, port: Arc<dyn Subscriptions>) -> Self {
         let clock = ManualClock::default();
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
+        let queue = MemoryTaskQueue::default();
         let api = SubscriptionsApi::new(
             port,
             Arc::new(TestSealer),
             Arc::new(deliveries.clone()),
+            Arc::new(deliveries.clone()),
+            Arc::new(queue.clone()),
             Arc::new(clock.clone()),
             Arc::new(SeededRandom::new(1)),
             TargetPolicy::Strict,
             RETENTION,
         );
-        Self { api, subscriptions, deliveries, clock }
+        Self { api, subscriptions, deliveries, queue, clock }
     }
 
     /// Sends a request, and checks what holds of every response.

@@ -506,3 +506,30 @@ async fn bad_overlap_is_refused() {
     assert_eq!(response.fields(), ["secret"]);
     assert!(stored(&harness).secrets.previous.is_empty());
 }
+
+#[tokio::test]
+async fn resume_stores_and_starts_the_recovery_of_what_is_held() {
+    let harness = Harness::new();
+    let id = harness.create("u").await;
+    let patch = async |body: Value| {
+        let call = TestRequest::to("PATCH /api/webhooks/{id}").by("u").with("id", &id).body(&body);
+        assert_eq!(harness.send(call).await.status(), 200);
+    };
+    patch(json!({"is_active": false})).await;
+    patch(json!({"is_active": true})).await;
+    assert_eq!(harness.deliveries.all_recoveries(), [], "it has never held anything");
+    patch(json!({"is_active": false, "while_inactive": "hold"})).await;
+    patch(json!({"while_inactive": "drop"})).await;
+    patch(json!({"is_active": true})).await;
+    patch(json!({"is_active": true})).await;
+    let recoveries = harness.deliveries.all_recoveries();
+    assert_eq!(recoveries.len(), 1);
+    assert!(recoveries[0].is_automatic && recoveries[0].selection.is_of_held());
+    let tasks = harness.queue.take_tasks();
+    let expected = DeliveryTask::RecoveryPage {
+        subscription_id: recoveries[0].subscription_id.clone(),
+        recovery_id: recoveries[0].id.clone(),
+        page: Some(0),
+    };
+    assert_eq!(tasks, [expected]);
+}

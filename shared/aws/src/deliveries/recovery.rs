@@ -41,6 +41,8 @@ struct Row {
     user_id: UserId,
     /// The name `s` is that of a delivery's status, which no condition may confuse with this.
     job: RecoveryStatus,
+    #[serde(rename = "auto", default, skip_serializing_if = "std::ops::Not::not")]
+    is_automatic: bool,
     #[serde(with = "millis")]
     since: Timestamp,
     #[serde(with = "millis")]
@@ -69,6 +71,7 @@ pub(super) fn encode(of: &Recovery) -> Result<Item, StoreError> {
         schema: SCHEMA,
         user_id: of.user_id.clone(),
         job: of.status,
+        is_automatic: of.is_automatic,
         since: of.selection.since,
         until: of.selection.until,
         wanted: of.selection.status,
@@ -95,6 +98,7 @@ fn read(item: Item) -> Result<Recovery, String> {
         id: id_of(&row.delivery_id).ok_or("has a key that is not one of a recovery")?,
         subscription_id: row.subscription_id,
         user_id: row.user_id,
+        is_automatic: row.is_automatic,
         status: row.job,
         selection: Selection {
             since: row.since,

@@ -84,7 +84,9 @@ async fn request(
         ("attempt_count", counts.attempts),
     ];
     let added: Vec<_> = fixed.into_iter().chain(counts.latency.attributes()).collect();
-    let additions: Vec<_> = added.iter().map(|(name, _)| format!("{name} :{name}")).collect();
+    let held = (counts.held != 0).then_some("held_count");
+    let names = added.iter().map(|(name, _)| &**name).chain(held);
+    let additions: Vec<_> = names.map(|name| format!("{name} :{name}")).collect();
     let slot = format!("id{}", id[0] % SLOTS);
     let mut condition = format!("(attribute_not_exists({slot}) OR {slot} <> :id)");
     if moves {
@@ -103,6 +105,9 @@ async fn request(
         .expression_attribute_values(":id", AttributeValue::B(id.to_vec().into()))
         .expression_attribute_values(":last", number(last_attempt_at.millis()))
         .expression_attribute_values(":expires", number(seconds::of(*expires_at)));
+    if let Some(name) = held {
+        request = request.expression_attribute_values(format!(":{name}"), number(counts.held));
+    }
     for (name, count) in added {
         request = request.expression_attribute_values(format!(":{name}"), number(count));
     }
@@ -121,6 +126,9 @@ struct Row {
     success: u64,
     #[serde(rename = "failed_count")]
     failed: u64,
+    /// Rows of earlier versions do not have it.
+    #[serde(rename = "held_count", default)]
+    held: i64,
     /// Rows of earlier versions do not have it.
     #[serde(rename = "attempt_count", default)]
     attempts: u64,
@@ -143,6 +151,7 @@ fn read(item: Item) -> Result<HourCounts, String> {
             total: row.total,
             success: row.success,
             failed: row.failed,
+            held: row.held,
             attempts: row.attempts,
             latency,
         },

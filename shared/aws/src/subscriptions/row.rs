@@ -35,7 +35,7 @@ const SCHEMA_OLDEST: u32 = 1;
 /// What older schema versions have and this one does not.
 const OBSOLETE: [&str; 3] = ["failures", "failing_since", "open_until"];
 /// What a row need not have.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 12] = [
     "verification",
     "description",
     "disabled_reason",
@@ -44,6 +44,7 @@ const OPTIONAL: [&str; 11] = [
     "headers",
     "rate_limit",
     "while_inactive",
+    "may_have_held",
     "auto_recover",
     "signature",
     "keep_payload",
@@ -81,6 +82,8 @@ struct Row {
     rate_limit: Option<u32>,
     #[serde(default, skip_serializing_if = "is_default")]
     while_inactive: WhileInactive,
+    #[serde(default, skip_serializing_if = "is_default")]
+    may_have_held: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     auto_recover: bool,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -254,6 +257,7 @@ pub(super) fn encode(of: &Subscription) -> Result<Item, StoreError> {
         headers: of.headers.iter().map(HeaderRow::new).collect(),
         rate_limit: of.rate_limit.map(RateLimit::per_second),
         while_inactive: of.while_inactive,
+        may_have_held: of.may_have_held,
         auto_recover: of.auto_recover,
         signature: of.signature,
         keep_payload: of.keep_payload,
@@ -369,6 +373,7 @@ fn read(item: Item) -> Result<Subscription, String> {
         headers: row.headers.into_iter().map(header).collect(),
         rate_limit: rate_limit.map_err(|error| format!("has a rate limit that {error}"))?,
         while_inactive: row.while_inactive,
+        may_have_held: row.may_have_held,
         auto_recover: row.auto_recover,
         signature: row.signature,
         keep_payload: row.keep_payload,

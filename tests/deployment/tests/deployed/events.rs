@@ -136,6 +136,8 @@ impl Harness {
             Arc::new(self.subscriptions.clone()),
             Arc::new(TestSealer),
             Arc::new(self.deliveries.clone()),
+            Arc::new(self.deliveries.clone()),
+            Arc::new(self.queue.clone()),
             self.clock.clone(),
             self.random.clone(),
             TargetPolicy::Strict,
@@ -159,6 +161,7 @@ impl Harness {
         TestWebhook::new(
             Arc::new(self.subscriptions.clone()),
             Arc::new(TestSealer),
+            Arc::new(self.deliveries.clone()),
             Arc::new(self.deliveries.clone()),
             Arc::new(self.deliveries.clone()),
             Arc::new(self.sender.clone()),

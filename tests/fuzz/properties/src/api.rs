@@ -136,6 +136,8 @@ impl Harness {
             Arc::new(subscriptions.clone()),
             Arc::new(TestSealer),
             Arc::new(rows.clone()),
+            Arc::new(rows.clone()),
+            Arc::new(MemoryTaskQueue::default()),
             Arc::new(clock.clone()),
             random.clone(),
             TargetPolicy::Strict,

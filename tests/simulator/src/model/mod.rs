@@ -356,10 +356,12 @@ impl Model {
 /// What the write of a record adds to the counters.
 fn counts_of(before: Option<&Delivery>, record: &Delivery) -> Counts {
     let attempts = record.attempt_count() - before.map_or(0, Delivery::attempt_count);
+    let held = |of: Option<&Delivery>| i64::from(of.is_some_and(|of| of.status == Status::Held));
     Counts {
         total: u64::from(before.is_none()),
         success: u64::from(record.status == Status::Success),
         failed: u64::from(record.status == Status::Failed),
+        held: held(Some(record)) - held(before),
         attempts: attempts.into(),
         ..Counts::default()
     }

@@ -9,6 +9,7 @@ use webhooks_core::outbound::RetryAfter;
 use webhooks_core::ports::{Expect, RowKey};
 use webhooks_core::retry::JITTER_MAX;
 use webhooks_core::statistics::Counts;
+use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::milestones::Milestone;
@@ -115,6 +116,7 @@ impl Model {
             (self.stops_rightly(write), Rule::StopsRightly),
             (self.waits_rightly(write), Rule::WaitsRightly),
             (self.fails_rightly(write), Rule::FailsRightly),
+            (self.holds_rightly(write), Rule::HoldsRightly),
             (self.parks_rightly(write), Rule::ParksRightly),
             (self.is_undisturbed(write), Rule::Undisturbed),
         ];
@@ -153,11 +155,14 @@ impl Model {
     }
 
     fn note_milestones(&mut self, write: &Write<'_>) {
-        let Write { now, after, sent, .. } = write;
+        let Write { now, before, after, sent, .. } = write;
+        let is_held = |before: &Delivery| before.status == Status::Held;
         let far = after.next_retry_at.is_some_and(|at| now.until(at) > QUEUE_WAIT);
         let asked = sent.as_ref().is_some_and(|sent| asked_for(sent.said, *now) > 0);
         let reached = [
             (after.status == Status::Retrying && sent.is_none(), Milestone::Parked),
+            (after.status == Status::Held, Milestone::Held),
+            (before.is_some_and(is_held) && after.has_ended(), Milestone::HeldDelivered),
             (after.status == Status::Retrying && asked, Milestone::RetryAfter),
             (far && sent.is_some(), Milestone::WaitedInTable),
             (after.end_reason == Some(EndReason::EndpointDisabled), Milestone::EndedDisabled),
@@ -182,6 +187,7 @@ impl Model {
         let said = sent.said;
         let attempts = after.attempt_count();
         match after.status {
+            Status::Held => false,
             Status::Success => said.is_2xx(),
             Status::Failed => !said.is_2xx(),
             Status::Retrying => {
@@ -191,6 +197,16 @@ impl Model {
                 left && !said.is_2xx() && !said.is_410() && !said.blocked
             }
         }
+    }
+
+    /// Whether a record is held only because its webhook was paused to hold what arrives.
+    fn holds_rightly(&self, write: &Write<'_>) -> bool {
+        let Write { from, now, after, sent, .. } = write;
+        after.status != Status::Held
+            || (sent.is_none()
+                && self.was(&after.subscription_id, *from, *now, |s| {
+                    s.is_some_and(Subscription::is_holding)
+                }))
     }
 
     /// Whether a record that failed did so by the rules.
@@ -203,7 +219,8 @@ impl Model {
         match (after.end_reason, sent) {
             (Some(EndReason::WebhookDeleted), None) => self.was(id, *from, *now, |s| s.is_none()),
             (Some(EndReason::EndpointDisabled), None) => {
-                self.was(id, *from, *now, |s| s.is_some_and(|s| !s.is_active))
+                let ends = |s: &Subscription| !s.is_active && !s.is_holding();
+                self.was(id, *from, *now, |s| s.is_some_and(ends))
             }
             (None, Some(sent)) => {
                 let attempts = after.attempt_count();
@@ -273,7 +290,8 @@ impl Model {
             open.attempts.checked_sub(counts.attempts),
         );
         if let (Some(total), Some(success), Some(failed), Some(attempts)) = left {
-            *open = Counts { total, success, failed, attempts, ..Counts::default() };
+            let held = open.held - counts.held;
+            *open = Counts { total, success, failed, held, attempts, ..Counts::default() };
         } else {
             self.violate(Rule::NoneOvercounted, || format!("{counts:?} {id}"));
         }

@@ -95,7 +95,7 @@ impl MemoryDeliveries {
 
 impl StoredDelivery {
     fn retries(&self, attempts: u32) -> bool {
-        self.delivery.status == Status::Retrying && self.delivery.attempt_count() == attempts
+        !self.delivery.has_ended() && self.delivery.attempt_count() == attempts
     }
 
     fn is_free_for(&self, lease: &Lease) -> bool {
