@@ -13,6 +13,7 @@ export interface Totals {
   successful_deliveries: number;
   failed_deliveries: number;
   retrying_deliveries: number;
+  held_deliveries: number;
   success_rate: number | null;
   last_delivery_at: string | null;
 }
@@ -34,6 +35,7 @@ export interface Webhook {
   rate_limit?: number | null;
   signature?: 'hmac' | 'ed25519';
   public_key?: string | null;
+  while_inactive?: 'drop' | 'hold';
   keep_payload?: 'retention' | 'until_success';
   created_at: string;
   updated_at: string;
@@ -57,7 +59,7 @@ export interface Attempt {
   response_excerpt: string | null;
 }
 
-export type DeliveryStatus = 'success' | 'failed' | 'retrying';
+export type DeliveryStatus = 'success' | 'failed' | 'retrying' | 'held';
 
 export interface Delivery {
   id: string;

@@ -213,7 +213,7 @@ export function State({ webhook }) {
 
 /** @param {{ status: Delivery['status'] }} props */
 export function StatusBadge({ status }) {
-  const kind = { success: 'good', failed: 'bad', retrying: 'warn' }[status] ?? 'plain';
+  const kind = { success: 'good', failed: 'bad', retrying: 'warn', held: 'warn' }[status] ?? 'plain';
   return html`<${Badge} kind=${kind}>${texts.deliveries.statuses[status] ?? status}<//>`;
 }
 

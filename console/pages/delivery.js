@@ -78,7 +78,7 @@ function Shown({ webhook, delivery }) {
       ${advice && html`<p><strong>${t.advice}:</strong> ${advice}</p>`}
     </div>`}
     <div class="buttons">
-      <button type="button" class="primary" onClick=${redeliver} disabled=${delivery.status === 'retrying'}>${t.redeliver}</button>
+      <button type="button" class="primary" onClick=${redeliver} disabled=${delivery.status === 'retrying' || delivery.status === 'held'}>${t.redeliver}</button>
       ${body && html`<${Copy} text=${curl(webhook, delivery, body)} label=${t.curl} />`}
     </div>
     <p class="help">${t.curlHint}</p>

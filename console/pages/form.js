@@ -24,6 +24,7 @@ const empty = {
   headers: /** @type {Header[]} */ ([]),
   rate_limit: '',
   signature: 'hmac',
+  while_inactive: 'drop',
   keep_payload: 'retention',
 };
 
@@ -44,6 +45,7 @@ function valuesOf(webhook) {
     headers: Object.keys(webhook.headers ?? {}).map((name) => ({ name, value: '', kept: true })),
     rate_limit: webhook.rate_limit ? String(webhook.rate_limit) : '',
     signature: webhook.signature ?? 'hmac',
+    while_inactive: webhook.while_inactive ?? 'drop',
     keep_payload: webhook.keep_payload ?? 'retention',
   };
 }
@@ -87,6 +89,7 @@ function bodyOf(values) {
       ),
       rate_limit: values.rate_limit.trim() === '' ? null : number(values.rate_limit),
       signature: values.signature,
+      while_inactive: values.while_inactive,
       keep_payload: values.keep_payload,
     },
   };
@@ -195,7 +198,7 @@ function Form({ catalogue, webhook }) {
   const error = (field) => own[field] ?? failure?.of(field);
   /** @param {Partial<Values>} change */
   const set = (change) => setValues((current) => ({ ...current, ...change }));
-  const advanced = ['filter', 'retry_schedule', 'retry_count', 'timeout_seconds', 'headers', 'rate_limit', 'signature', 'keep_payload'];
+  const advanced = ['filter', 'retry_schedule', 'retry_count', 'timeout_seconds', 'headers', 'rate_limit', 'while_inactive', 'signature', 'keep_payload'];
   const showAdvanced = advanced.some((field) => error(field));
 
   // The first field with an error gets the focus.
@@ -268,6 +271,7 @@ function Form({ catalogue, webhook }) {
         <//>
         <${Headers} headers=${values.headers} error=${error('headers')} onChange=${(/** @type {Header[]} */ headers) => set({ headers })} />
         ${input('rate_limit', 'rate_limit', form.rateLimit, form.rateLimitHelp, { type: 'number', min: 1, max: 1000 })}
+        ${select('while_inactive', 'while_inactive', form.whileInactive, form.whileInactiveHelp, [['drop', form.drop], ['hold', form.hold]])}
         ${select('signature', 'signature', form.signature, form.signatureHelp, [['hmac', form.hmac], ['ed25519', form.ed25519]])}
         ${select('keep_payload', 'keep_payload', form.keepPayload, form.keepPayloadHelp, [['retention', form.retention], ['until_success', form.untilSuccess]])}
       </details>

@@ -82,6 +82,7 @@ export function RecoverTab({ webhook }) {
           ${(/** @type {any} */ attributes) => html`<select ...${attributes} onChange=${(/** @type {any} */ event) => { setStatus(event.currentTarget.value); setMatched(null); }}>
             <option value="failed" selected=${status === 'failed'}>${t.failed}</option>
             <option value="success" selected=${status === 'success'}>${t.success}</option>
+            <option value="held" selected=${status === 'held'}>${t.held}</option>
           </select>`}
         <//>
       </div>

@@ -112,6 +112,7 @@ function Overview({ webhook }) {
         [t.successful, statistics.successful_deliveries],
         [t.failed, statistics.failed_deliveries],
         [t.retrying, statistics.retrying_deliveries],
+        [t.held, statistics.held_deliveries],
         [t.successRate, statistics.success_rate === null ? texts.none : `${statistics.success_rate.toFixed(1)} %`],
       ].map(([name, value]) => html`<li key=${name}><span class="value">${value}</span> <span class="muted">${name}</span></li>`)}
     </ul>`}

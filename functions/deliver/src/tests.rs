@@ -1,6 +1,7 @@
 //! The rules of a delivery, over memory ports and a clock that does not advance.
 
 mod behind;
+mod hold;
 mod recovery;
 
 use std::sync::Arc;

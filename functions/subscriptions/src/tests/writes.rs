@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::{Intercepted, MemorySubscriptions, TestSealer, sample};
 use webhooks_api::testing::{TestRequest, TestResponse};
+use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::limits::{WEBHOOKS_CREATED_PER_DAY, WEBHOOKS_PER_USER};
 use webhooks_core::ports::{Clock as _, Creation, Subscriptions as _};
 use webhooks_core::subscription::{DisabledReason, Subscription};
@@ -512,7 +513,7 @@ async fn resume_stores_and_starts_the_recovery_of_what_is_held() {
     let harness = Harness::new();
     let id = harness.create("u").await;
     let patch = async |body: Value| {
-        let call = TestRequest::to("PATCH /api/webhooks/{id}").by("u").with("id", &id).body(&body);
+        let call = TestRequest::to(PATCH).by("u").with("id", &id).body(&body);
         assert_eq!(harness.send(call).await.status(), 200);
     };
     patch(json!({"is_active": false})).await;
