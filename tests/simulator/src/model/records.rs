@@ -348,7 +348,8 @@ impl Model {
                 self.due.remove(id);
                 if let Some(track) = self.tracks.get_mut(id) {
                     let last = track.versions.last();
-                    waits = last.is_some_and(|(_, delivery)| !delivery.has_ended());
+                    // What is held expires.
+                    waits = last.is_some_and(|(_, delivery)| delivery.status == Status::Retrying);
                     track.cleaned += last.map_or(0, |(_, delivery)| delivery.attempt_count());
                     track.versions.clear();
                     track.ended.get_or_insert(now);
