@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_core::breaker::park_until;
 use webhooks_core::delivery::{Delivery, EndReason, Status};
-use webhooks_core::ports::{Consistency, DeliveryWrite, Expect, StoreError};
+use webhooks_core::ports::{Chain, Consistency, DeliveryWrite, Expect, StoreError};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -86,10 +86,15 @@ impl Deliver {
             return Ok(handled);
         }
         let (user_id, id) = (&subscription.user_id, &subscription.id);
-        let found = self.subscriptions.get(user_id, id, Consistency::Strong).await?;
-        let disposition = match found {
-            Some(current) if current.is_active => Disposition::RetryAfter(Duration::ZERO),
-            _ => Disposition::Ack,
+        let disposition = match self.subscriptions.get(user_id, id, Consistency::Strong).await {
+            Ok(Some(current)) if current.is_active => Disposition::RetryAfter(Duration::ZERO),
+            Ok(_) => Disposition::Ack,
+            // The record is written, so it is counted all the same.
+            Err(error) => {
+                let error = Chain(&error);
+                tracing::error!(subscription_id = %id, %error, "the webhook was not read again");
+                Disposition::Nack
+            }
         };
         Ok(Handled { disposition, ..handled })
     }
