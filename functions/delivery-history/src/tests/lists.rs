@@ -187,7 +187,10 @@ async fn every_bad_parameter_is_named() {
     assert_eq!(refused(&harness, &webhook, "status=success&status=failed").await, ["status"]);
     let response =
         harness.send(TestRequest::to(LIST).with("id", webhook.as_str()).query("status=done")).await;
-    assert_eq!(response.json()["detail"], "`status` must be one of retrying, success, failed");
+    assert_eq!(
+        response.json()["detail"],
+        "`status` must be one of retrying, held, success, failed"
+    );
 }
 
 #[tokio::test]
