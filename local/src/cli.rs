@@ -50,6 +50,7 @@ pub enum Command {
 
 /// How to start the system.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Serve {
     /// Where the API listens; port 0 takes any free one, here and below
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000", value_parser = address::parse)]

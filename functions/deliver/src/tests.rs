@@ -647,7 +647,7 @@ async fn endpoint_is_marked_as_slow_while_its_attempt_goes_on() {
     let url = &harness.subscription.url;
     harness.sender.script(url, [1, 2].map(|_| Reply::After(Duration::from_secs(8), took.clone())));
     let bodies = [1, 2].map(|n| harness.task(n).to_json().unwrap());
-    let (came, _) = futures::future::join(harness.batch(&bodies), async {
+    let (came, ()) = futures::future::join(harness.batch(&bodies), async {
         tokio::time::sleep(Duration::from_millis(SLOW_SECONDS * 1000 - 1)).await;
         assert_eq!(harness.current().await.health, Health::default());
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -101,7 +101,7 @@ mod tests {
     use crate::breaker::Health;
 
     fn subscription(health: Health, timeout_seconds: u32) -> Subscription {
-        Subscription { health, timeout_seconds, ..crate::subscription::tests::subscription() }
+        Subscription { timeout_seconds, health, ..crate::subscription::tests::subscription() }
     }
 
     fn user() -> UserId {

@@ -138,7 +138,8 @@ impl Bench {
     async fn publish(&self, name: &str, seconds: u32) -> Outcome<Vec<crate::harness::Sent>> {
         let Self { harness, healthy, abusive, rate, .. } = self;
         // Events a second must be a whole number, and one for all of them is enough.
-        let per_second = (abusive.len() as u32).div_ceil(ABUSE_EVERY_SECONDS);
+        let per_second =
+            u32::try_from(abusive.len()).expect("the users are few").div_ceil(ABUSE_EVERY_SECONDS);
         let abuse = format!("{name}-abuse");
         let (sent, abused) = futures::future::join(
             harness.publish_steadily(name, healthy, *rate, seconds),

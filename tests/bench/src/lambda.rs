@@ -182,10 +182,13 @@ impl Lane {
         if state.waiting.is_empty() || state.running >= allowed {
             return None;
         }
-        let most = state.waiting.len().min(self.queue.batch_size as usize);
+        let most = state
+            .waiting
+            .len()
+            .min(usize::try_from(self.queue.batch_size).expect("a batch size is positive"));
         let batch: Vec<Message> = state.waiting.drain(..most).collect();
         let mut records = Vec::new();
-        let visible_at = Instant::now() + Duration::from_secs(self.queue.visibility_seconds.into());
+        let visible_at = Instant::now() + Duration::from_secs(self.queue.visibility_seconds);
         for mut message in batch {
             message.receives += 1;
             message.visible_at = visible_at;
@@ -399,7 +402,7 @@ impl Model {
         let began = Instant::now();
         let sent = self.publish(name, self.load.seconds).await;
         let published = Instant::now();
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         let end = Instant::now();
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         let at: Vec<_> = sent.iter().map(|(event_id, _)| arrivals.get(event_id).copied()).collect();

@@ -49,10 +49,10 @@ const RECOVERY_PAGE: usize = 2;
 pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
     let is_slow = batch.iter().any(|message| message.id.starts_with('s'));
     let tasks = batch.iter().filter_map(|message| DeliveryTask::from_json(&message.body).ok());
-    let subscriptions = tasks.map(|task| task.subscription_id().clone()).collect();
+    let subscriptions: Vec<_> = tasks.map(|task| task.subscription_id().clone()).collect();
     harness.invoke(Function::Deliver, |invocation| {
         let harness = Arc::clone(harness);
-        lock(&harness.model).delivers(invocation.number, is_slow, subscriptions);
+        lock(&harness.model).delivers(invocation.number, is_slow, &subscriptions);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "deliver");
             let handler = Deliver::new(

@@ -123,6 +123,7 @@ async fn webhook_is_shown_with_its_statistics() {
             "successful_deliveries": 0,
             "failed_deliveries": 0,
             "retrying_deliveries": 0,
+            "held_deliveries": 0,
             "success_rate": null,
             "last_delivery_at": null,
         })
@@ -140,6 +141,7 @@ async fn webhook_is_shown_with_its_statistics() {
             "successful_deliveries": 2,
             "failed_deliveries": 1,
             "retrying_deliveries": 3,
+            "held_deliveries": 0,
             "success_rate": 66.67,
             "last_delivery_at": now.to_string(),
         })

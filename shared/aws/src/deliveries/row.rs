@@ -70,7 +70,7 @@ struct Row {
     is_payload_erased: bool,
     /// Whether the payload is in a [`PayloadRow`]; it is `{}` here then.
     #[serde(rename = "pr", default, skip_serializing_if = "std::ops::Not::not")]
-    has_payload_row: bool,
+    has_separate_payload: bool,
     /// A JSON list of [`StoredAttempt`]; the rows of version 1 have [`EarlierAttempt`].
     #[serde(rename = "a")]
     attempts: Packed,
@@ -269,7 +269,7 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
         status: of.status,
         attempt_count: of.attempt_count(),
         is_payload_erased: of.is_payload_erased,
-        has_payload_row: of.has_payload_row,
+        has_separate_payload: of.has_payload_row,
         payload: Packed::Plain(payload.to_owned()),
         attempts: Packed::Plain(attempts),
         end_reason: of.end_reason,
@@ -309,7 +309,7 @@ fn read(item: Item) -> Result<Delivery, String> {
         event_type: row.event_type,
         data: Data::parse(&payload).map_err(|error| format!("has a payload that {error}"))?,
         is_payload_erased: row.is_payload_erased,
-        has_payload_row: row.has_payload_row,
+        has_payload_row: row.has_separate_payload,
         trigger: row.trigger.unwrap_or(Trigger::Event),
         redelivery_of: row.redelivery_of,
         traceparent: row.traceparent,

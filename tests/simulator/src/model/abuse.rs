@@ -48,7 +48,7 @@ pub(super) struct Attempt<'a> {
 impl Model {
     /// A call of deliver handles a batch of the slow or the fast queue, with tasks of these
     /// subscriptions.
-    pub(crate) fn delivers(&mut self, number: u64, is_slow: bool, tasks: Vec<SubscriptionId>) {
+    pub(crate) fn delivers(&mut self, number: u64, is_slow: bool, tasks: &[SubscriptionId]) {
         if is_slow {
             self.slow_calls.insert(number);
             return;

@@ -255,9 +255,12 @@ impl Model {
         let Write { from, now, after, sent, .. } = write;
         let Some(at) = after.next_retry_at.filter(|_| sent.is_none()) else { return true };
         self.was(&after.subscription_id, *from, *now, |s| {
-            s.is_some_and(|s| match after.has_slot {
-                true => s.rate_limit.is_some(),
-                false => s.health.open_until.is_some_and(|until| until <= at),
+            s.is_some_and(|s| {
+                if after.has_slot {
+                    s.rate_limit.is_some()
+                } else {
+                    s.health.open_until.is_some_and(|until| until <= at)
+                }
             })
         }) || self.host_was_open(&after.subscription_id, (*from, *now), at)
     }
