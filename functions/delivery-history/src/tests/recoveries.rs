@@ -133,7 +133,7 @@ async fn every_bad_field_is_named() {
             &["since"],
         ),
         (
-            json!({"since": sample::at(5).to_string(), "status": "success", "event_types": [], "dry_run": 1}),
+            json!({"since": sample::at(5).to_string(), "status": "retrying", "event_types": [], "dry_run": 1}),
             &["status", "event_types", "dry_run"],
         ),
         (json!({"since": sample::at(5).to_string(), "event_types": ["task.*"]}), &["event_types"]),
