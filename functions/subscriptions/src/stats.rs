@@ -37,8 +37,9 @@ impl Range {
             Bucket::Hour => HOUR * STATS_HOURS_DEFAULT,
             Bucket::Day => DAY * STATS_DAYS_DEFAULT,
         };
-        let since = query.time("since").unwrap_or(until.minus(default));
-        if given.is_some() && since >= until {
+        let asked = query.time("since");
+        let since = asked.unwrap_or(until.minus(default));
+        if given.is_some() && asked.is_some_and(|since| since >= until) {
             query.refuse("until", "must be later than `since`");
         }
         query.finish()?;
