@@ -110,10 +110,8 @@ impl Deliver {
     }
 
     async fn send_page(&self, recovery: &Recovery, page: u32, delay: Duration) -> Disposition {
-        let (subscription_id, id) = (recovery.subscription_id.clone(), recovery.id.clone());
-        let owner = Some(&recovery.user_id);
-        let message = Outgoing::recovery_page(subscription_id, id, Some(page), owner, delay);
-        let refused = send_tasks(self.slow_queue.as_ref(), &[message]).await;
+        let task = recovery.page_task(page, delay);
+        let refused = send_tasks(self.slow_queue.as_ref(), &[task]).await;
         if refused.is_empty() { Disposition::Ack } else { Disposition::Nack }
     }
 

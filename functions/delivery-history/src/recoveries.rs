@@ -13,7 +13,7 @@ use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::Status;
 use webhooks_core::ids::{DeliveryId, RecoveryId};
 use webhooks_core::limits::{EVENT_TYPES_MAX, RECOVERIES_LISTED_MAX, RECOVERIES_RUNNING_MAX};
-use webhooks_core::ports::{DeliveryFilter, Outgoing, Written};
+use webhooks_core::ports::{DeliveryFilter, Written};
 use webhooks_core::recovery::{Outcomes, Recovery, RecoveryStatus, Selection};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -58,10 +58,8 @@ impl DeliveryHistory {
             return Err(Problem::WebhookInactive.into());
         }
         let recovery = self.create(&webhook, selection, now).await?;
-        let (subscription_id, id) = (webhook.id.clone(), recovery.id.clone());
-        let (owner, wait) = (Some(&webhook.user_id), Duration::ZERO);
         // When this is not sent, the retry function sends it later.
-        self.send(Outgoing::recovery_page(subscription_id, id, Some(0), owner, wait)).await?;
+        self.send(recovery.page_task(0, Duration::ZERO)).await?;
         json(StatusCode::ACCEPTED, &RecoveryView::new(&recovery, Outcomes::default()))
     }
 

@@ -27,7 +27,7 @@ use webhooks_api::{
 use webhooks_core::block_list::BlockedHosts;
 use webhooks_core::ids::{RecoveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
-    Clock, Consistency, Creation, ListedSubscription, Outgoing, Random, Recoveries, Statistics,
+    Clock, Consistency, Creation, ListedSubscription, Random, Recoveries, Statistics,
     SubscriptionWrite, Subscriptions, TaskQueue,
 };
 use webhooks_core::recovery::Recovery;
@@ -245,9 +245,7 @@ impl SubscriptionsApi {
 
     /// Asks for the first page of a recovery. If that fails, the retry function does it later.
     async fn send_first_page(&self, recovery: &Recovery) {
-        let (subscription_id, id) = (recovery.subscription_id.clone(), recovery.id.clone());
-        let (owner, wait) = (Some(&recovery.user_id), Duration::ZERO);
-        let page = Outgoing::recovery_page(subscription_id, id, Some(0), owner, wait);
+        let page = recovery.page_task(0, Duration::ZERO);
         if !send_tasks(self.slow_queue.as_ref(), &[page]).await.is_empty() {
             tracing::warn!(recovery_id = %recovery.id, "what is held is delivered later");
         }

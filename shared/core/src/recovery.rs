@@ -166,6 +166,12 @@ impl Recovery {
         self.status == RecoveryStatus::Running
     }
 
+    /// The task of a page.
+    pub fn page_task(&self, page: u32, delay: Duration) -> Outgoing {
+        let (subscription_id, id) = (self.subscription_id.clone(), self.id.clone());
+        Outgoing::recovery_page(subscription_id, id, Some(page), Some(&self.user_id), delay)
+    }
+
     /// The task that sends a delivery again: a held one itself, another as its redelivery.
     pub fn task(&self, of: &Delivery) -> Outgoing {
         if self.selection.is_of_held() {
