@@ -101,11 +101,14 @@ impl Reseal {
     ) -> Result<(), StoreError> {
         let (user_id, id) = (&row.user_id, &row.subscription_id);
         let store = self.subscriptions.as_ref();
-        if !dry_run && reseal(store, self.sealer.as_ref(), user_id, id).await? {
-            report.resealed += 1;
-        }
-        if let Some(subscription) = store.get(user_id, id, Consistency::Strong).await? {
+        let found = if dry_run {
+            store.get(user_id, id, Consistency::Strong).await?.map(|found| (found, false))
+        } else {
+            reseal(store, self.sealer.as_ref(), user_id, id).await?
+        };
+        if let Some((subscription, is_resealed)) = found {
             report.subscriptions += 1;
+            report.resealed += usize::from(is_resealed);
             for sealed in subscription.sealed() {
                 let key =
                     Sealer::key_id(sealed).map_err(|error| subscription.undecodable(error))?;

@@ -359,8 +359,8 @@ mod tests {
         row.secrets = SubscriptionSecrets { current, previous: vec![previous] };
         store.create(&row).await.unwrap();
         let new = sealer("new", &[("new", 2), ("old", 1)]);
-        assert!(reseal(&store, &new, &row.user_id, &row.id).await.unwrap());
-        assert!(!reseal(&store, &new, &row.user_id, &row.id).await.unwrap());
+        assert!(reseal(&store, &new, &row.user_id, &row.id).await.unwrap().unwrap().1);
+        assert!(!reseal(&store, &new, &row.user_id, &row.id).await.unwrap().unwrap().1);
         let resealed = store.snapshot().remove(0);
         let after = sealer("new", &[("new", 2)]);
         let keys = resealed.signing_secrets(&after, sample::at(0)).unwrap();

@@ -7,31 +7,32 @@
 use crate::ids::{SubscriptionId, UserId};
 use crate::ports::{Consistency, StoreError, SubscriptionWrite, Subscriptions};
 use crate::secret::SecretSealer;
+use crate::subscription::Subscription;
 
 /// How often a subscription is resealed when others change it at the same time.
 const TRIES: usize = 5;
 
-/// Seals the secrets of a subscription with the sealer's current key. The result tells whether any
-/// was sealed otherwise; a subscription that is gone has none.
+/// Seals the secrets of a subscription with the sealer's current key. Returns the subscription, and
+/// whether any secret was sealed otherwise; nothing when it is gone.
 pub async fn reseal(
     store: &dyn Subscriptions,
     sealer: &dyn SecretSealer,
     user_id: &UserId,
     id: &SubscriptionId,
-) -> Result<bool, StoreError> {
+) -> Result<Option<(Subscription, bool)>, StoreError> {
     let Some(mut subscription) = store.get(user_id, id, Consistency::Strong).await? else {
-        return Ok(false);
+        return Ok(None);
     };
     for _ in 0..TRIES {
         let version = subscription.version;
         let resealed = subscription.reseal(sealer);
         if !resealed.map_err(|error| subscription.undecodable(error))? {
-            return Ok(false);
+            return Ok(Some((subscription, false)));
         }
         match store.update(&subscription, version).await? {
-            SubscriptionWrite::Applied => return Ok(true),
+            SubscriptionWrite::Applied => return Ok(Some((subscription, true))),
             SubscriptionWrite::Conflict(current) => subscription = *current,
-            SubscriptionWrite::Missing => return Ok(false),
+            SubscriptionWrite::Missing => return Ok(None),
         }
     }
     Err(StoreError::Unavailable("the subscription changes all the time".into()))
