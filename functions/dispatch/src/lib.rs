@@ -111,7 +111,7 @@ impl Dispatch {
 
         let mut failed = BTreeSet::new();
         let owners = Owners::new(owners, sent_last(&batch));
-        let mut tasks = Tasks { wanted: BTreeMap::new(), fast: BTreeMap::new() };
+        let mut tasks = Tasks::default();
         for (index, event) in parsed.iter().enumerate() {
             match event {
                 Ok(Some(event)) => {
@@ -260,6 +260,7 @@ async fn send_to(queue: &dyn TaskQueue, name: &str, wanted: Vec<Wanted>) -> BTre
 struct BatchItemFailure;
 
 /// The tasks of a batch.
+#[derive(Default)]
 struct Tasks {
     wanted: BTreeMap<DeliveryId, Wanted>,
     /// How many of each owner use the fast queue.
@@ -277,14 +278,9 @@ impl Tasks {
             return true;
         }
         let wanting = subscriptions.items.iter().filter_map(|listed| match listed {
-            Ok(readable) => {
-                let queue = if readable.is_active {
-                    DeliveryQueue::for_endpoint(readable, owners.now)
-                } else {
-                    DeliveryQueue::Slow
-                };
-                readable.wants(event).then_some((&readable.id, queue))
-            }
+            Ok(readable) => readable
+                .wants(event)
+                .then(|| (&readable.id, DeliveryQueue::for_endpoint(readable, owners.now))),
             Err(unreadable) => unreadable
                 .may_want(event.event_type)
                 .then_some((&unreadable.id, DeliveryQueue::Slow)),

@@ -6,7 +6,7 @@
 //! * fast: first attempts at endpoints that are known to respond quickly, and their retries within a
 //!   minute;
 //! * slow: everything else. That is new, slow and hanging endpoints, whether they end with a success
-//!   or not, webhooks whose attempts may take longer than [`FAST_TIMEOUT_SECONDS`], later attempts,
+//!   or not, paused webhooks, webhooks whose attempts may take longer than [`FAST_TIMEOUT_SECONDS`], later attempts,
 //!   redeliveries, owners several of whose endpoints are slow, and what one owner has in excess of
 //!   [`FAST_TASKS_PER_OWNER`] in an invocation of dispatch or of [`FAST_TASKS_PER_PERIOD`] in a period.
 //!
@@ -45,7 +45,8 @@ impl DeliveryQueue {
     /// The queue for first attempts at an endpoint, whoever its owner is.
     pub fn for_endpoint(subscription: &Subscription, now: Timestamp) -> Self {
         let is_short = subscription.timeout_seconds <= FAST_TIMEOUT_SECONDS;
-        if is_short && subscription.health.is_quick(now) { Self::Fast } else { Self::Slow }
+        let is_quick = subscription.is_active && is_short && subscription.health.is_quick(now);
+        if is_quick { Self::Fast } else { Self::Slow }
     }
 
     /// The queue that a message came from.
