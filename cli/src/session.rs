@@ -17,7 +17,7 @@ use crate::args::Global;
 use crate::error::Error;
 use crate::output::Output;
 
-/// Where `cargo dev` serves the API unless it is told otherwise.
+/// Where `cargo dev` serves the API by default.
 const LOCAL_API: &str = "http://127.0.0.1:3000";
 
 /// What the file contains.

@@ -215,14 +215,11 @@ impl Deliveries for DynamoDeliveries {
 
     async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError> {
         let mut record = Cow::Borrowed(delivery);
-        if expect == Expect::Absent {
-            let payload = row::encode_payload(delivery)?;
-            if payload.is_some() != delivery.has_payload_row {
-                record.to_mut().has_payload_row = payload.is_some();
-            }
-            if let Some(payload) = payload {
-                self.put_payload(payload).await?;
-            }
+        if expect == Expect::Absent
+            && let Some(payload) = row::encode_payload(delivery)?
+        {
+            record.to_mut().has_payload_row = true;
+            self.put_payload(payload).await?;
         }
         let erases = record.has_payload_row && record.is_payload_erased;
         if erases {
