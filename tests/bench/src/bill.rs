@@ -43,8 +43,6 @@ mod assumed {
     pub(super) const DYNAMODB_MS: f64 = 5.0;
     /// A request to SQS, in ms.
     pub(super) const SQS_MS: f64 = 8.0;
-    /// Lambda's own log lines of an invocation (start and report), as JSON.
-    pub(super) const PLATFORM_LOG_BYTES: f64 = 600.0;
     /// The memory at which a function has one whole processor, in GB (AWS documentation).
     pub(super) const PROCESSOR_GB: f64 = 1.769;
 }
@@ -257,8 +255,7 @@ async fn measure(stream: Stream, prices: &Prices, work: &Work) -> Outcome<Costs>
         + of_events * (assumed::DYNAMODB_MS + assumed::SQS_MS)
         + of_tasks * (3.0 * assumed::DYNAMODB_MS + stream.receiver_ms);
     let logs = of_events * work.of_batch("event", "log_bytes", number(events) / of_events)
-        + of_tasks * work.of_batch("delivery", "log_bytes", attempts / of_tasks)
-        + (of_events + of_tasks) * assumed::PLATFORM_LOG_BYTES;
+        + of_tasks * work.of_batch("delivery", "log_bytes", attempts / of_tasks);
 
     let deliveries = number(events * stream.fan_out);
     Ok(Costs {

@@ -160,15 +160,23 @@ fn functions(template: &Template) -> Vec<String> {
     let mut found = Vec::new();
     let all = template.as_json();
     let logging = &all["Globals"]["Function"]["LoggingConfig"];
-    let map = json!({"Fn::FindInMap": ["ApplicationLogLevels", "Lambda", {"Ref": "LogLevel"}]});
-    if logging["LogFormat"] != "JSON" || logging["ApplicationLogLevel"] != map {
-        found.push("functions do not log JSON, or Lambda drops lines by another level".to_owned());
-    }
-    let levels = &all["Mappings"]["ApplicationLogLevels"]["Lambda"];
-    for level in all["Parameters"]["LogLevel"]["AllowedValues"].as_array().into_iter().flatten() {
-        if !levels[level.as_str().unwrap()].is_string() {
-            found.push(format!("Lambda has no level for {}", level.as_str().unwrap()));
+    for (setting, map) in
+        [("ApplicationLogLevel", "ApplicationLogLevels"), ("SystemLogLevel", "SystemLogLevels")]
+    {
+        let by_level = json!({"Fn::FindInMap": [map, "Lambda", {"Ref": "LogLevel"}]});
+        if logging["LogFormat"] != "JSON" || logging[setting] != by_level {
+            found.push(format!("functions do not log JSON, or {setting} is not that of LogLevel"));
         }
+        let levels = &all["Mappings"][map]["Lambda"];
+        let allowed = &all["Parameters"]["LogLevel"]["AllowedValues"];
+        for level in allowed.as_array().into_iter().flatten() {
+            if !levels[level.as_str().unwrap()].is_string() {
+                found.push(format!("Lambda has no level for {}", level.as_str().unwrap()));
+            }
+        }
+    }
+    if all["Mappings"]["SystemLogLevels"]["Lambda"]["info"] != "WARN" {
+        found.push("Lambda writes lines on each invocation that succeeds".to_owned());
     }
     for (function, properties) in template.functions() {
         let logs = target(&properties["LoggingConfig"]["LogGroup"]).map(|(name, _)| name);
@@ -266,7 +274,7 @@ async fn template_agrees_with_the_code() {
 #[tokio::test]
 async fn difference_from_the_code_is_found() {
     let recorder = Recorder::start().await;
-    let changes: [Change; 25] = [
+    let changes: [Change; 26] = [
         ("GET /api/webhooks/{id} of subscriptions is not in both", |t| {
             remove(t, "SubscriptionsFunction/Properties/Events", "Get");
         }),
@@ -334,6 +342,9 @@ async fn difference_from_the_code_is_found() {
         ("Lambda has no level for trace", |t| {
             let levels = &mut t["Mappings"]["ApplicationLogLevels"]["Lambda"];
             levels.as_object_mut().unwrap().remove("trace");
+        }),
+        ("Lambda writes lines on each invocation that succeeds", |t| {
+            t["Mappings"]["SystemLogLevels"]["Lambda"]["info"] = "INFO".into();
         }),
         ("DeliveriesTable is not encrypted with a KMS key", |t| {
             remove(t, "DeliveriesTable/Properties", "SSESpecification");
