@@ -3,6 +3,7 @@
 import re
 import sys
 import tarfile
+import tomllib
 
 import yaml
 
@@ -12,6 +13,7 @@ from .tools import expect
 
 def check(space):
     check_workflows(space)
+    check_toolchain(space)
     check_archive(space)
 
 
@@ -28,6 +30,17 @@ def check_workflows(space):
     missing = [script for script in scripts if not (space.root / script).exists()]
     expect(scripts and not missing, f"workflows run {missing}, which do not exist")
     print(f"the workflows run {', '.join(sorted(scripts))}")
+
+
+def check_toolchain(space):
+    """One version of Rust for every build: no workflow and no script chooses another one."""
+    toolchain = tomllib.loads((space.root / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
+    expect(re.fullmatch(r"\d+\.\d+\.\d+", toolchain), f"{toolchain} is no exact version of Rust")
+    for path in [space.root / ".ci/run", *sorted((space.root / ".github/workflows").glob("*.yml"))]:
+        text = path.read_text()
+        chosen = re.search(r"cargo \+\S+|RUSTUP_TOOLCHAIN|rust-toolchain@|rustup (?:default|override)", text)
+        expect(chosen is None, f"{path.name} does not build with the Rust of rust-toolchain.toml: {chosen}")
+    print(f"every build uses Rust {toolchain}")
 
 
 def check_archive(space):
