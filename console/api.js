@@ -86,7 +86,7 @@ export class Api {
 
   /** @returns {Promise<Page<EventType>>} */
   eventTypes() {
-    this.catalogue ??= this.call('GET', '/api/webhooks/event-types').catch((error) => {
+    this.catalogue ??= this.call('GET', '/api/webhooks/event-types?include=operational').catch((error) => {
       this.catalogue = null;
       throw error;
     });

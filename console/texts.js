@@ -81,6 +81,7 @@ export const texts = {
     descriptionHelp: 'For you only: what the endpoint is for. At most 1,024 characters.',
     eventTypes: 'Events',
     eventTypesHelp: 'Choose at least one. A category includes types that are added to it later.',
+    operationalHelp: 'About your other webhooks. No wildcard includes these:',
     allEvents: 'All events',
     /** @param {string} category */
     category: (category) => `All of ${category}`,

@@ -103,10 +103,12 @@ function changes(body, before) {
 /** The choice of event types: all, a category, or single types. @param {{ catalogue: EventType[], chosen: string[], onChange: (chosen: string[]) => void, error?: string }} props */
 function EventTypes({ catalogue, chosen, onChange, error }) {
   const id = useId();
+  // No wildcard selects these.
+  const operational = catalogue.filter((type) => type.category === 'operational');
   const groups = useMemo(() => {
     /** @type {Map<string, EventType[]>} */
     const found = new Map();
-    for (const type of catalogue) {
+    for (const type of catalogue.filter((type) => type.category !== 'operational')) {
       const group = type.name.split('.')[0];
       found.set(group, [...(found.get(group) ?? []), type]);
     }
@@ -120,7 +122,7 @@ function EventTypes({ catalogue, chosen, onChange, error }) {
     let next = chosen.filter((one) => one !== selector);
     if (on) {
       // A wildcard takes the place of what it covers.
-      if (selector === '*') next = next.filter((one) => !known.has(one));
+      if (selector === '*') next = next.filter((one) => !known.has(one) || operational.some((type) => type.name === one));
       if (selector.endsWith('.*') && selector !== '*') next = next.filter((one) => !one.startsWith(selector.slice(0, -1)));
       next = [...next, selector];
     }
@@ -146,6 +148,10 @@ function EventTypes({ catalogue, chosen, onChange, error }) {
           <div class="indent">${types.map((type) => html`<div key=${type.name}>${box(type.name, type.name, whole, type.description)}</div>`)}</div>
         </div>`;
       })}
+      ${operational.length > 0 && html`<div key="operational">
+        <p class="help">${form.operationalHelp}</p>
+        <div class="indent">${operational.map((type) => html`<div key=${type.name}>${box(type.name, type.name, false, type.description)}</div>`)}</div>
+      </div>`}
     </div>
     ${others.length > 0 && html`<p class="help">${others.join(', ')}</p>`}
   </fieldset>`;

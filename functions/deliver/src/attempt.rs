@@ -7,6 +7,7 @@ use futures::future::{Either, join, select};
 use webhooks_core::attempt;
 use webhooks_core::breaker::{Failures, LastError, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
+use webhooks_core::operational::OperationalEvent;
 use webhooks_core::ports::{Chain, DeliveryWrite, StoreError, SubscriptionWrite};
 use webhooks_core::retry::{GiveUp, JITTER_MAX_PER_MILLE, Next};
 use webhooks_core::subscription::Subscription;
@@ -84,6 +85,14 @@ impl Deliver {
             .with_attempt(&delivery)
             .with_verdict(subscription, verdict)
             .with_speed(Speed::new(&outcome, took(&delivery)));
+        let effect = match next {
+            Next::GiveUp(_) => effect.with_exhausted(OperationalEvent::exhausted(
+                &delivery,
+                (&outcome).into(),
+                now,
+            )),
+            Next::Done | Next::RetryAt(_) => effect,
+        };
         Ok(Handled { disposition, effect: Some(effect) })
     }
 }

@@ -11,6 +11,7 @@ use webhooks_core::breaker::{Failures, Health, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::host_health::HostId;
 use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::operational::OperationalEvent;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Chain, Consistency, HostWrite, StoreError, SubscriptionWrite};
 use webhooks_core::statistics::{Addition, Counts};
@@ -70,8 +71,10 @@ pub(crate) struct Effect {
     now: Timestamp,
     expires_at: Timestamp,
     counts: Counts,
+    is_operational: bool,
     verdict: Option<(Subscription, Verdict)>,
     speed: Speed,
+    exhausted: Option<OperationalEvent>,
 }
 
 impl Effect {
@@ -91,8 +94,10 @@ impl Effect {
             now,
             expires_at: delivery.expires_at,
             counts,
+            is_operational: delivery.event_type.is_operational(),
             verdict: None,
             speed: Speed::default(),
+            exhausted: None,
         }
     }
 
@@ -109,6 +114,11 @@ impl Effect {
     pub(crate) fn with_speed(self, speed: Speed) -> Self {
         Self { speed, ..self }
     }
+
+    /// Tells that the delivery has failed for the last time.
+    pub(crate) fn with_exhausted(self, exhausted: Option<OperationalEvent>) -> Self {
+        Self { exhausted, ..self }
+    }
 }
 
 #[derive(Default)]
@@ -124,6 +134,8 @@ struct Verdicts {
     gone: bool,
     failures: Option<Failures>,
     speed: Speed,
+    /// Whether all of the attempts were of operational events.
+    is_operational: bool,
 }
 
 /// What a whole batch adds.
@@ -131,14 +143,16 @@ struct Verdicts {
 pub(crate) struct Effects {
     counters: BTreeMap<(SubscriptionId, Timestamp), Sum>,
     verdicts: BTreeMap<SubscriptionId, Verdicts>,
+    exhausted: Vec<OperationalEvent>,
 }
 
 impl Effects {
     pub(crate) fn add(&mut self, effect: Option<Effect>) {
         let Some(effect) = effect else { return };
         if let Some((subscription, verdict)) = effect.verdict {
-            self.add_verdict(subscription, verdict, effect.speed);
+            self.add_verdict(subscription, verdict, (effect.speed, effect.is_operational));
         }
+        self.exhausted.extend(effect.exhausted);
         // An attempt that changed no counter still moves the time of the last one.
         let key = (effect.subscription_id, effect.created_at.hour());
         let sum = self.counters.entry(key).or_default();
@@ -147,15 +161,22 @@ impl Effects {
         sum.expires_at = sum.expires_at.max(Some(effect.expires_at));
     }
 
-    fn add_verdict(&mut self, subscription: Subscription, verdict: Verdict, speed: Speed) {
+    fn add_verdict(
+        &mut self,
+        subscription: Subscription,
+        verdict: Verdict,
+        (speed, is_operational): (Speed, bool),
+    ) {
         let verdicts = self.verdicts.entry(subscription.id.clone()).or_insert(Verdicts {
             subscription,
             healthy: false,
             gone: false,
             failures: None,
             speed: Speed::default(),
+            is_operational,
         });
         verdicts.speed.add(speed);
+        verdicts.is_operational &= is_operational;
         match verdict {
             Verdict::Healthy => verdicts.healthy = true,
             Verdict::Gone => verdicts.gone = true,
@@ -166,7 +187,8 @@ impl Effects {
         }
     }
 
-    /// Writes everything concurrently. A failed write is logged and not repeated.
+    /// Writes everything concurrently, and tells what has changed then. A failed write is logged and
+    /// not repeated.
     pub(crate) async fn write(self, deliver: &Deliver, batch: &Batch) {
         let counters = self.counters.into_iter().map(|((subscription_id, hour), sum)| async move {
             let addition = Addition {
@@ -183,16 +205,18 @@ impl Effects {
         let hosts = HostSum::of_all(self.verdicts.values());
         let verdicts = self.verdicts.into_values().map(|verdicts| async move {
             let subscription_id = verdicts.subscription.id.clone();
-            if let Err(error) = verdicts.write(deliver, batch).await {
+            verdicts.write(deliver, batch).await.unwrap_or_else(|error| {
                 tracing::warn!(%subscription_id, error = %Chain(&error), "the endpoint's health was not written");
-            }
+                Vec::new()
+            })
         });
         let hosts = hosts.into_iter().map(|((user_id, host), sum)| async move {
             if let Err(error) = sum.write(deliver, batch, &user_id, &host).await {
                 tracing::warn!(%user_id, error = %Chain(&error), "the health of a host was not written");
             }
         });
-        join3(join_all(counters), join_all(verdicts), join_all(hosts)).await;
+        let (_, told, _) = join3(join_all(counters), join_all(verdicts), join_all(hosts)).await;
+        deliver.tell(told.into_iter().flatten().chain(self.exhausted).collect()).await;
     }
 }
 
@@ -256,11 +280,16 @@ impl HostSum {
 }
 
 impl Verdicts {
-    /// Writes the new health in place of the one that was read. On a conflict a failure is counted
-    /// on top of those that others have written, unless they have opened the breaker.
-    async fn write(self, deliver: &Deliver, batch: &Batch) -> Result<(), StoreError> {
+    /// Writes the new health in place of the one that was read, and returns what there is to tell of
+    /// that. On a conflict a failure is counted on top of those that others have written, unless they
+    /// have opened the breaker.
+    async fn write(
+        self,
+        deliver: &Deliver,
+        batch: &Batch,
+    ) -> Result<Vec<OperationalEvent>, StoreError> {
         if self.gone {
-            return self.disable(deliver, DisabledReason::EndpointGone).await;
+            return self.disable(deliver, DisabledReason::EndpointGone, None).await;
         }
         let Subscription { user_id, id, health, url, .. } = &self.subscription;
         let store = &deliver.subscriptions;
@@ -269,26 +298,35 @@ impl Verdicts {
             let now = deliver.clock.now();
             let after = self.after(before, now);
             if after.should_disable(now) {
-                return self.disable(deliver, DisabledReason::EndpointFailing).await;
+                return self.disable(deliver, DisabledReason::EndpointFailing, Some(after)).await;
             }
             if after == before {
-                return Ok(());
+                return Ok(Vec::new());
             }
             match store.set_health(user_id, id, &before, &after).await? {
                 SubscriptionWrite::Applied => {
                     log(id, &before, &after);
-                    return Ok(());
+                    let told =
+                        OperationalEvent::of_health(&self.subscription, &before, &after, now);
+                    return Ok(told.into_iter().map(|event| self.unless_loop(event)).collect());
                 }
                 // What the attempt says is about the old URL.
-                SubscriptionWrite::Conflict(current) if current.url != *url => return Ok(()),
+                SubscriptionWrite::Conflict(current) if current.url != *url => break,
                 SubscriptionWrite::Conflict(current) => before = current.health,
-                SubscriptionWrite::Missing => return Ok(()),
+                SubscriptionWrite::Missing => break,
             }
             if !self.healthy && before.open_until.is_some() {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    /// Attempts of operational events alone tell the operator, and no webhook that might tell them
+    /// about itself in turn. Every webhook may be told of what ends, which needs its owner to begin again.
+    fn unless_loop(&self, event: OperationalEvent) -> OperationalEvent {
+        let ends = event.event.event_type.name() == "webhook.disabling_soon";
+        OperationalEvent { is_for_operator_only: self.is_operational && !ends, ..event }
     }
 
     /// A success outweighs the failures beside it.
@@ -300,17 +338,24 @@ impl Verdicts {
         self.speed.after(health, now)
     }
 
-    /// Makes the subscription inactive, unless its user changed the URL meanwhile.
-    async fn disable(self, deliver: &Deliver, reason: DisabledReason) -> Result<(), StoreError> {
+    /// Makes the subscription inactive, unless its user changed the URL meanwhile. `health` is what its
+    /// endpoint has come to, which is not written.
+    async fn disable(
+        self,
+        deliver: &Deliver,
+        reason: DisabledReason,
+        health: Option<Health>,
+    ) -> Result<Vec<OperationalEvent>, StoreError> {
         let Subscription { user_id, id, url, .. } = self.subscription;
         let found = deliver.subscriptions.get(&user_id, &id, Consistency::Strong).await?;
-        let Some(mut subscription) = found else { return Ok(()) };
+        let Some(mut subscription) = found else { return Ok(Vec::new()) };
         for _ in 0..TRIES {
             if !subscription.is_active || subscription.url != url {
-                return Ok(());
+                break;
             }
             let version = subscription.version;
-            subscription.disable(reason, deliver.clock.now());
+            let now = deliver.clock.now();
+            subscription.disable(reason, now);
             match deliver.subscriptions.update(&subscription, version).await? {
                 SubscriptionWrite::Applied => {
                     tracing::warn!(
@@ -320,13 +365,15 @@ impl Verdicts {
                         reason = reason.as_str(),
                         "webhook disabled"
                     );
-                    return Ok(());
+                    let health = health.unwrap_or(subscription.health);
+                    let told = OperationalEvent::disabled(&subscription, reason, &health, now);
+                    return Ok(vec![told]);
                 }
                 SubscriptionWrite::Conflict(current) => subscription = *current,
-                SubscriptionWrite::Missing => return Ok(()),
+                SubscriptionWrite::Missing => break,
             }
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

@@ -21,7 +21,7 @@
 //! A task of the fast queue whose endpoint is slow moves to the slow queue.
 //!
 //! The tasks share a `batch`. `effects` writes the counters and the endpoints' health last, at most once per batch and
-//! subscription.
+//! subscription. `tell` sends the operational events about what they have changed.
 //!
 //! A crash between any two steps leaves the message in the queue, which brings it back; the record
 //! then says what is left to do. A crash before the effects loses counts, never a delivery.
@@ -36,6 +36,7 @@ mod reserve;
 mod slot;
 mod task;
 mod telemetry;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod unsent;
@@ -60,6 +61,7 @@ use crate::batch::{Batch, Undecided};
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
 use crate::telemetry::log_failed_tasks;
+use crate::tell::NobodyAsks;
 
 /// The function and its ports.
 pub struct Deliver {
@@ -76,6 +78,7 @@ pub struct Deliver {
     random: Arc<dyn Random>,
     retention: Duration,
     recovery_page: usize,
+    nobody_asks: NobodyAsks,
 }
 
 impl Deliver {
@@ -112,6 +115,7 @@ impl Deliver {
             random,
             retention,
             recovery_page: RECOVERY_PAGE_MAX,
+            nobody_asks: NobodyAsks::default(),
         }
     }
 

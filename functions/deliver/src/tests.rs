@@ -2,6 +2,7 @@
 
 mod behind;
 mod hold;
+mod operational;
 mod recovery;
 
 use std::sync::Arc;

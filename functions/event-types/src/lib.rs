@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use webhooks_api::problem::Problem;
 use webhooks_api::{AccessControl, ApiError, json, json_text, no_query, respond, route_key};
-use webhooks_core::catalogue::CATALOGUE;
+use webhooks_core::catalogue::{CATALOGUE, OPERATIONAL};
 
 /// It has only this state, the rate limits of this instance.
 static ACCESS: LazyLock<AccessControl> = LazyLock::new(AccessControl::of_reads);
@@ -52,15 +52,29 @@ async fn list(request: &Request) -> Result<Response<Body>, ApiError> {
     if request.route() != "GET /api/webhooks/event-types" {
         return Err(Problem::NotFound.into());
     }
-    request.no_query()?;
-    let items = CATALOGUE.iter().map(|entry| Item {
-        name: entry.name,
-        category: entry.category,
-        description: entry.description,
-        schema: raw(entry.schema),
-        example: raw(entry.example),
-    });
-    json(StatusCode::OK, &Listing { items: items.collect(), total: CATALOGUE.len() })
+    let mut query = request.query();
+    let operational: &[_] = match query.optional("include", included) {
+        Some(()) => &OPERATIONAL,
+        None => &[],
+    };
+    query.finish()?;
+    let items: Vec<Item> = CATALOGUE
+        .iter()
+        .chain(operational)
+        .map(|entry| Item {
+            name: entry.name,
+            category: entry.category,
+            description: entry.description,
+            schema: raw(entry.schema),
+            example: raw(entry.example),
+        })
+        .collect();
+    let total = items.len();
+    json(StatusCode::OK, &Listing { items, total })
+}
+
+fn included(text: &String) -> Result<(), String> {
+    if text == "operational" { Ok(()) } else { Err("must be operational".to_owned()) }
 }
 
 fn raw(json: &'static str) -> &'static RawValue {
@@ -95,6 +109,18 @@ mod tests {
         // As they are in the files, with their order of keys.
         assert!(response.text().contains(CATALOGUE[0].schema));
         assert!(response.text().contains(CATALOGUE[0].example));
+    }
+
+    #[tokio::test]
+    async fn operational_types_are_listed_on_request() {
+        let response = send(TestRequest::to(ROUTE).query("include=operational")).await;
+        let body = response.json();
+        let names = body["items"].as_array().unwrap().iter().map(|item| item["name"].clone());
+        let all = CATALOGUE.iter().chain(&OPERATIONAL).map(|entry| entry.name);
+        assert!(names.eq(all), "{body}");
+        assert_eq!(body["total"], CATALOGUE.len() + OPERATIONAL.len());
+        let other = send(TestRequest::to(ROUTE).query("include=all")).await;
+        assert_eq!(other.fields(), ["include"]);
     }
 
     #[tokio::test]

@@ -1,6 +1,9 @@
 //! The event types that exist: the files in `catalogue/` at the root of the repository, compiled in by
 //! the build script. Validation, the listing, the functions for publishers and the samples of tests
 //! derive from them; the guides and `openapi.yaml` are tested against them.
+//!
+//! The operational types, in `shared/core/operational/`, tell about webhooks themselves. They belong to
+//! the service rather than to a product: nobody publishes them, and only who names one gets it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,10 +25,10 @@ pub struct Entry {
     pub example: &'static str,
 }
 
-// `CATALOGUE: [Entry; N]`, ordered by name.
+// `CATALOGUE: [Entry; N]` and `OPERATIONAL: [Entry; M]`, each ordered by name.
 include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
-/// A type that is in the catalogue.
+/// A type that is in the catalogue, or an operational one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EventType(&'static Entry);
 
@@ -38,6 +41,16 @@ impl EventType {
     /// Every event type, in the order of the catalogue.
     pub fn all() -> impl ExactSizeIterator<Item = Self> {
         CATALOGUE.iter().map(Self)
+    }
+
+    /// Every operational type, ordered by name.
+    pub fn operational() -> impl ExactSizeIterator<Item = Self> {
+        OPERATIONAL.iter().map(Self)
+    }
+
+    /// Whether it tells about a webhook itself.
+    pub fn is_operational(self) -> bool {
+        find(&OPERATIONAL, self.name()).is_some()
     }
 
     /// Its name.
@@ -55,9 +68,13 @@ impl FromStr for EventType {
     type Err = UnknownEventType;
 
     fn from_str(name: &str) -> Result<Self, UnknownEventType> {
-        let found = CATALOGUE.binary_search_by(|entry| entry.name.cmp(name));
-        found.map(|index| Self(&CATALOGUE[index])).map_err(|_| UnknownEventType)
+        find(&CATALOGUE, name).or_else(|| find(&OPERATIONAL, name)).ok_or(UnknownEventType)
     }
+}
+
+fn find(entries: &'static [Entry], name: &str) -> Option<EventType> {
+    let found = entries.binary_search_by(|entry| entry.name.cmp(name));
+    found.ok().map(|index| EventType(&entries[index]))
 }
 
 impl fmt::Debug for EventType {
@@ -91,15 +108,19 @@ mod tests {
 
     #[test]
     fn every_name_is_found() {
-        assert!(CATALOGUE.is_sorted_by(|a, b| a.name < b.name));
-        for event_type in EventType::all() {
+        for entries in [&CATALOGUE[..], &OPERATIONAL] {
+            assert!(entries.is_sorted_by(|a, b| a.name < b.name));
+        }
+        for event_type in EventType::all().chain(EventType::operational()) {
             assert_eq!(event_type.name().parse(), Ok(event_type));
         }
+        assert!(EventType::operational().all(EventType::is_operational));
+        assert!(!EventType::all().any(EventType::is_operational));
     }
 
     #[test]
     fn every_example_is_data_in_its_compact_form() {
-        for entry in &CATALOGUE {
+        for entry in CATALOGUE.iter().chain(&OPERATIONAL) {
             let data = Data::parse(entry.example).unwrap();
             assert_eq!(data.as_str(), entry.example, "{}", entry.name);
         }

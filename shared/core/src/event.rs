@@ -139,6 +139,9 @@ pub enum EventError {
     /// The catalogue does not have the type.
     #[error("`event_type` is not an event type of the catalogue")]
     UnknownType,
+    /// The type tells about webhooks, which only the service itself does.
+    #[error("`event_type` is an operational type, which only this service sends")]
+    OperationalType,
     /// The owner's or the event's id is not usable.
     #[error("`{0}` {1}")]
     InvalidId(Field, IdError),
@@ -166,6 +169,7 @@ impl EventError {
             Self::MissingOwner => "missing_owner",
             Self::MissingData => "missing_data",
             Self::UnknownType => "unknown_event_type",
+            Self::OperationalType => "operational_event_type",
             Self::InvalidOccurredAt => "invalid_occurred_at",
             Self::InvalidData(DataError::TooLarge) => "data_too_large",
             Self::InvalidData(_) => "invalid_data",
@@ -200,7 +204,10 @@ impl Event {
         let Some(event_type) = fields.text(Field::EventType)? else {
             return Err(Envelope::of(&fields).map_or(EventError::MissingType, EventError::Wrapped));
         };
-        let event_type = event_type.parse().map_err(|_| EventError::UnknownType)?;
+        let event_type: EventType = event_type.parse().map_err(|_| EventError::UnknownType)?;
+        if event_type.is_operational() {
+            return Err(EventError::OperationalType);
+        }
         let owner = fields.text(Field::UserId)?.ok_or(EventError::MissingOwner)?;
         let id = fields.text(Field::EventId)?.unwrap_or_else(|| message_id.to_owned());
         let time = match fields.text(Field::OccurredAt)? {
@@ -340,6 +347,10 @@ mod tests {
             (r#"{"user_id":"u","data":{}}"#, "missing_event_type"),
             (r#"{"event_type":7,"user_id":"u","data":{}}"#, "unknown_event_type"),
             (r#"{"event_type":"task.eaten","user_id":"u","data":{}}"#, "unknown_event_type"),
+            (
+                r#"{"event_type":"webhook.disabled","user_id":"u","data":{}}"#,
+                "operational_event_type",
+            ),
             (r#"{"event_type":"task.created","data":{}}"#, "missing_owner"),
             (r#"{"event_type":"task.created","user_id":null,"data":{}}"#, "missing_owner"),
             (r#"{"event_type":"task.created","user_id":"","data":{}}"#, "invalid_owner"),

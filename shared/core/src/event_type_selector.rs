@@ -12,15 +12,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::catalogue::EventType;
 use crate::maybe_known::MaybeKnown;
 
-/// The operational types.
-pub const OPERATIONAL: [&str; 5] = [
-    "webhook.failing",
-    "webhook.disabling_soon",
-    "webhook.disabled",
-    "webhook.recovered",
-    "delivery.exhausted",
-];
-
 /// Selects event types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventTypeSelector {
@@ -48,9 +39,9 @@ impl EventTypeSelector {
     pub fn matches(&self, event_type: EventType) -> bool {
         match self {
             Self::One(one) => *one == event_type,
-            Self::All => !is_operational(event_type),
+            Self::All => !event_type.is_operational(),
             Self::Prefix(prefix) => {
-                event_type.name().starts_with(prefix.as_str()) && !is_operational(event_type)
+                event_type.name().starts_with(prefix.as_str()) && !event_type.is_operational()
             }
         }
     }
@@ -58,13 +49,9 @@ impl EventTypeSelector {
     /// The types that it selects today, in the order of the catalogue. For a wildcard there may be
     /// none, which is a mistake in a request and no mistake in a row: the catalogue may have changed.
     pub fn selected(&self) -> impl Iterator<Item = EventType> {
-        EventType::all().filter(|event_type| self.matches(*event_type))
+        let all = EventType::all().chain(EventType::operational());
+        all.filter(|event_type| self.matches(*event_type))
     }
-}
-
-/// Whether a type tells about webhooks themselves.
-pub fn is_operational(event_type: EventType) -> bool {
-    OPERATIONAL.contains(&event_type.name())
 }
 
 impl From<EventType> for EventTypeSelector {
@@ -157,17 +144,11 @@ mod tests {
 
     #[test]
     fn asterisk_selects_every_type_that_is_not_operational() {
-        let others: Vec<_> = EventType::all()
-            .map(EventType::name)
-            .filter(|name| !OPERATIONAL.contains(name))
-            .collect();
-        assert_eq!(selected("*"), others);
+        let all: Vec<_> = EventType::all().map(EventType::name).collect();
+        assert_eq!(selected("*"), all);
         assert_eq!(selected("webhook.*"), [""; 0]);
-        for name in OPERATIONAL {
-            // Only a name that is in the catalogue can be selected.
-            if let Ok(selector) = name.parse::<EventTypeSelector>() {
-                assert_eq!(selector.selected().map(EventType::name).collect::<Vec<_>>(), [name]);
-            }
+        for name in EventType::operational().map(EventType::name) {
+            assert_eq!(selected(name), [name]);
         }
     }
 

@@ -29,6 +29,7 @@ pub mod kept_headers;
 pub mod latency;
 pub mod limits;
 pub mod maybe_known;
+pub mod operational;
 pub mod outbound;
 pub mod ports;
 pub mod rate_limit;

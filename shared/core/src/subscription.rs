@@ -187,8 +187,12 @@ impl Subscription {
 
     /// Whether its event types and its filter select an event.
     pub fn matches(&self, event_type: EventType, data: &Data) -> bool {
+        self.names(event_type) && self.filter.as_ref().is_none_or(|filter| filter.matches(data))
+    }
+
+    /// Whether its event types select this one.
+    pub fn names(&self, event_type: EventType) -> bool {
         selects(&self.event_types, event_type)
-            && self.filter.as_ref().is_none_or(|filter| filter.matches(data))
     }
 
     /// How often its deliveries are tried again.

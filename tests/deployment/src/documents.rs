@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::json;
-use webhooks_core::catalogue::{CATALOGUE, Entry};
+use webhooks_core::catalogue::{CATALOGUE, Entry, OPERATIONAL};
 
 /// A part of a file.
 #[derive(Clone, Debug)]
@@ -39,6 +39,12 @@ pub fn sections() -> Vec<Section> {
     };
     vec![
         markdown("docs/WEBHOOKS.md", for_receivers()),
+        Section {
+            file: "docs/WEBHOOKS.md",
+            begin: "<!-- operational types: begin -->\n",
+            end: "<!-- operational types: end -->\n",
+            text: samples(&OPERATIONAL),
+        },
         markdown("docs/PUBLISHING.md", for_publishers()),
         Section {
             file: "openapi.yaml",
@@ -50,7 +56,7 @@ pub fn sections() -> Vec<Section> {
             file: "asyncapi.yaml",
             begin: "    # catalogue: begin\n",
             end: "    # catalogue: end\n",
-            text: event_type_name(),
+            text: event_type_name(CATALOGUE.iter()),
         },
     ]
 }
@@ -61,7 +67,13 @@ fn for_receivers() -> String {
          Each entry below shows a sample of `data`. More fields may be added.\n\n",
         CATALOGUE.len()
     );
-    for Entry { name, description, example, .. } in &CATALOGUE {
+    text += &samples(&CATALOGUE);
+    text
+}
+
+fn samples(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    for Entry { name, description, example, .. } in entries {
         let description = description.trim_end_matches('.');
         write!(text, "`{name}`: {description}.\n\n```json\n{example}\n```\n\n")
             .expect("writing to a string does not fail");
@@ -94,7 +106,7 @@ fn for_openapi() -> String {
         let dots = name.match_indices('.').map(|(at, _)| at);
         wildcards.extend(dots.map(|at| format!("{}.*", &name[..at])));
     }
-    let mut text = event_type_name();
+    let mut text = event_type_name(CATALOGUE.iter().chain(&OPERATIONAL));
     write!(
         text,
         "    EventTypeWildcard: {{description: Selects the types whose names begin so., type: string, enum: {}}}\n\
@@ -102,7 +114,7 @@ fn for_openapi() -> String {
         json!(wildcards)
     )
     .expect("writing to a string does not fail");
-    for Entry { name, description, schema, example, .. } in &CATALOGUE {
+    for Entry { name, description, schema, example, .. } in CATALOGUE.iter().chain(&OPERATIONAL) {
         let operation = name.replace('.', "_");
         let description = json!(description);
         let payload = format!(
@@ -129,8 +141,8 @@ fn for_openapi() -> String {
     text
 }
 
-fn event_type_name() -> String {
-    let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+fn event_type_name<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
+    let names: Vec<&str> = entries.map(|entry| entry.name).collect();
     let names = json!(names);
     format!(
         "    EventTypeName: {{description: The name of an event type., type: string, enum: {names}}}\n"

@@ -13,7 +13,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use webhooks_api::problem::Problem;
 use webhooks_api::{ROUTES, Route};
-use webhooks_core::catalogue::CATALOGUE;
+use webhooks_core::catalogue::{CATALOGUE, OPERATIONAL};
 use webhooks_core::event::{Event, Field};
 use webhooks_core::limits::PAGE_DEFAULT;
 use webhooks_core::time::Timestamp;
@@ -546,17 +546,17 @@ impl Operation<'_> {
 
 #[test]
 fn every_example_of_the_catalogue_matches_its_schema() {
-    for entry in &CATALOGUE {
+    for entry in CATALOGUE.iter().chain(&OPERATIONAL) {
         let schema: Value = serde_json::from_str(entry.schema).unwrap();
         let example: Value = serde_json::from_str(entry.example).unwrap();
-        assert!(jsonschema::draft202012::meta::is_valid(&schema), "catalogue/{}.json", entry.name);
+        assert!(jsonschema::draft202012::meta::is_valid(&schema), "{}.json", entry.name);
         let validator = jsonschema::draft202012::options()
             .should_validate_formats(true)
             .build(&schema)
             .unwrap();
         let errors: Vec<String> =
             validator.iter_errors(&example).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "catalogue/{}.json: {errors:?}", entry.name);
+        assert!(errors.is_empty(), "{}.json: {errors:?}", entry.name);
     }
 }
 
