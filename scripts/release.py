@@ -5,8 +5,7 @@
 
 The archive webhooks-VERSION.tar.gz has
   bin/x86_64/webhooks-dev, bin/arm64/webhooks-dev   the local system (`cargo dev`)
-  stack/template.yaml and a folder for each function: `sam deploy --template stack/template.yaml` needs no
-                                                     compiler
+  stack/template.yaml and a folder for each function: `scripts/deploy.py STAGE --built stack` needs no compiler
   LICENSE, README.md, samconfig.toml, scripts/       to run and deploy it
 
 The same input makes the same archive. `.github/workflows/release.yml` builds and packs each tag.
@@ -25,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("x86_64", "arm64")
 # Files of the repository that are of use without the sources.
 KEPT = ["LICENSE", "README.md", "samconfig.toml"]
-KEPT += [f"scripts/{name}.py" for name in ("smoke_test", "redrive", "remove_stack", "copy_rows")]
+SCRIPTS = ("copy_rows", "deploy", "operate", "redrive", "remove_stack", "roll_back", "smoke_test")
+KEPT += [f"scripts/{name}.py" for name in SCRIPTS]
 
 
 class Loader(yaml.SafeLoader):

@@ -15,7 +15,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 TABLES = ("SubscriptionsTable", "DeliveriesTable")
-QUEUES = ("events", "events-dlq", "deliveries", "deliveries-dlq", "schedules-dlq")
+QUEUES = ("events", "events-dlq", "deliveries", "deliveries-slow", "deliveries-dlq", "schedules-dlq")
 
 
 def kept_resources(clients, stack):

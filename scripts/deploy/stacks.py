@@ -1,13 +1,15 @@
-"""Stacks on ministack without the real binaries: names, failed deployments, removal, and the parts of
+"""Stacks on ministack without the real binaries: names, failed deployments, versions, restoring, removal, and
 scripts/deploy.py."""
 
-import base64
 import json
+import re
 import sys
 import zipfile
 
+from . import deploy_run
 from .ministack_run import SECRET, Cloud, create_stack, packaged
-from .tools import REGION, expect
+from .template import parsed
+from .tools import Failed, expect
 
 STACKS = ["webhooks-one", "webhooks-two"]
 
@@ -21,11 +23,12 @@ def check(space):
     template = packaged(space, cloud, package)
     side_by_side(space, cloud, template)
     failed_and_repeated(space, cloud, template)
+    roll_back(space, cloud)
     restore(space, cloud)
     for stack in STACKS:
         remove(space, cloud, stack)
-    check_deploy_script(space, cloud)
     space.stop(cloud.process)
+    deploy_run.check(space)
 
 
 def names(cloud):
@@ -73,6 +76,55 @@ def failed_and_repeated(space, cloud, template):
     print("a first deployment that fails leaves no table and no queue, and can be repeated")
 
 
+def roll_back(space, cloud):
+    """scripts/roll_back.py goes back to the versions before. ministack loses the versions of a function when a
+    stack is updated, so this publishes them as CloudFormation does."""
+    lambdas, stack = cloud.client("lambda"), STACKS[0]
+    functions = [
+        name
+        for name in names(cloud)["functions"]
+        if name.startswith(f"{stack}-") and not name.endswith("-console")
+    ]
+
+    def live():
+        aliases = {name: lambdas.get_alias(FunctionName=name, Name="live") for name in functions}
+        return {name: alias["FunctionVersion"] for name, alias in aliases.items()}
+
+    def deploy(release):
+        for name in functions:
+            lambdas.update_function_configuration(FunctionName=name, Description=f"{release} arm64")
+            version = lambdas.publish_version(FunctionName=name, Description=f"{release} arm64")["Version"]
+            lambdas.update_alias(FunctionName=name, Name="live", FunctionVersion=version)
+        return live()
+
+    one, two, three = deploy("r1"), deploy("r2"), deploy("r3")
+    expect(one != two != three, f"the aliases stay at {three}")
+    script = (sys.executable, space.root / "scripts/roll_back.py", stack, "--endpoint-url", cloud.url)
+
+    def refused(reason, *arguments):
+        before = live()
+        try:
+            space.run(*script, *arguments)
+        except Failed as failure:
+            expect(reason in str(failure), str(failure))
+        else:
+            raise Failed(f"roll_back.py {' '.join(arguments)} did not fail")
+        expect(live() == before, "roll_back.py has failed and changed an alias")
+
+    space.run(*script, "--dry-run")
+    expect(live() == three, "--dry-run changed an alias")
+    space.run(*script)
+    expect(live() == two, f"rolled back, the functions are {live()}")
+    space.run(*script, "--release", "r1")
+    expect(live() == one, f"rolled back to a release, the functions are {live()}")
+    space.run(*script, "--release", "r3")
+    expect(live() == three, f"rolled forward, the functions are {live()}")
+    refused("no version of the release r9", "--release", "r9")
+    lambdas.update_alias(FunctionName=functions[0], Name="live", FunctionVersion=two[functions[0]])
+    refused("the functions are of the releases r2, r3")
+    print(f"scripts/roll_back.py sets the aliases of {len(functions)} functions back, or to a release")
+
+
 def restore(space, cloud):
     """The procedure of docs/RUNBOOK.md: rows that were deleted come back from a restored table."""
     dynamodb = cloud.client("dynamodb")
@@ -108,40 +160,14 @@ def restore(space, cloud):
 
 
 def remove(space, cloud, stack):
+    # ministack also deletes what CloudFormation retains, so the names are compared, too.
+    text = (space.root / "scripts/remove_stack.py").read_text()
+    known = set(re.findall(r'"([a-z-]+)"', re.search(r"^QUEUES = (.*)$", text, re.MULTILINE)[1]))
+    queues = [r["Properties"] for r in parsed(space)["Resources"].values() if r["Type"] == "AWS::SQS::Queue"]
+    named = {json.dumps(queue["QueueName"]).partition("}-")[2].strip('"}') for queue in queues}
+    expect(named == known, f"remove_stack.py deletes the queues {known}, the template has {named}")
     script = space.root / "scripts/remove_stack.py"
     space.run(sys.executable, script, stack, "--yes", "--endpoint-url", cloud.url)
     left = {kind: [n for n in found if stack in n] for kind, found in names(cloud).items()}
     expect(not any(left.values()), f"{stack} left {left}")
     print(f"scripts/remove_stack.py deletes {stack} with its tables and queues")
-
-
-def check_deploy_script(space, cloud):
-    """What scripts/deploy.py makes before it builds: once, and found the second time."""
-    code = (
-        "import importlib.util, json, sys, types\n"
-        "spec = importlib.util.spec_from_file_location('deploy_script', sys.argv[1])\n"
-        "script = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(script)\n"
-        "o = types.SimpleNamespace(stage='dev', region=sys.argv[2], endpoint_url=sys.argv[3],\n"
-        "    alarm_email='me@example.com', architecture='arm64', parameter=['LogLevel=debug'])\n"
-        "keys = script.make_keys(o)\n"
-        "issuer, audience, token = script.make_pool(o)\n"
-        "print(json.dumps([issuer, audience, script.overrides(o, keys, issuer, audience)]))\n"
-    )
-    made = []
-    for _ in range(2):
-        output = space.run(
-            sys.executable, "-c", code, space.root / "scripts/deploy.py", REGION, cloud.url
-        )
-        made.append(json.loads(output.strip().rpartition("\n")[2]))
-    expect(made[0] == made[1], f"the second run made something else: {made}")
-    found = cloud.client("ssm").get_parameter(Name="/webhooks/dev/secrets-keys", WithDecryption=True)
-    identifier, _, key = found["Parameter"]["Value"].partition(":")
-    expect(identifier == "k1" and len(base64.b64decode(key)) == 32, "the key has another form")
-    pool = made[0][0].rpartition("/")[2]
-    pool = cloud.client("cognito-idp").describe_user_pool(UserPoolId=pool)["UserPool"]
-    closed = pool.get("AdminCreateUserConfig", {}).get("AllowAdminCreateUserOnly")
-    expect(closed is True, "anyone can sign up")
-    parameters = dict(pair.split("=", 1) for pair in made[0][2])
-    expect(parameters["JwtAudience"] == made[0][1], "the audience is not passed on")
-    print("scripts/deploy.py makes key, user pool and topic once, and finds them again")

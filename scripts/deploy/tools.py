@@ -91,7 +91,7 @@ class Workspace:
         for process in list(reversed(self.processes)):
             self.stop(process)
 
-    def run(self, *command):
+    def run(self, *command, env=None):
         """Runs a tool to its end and returns its output. Prints a line for each minute that it takes."""
         command = [str(part) for part in command]
         began = time.monotonic()
@@ -99,7 +99,8 @@ class Workspace:
             tool = subprocess.Popen(
                 command,
                 cwd=self.root,
-                env=self.env,
+                env=env or self.env,
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

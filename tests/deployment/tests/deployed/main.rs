@@ -15,6 +15,7 @@ mod recorder;
 mod roles;
 mod shape;
 mod source;
+mod versions;
 mod watch;
 
 use serde_json::Value;

@@ -204,8 +204,8 @@ fn findings_of_the_others(template: &Template) -> Vec<String> {
             "SchedulerRole",
             allowed(template, "SchedulerRole"),
             vec![
-                ("lambda:InvokeFunction", "RetryFunction"),
-                ("lambda:InvokeFunction", "CleanupFunction"),
+                ("lambda:InvokeFunction", "RetryFunction:live"),
+                ("lambda:InvokeFunction", "CleanupFunction:live"),
                 ("sqs:SendMessage", "SchedulesDlq"),
             ],
         ),
@@ -299,7 +299,7 @@ async fn changed_role_is_found() {
         }),
         ("SchedulerRole allows", |t| {
             at(t, &statement("SchedulerRole", 0))["Resource"] =
-                json!([{"Fn::GetAtt": "RetryFunction.Arn"}]);
+                json!([{"Fn::Sub": "${RetryFunction.Arn}:live"}]);
         }),
     ];
     for (what, change) in changes {
