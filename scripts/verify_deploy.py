@@ -21,7 +21,7 @@ The steps, in order:
   build      sam build for arm64, as it is deployed, and the sizes of the packages
   host       a build for this machine, to run the functions
   emulator   every function under AWS's runtime emulator against the local endpoints, with every file of
-             events/: answers, init times, memory and package sizes (needs host)
+             events/: answers, init times, package sizes, and memory at the documented limits (needs host)
   counts     the instructions of a delivery, an event and an API request, against those that
              tests/bench/work.json records (needs host, and Valgrind on x86-64)
   ministack  the template with the real binaries on ministack: the main job, a retry, both schedules

@@ -164,7 +164,13 @@ impl Functions {
                 random,
                 RETENTION,
             )),
-            retry: Arc::new(Retry::new(deliveries.clone(), slow_queue, clock.clone())),
+            retry: Arc::new(Retry::new(
+                deliveries.clone(),
+                deliveries.clone(),
+                deliveries.clone(),
+                slow_queue,
+                clock.clone(),
+            )),
             cleanup: Arc::new(Cleanup::new(
                 subscriptions,
                 deliveries,

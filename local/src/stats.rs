@@ -9,7 +9,7 @@ use local_sqs::Sqs;
 use serde::{Deserialize, Serialize};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{
-    Consistency, DeliveriesTable, StoreError, SubscriptionKey, Subscriptions,
+    Consistency, DeliveriesTable, StoreError, SubscriptionKey, Subscriptions, Waiting,
 };
 use webhooks_core::statistics::{self, Counts};
 use webhooks_core::time::Timestamp;
@@ -174,9 +174,12 @@ async fn retries(deliveries: &dyn DeliveriesTable, now: Timestamp) -> Result<Ret
         let mut after = None;
         loop {
             let page = deliveries.due(shard, ever, PAGE, after.as_ref()).await?;
-            retries.waiting += page.items.len();
-            retries.due += page.items.iter().filter(|due| due.due_at <= now).count();
             after = page.next;
+            let waiting = page.items.iter().filter(|due| !matches!(due.row, Waiting::Stats(_)));
+            for due in waiting {
+                retries.waiting += 1;
+                retries.due += usize::from(due.due_at <= now);
+            }
             if after.is_none() {
                 break;
             }

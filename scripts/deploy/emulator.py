@@ -12,6 +12,7 @@ from pathlib import Path
 
 import samcli
 
+from . import memory
 from .build import EMPTY, EMPTY_HTTP, MB, package
 from .template import parsed
 from .tools import (
@@ -45,6 +46,7 @@ HAS_DEFAULT = (
     "ENDPOINT_VERIFICATION",
     "OIDC_CONNECT_ORIGINS",
     "OIDC_ISSUER",
+    "STRICT_EVENT_DATA",
     "PROBLEM_BASE_URL",
     "RETENTION_DAYS",
     "TARGET_POLICY",
@@ -56,7 +58,7 @@ INVOKE = "/2015-03-31/functions/function/invocations"
 class Emulated:
     """A function that runs under the emulator."""
 
-    def __init__(self, space, function, environment, timeout=60):
+    def __init__(self, space, function, environment, timeout=60, data_mb=None):
         self.space, self.port = space, free_port()
         name = {"x86_64": "aws-lambda-rie-x86_64", "arm64": "aws-lambda-rie-arm64"}[space.machine]
         rie = space.work / name
@@ -68,7 +70,7 @@ class Emulated:
             *(rie, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}"),
             # The emulator, too, reads LOG_LEVEL. Its own level stays.
             *("--log-level", "info", "--runtime-api-address", f"127.0.0.1:{free_port()}"),
-            space.binary(function),
+            space.binary(function) if data_mb is None else self.limited(function, data_mb),
             log=self.log,
             # Without the variables of this shell.
             env={
@@ -80,6 +82,13 @@ class Emulated:
             clean_env=True,
         )
         wait_for(f"the emulator of {function}", self.listens, 10, self.process)
+
+    def limited(self, function, data_mb):
+        """A program that runs the function with its data limited."""
+        program = self.space.work / f"limited-{function}"
+        program.write_text(f"#!/bin/sh\nulimit -d {data_mb * 1024} && exec {self.space.binary(function)}\n")
+        program.chmod(0o755)
+        return program
 
     def listens(self):
         try:
@@ -103,16 +112,15 @@ class Emulated:
         expect(found, f"no init in the log of the emulator: {self.text()[-2000:]}")
         return float(found[1])
 
-    def memory(self):
-        """The resident memory of the function, in bytes."""
+    def status(self, field):
+        """A figure of the function's process, in bytes."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         # The emulator is written in Go and starts the function from any of its threads.
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         pids = [pid for task in tasks for pid in (task / "children").read_text().split()]
         expect(pids, f"no function runs under {children}")
         status = Path(f"/proc/{pids[0]}/status").read_text()
-        fields = dict(re.findall(r"^(RssAnon|VmRSS):\s+(\d+) kB", status, re.MULTILINE))
-        return int(fields["VmRSS"]) * 1024
+        return int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
 
     def stop(self):
         self.space.stop(self.process)
@@ -159,6 +167,9 @@ def check(space):
     check_bad_configuration(space, local)
     check_logs(space, local, receiver)
     table(space, local)
+    memory.check(
+        space, local, lambda f, size: Emulated(space, f, environment(space, f, local), timeout=300, data_mb=size)
+    )
     space.stop(process)
 
 
@@ -305,15 +316,15 @@ def run_alone(space, function, environ):
 
 def measure(space, environments):
     """Median init time and largest resident memory of several starts of each function."""
-    inits, memory = {function: [] for function in environments}, {}
+    inits, resident = {function: [] for function in environments}, {}
     for _ in range(STARTS):
         for function, environ in environments.items():
             emulated = Emulated(space, function, environ)
             emulated.invoke({})
             inits[function].append(emulated.init_ms())
-            memory[function] = max(emulated.memory(), memory.get(function, 0))
+            resident[function] = max(emulated.status("VmRSS"), resident.get(function, 0))
             emulated.stop()
-    return {function: statistics.median(times) for function, times in inits.items()}, memory
+    return {function: statistics.median(times) for function, times in inits.items()}, resident
 
 
 def processor_wait():
@@ -327,7 +338,7 @@ def processor_wait():
 def table(space, local):
     environments = {EMPTY: {}, EMPTY_HTTP: {}, **{f: environment(space, f, local) for f in FUNCTIONS}}
     waited, began = processor_wait(), time.monotonic()
-    inits, memory = measure(space, environments)
+    inits, resident = measure(space, environments)
     busy = (processor_wait() - waited) / (time.monotonic() - began)
     print(f"init: median of {STARTS} starts; memory: the largest of them, after one event")
     print(f"a runnable process waited for a processor {busy:.0%} of the time")
@@ -339,7 +350,7 @@ def table(space, local):
         size = package(space.binary(function).parent)
         print(
             f"{function:14} {inits[function]:8.1f} {ratio:9.2f}"
-            f" {memory[function] / MB:10.1f} {size / MB:10.2f}",
+            f" {resident[function] / MB:10.1f} {size / MB:10.2f}",
             flush=True,
         )
         if ratio > INIT_RATIO_MAX:
@@ -348,6 +359,6 @@ def table(space, local):
                 space.warn(f"{slow}, measured on a busy machine")
             else:
                 found.append(slow)
-        if memory[function] > MEMORY_MAX:
-            found.append(f"{function} holds {memory[function] / MB:.1f} MB when idle")
+        if resident[function] > MEMORY_MAX:
+            found.append(f"{function} holds {resident[function] / MB:.1f} MB when idle")
     expect(not found, "; ".join(found))

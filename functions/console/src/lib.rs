@@ -8,8 +8,10 @@
 
 mod files;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -103,39 +105,50 @@ impl Settings {
     }
 }
 
-/// A file, ready to be served.
-struct Prepared {
+/// A file to be served. It is compressed and gets its entity tag when it is first asked for, because all
+/// files together would be most of a cold start.
+struct Served {
     content_type: &'static str,
-    plain: Vec<u8>,
-    gzip: Vec<u8>,
-    etag: HeaderValue,
+    plain: Cow<'static, [u8]>,
+    etag: OnceLock<HeaderValue>,
+    gzip: OnceLock<Vec<u8>>,
 }
 
-impl Prepared {
-    fn new(content_type: &'static str, plain: Vec<u8>) -> Self {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(&plain).expect("a Vec takes every byte");
-        let gzip = encoder.finish().expect("a Vec takes every byte");
-        let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&plain)[..16]));
-        let etag = HeaderValue::from_str(&etag).expect("hexadecimal digits are a header value");
-        Self { content_type, plain, gzip, etag }
+impl Served {
+    fn new(content_type: &'static str, plain: Cow<'static, [u8]>) -> Self {
+        Self { content_type, plain, etag: OnceLock::new(), gzip: OnceLock::new() }
+    }
+
+    fn etag(&self) -> &HeaderValue {
+        self.etag.get_or_init(|| {
+            let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&self.plain)[..16]));
+            HeaderValue::from_str(&etag).expect("hexadecimal digits are a header value")
+        })
+    }
+
+    fn gzip(&self) -> &[u8] {
+        self.gzip.get_or_init(|| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&self.plain).expect("a Vec takes every byte");
+            encoder.finish().expect("a Vec takes every byte")
+        })
     }
 }
 
 /// The handler.
 pub struct Console {
-    files: BTreeMap<&'static str, Prepared>,
+    files: BTreeMap<&'static str, Served>,
     policy: HeaderValue,
 }
 
 impl Console {
-    /// Prepares the files and the configuration.
+    /// The function with this configuration.
     pub fn new(settings: &Settings) -> Self {
         let config = serde_json::to_vec(settings).expect("strings and booleans are JSON");
         let files = FILES
             .iter()
-            .map(|file| (file.path, Prepared::new(content_type(file.path), file.bytes.to_vec())))
-            .chain([("config.json", Prepared::new("application/json", config))])
+            .map(|file| (file.path, Served::new(content_type(file.path), file.bytes.into())))
+            .chain([("config.json", Served::new("application/json", config.into()))])
             .collect();
         Self { files, policy: policy(&settings.connect_origins) }
     }
@@ -150,7 +163,7 @@ impl Console {
         }
     }
 
-    fn file(&self, file: &Prepared, request: &HeaderMap) -> Response<Body> {
+    fn file(&self, file: &Served, request: &HeaderMap) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         let headers = response.headers_mut();
         let fixed: [(HeaderName, &'static str); 8] = [
@@ -166,20 +179,20 @@ impl Console {
             (CONTENT_TYPE, file.content_type),
         ];
         headers.extend(fixed.map(|(name, value)| (name, HeaderValue::from_static(value))));
-        headers.insert(ETAG, file.etag.clone());
+        headers.insert(ETAG, file.etag().clone());
         headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
         let names = |name, value: &str| {
             let given = request.get_all(name).iter().filter_map(|given| given.to_str().ok());
             given.flat_map(|given| given.split(',')).any(|one| one.trim().starts_with(value))
         };
-        let etag = file.etag.to_str().expect("an entity tag is ASCII");
+        let etag = file.etag().to_str().expect("an entity tag is ASCII");
         if names(IF_NONE_MATCH, etag) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else if names(ACCEPT_ENCODING, "gzip") {
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            *response.body_mut() = Body::Binary(file.gzip.clone());
+            *response.body_mut() = Body::Binary(file.gzip().to_vec());
         } else {
-            *response.body_mut() = Body::Binary(file.plain.clone());
+            *response.body_mut() = Body::Binary(file.plain.to_vec());
         }
         response
     }

@@ -71,7 +71,7 @@ impl Deliver {
         });
         if let DeliveryWrite::Refused(refusal) = written? {
             tracing::warn!(delivery_id = %delivery.id, "another copy of the task wrote first");
-            return Ok(Disposition::after_refusal(&refusal, now).into());
+            return Ok(Handled::after_refusal(&refusal, &delivery, now));
         }
         let verdict = match next {
             Next::Done => Verdict::Healthy,

@@ -82,6 +82,15 @@ pub(crate) struct Handled {
     pub(crate) effect: Option<Effect>,
 }
 
+impl Handled {
+    /// For a task whose write was refused. A record that has ended may have been written by our own request,
+    /// whose response was lost, and then nobody has counted it.
+    pub(crate) fn after_refusal(refusal: &Refusal, delivery: &Delivery, now: Timestamp) -> Self {
+        let effect = (*refusal == Refusal::Ended).then(|| Effect::recount(delivery));
+        Self { disposition: Disposition::after_refusal(refusal, now), effect }
+    }
+}
+
 impl From<Disposition> for Handled {
     fn from(disposition: Disposition) -> Self {
         Self { disposition, effect: None }

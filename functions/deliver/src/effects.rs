@@ -14,7 +14,7 @@ use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::operational::OperationalEvent;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Chain, Consistency, HostWrite, StoreError, SubscriptionWrite};
-use webhooks_core::statistics::{Addition, Counts};
+use webhooks_core::statistics::{Addition, Counts, RECOUNT_AFTER_SECONDS, add_or_recount};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
@@ -75,10 +75,22 @@ pub(crate) struct Effect {
     verdict: Option<(Subscription, Verdict)>,
     speed: Speed,
     exhausted: Option<OperationalEvent>,
+    recounts: bool,
 }
 
 impl Effect {
-    /// What the write of this record, whose status `was` another before, adds to the counters.
+    /// Adds nothing, but has the hour counted again: the invocation that wrote the record may have ended
+    /// before it counted it.
+    pub(crate) fn recount(delivery: &Delivery) -> Self {
+        Self {
+            counts: Counts::default(),
+            recounts: true,
+            ..Self::new(delivery, Some(delivery.status), delivery.updated_at)
+        }
+    }
+
+    /// What the write of this record, whose status `was` another before, adds to the counters. When it ends a
+    /// record that was there before, the earlier writes may not have been counted, so the hour is counted again.
     pub(crate) fn new(delivery: &Delivery, was: Option<Status>, now: Timestamp) -> Self {
         let is_held = |status| i64::from(status == Some(Status::Held));
         let counts = Counts {
@@ -98,6 +110,7 @@ impl Effect {
             verdict: None,
             speed: Speed::default(),
             exhausted: None,
+            recounts: was.is_some() && delivery.has_ended(),
         }
     }
 
@@ -126,6 +139,7 @@ struct Sum {
     counts: Counts,
     last_attempt_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    recounts: bool,
 }
 
 struct Verdicts {
@@ -157,6 +171,7 @@ impl Effects {
         let key = (effect.subscription_id, effect.created_at.hour());
         let sum = self.counters.entry(key).or_default();
         sum.counts.add(effect.counts);
+        sum.recounts |= effect.recounts;
         sum.last_attempt_at = sum.last_attempt_at.max(Some(effect.now));
         sum.expires_at = sum.expires_at.max(Some(effect.expires_at));
     }
@@ -191,13 +206,16 @@ impl Effects {
     /// not repeated.
     pub(crate) async fn write(self, deliver: &Deliver, batch: &Batch) {
         let counters = self.counters.into_iter().map(|((subscription_id, hour), sum)| async move {
+            let now = deliver.clock.now();
             let addition = Addition {
-                id: deliver.random.bytes(),
                 counts: sum.counts,
                 last_attempt_at: sum.last_attempt_at.unwrap_or(hour),
                 expires_at: sum.expires_at.unwrap_or(hour),
+                recount_at: sum.recounts.then(|| now.plus_seconds(RECOUNT_AFTER_SECONDS)),
             };
-            let counted = deliver.statistics.count(&subscription_id, hour, &addition).await;
+            let statistics = deliver.statistics.as_ref();
+            let counted =
+                add_or_recount(statistics, &subscription_id, hour, addition, now).await;
             if let Err(error) = counted {
                 tracing::warn!(%subscription_id, error = %Chain(&error), "deliveries were not counted");
             }

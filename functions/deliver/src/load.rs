@@ -11,6 +11,8 @@ use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
 use crate::batch::Batch;
+use crate::disposition::{Disposition, Handled};
+use crate::effects::Effect;
 
 /// The delivery of a task.
 pub(crate) enum Loaded {
@@ -24,6 +26,16 @@ impl Loaded {
     /// Whether nothing is left to do.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self, Self::Existing(delivery) if delivery.has_ended())
+    }
+
+    /// Acknowledges a message whose task is done. The invocation that did it may have ended before it counted
+    /// it, so the hour is counted again.
+    pub(crate) fn done_before(&self) -> Handled {
+        let effect = match self {
+            Self::Existing(delivery) => Some(Effect::recount(delivery)),
+            Self::New(_) => None,
+        };
+        Handled { disposition: Disposition::Ack, effect }
     }
 
     /// The status of its record.

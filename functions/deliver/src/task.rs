@@ -69,7 +69,7 @@ impl Deliver {
             return Ok(Disposition::Ack.into());
         };
         if loaded.has_ended() {
-            return Ok(Disposition::Ack.into());
+            return Ok(loaded.done_before());
         }
         let now = self.clock.now();
         // The retry function sends another message for an overdue record, so this one need not come

@@ -76,7 +76,7 @@ impl Deliver {
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
         if loaded.is_held() {
-            return Ok(Disposition::Ack.into());
+            return Ok(loaded.done_before());
         }
         let (mut delivery, expect, was) = self.unleased(loaded, now);
         delivery.hold(now);
@@ -124,7 +124,7 @@ impl Deliver {
         batch.measure(|metrics| metrics.add_write(delivery, expect, disposition, &written));
         if let DeliveryWrite::Refused(refusal) = written? {
             tracing::warn!(delivery_id = %delivery.id, "another copy of the task was faster");
-            return Ok(Disposition::after_refusal(&refusal, now).into());
+            return Ok(Handled::after_refusal(&refusal, delivery, now));
         }
         let effect = Effect::new(delivery, was, now);
         Ok(Handled { disposition, effect: Some(effect) })

@@ -1,7 +1,7 @@
 //! Retry: sends tasks for the deliveries that fall due.
 //!
-//! The due index holds exactly the deliveries that wait for an attempt, and the recoveries that are
-//! running. The function runs every
+//! The due index holds exactly the deliveries that wait for an attempt, the recoveries that are
+//! running, and the hours whose records are to be counted again. The function runs every
 //! [`PERIOD_SECONDS`] and handles each row by its time:
 //!
 //! * due within [`LOOK_AHEAD_SECONDS`]: it sends a task that the queue delays until that time. This
@@ -13,7 +13,10 @@
 //!   nobody can work off. What the queue then refuses waits for another grace.
 //!
 //! A task that is sent twice does no harm: the record says what is left to do.
+//!
+//! When all tasks are sent, it counts the records of the hours again that stand in the index; see [`recount`].
 
+mod recount;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +26,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde::Serialize;
 use webhooks_core::limits::DUE_SHARDS;
-use webhooks_core::ports::{Clock, Due, DueIndex, Outgoing, StoreError, TaskQueue, Waiting};
+use webhooks_core::ports::{
+    Clock, Deliveries, Due, DueIndex, Outgoing, Statistics, StoreError, TaskQueue, Waiting,
+};
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
@@ -44,6 +49,8 @@ const BATCH: usize = 50;
 /// The function and its ports.
 pub struct Retry {
     due_index: Arc<dyn DueIndex>,
+    deliveries: Arc<dyn Deliveries>,
+    statistics: Arc<dyn Statistics>,
     queue: Arc<dyn TaskQueue>,
     clock: Arc<dyn Clock>,
 }
@@ -57,6 +64,8 @@ pub struct Report {
     pub sent_again: usize,
     /// Tasks the queue did not take; a later run sends them.
     pub refused: usize,
+    /// Hours whose records were counted again.
+    pub recounted: usize,
 }
 
 /// Why a run did not finish. The next one does what this one did not.
@@ -71,10 +80,12 @@ impl Retry {
     /// The function over these ports: `queue` is the deliveries queue.
     pub fn new(
         due_index: Arc<dyn DueIndex>,
+        deliveries: Arc<dyn Deliveries>,
+        statistics: Arc<dyn Statistics>,
         queue: Arc<dyn TaskQueue>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { due_index, queue, clock }
+        Self { due_index, deliveries, statistics, queue, clock }
     }
 
     /// Does one run.
@@ -82,35 +93,44 @@ impl Retry {
         let now = self.clock.now();
         let shards = join_all((0..DUE_SHARDS).map(|shard| self.shard(shard, now))).await;
         let mut all = Report::default();
-        for report in shards {
-            let report = report?;
+        let mut hours = Vec::new();
+        for shard in shards {
+            let (report, due) = shard?;
+            hours.extend(due);
             all.sent += report.sent;
             all.sent_again += report.sent_again;
             all.refused += report.refused;
         }
+        all.recounted = self.recount_all(&hours, now).await;
         tracing::info!(
             metric.runs_succeeded = 1,
             metric.retries_sent = all.sent,
             metric.retries_sent_again = all.sent_again,
             metric.retries_refused = all.refused,
+            hours_recounted = all.recounted,
             "retries sent"
         );
         Ok(all)
     }
 
-    async fn shard(&self, shard: u8, now: Timestamp) -> Result<Report, Error> {
+    /// Sends the tasks of a shard, and returns the hours that are to be counted again.
+    async fn shard(&self, shard: u8, now: Timestamp) -> Result<(Report, Vec<Due>), Error> {
         let mut report = Report::default();
+        let mut hours = Vec::new();
         let mut after: Option<Due> = None;
         for _ in 0..PAGES_MAX {
             let until = now.plus_seconds(LOOK_AHEAD_SECONDS);
             let page = self.due_index.due(shard, until, PAGE, after.as_ref()).await?;
-            self.send(&page.items, now, &mut report).await?;
+            let (of_hours, tasks): (Vec<_>, Vec<_>) =
+                page.items.into_iter().partition(|due| matches!(due.row, Waiting::Stats(_)));
+            hours.extend(of_hours.into_iter().filter(|due| due.due_at <= now));
+            self.send(&tasks, now, &mut report).await?;
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        Ok(report)
+        Ok((report, hours))
     }
 
     async fn send(&self, rows: &[Due], now: Timestamp, report: &mut Report) -> Result<(), Error> {
@@ -135,7 +155,7 @@ impl Retry {
 
     /// Sends the tasks of rows, and says how many of them the queue did not take.
     async fn send_tasks(&self, rows: &[&Due], now: Timestamp) -> usize {
-        let tasks: Vec<Outgoing> = rows.iter().map(|due| task(due, now)).collect();
+        let tasks: Vec<Outgoing> = rows.iter().filter_map(|due| task(due, now)).collect();
         send_tasks(self.queue.as_ref(), &tasks).await.len()
     }
 }
@@ -144,15 +164,17 @@ fn wants_task(due: &Due, now: Timestamp) -> bool {
     due.due_at > now || due.due_at.plus_seconds(GRACE_SECONDS) <= now
 }
 
-fn task(due: &Due, now: Timestamp) -> Outgoing {
+/// The task of a row; the counters of an hour have none.
+fn task(due: &Due, now: Timestamp) -> Option<Outgoing> {
     let left = now.until(due.due_at).as_millis().div_ceil(1000);
     let left = u64::try_from(left).expect("a wait within the look-ahead is a small number");
     let delay = Duration::from_secs(left);
     let subscription_id = due.subscription_id.clone();
     match &due.row {
-        Waiting::Delivery(id) => Outgoing::retry(subscription_id, id.clone(), None, delay),
+        Waiting::Delivery(id) => Some(Outgoing::retry(subscription_id, id.clone(), None, delay)),
         Waiting::Recovery(id) => {
-            Outgoing::recovery_page(subscription_id, id.clone(), None, None, delay)
+            Some(Outgoing::recovery_page(subscription_id, id.clone(), None, None, delay))
         }
+        Waiting::Stats(_) => None,
     }
 }

@@ -18,8 +18,11 @@ async fn main() -> ExitCode {
 /// No connection is opened: nobody waits for the first event.
 fn make() -> Result<Retry, Error> {
     let environment = Environment::read();
+    let deliveries = environment.deliveries()?;
     Ok(Retry::new(
-        environment.deliveries()?,
+        deliveries.clone(),
+        deliveries.clone(),
+        deliveries,
         environment.deliveries_slow_queue()?,
         environment.clock(),
     ))

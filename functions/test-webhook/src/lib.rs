@@ -32,7 +32,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::recovery::Recovery;
 use webhooks_core::secret::SecretOpener;
-use webhooks_core::statistics::{Addition, Counts};
+use webhooks_core::statistics::{Addition, Counts, add_or_recount};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 use webhooks_core::verification::VerificationToken;
@@ -291,22 +291,15 @@ impl TestWebhook {
     ) -> Result<(), StoreError> {
         self.deliveries.put(delivery, Expect::Absent).await?;
         let success = delivery.status == Status::Success;
-        let mut counts = Counts {
-            total: 1,
-            success: success.into(),
-            failed: (!success).into(),
-            ..Counts::default()
-        };
-        counts.add_last_attempt(delivery);
         let addition = Addition {
-            id: self.random.bytes(),
-            counts,
+            counts: Counts::of(delivery),
             last_attempt_at: now,
             expires_at: delivery.expires_at,
+            recount_at: None,
         };
         let hour = delivery.created_at().hour();
-        let counted = self.statistics.count(&delivery.subscription_id, hour, &addition).await;
-        if let Err(error) = counted {
+        let (statistics, id) = (self.statistics.as_ref(), &delivery.subscription_id);
+        if let Err(error) = add_or_recount(statistics, id, hour, addition, now).await {
             tracing::warn!(delivery_id = %delivery.id, error = %Chain(&error), "the test was not counted");
         }
         let Subscription { user_id, id, health, .. } = subscription;

@@ -45,7 +45,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery, RecoveryStatus};
-use webhooks_core::statistics::{Addition, HourCounts};
+use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{
@@ -410,7 +410,29 @@ impl Statistics for DynamoDeliveries {
         addition: &Addition,
     ) -> Result<(), StoreError> {
         let key = item_key(subscription_id, &stats::sort_key(hour));
-        stats::add(addition, &self.client, &self.table, key).await
+        let shard = row::shard_of(subscription_id.as_str());
+        stats::add(addition, &self.client, &self.table, (key, shard)).await
+    }
+
+    async fn hour(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+    ) -> Result<Option<HourCounts>, StoreError> {
+        let key = item_key(subscription_id, &stats::sort_key(hour));
+        let get = self.client.get_item().table_name(&self.table).set_key(Some(key));
+        let found = get.consistent_read(true).send().await.map_err(fault)?;
+        found.item.map(stats::decode).transpose()
+    }
+
+    async fn replace(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: &HourCounts,
+        counts: &Counts,
+    ) -> Result<Written, StoreError> {
+        let key = item_key(subscription_id, &stats::sort_key(before.hour));
+        stats::replace(before, counts, &self.client, &self.table, key).await
     }
 
     async fn counters(
@@ -754,6 +776,7 @@ fn waiting_key(row: &Waiting) -> String {
     match row {
         Waiting::Delivery(id) => id.to_string(),
         Waiting::Recovery(id) => recovery::sort_key(id),
+        Waiting::Stats(hour) => stats::sort_key(*hour),
     }
 }
 
@@ -788,9 +811,13 @@ fn due(item: &Item) -> Result<Due, StoreError> {
         due_at: Timestamp::from_millis(due_at),
         subscription_id: subscription_id
             .map_err(|_| strange(item, "`subscription_id` is no id of a subscription"))?,
-        row: match recovery::id_of(part(item, DELIVERY_ID)) {
-            Some(id) => Waiting::Recovery(id),
-            None => Waiting::Delivery(delivery_id(item)?),
+        row: match row_key(item)? {
+            RowKey::Recovery(id) => Waiting::Recovery(id),
+            RowKey::Stats(hour) => Waiting::Stats(hour),
+            RowKey::Delivery(id) => Waiting::Delivery(id),
+            RowKey::Payload(_) | RowKey::NextSlot => {
+                return Err(strange(item, "such a row does not belong into the due index"));
+            }
         },
     })
 }

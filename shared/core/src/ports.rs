@@ -17,7 +17,7 @@ use crate::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::rate_limit::{SlotUpdate, Update};
 use crate::recovery::{Outcomes, Recovery};
-use crate::statistics::{Addition, HourCounts};
+use crate::statistics::{Addition, Counts, HourCounts};
 use crate::subscription::{Subscription, UnreadableSubscription};
 use crate::time::Timestamp;
 
@@ -373,6 +373,8 @@ pub enum Waiting {
     Delivery(DeliveryId),
     /// A recovery, for its next page.
     Recovery(RecoveryId),
+    /// The counters of an hour, to be counted again.
+    Stats(Timestamp),
 }
 
 impl Waiting {
@@ -380,7 +382,7 @@ impl Waiting {
     pub fn delivery_id(&self) -> Option<&DeliveryId> {
         match self {
             Self::Delivery(id) => Some(id),
-            Self::Recovery(_) => None,
+            Self::Recovery(_) | Self::Stats(_) => None,
         }
     }
 }
@@ -468,7 +470,8 @@ pub trait DueIndex: Send + Sync {
 /// The counters of each subscription and hour.
 #[async_trait]
 pub trait Statistics: Send + Sync {
-    /// Adds to the counters of one hour, once for each id of an addition.
+    /// Adds to the counters of one hour. After an error they may have been added to. An hour that is in the
+    /// due index already keeps its place.
     async fn count(
         &self,
         subscription_id: &SubscriptionId,
@@ -482,6 +485,22 @@ pub trait Statistics: Send + Sync {
         subscription_id: &SubscriptionId,
         since: Timestamp,
     ) -> Result<Vec<HourCounts>, StoreError>;
+
+    /// The counters of one hour, read with strong consistency.
+    async fn hour(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+    ) -> Result<Option<HourCounts>, StoreError>;
+
+    /// Replaces the counters of an hour by `counts` and takes the hour out of the due index, if nothing was
+    /// added since `before` was read.
+    async fn replace(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: &HourCounts,
+        counts: &Counts,
+    ) -> Result<Written, StoreError>;
 }
 
 /// What the cleanup needs of the Deliveries table.

@@ -3,14 +3,17 @@
 //! A delivery is counted in the hour its event happened: once when its record is first written
 //! (`total`), once when it ends (`success` or `failed`). So the three numbers of an hour belong to
 //! the same deliveries, and what is neither is held (`held`) or still retrying. The counters are added after the
-//! records they count were written; a crash between the two writes leaves them too low, never too high.
-//! An addition has an id, so that a request that arrives twice adds once.
+//! records they count were written, and an addition whose response is lost is not repeated. So a crash or a
+//! failed request leaves them too low, never too high. What may have been missed is counted again: the hour
+//! is put into the due index, and the retry function replaces its counters by those of its records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Attempt, Delivery, Status};
+use crate::ids::SubscriptionId;
 use crate::latency::Histogram;
+use crate::ports::{Statistics, StoreError};
 use crate::time::Timestamp;
 
 /// What is added to the counters of one hour, or is in them.
@@ -41,9 +44,29 @@ impl Counts {
         self.latency.merge(&other.latency);
     }
 
+    /// What a record adds to the counters from its first write to its last.
+    pub fn of(delivery: &Delivery) -> Self {
+        let mut counts = Self {
+            total: 1,
+            success: (delivery.status == Status::Success).into(),
+            failed: (delivery.status == Status::Failed).into(),
+            held: (delivery.status == Status::Held).into(),
+            ..Self::default()
+        };
+        for attempt in &delivery.attempts {
+            counts.add_attempt(attempt);
+        }
+        counts
+    }
+
     /// Adds the last attempt of a delivery.
     pub fn add_last_attempt(&mut self, delivery: &Delivery) {
-        let Some(attempt) = delivery.attempts.last() else { return };
+        if let Some(attempt) = delivery.attempts.last() {
+            self.add_attempt(attempt);
+        }
+    }
+
+    fn add_attempt(&mut self, attempt: &Attempt) {
         self.attempts += 1;
         if attempt.response_status.is_some() {
             self.latency.record(Duration::from_millis(attempt.duration_ms));
@@ -74,18 +97,34 @@ impl Counts {
 /// What one batch adds to the counters of one subscription and hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addition {
-    /// Names the addition, so that a repeated request does not add twice. It is random.
-    pub id: AdditionId,
     /// What is added.
     pub counts: Counts,
     /// The last attempt that is counted.
     pub last_attempt_at: Timestamp,
     /// When the row may be deleted.
     pub expires_at: Timestamp,
+    /// When the records of the hour are to be counted again, because something may have been missed.
+    pub recount_at: Option<Timestamp>,
 }
 
-/// The name of an addition.
-pub type AdditionId = [u8; 8];
+/// How long after something may have been missed the records of its hour are counted again, in seconds.
+pub const RECOUNT_AFTER_SECONDS: u64 = 150;
+
+/// Adds to the counters of an hour. When the request fails, it puts the hour into the due index.
+pub async fn add_or_recount(
+    statistics: &dyn Statistics,
+    subscription_id: &SubscriptionId,
+    hour: Timestamp,
+    addition: Addition,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Err(error) = statistics.count(subscription_id, hour, &addition).await else {
+        return Ok(());
+    };
+    let recount_at = Some(now.plus_seconds(RECOUNT_AFTER_SECONDS));
+    let nothing = Addition { counts: Counts::default(), recount_at, ..addition };
+    statistics.count(subscription_id, hour, &nothing).await.map_err(|_| error)
+}
 
 /// How long the buckets of a series are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +168,8 @@ pub struct HourCounts {
     pub counts: Counts,
     /// The last attempt that was counted here.
     pub last_attempt_at: Timestamp,
+    /// How many additions were made. It tells whether the counters have changed.
+    pub additions: u64,
 }
 
 /// The counters of one subscription over the retention time, added up.
@@ -162,6 +203,7 @@ mod tests {
             hour: Timestamp::from_seconds(n * 3600),
             counts: Counts { total: 4, success, failed, ..Counts::default() },
             last_attempt_at: Timestamp::from_seconds(n * 3600 + 5),
+            additions: 1,
         };
         let all = Totals::of(&[hour(2, 3, 0), hour(1, 1, 2)]);
         assert_eq!(all.counts, Counts { total: 8, success: 4, failed: 2, ..Counts::default() });
@@ -177,6 +219,7 @@ mod tests {
             hour: Timestamp::from_seconds(n * 3600),
             counts: Counts { total: 1, attempts: 2, ..Counts::default() },
             last_attempt_at: Timestamp::EPOCH,
+            additions: 1,
         };
         let hours = [hour(47), hour(24), hour(23)];
         let of = |bucket| {

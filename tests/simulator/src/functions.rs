@@ -149,8 +149,13 @@ pub(crate) fn retry(harness: &Arc<Harness>) {
         let harness = Arc::clone(harness);
         Box::pin(async move {
             let ports = Ports::new(&harness, &invocation, "retry");
-            let handler =
-                Retry::new(ports.clone(), ports.slow_queue(), Arc::new(harness.clock.clone()));
+            let handler = Retry::new(
+                ports.clone(),
+                ports.clone(),
+                ports.clone(),
+                ports.slow_queue(),
+                Arc::new(harness.clock.clone()),
+            );
             let report = handler.handle().await;
             harness.note(&invocation, || format!("{report:?}"));
         })

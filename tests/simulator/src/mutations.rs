@@ -93,6 +93,8 @@ mutations! {
     UndoHealth => HealthKept,
     /// What was written is not counted.
     ForgetCount => AllCounted,
+    /// An hour with records that may not have been counted is not put into the due index.
+    ForgetRecount => StatisticsAgree,
     /// Counters are added twice.
     CountTwice => StatisticsAgree,
     /// Only the last attempt is kept.

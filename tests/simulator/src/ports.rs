@@ -662,18 +662,22 @@ impl Statistics for Ports {
         let fate = match self.enter(WHAT).await {
             Ok(fate) => fate,
             Err(error) => {
-                lock(&harness.model).not_counted(number, subscription_id, counts);
+                let mut model = lock(&harness.model);
+                model.not_counted(number, subscription_id, counts);
+                if addition.recount_at.is_some() {
+                    model.not_recounted(subscription_id);
+                }
                 return Err(error.into());
             }
         };
+        let recount_at = addition.recount_at.filter(|_| !self.is(Mutation::ForgetRecount));
+        let addition = Addition { recount_at, ..addition.clone() };
         let times = if self.is(Mutation::CountTwice) { 2 } else { 1 };
         if self.is(Mutation::ForgetCount) {
             return Ok(());
         }
-        for time in 0..times {
-            let store = &self.harness.deliveries;
-            let id = addition.id.map(|byte| byte ^ time);
-            ready(store.count(subscription_id, hour, &Addition { id, ..addition.clone() }))?;
+        for _ in 0..times {
+            ready(self.harness.deliveries.count(subscription_id, hour, &addition))?;
         }
         lock(&harness.model).counted(number, subscription_id, counts);
         harness.leave(&self.invocation, WHAT, fate).await?;
@@ -687,6 +691,29 @@ impl Statistics for Ports {
     ) -> Result<Vec<HourCounts>, StoreError> {
         self.request("deliveries.counters", || {
             ready(self.harness.deliveries.counters(subscription_id, since))
+        })
+        .await
+    }
+
+    async fn hour(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+    ) -> Result<Option<HourCounts>, StoreError> {
+        self.request("deliveries.hour", || {
+            ready(self.harness.deliveries.hour(subscription_id, hour))
+        })
+        .await
+    }
+
+    async fn replace(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: &HourCounts,
+        counts: &Counts,
+    ) -> Result<Written, StoreError> {
+        self.request("deliveries.replace", || {
+            ready(self.harness.deliveries.replace(subscription_id, before, counts))
         })
         .await
     }

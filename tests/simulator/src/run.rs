@@ -189,6 +189,7 @@ impl Run {
             && lock(&self.harness.slow_tasks).is_empty()
             && lock(&self.harness.model).due.is_empty()
             && self.recovery_due().is_none()
+            && self.harness.deliveries.first_recount().is_none()
     }
 
     /// What may happen next, each with its moment; the seed decides among equals.
@@ -210,7 +211,8 @@ impl Run {
         let slow_tasks = slow_tasks.filter(|_| is_free(slow, harness.plan.concurrency));
         let settles = (!self.settled).then_some(harness.plan.settles);
         let deliveries_due = model.due.values().min().copied();
-        let first_due = [deliveries_due, self.recovery_due()].into_iter().flatten().min();
+        let recount = harness.deliveries.first_recount();
+        let first_due = [deliveries_due, self.recovery_due(), recount].into_iter().flatten().min();
         let tie = |turn| (turn, harness.random.bits());
         [
             (lock(&harness.timers).next_at(), tie(Turn::Alarm)),

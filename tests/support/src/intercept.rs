@@ -18,7 +18,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
-use webhooks_core::statistics::{Addition, HourCounts};
+use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -229,6 +229,10 @@ intercept! {
         ) -> Result<(), StoreError>;
         fn counters(subscription_id: &SubscriptionId, since: Timestamp)
             -> Result<Vec<HourCounts>, StoreError>;
+        fn hour(subscription_id: &SubscriptionId, hour: Timestamp)
+            -> Result<Option<HourCounts>, StoreError>;
+        fn replace(subscription_id: &SubscriptionId, before: &HourCounts, counts: &Counts)
+            -> Result<Written, StoreError>;
     }
     Recoveries as "recoveries" {
         fn create_recovery(recovery: &Recovery) -> Result<Written, StoreError>;

@@ -1,8 +1,6 @@
 //! Domain values for tests. The same arguments build the same value; another `n` or owner builds
 //! one with another id, and a higher `n` is newer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use webhooks_core::breaker::Health;
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Attempt, Delivery, NewDelivery, Status, Trigger};
@@ -192,9 +190,7 @@ fn mix(user: &str, n: u64) -> u64 {
     SeededRandom::new(seed).bits()
 }
 
-/// An addition to the counters, with an id of its own.
+/// An addition to the counters.
 pub fn addition(counts: Counts, last_attempt_at: Timestamp) -> Addition {
-    static IDS: AtomicU64 = AtomicU64::new(0);
-    let id = IDS.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-    Addition { id, counts, last_attempt_at, expires_at: at(10_000_000) }
+    Addition { counts, last_attempt_at, expires_at: at(10_000_000), recount_at: None }
 }

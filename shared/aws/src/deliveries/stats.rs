@@ -3,14 +3,13 @@
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Deserialize;
 use webhooks_core::latency::Histogram;
 use webhooks_core::ports::{StoreError, Written};
 use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
-use super::{DELIVERY_ID, SUBSCRIPTION_ID};
+use super::{DELIVERY_ID, DUE_AT, DUE_SHARD, SUBSCRIPTION_ID};
 use crate::dynamo::{Item, from_item, millis, number, seconds, shown_key};
 use crate::error::written;
 
@@ -20,6 +19,8 @@ const HOUR_MS: i64 = 3_600_000;
 const HOUR_DIGITS: usize = 10;
 /// The schema version of the rows that are written.
 const SCHEMA: u32 = 1;
+/// The attribute that counts the additions.
+const ADDITIONS: &str = "additions";
 
 /// The sort key of an hour's counters.
 pub(super) fn sort_key(hour: Timestamp) -> String {
@@ -48,23 +49,21 @@ pub(super) fn hour_of(sort_key: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(hour * HOUR_MS))
 }
 
-/// How many ids of additions a row keeps. An addition whose request is repeated counts twice only if as
-/// many others came between that one of them took its place.
-const SLOTS: u8 = 8;
-
 /// Adds to the row of this key.
 ///
-/// The last attempt only moves forward, and an id that stands in its slot has been added already. When
-/// another batch has counted a later attempt, which is rare, a second request adds without moving it.
+/// The last attempt only moves forward. When another batch has counted a later attempt, which is rare, a second
+/// request adds without moving it.
 pub(super) async fn add(
     addition: &Addition,
     client: &Client,
     table: &str,
-    key: Item,
+    (key, shard): (Item, u8),
 ) -> Result<(), StoreError> {
-    match request(addition, client, table, key.clone(), true).await? {
+    match request(addition, client, table, (key.clone(), shard), true).await? {
         Written::Applied => Ok(()),
-        Written::ConditionFailed => request(addition, client, table, key, false).await.map(drop),
+        Written::ConditionFailed => {
+            request(addition, client, table, (key, shard), false).await.map(drop)
+        }
     }
 }
 
@@ -72,10 +71,10 @@ async fn request(
     addition: &Addition,
     client: &Client,
     table: &str,
-    key: Item,
+    (key, shard): (Item, u8),
     moves: bool,
 ) -> Result<Written, StoreError> {
-    let Addition { id, counts, last_attempt_at, expires_at } = addition;
+    let Addition { counts, last_attempt_at, expires_at, recount_at } = addition;
     let last = if moves { ":last" } else { "if_not_exists(last_attempt_at, :last)" };
     let fixed = [
         ("total_count", counts.total),
@@ -87,22 +86,24 @@ async fn request(
     let held = (counts.held != 0).then_some("held_count");
     let names = added.iter().map(|(name, _)| &**name).chain(held);
     let additions: Vec<_> = names.map(|name| format!("{name} :{name}")).collect();
-    let slot = format!("id{}", id[0] % SLOTS);
-    let mut condition = format!("(attribute_not_exists({slot}) OR {slot} <> :id)");
-    if moves {
-        condition += " AND (attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last)";
-    }
+    let condition = "attribute_not_exists(last_attempt_at) OR last_attempt_at <= :last";
+    let recount = match recount_at {
+        Some(_) => {
+            ", due_shard = if_not_exists(due_shard, :shard), due_at = if_not_exists(due_at, :due)"
+        }
+        None => "",
+    };
     let mut request = client
         .update_item()
         .table_name(table)
         .set_key(Some(key))
         .update_expression(format!(
-            "SET v = :v, {slot} = :id, last_attempt_at = {last}, expires_at = :expires ADD {}",
+            "SET v = :v, last_attempt_at = {last}, expires_at = :expires{recount} ADD {ADDITIONS} :one, {}",
             additions.join(", ")
         ))
-        .condition_expression(condition)
+        .set_condition_expression(moves.then(|| condition.to_owned()))
         .expression_attribute_values(":v", number(SCHEMA))
-        .expression_attribute_values(":id", AttributeValue::B(id.to_vec().into()))
+        .expression_attribute_values(":one", number(1))
         .expression_attribute_values(":last", number(last_attempt_at.millis()))
         .expression_attribute_values(":expires", number(seconds::of(*expires_at)));
     if let Some(name) = held {
@@ -111,10 +112,62 @@ async fn request(
     for (name, count) in added {
         request = request.expression_attribute_values(format!(":{name}"), number(count));
     }
-    // The client does not repeat the request: other batches may have taken the slot of the id meanwhile, and
-    // the counters may be too low, but never too high.
+    if let Some(due_at) = recount_at {
+        request = request
+            .expression_attribute_values(":shard", number(shard))
+            .expression_attribute_values(":due", number(due_at.millis()));
+    }
+    if *counts == Counts::default() {
+        return written(request.send().await);
+    }
+    // The client does not repeat a request that counts: the counters may be too low, but never too high.
     let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
     written(request.customize().config_override(once).send().await)
+}
+
+/// Replaces the counters of a row, and takes it out of the due index.
+pub(super) async fn replace(
+    before: &HourCounts,
+    counts: &Counts,
+    client: &Client,
+    table: &str,
+    key: Item,
+) -> Result<Written, StoreError> {
+    let fixed = [
+        ("total_count", counts.total),
+        ("success_count", counts.success),
+        ("failed_count", counts.failed),
+        ("attempt_count", counts.attempts),
+    ];
+    let set: Vec<_> = fixed.into_iter().chain(counts.latency.attributes()).collect();
+    let gone = before.counts.latency.attributes().map(|(name, _)| name);
+    let gone = gone.filter(|name| set.iter().all(|(kept, _)| kept != name));
+    let removed: Vec<&str> = [DUE_SHARD, DUE_AT].into_iter().chain(gone).collect();
+    let sets: Vec<_> = set.iter().map(|(name, _)| format!("{name} = :{name}")).collect();
+    let mut request = client
+        .update_item()
+        .table_name(table)
+        .set_key(Some(key))
+        .update_expression(format!(
+            "SET held_count = :held, {ADDITIONS} = :next, {} REMOVE {}",
+            sets.join(", "),
+            removed.join(", ")
+        ))
+        .expression_attribute_values(":held", number(counts.held))
+        .expression_attribute_values(":next", number(before.additions + 1));
+    for (name, count) in set {
+        request = request.expression_attribute_values(format!(":{name}"), number(count));
+    }
+    let request = match before.additions {
+        // A row of an earlier version.
+        0 => request.condition_expression(format!(
+            "attribute_exists({DELIVERY_ID}) AND attribute_not_exists({ADDITIONS})"
+        )),
+        additions => request
+            .condition_expression(format!("{ADDITIONS} = :additions"))
+            .expression_attribute_values(":additions", number(additions)),
+    };
+    written(request.send().await)
 }
 
 #[derive(Deserialize)]
@@ -134,6 +187,9 @@ struct Row {
     attempts: u64,
     #[serde(with = "millis")]
     last_attempt_at: Timestamp,
+    /// Rows of earlier versions do not have it.
+    #[serde(default)]
+    additions: u64,
 }
 
 /// The counters of a row.
@@ -156,6 +212,7 @@ fn read(item: Item) -> Result<HourCounts, String> {
             latency,
         },
         last_attempt_at: row.last_attempt_at,
+        additions: row.additions,
     })
 }
 

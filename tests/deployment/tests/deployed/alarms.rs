@@ -181,7 +181,9 @@ impl Harness {
     async fn retry(&self, failing: &'static str) -> bool {
         let due_index = Intercepted::new(self.deliveries.clone(), Failing::call(failing));
         let (queue, clock) = (Arc::new(self.queue.clone()), Arc::new(self.clock.clone()));
-        Retry::new(Arc::new(due_index), queue, clock).handle().await.is_err()
+        let deliveries = Arc::new(self.deliveries.clone());
+        let retry = Retry::new(Arc::new(due_index), deliveries.clone(), deliveries, queue, clock);
+        retry.handle().await.is_err()
     }
 
     async fn cleanup(&self, failing: &'static str) -> bool {

@@ -198,8 +198,11 @@ impl Harness {
     }
 
     fn retry(&self) -> Retry {
+        let deliveries = Arc::new(self.deliveries.clone());
         Retry::new(
-            Arc::new(self.deliveries.clone()),
+            deliveries.clone(),
+            deliveries.clone(),
+            deliveries,
             Arc::new(self.queue.clone()),
             self.clock.clone(),
         )

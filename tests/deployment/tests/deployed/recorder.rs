@@ -25,7 +25,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::rate_limit::Update;
 use webhooks_core::recovery::{Recovery, Selection};
-use webhooks_core::statistics::Counts;
+use webhooks_core::statistics::{Counts, HourCounts};
 
 /// An IAM action and the resource it is done to, by its name in the template.
 pub(crate) type Grant = (String, String);
@@ -186,6 +186,16 @@ impl Recorder {
             "count" => {
                 let addition = sample::addition(Counts::default(), now);
                 drop(store.count(subscription, now.hour(), &addition).await);
+            }
+            "hour" => drop(store.hour(subscription, now.hour()).await),
+            "replace" => {
+                let before = HourCounts {
+                    hour: now.hour(),
+                    counts: Counts::default(),
+                    last_attempt_at: now,
+                    additions: 1,
+                };
+                drop(store.replace(subscription, &before, &Counts::default()).await);
             }
             "counters" => drop(store.counters(subscription, now).await),
             "expired_keys" => drop(store.expired_keys(subscription, now, 1).await),

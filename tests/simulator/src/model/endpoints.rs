@@ -10,7 +10,7 @@ use webhooks_core::breaker::{
     DISABLE_AFTER_SECONDS, Health, OPEN_AFTER_SECONDS, OPEN_AFTER_SLOW_FAILURES,
 };
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
-use webhooks_core::statistics::Counts;
+
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
 
@@ -73,8 +73,7 @@ impl Model {
         let versions = self.subscriptions.entry(id.clone()).or_insert_with(|| Versions {
             user: user.clone(),
             all: Vec::new(),
-            counts: Counts::default(),
-            uncounted: Counts::default(),
+            may_miss_counts: false,
             cleaned: false,
             endpoint: Endpoint::default(),
         });

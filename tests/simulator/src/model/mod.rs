@@ -48,9 +48,8 @@ pub(crate) struct Published {
 pub(crate) struct Versions {
     pub(crate) user: UserId,
     pub(crate) all: Vec<(Timestamp, Option<Subscription>)>,
-    /// What the counters must add up to, and by how much they may be too low.
-    pub(crate) counts: Counts,
-    pub(crate) uncounted: Counts,
+    /// Whether the counters may stay too low.
+    pub(crate) may_miss_counts: bool,
     /// Whether the cleanup has taken old rows away.
     pub(crate) cleaned: bool,
     endpoint: Endpoint,
@@ -250,10 +249,9 @@ impl Model {
                 track.unrecorded += 1;
             }
         }
-        for (id, counts) in call.uncounted {
-            if let Some(subscription) = self.subscriptions.get_mut(&id) {
-                subscription.uncounted.add(counts);
-            }
+        // No message brings a test back.
+        if call.function == Function::Test {
+            call.uncounted.keys().for_each(|id| self.not_recounted(id));
         }
         for track in self.tracks.values_mut() {
             track.flying.retain(|(call, _)| *call != number);

@@ -12,6 +12,7 @@ use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
+use crate::harness::Function;
 use crate::milestones::Milestone;
 use crate::model::{Model, Said, Sent, counts_of, lagging};
 use crate::rules::Rule;
@@ -136,9 +137,6 @@ impl Model {
             None => self.due.remove(&after.id),
         };
         let counts = counts_of(*before, after);
-        if let Some(versions) = self.subscriptions.get_mut(&after.subscription_id) {
-            versions.counts.add(counts);
-        }
         if let Some(call) = self.calls.get_mut(number) {
             call.uncounted.entry(after.subscription_id.clone()).or_default().add(counts);
             if sent.as_ref().is_some_and(Sent::failed_slowly) {
@@ -278,8 +276,10 @@ impl Model {
         let before = versions.iter().rev().nth(1).map(|(_, delivery)| delivery);
         let counts = counts_of(before, written);
         self.not_counted(number, &written.subscription_id, counts);
-        if let Some(call) = self.calls.get_mut(&number) {
-            call.slow.remove(&written.subscription_id);
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        call.slow.remove(&written.subscription_id);
+        if call.function == Function::Test {
+            self.not_recounted(&written.subscription_id);
         }
     }
 
@@ -308,8 +308,12 @@ impl Model {
     /// Counters were not added to: that request failed.
     pub(crate) fn not_counted(&mut self, number: u64, id: &SubscriptionId, counts: Counts) {
         self.take_uncounted(number, id, counts);
+    }
+
+    /// An hour was not put into the due index, so what was missed in it stays missing.
+    pub(crate) fn not_recounted(&mut self, id: &SubscriptionId) {
         if let Some(versions) = self.subscriptions.get_mut(id) {
-            versions.uncounted.add(counts);
+            versions.may_miss_counts = true;
         }
     }
 

@@ -50,7 +50,7 @@ async fn by_shard(
 }
 
 /// The rows of one subscription over all shards, in order; a row that is found twice is listed twice.
-async fn due(
+pub(super) async fn due(
     store: &dyn DeliveriesTable,
     subscription: &SubscriptionId,
     until: Timestamp,

@@ -1,6 +1,6 @@
 //! The Deliveries table in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use webhooks_core::ports::{
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
-use webhooks_core::statistics::{Addition, AdditionId, Counts, HourCounts};
+use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
 use super::paged;
@@ -33,7 +33,7 @@ struct Tables {
     deliveries: BTreeMap<(SubscriptionId, DeliveryId), StoredDelivery>,
     hours: BTreeMap<(SubscriptionId, Timestamp), HourCounts>,
     slots: BTreeMap<SubscriptionId, NextSlot>,
-    added: BTreeSet<AdditionId>,
+    recounts: BTreeMap<(SubscriptionId, Timestamp), Timestamp>,
     recoveries: BTreeMap<(SubscriptionId, RecoveryId), Recovery>,
     cleanup: Option<SubscriptionKey>,
 }
@@ -81,6 +81,11 @@ impl MemoryDeliveries {
     pub fn all_counters(&self) -> Vec<(SubscriptionId, HourCounts)> {
         let tables = lock(&self.tables);
         tables.hours.iter().map(|((id, _), hour)| (id.clone(), *hour)).collect()
+    }
+
+    /// When the first hour is to be counted again.
+    pub fn first_recount(&self) -> Option<Timestamp> {
+        lock(&self.tables).recounts.values().min().copied()
     }
 
     /// Why a conditional write was refused: the row that it met.
@@ -217,6 +222,8 @@ impl DueIndex for MemoryDeliveries {
         let deliveries = deliveries.filter(|row| due_shard(row.id.as_str()) == shard);
         let recoveries = tables.recoveries.values();
         let recoveries = recoveries.filter(|row| due_shard(row.id.as_str()) == shard);
+        let recounts =
+            tables.recounts.iter().filter(|((id, _), _)| due_shard(id.as_str()) == shard);
         let due = |due_at: Option<Timestamp>, subscription_id: &SubscriptionId, row: Waiting| {
             let due_at = due_at.filter(|due_at| *due_at <= until)?;
             Some(Due { due_at, subscription_id: subscription_id.clone(), row })
@@ -226,6 +233,9 @@ impl DueIndex for MemoryDeliveries {
             .chain(recoveries.filter_map(|of| {
                 due(of.due_at, &of.subscription_id, Waiting::Recovery(of.id.clone()))
             }))
+            .chain(
+                recounts.filter_map(|((id, hour), at)| due(Some(*at), id, Waiting::Stats(*hour))),
+            )
             .filter(|due| after.is_none_or(|after| due > after))
             .collect();
         rows.sort();
@@ -238,16 +248,17 @@ impl DueIndex for MemoryDeliveries {
         let found = match &due.row {
             Waiting::Delivery(id) => {
                 let row = tables.deliveries.get_mut(&(subscription_id, id.clone()));
-                row.map(|row| &mut row.delivery.due_at)
+                row.and_then(|row| row.delivery.due_at.as_mut())
             }
             Waiting::Recovery(id) => {
                 let row = tables.recoveries.get_mut(&(subscription_id, id.clone()));
-                row.map(|row| &mut row.due_at)
+                row.and_then(|row| row.due_at.as_mut())
             }
+            Waiting::Stats(hour) => tables.recounts.get_mut(&(subscription_id, *hour)),
         };
         match found {
-            Some(found) if *found == Some(due.due_at) => {
-                *found = Some(due_at);
+            Some(found) if *found == due.due_at => {
+                *found = due_at;
                 Ok(Written::Applied)
             }
             _ => Ok(Written::ConditionFailed),
@@ -264,15 +275,18 @@ impl Statistics for MemoryDeliveries {
         addition: &Addition,
     ) -> Result<(), StoreError> {
         let mut tables = lock(&self.tables);
-        if !tables.added.insert(addition.id) {
-            return Ok(());
+        let key = (subscription_id.clone(), hour);
+        if let Some(at) = addition.recount_at {
+            tables.recounts.entry(key.clone()).or_insert(at);
         }
-        let row = tables.hours.entry((subscription_id.clone(), hour)).or_insert(HourCounts {
+        let row = tables.hours.entry(key).or_insert(HourCounts {
             hour,
             counts: Counts::default(),
             last_attempt_at: addition.last_attempt_at,
+            additions: 0,
         });
         row.counts.add(addition.counts);
+        row.additions += 1;
         row.last_attempt_at = row.last_attempt_at.max(addition.last_attempt_at);
         Ok(())
     }
@@ -286,6 +300,33 @@ impl Statistics for MemoryDeliveries {
         let hours =
             tables.hours.iter().filter(|((id, hour), _)| id == subscription_id && *hour >= since);
         Ok(hours.map(|(_, counts)| *counts).collect())
+    }
+
+    async fn hour(
+        &self,
+        subscription_id: &SubscriptionId,
+        hour: Timestamp,
+    ) -> Result<Option<HourCounts>, StoreError> {
+        Ok(lock(&self.tables).hours.get(&(subscription_id.clone(), hour)).copied())
+    }
+
+    async fn replace(
+        &self,
+        subscription_id: &SubscriptionId,
+        before: &HourCounts,
+        counts: &Counts,
+    ) -> Result<Written, StoreError> {
+        let mut tables = lock(&self.tables);
+        let key = (subscription_id.clone(), before.hour);
+        match tables.hours.get_mut(&key) {
+            Some(row) if row.additions == before.additions => {
+                row.counts = *counts;
+                row.additions += 1;
+            }
+            _ => return Ok(Written::ConditionFailed),
+        }
+        tables.recounts.remove(&key);
+        Ok(Written::Applied)
     }
 }
 
@@ -425,6 +466,7 @@ impl CleanupState for MemoryDeliveries {
                 }
                 RowKey::Stats(hour) => {
                     tables.hours.remove(&(subscription_id.clone(), *hour));
+                    tables.recounts.remove(&(subscription_id.clone(), *hour));
                 }
                 // A record has its payload.
                 RowKey::Payload(_) => {}
