@@ -155,6 +155,54 @@ async fn same_event_twice_is_one_delivery() {
 }
 
 #[tokio::test]
+async fn deliveries_of_all_webhooks_are_listed_newest_first_and_by_event() {
+    let local = Local::start().await;
+    let good = json!({"url": local.receiver, "event_types": ["task.*"]});
+    let (first, _) = local.subscribe("u", good.clone()).await;
+    let (second, _) = local.subscribe("u", good.clone()).await;
+    let (others, _) = local.subscribe("other", good).await;
+    for n in 1..=3 {
+        local.publish(&event("u", "task.created", n)).await;
+    }
+    local.publish(&event("other", "task.created", 1)).await;
+    for (user, webhook, count) in [("u", &first, 3), ("u", &second, 3), ("other", &others, 1)] {
+        local.ended(user, webhook, count).await;
+    }
+    let list = async |query: &str| {
+        let path = format!("/api/deliveries{query}");
+        local.expect(200, "GET", &path, "u", None).await
+    };
+    let all = list("").await;
+    let items = all["items"].as_array().unwrap().clone();
+    assert_eq!((items.len(), &all["next_cursor"]), (6, &Value::Null));
+    let ids: Vec<String> = items.iter().map(|item| text(&item["id"])).collect();
+    assert!(ids.is_sorted_by(|newer, older| newer > older), "{ids:?}");
+    assert!(items.iter().all(|item| item["webhook_id"] != others.as_str()));
+    let mut paged = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = list(&format!("?limit=2{cursor}")).await;
+        paged.extend(page["items"].as_array().unwrap().clone());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(paged, items);
+    let event_id = text(&items[0]["event_id"]);
+    let of_event = list(&format!("?event_id={event_id}")).await;
+    let mut webhooks: Vec<String> = of_event["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| text(&item["webhook_id"]))
+        .collect();
+    webhooks.sort();
+    assert_eq!(webhooks, [first.clone(), second]);
+    let one = list(&format!("?event_id={event_id}&webhook_id={first}&status=success")).await;
+    assert_eq!(one["items"].as_array().unwrap().len(), 1);
+    local.expect(404, "GET", &format!("/api/deliveries?webhook_id={others}"), "u", None).await;
+}
+
+#[tokio::test]
 async fn events_are_selected_by_wildcard_and_filter() {
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();

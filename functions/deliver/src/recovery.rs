@@ -77,9 +77,9 @@ impl Deliver {
         let selection = &recovery.selection;
         let filter = DeliveryFilter {
             status: Some(selection.status),
-            event_type: None,
             since: Some(selection.since),
             until: Some(selection.until),
+            ..DeliveryFilter::default()
         };
         let limit = page_size(subscription).min(self.recovery_page);
         let after = recovery.position.as_ref();

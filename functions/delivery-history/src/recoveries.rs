@@ -96,9 +96,9 @@ impl DeliveryHistory {
     ) -> Result<u64, ApiError> {
         let filter = DeliveryFilter {
             status: Some(selection.status),
-            event_type: None,
             since: Some(selection.since),
             until: Some(selection.until),
+            ..DeliveryFilter::default()
         };
         let mut matched = 0;
         let mut after: Option<DeliveryId> = None;

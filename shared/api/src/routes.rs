@@ -38,6 +38,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/api/webhooks/{id}/stats", "subscriptions", Access::Read),
     route("POST", "/api/webhooks/{id}/verify", "test-webhook", Access::Test),
     route("POST", "/api/webhooks/{id}/test", "test-webhook", Access::Test),
+    route("GET", "/api/deliveries", "delivery-history", Access::Read),
     route("GET", "/api/webhooks/{id}/deliveries", "delivery-history", Access::Read),
     route("GET", "/api/webhooks/{id}/deliveries/{delivery_id}", "delivery-history", Access::Read),
     route(

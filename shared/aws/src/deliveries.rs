@@ -354,7 +354,7 @@ impl Deliveries for DynamoDeliveries {
         };
         let query = self.between(subscription_id, low, high).scan_index_forward(false);
         let query = filtered(query, filter, now);
-        let rows = read(query, limit + 1, PAGE_REQUESTS).await?;
+        let rows = read(query, limit + 1, 1).await?;
         page(rows, limit, row::decode, |delivery| delivery.id.clone(), delivery_id)
     }
 }
@@ -729,6 +729,10 @@ fn filtered(
     if let Some(event_type) = filter.event_type {
         conditions.push("t = :type");
         query = query.expression_attribute_values(":type", text(event_type.name()));
+    }
+    if let Some(event_id) = &filter.event_id {
+        conditions.push("e = :event");
+        query = query.expression_attribute_values(":event", text(event_id.as_str()));
     }
     query.filter_expression(conditions.join(" AND "))
 }

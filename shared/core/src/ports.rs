@@ -13,7 +13,7 @@ use crate::breaker::Health;
 use crate::catalogue::EventType;
 use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
 use crate::host_health::{HostHealth, HostId};
-use crate::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
+use crate::ids::{DeliveryId, EventId, RecoveryId, SubscriptionId, UserId};
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::rate_limit::{SlotUpdate, Update};
 use crate::recovery::{Outcomes, Recovery};
@@ -303,12 +303,14 @@ pub trait Subscriptions: Send + Sync {
 }
 
 /// Which deliveries a list shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
     /// Only those of this status.
     pub status: Option<Status>,
     /// Only those of this type.
     pub event_type: Option<EventType>,
+    /// Only those of this event, redeliveries included.
+    pub event_id: Option<EventId>,
     /// Only those whose event happened at this moment or later.
     pub since: Option<Timestamp>,
     /// Only those whose event happened before this moment.
@@ -437,9 +439,10 @@ pub trait Deliveries: Send + Sync {
         now: Timestamp,
     ) -> Result<SlotUpdate, StoreError>;
 
-    /// Records of a subscription, newest first, those older than `before`: at most `limit`, and
-    /// possibly fewer although more follow (see [`Page::next`]). Expired ones are not shown, as of
-    /// `now`. A payload that has a row of its own is not read: `data` is empty then.
+    /// Records of a subscription, newest first, those older than `before`, in one read that looks at
+    /// no more than one record after the next `limit`: so there can be fewer than `limit` although more
+    /// follow (see [`Page::next`]). Expired ones are not shown, as of `now`. A payload that has a row of
+    /// its own is not read: `data` is empty then.
     async fn page(
         &self,
         subscription_id: &SubscriptionId,

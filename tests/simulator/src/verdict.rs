@@ -319,8 +319,9 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
     let chosen = usize::try_from(chosen).ok().filter(|at| *at < webhooks.len());
     if let Some(webhook) = chosen.map(|at| webhooks.swap_remove(at)) {
         let (owner, id) = (webhook.user_id.as_str(), webhook.id.as_str());
-        let owned = harness.subscriptions.snapshot();
-        let owned = owned.iter().filter(|other| other.user_id == webhook.user_id).count();
+        let owned = harness.subscriptions.snapshot().into_iter();
+        let owned = owned.filter(|other| other.user_id == webhook.user_id);
+        let owned: BTreeSet<SubscriptionId> = owned.map(|other| other.id).collect();
         let get = TestRequest::to("GET /api/webhooks/{id}").with("id", id);
         let all = TestRequest::to("GET /api/webhooks").by(owner).query("limit=100");
         let list = TestRequest::to("GET /api/webhooks/{id}/deliveries").with("id", id);
@@ -329,9 +330,20 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
             let listed = ask(harness, &call, &list.by(owner).query("limit=100")).await;
             let stranger = ask(harness, &call, &get.by("stranger")).await;
             let all = ask(harness, &call, &all).await;
-            (shown.json(), listed.json(), all.json(), stranger.status())
+            let mut across = 0;
+            let mut query = "limit=100".to_owned();
+            loop {
+                let page = TestRequest::to("GET /api/deliveries").by(owner).query(&query);
+                let page = ask(harness, &call, &page).await.json();
+                across += page["items"].as_array().map_or(0, Vec::len);
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                query = format!("limit=100&cursor={next}");
+            }
+            (shown.json(), listed.json(), across, all.json(), stranger.status())
         };
-        let Some((shown, listed, all, stranger)) = responses.now_or_never() else { return };
+        let Some((shown, listed, across, all, stranger)) = responses.now_or_never() else {
+            return;
+        };
         let counts = end.counters.get(&webhook.id).copied().unwrap_or_default();
         let statistics = &shown["statistics"];
         let reported = (
@@ -340,6 +352,8 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
             statistics["failed_deliveries"].as_u64(),
         );
         let rows = end.records.values().filter(|r| r.subscription_id == webhook.id).count();
+        let rows_of_owner =
+            end.records.values().filter(|r| owned.contains(&r.subscription_id)).count();
         let mut model = lock(&harness.model);
         if reported != (Some(counts.total), Some(counts.success), Some(counts.failed)) {
             model.violate(Rule::Shown, || shown.to_string());
@@ -347,7 +361,10 @@ fn check_api(harness: &Arc<Harness>, end: &End) {
         if listed["items"].as_array().map(Vec::len) != Some(rows.min(PAGE_MAX)) {
             model.violate(Rule::Shown, || listed.to_string());
         }
-        if all["items"].as_array().map(Vec::len) != Some(owned.min(PAGE_MAX)) {
+        if across != rows_of_owner {
+            model.violate(Rule::Shown, || format!("{across} of {rows_of_owner} deliveries"));
+        }
+        if all["items"].as_array().map(Vec::len) != Some(owned.len().min(PAGE_MAX)) {
             model.violate(Rule::Shown, || all.to_string());
         }
         if stranger != 404 {

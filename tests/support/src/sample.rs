@@ -172,7 +172,8 @@ pub fn attempt(n: u64) -> Attempt {
     }
 }
 
-fn event_id(n: u64) -> EventId {
+/// The id of the `n`th event.
+pub fn event_id(n: u64) -> EventId {
     format!("event-{n}").parse().expect("an event id")
 }
 

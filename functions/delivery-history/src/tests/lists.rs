@@ -1,16 +1,13 @@
 //! Listing deliveries.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use test_support::sample;
 use webhooks_api::testing::TestRequest;
 use webhooks_core::delivery::{Delivery, EndReason, Status, Trigger};
 use webhooks_core::ids::SubscriptionId;
 
-use super::sparse::Sparse;
 use super::{Harness, LIST, succeeded};
-use crate::PAGE_READS_MAX;
+use crate::listing::{FURTHER_READS_MAX, ROWS_MAX};
 
 /// Records the deliveries of this many events, and returns their ids, newest first.
 async fn history(harness: &Harness, webhook: &SubscriptionId, events: u64) -> Vec<String> {
@@ -112,33 +109,54 @@ async fn pages_are_complete_when_deliveries_are_added_meanwhile() {
 }
 
 #[tokio::test]
-async fn page_is_full_when_a_read_finds_few_rows() {
-    let harness = Harness::over(|deliveries| Arc::new(Sparse(deliveries)));
+async fn unfiltered_page_is_one_read() {
+    let harness = Harness::new();
     let webhook = harness.webhook("alice", 1).await.id;
-    let reads = PAGE_READS_MAX as u64;
-    let mut failed = Vec::new();
-    for n in 0..(reads * 4) {
+    history(&harness, &webhook, 150).await;
+    for limit in [1, 50, 100] {
+        harness.reads.take();
+        let (ids, next) = harness.page(&webhook, &format!("limit={limit}")).await;
+        assert_eq!((ids.len(), next.is_some(), harness.reads.take()), (limit, true, 1));
+    }
+}
+
+#[tokio::test]
+async fn page_is_full_when_its_filter_leaves_few_rows() {
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
+    let mut rare = Vec::new();
+    for n in 0..600 {
         let mut delivery = succeeded(&webhook, n);
-        if n % 10 == 0 {
-            delivery.end(Status::Failed, sample::at(n));
-            failed.insert(0, delivery.id.to_string());
+        if n % 100 == 0 {
+            delivery.event_type = sample::event_type("sync.completed");
+            rare.insert(0, delivery.id.to_string());
         }
         harness.record(&delivery).await;
     }
-    let (ids, _) = harness.page(&webhook, "limit=15").await;
-    assert_eq!(ids.len(), 15);
-    // One page may end before it is full, but then it says that more follow.
-    let mut seen = Vec::new();
-    let mut query = "status=failed&limit=3".to_owned();
-    let mut pages = 0;
-    loop {
-        let (ids, next) = harness.page(&webhook, &query).await;
-        seen.extend(ids);
-        pages += 1;
-        let Some(next) = next else { break };
-        query = format!("status=failed&limit=3&cursor={next}");
+    let query = "limit=4&event_type=sync.completed";
+    let (ids, next) = harness.page(&webhook, query).await;
+    assert_eq!(ids, rare[..4]);
+    let (ids, next) = harness.page(&webhook, &format!("{query}&cursor={}", next.unwrap())).await;
+    assert_eq!((ids.as_slice(), next), (&rare[4..], None));
+}
+
+#[tokio::test]
+async fn page_that_has_read_its_budget_is_continued_by_the_next() {
+    let harness = Harness::new();
+    let webhook = harness.webhook("alice", 1).await.id;
+    let mut oldest = succeeded(&webhook, 0);
+    oldest.event_type = sample::event_type("sync.completed");
+    harness.record(&oldest).await;
+    for n in 1..=ROWS_MAX as u64 + 100 {
+        harness.record(&succeeded(&webhook, n)).await;
     }
-    assert_eq!((seen, pages), (failed, 2));
+    let query = "limit=1&event_type=sync.completed";
+    harness.reads.take();
+    let (ids, next) = harness.page(&webhook, query).await;
+    assert_eq!(ids, [""; 0]);
+    assert!(harness.reads.take() <= 1 + FURTHER_READS_MAX);
+    let next = format!("{query}&cursor={}", next.expect("not all was read"));
+    assert_eq!(harness.page(&webhook, &next).await, (vec![oldest.id.to_string()], None));
 }
 
 #[tokio::test]

@@ -1,21 +1,26 @@
 //! The routes of this function, over the tables in memory, in the JSON of API Gateway.
 
+mod across;
 mod details;
 mod lists;
 mod recoveries;
 mod routes;
-mod sparse;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use serde_json::Value;
 use test_support::{
-    ManualClock, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue, SeededRandom, sample,
+    Effect, Intercepted, Interceptor, ManualClock, MemoryDeliveries, MemorySubscriptions,
+    MemoryTaskQueue, SeededRandom, sample,
 };
 use webhooks_api::testing::{TestRequest, TestResponse};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{Deliveries, DeliveryWrite, Expect, Subscriptions as _};
+use webhooks_core::ports::{
+    Deliveries as _, DeliveryWrite, Expect, StoreError, Subscriptions as _,
+};
 use webhooks_core::subscription::Subscription;
 
 use crate::DeliveryHistory;
@@ -30,30 +35,46 @@ struct Harness {
     deliveries: MemoryDeliveries,
     queue: MemoryTaskQueue,
     clock: ManualClock,
+    reads: Reads,
+}
+
+/// Counts the calls of [`Deliveries`]; a clone counts the same.
+#[derive(Clone, Default)]
+struct Reads(Arc<AtomicUsize>);
+
+impl Reads {
+    /// How many there were since the last time.
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Interceptor for Reads {
+    async fn before(&self, _: &'static str) -> Result<Effect, StoreError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Effect::Done)
+    }
 }
 
 impl Harness {
     /// A day after the moment that samples count from.
     fn new() -> Self {
-        Self::over(|deliveries| Arc::new(deliveries))
-    }
-
-    /// The function sees the history through `port`.
-    fn over(port: impl FnOnce(MemoryDeliveries) -> Arc<dyn Deliveries>) -> Self {
         let clock = ManualClock::at(sample::at(86_400));
         let subscriptions = MemorySubscriptions::default();
         let deliveries = MemoryDeliveries::new(Arc::new(clock.clone()));
         let queue = MemoryTaskQueue::default();
+        let reads = Reads::default();
         let api = DeliveryHistory::new(
             Arc::new(subscriptions.clone()),
-            port(deliveries.clone()),
+            Arc::new(Intercepted::new(deliveries.clone(), reads.clone())),
             Arc::new(deliveries.clone()),
             Arc::new(queue.clone()),
             Arc::new(clock.clone()),
             Arc::new(SeededRandom::new(1)),
             std::time::Duration::from_hours(720),
         );
-        Self { api, subscriptions, deliveries, queue, clock }
+        Self { api, subscriptions, deliveries, queue, clock, reads }
     }
 
     /// Sends a request, and checks what holds of every response.

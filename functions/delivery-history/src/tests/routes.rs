@@ -62,7 +62,7 @@ async fn other_users_webhook_returns_404() {
     let own = bobs.subscription_id.as_str();
     let missing = sample::subscription_id("bob", 2);
     let missing = missing.as_str();
-    for route in routes() {
+    for route in routes().into_iter().filter(|route| route.contains("{id}")) {
         // Not even the words about a bad query tell them apart.
         for query in ["", "x=1", "cursor=x"] {
             let send = |id: &str, delivery: &str| {

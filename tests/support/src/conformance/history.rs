@@ -26,7 +26,7 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
 }
 
 const ALL: DeliveryFilter =
-    DeliveryFilter { status: None, event_type: None, since: None, until: None };
+    DeliveryFilter { status: None, event_type: None, event_id: None, since: None, until: None };
 
 /// The ids on all pages, as of [`sample::start`].
 async fn shown(
@@ -128,7 +128,7 @@ async fn filters_return_every_matching_record_only(store: &dyn DeliveriesTable) 
         for event_type in kinds {
             for (since, until) in spans {
                 let (since, until) = (since.map(sample::at), until.map(sample::at));
-                let filter = DeliveryFilter { status, event_type, since, until };
+                let filter = DeliveryFilter { status, event_type, since, until, ..ALL };
                 let passing: Vec<DeliveryId> = rows
                     .iter()
                     .filter(|row| passes(&filter, row))
@@ -141,12 +141,20 @@ async fn filters_return_every_matching_record_only(store: &dyn DeliveriesTable) 
             }
         }
     }
+    let again = DeliveryId::new(sample::at(40), [0; 10]);
+    put(store, &Delivery { id: again.clone(), ..sample::delivery(&subscription, 7) }).await;
+    let filter = DeliveryFilter { event_id: Some(sample::event_id(7)), ..ALL };
+    for limit in [1, 5, 100] {
+        let found = shown(store, &subscription, &filter, limit).await;
+        assert_eq!(found, [again.clone(), sample::delivery_id(&subscription, 7)], "limit {limit}");
+    }
 }
 
 /// The documentation of the filter, as code.
 fn passes(filter: &DeliveryFilter, row: &Delivery) -> bool {
     (filter.status.is_none() || filter.status == Some(row.status))
         && (filter.event_type.is_none() || filter.event_type == Some(row.event_type))
+        && (filter.event_id.is_none() || filter.event_id.as_ref() == Some(&row.event_id))
         && (filter.since.is_none() || filter.since <= Some(row.created_at()))
         && (filter.until.is_none() || Some(row.created_at()) < filter.until)
 }

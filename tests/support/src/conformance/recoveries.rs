@@ -113,9 +113,9 @@ async fn oldest_pages_are_complete_and_oldest_first(store: &dyn DeliveriesTable)
     create(store, &recovery(&of, 1)).await;
     let filter = DeliveryFilter {
         status: Some(Status::Failed),
-        event_type: None,
         since: Some(sample::at(3)),
         until: Some(sample::at(9)),
+        ..DeliveryFilter::default()
     };
     for limit in [1, 2, 3, 100] {
         let page = async |after: Option<DeliveryId>| {

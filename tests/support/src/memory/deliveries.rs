@@ -117,10 +117,15 @@ fn due_shard(id: &str) -> u8 {
 }
 
 fn passes(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
-    let moment = delivery.created_at();
     filter.status.is_none_or(|status| delivery.status == status)
         && filter.event_type.is_none_or(|event_type| delivery.event_type == event_type)
-        && filter.since.is_none_or(|since| moment >= since)
+        && filter.event_id.as_ref().is_none_or(|event_id| delivery.event_id == *event_id)
+        && is_between(filter, delivery)
+}
+
+fn is_between(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
+    let moment = delivery.created_at();
+    filter.since.is_none_or(|since| moment >= since)
         && filter.until.is_none_or(|until| moment < until)
 }
 
@@ -196,15 +201,26 @@ impl Deliveries for MemoryDeliveries {
         now: Timestamp,
     ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
         let tables = lock(&self.tables);
-        let shown = tables
+        let mut rows = tables
             .deliveries
             .values()
             .rev()
             .map(|row| &row.delivery)
             .filter(|delivery| delivery.subscription_id == *subscription_id)
             .filter(|delivery| before.is_none_or(|before| delivery.id < *before))
-            .filter(|delivery| now < delivery.expires_at && passes(filter, delivery));
-        Ok(paged(shown.cloned(), limit, |delivery| delivery.id.clone()))
+            .filter(|delivery| is_between(filter, delivery))
+            .peekable();
+        let looked_at: Vec<&Delivery> = rows.by_ref().take(limit + 1).collect();
+        let is_shown = |delivery: &&Delivery| now < delivery.expires_at && passes(filter, delivery);
+        let mut items: Vec<_> = looked_at.iter().copied().filter(is_shown).cloned().collect();
+        let next = if items.len() > limit {
+            items.truncate(limit);
+            items.last()
+        } else {
+            rows.peek().and_then(|_| looked_at.last().copied())
+        };
+        let next = next.map(|delivery| delivery.id.clone());
+        Ok(Page { items, next })
     }
 }
 
