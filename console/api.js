@@ -98,6 +98,11 @@ export class Api {
     return this.call('GET', `/api/webhooks${query({ limit: 20, cursor })}`);
   }
 
+  /** Every webhook: a user has at most as many as fit on a page. @returns {Promise<Page<Webhook>>} */
+  allWebhooks() {
+    return this.call('GET', `/api/webhooks${query({ limit: 100 })}`);
+  }
+
   /** @param {string} id @returns {Promise<Webhook>} */
   webhook(id) {
     return this.call('GET', path(id));
@@ -135,6 +140,15 @@ export class Api {
    */
   deliveries(id, filter) {
     return this.call('GET', `${path(id)}/deliveries${query(filter)}`);
+  }
+
+  /**
+   * Those of all webhooks.
+   * @param {Record<string, string | number | null | undefined>} filter
+   * @returns {Promise<Page<Delivery>>}
+   */
+  allDeliveries(filter) {
+    return this.call('GET', `/api/deliveries${query(filter)}`);
   }
 
   /** @param {string} id @param {string} delivery @returns {Promise<Delivery>} */

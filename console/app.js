@@ -2,6 +2,7 @@
 import { html, useEffect, useMemo, useRef, useState } from './vendor/preact-htm.js';
 import { Api } from './api.js';
 import { Lazy } from './lazy.js';
+import { DeliveriesPage } from './pages/deliveries.js';
 import { DeliveryPage } from './pages/delivery.js';
 import { FormPage } from './pages/form.js';
 import { WebhookPage } from './pages/webhook.js';
@@ -68,6 +69,7 @@ export function App({ options }) {
       <header class="top">
         <nav aria-label=${texts.nav.label}>
           <${Link} to="/" current=${section === undefined || section === 'webhooks'}>${texts.nav.webhooks}<//>
+          <${Link} to="/deliveries" current=${section === 'deliveries'}>${texts.nav.deliveries}<//>
           <${Link} to="/event-types" current=${section === 'event-types'}>${texts.nav.catalogue}<//>
           <${Link} to="/signature" current=${section === 'signature'}>${texts.nav.signature}<//>
         </nav>
@@ -89,6 +91,7 @@ export function App({ options }) {
 function page(section = '', id = '', tab = 'overview', delivery = '') {
   if (section === '') return html`<${WebhooksPage} />`;
   if (section === 'create') return html`<${FormPage} />`;
+  if (section === 'deliveries') return html`<${DeliveriesPage} />`;
   if (section === 'event-types') return html`<${Lazy} key="event-types" load=${() => import('./pages/catalogue.js')} />`;
   if (section === 'signature') return html`<${Lazy} key="signature" load=${() => import('./pages/signature.js')} />`;
   if (section === 'webhooks' && id) {

@@ -17,7 +17,7 @@ export const texts = {
   retry: 'Try again',
   back: 'Back',
   skip: 'Skip to content',
-  nav: { label: 'Console', webhooks: 'Webhooks', catalogue: 'Event types', signature: 'Check a signature', signOut: 'Sign out' },
+  nav: { label: 'Console', webhooks: 'Webhooks', deliveries: 'All deliveries', catalogue: 'Event types', signature: 'Check a signature', signOut: 'Sign out' },
   theme: { label: 'Theme', auto: 'System theme', light: 'Light', dark: 'Dark' },
   errors: {
     network: 'The API cannot be reached. Check the connection and try again.',
@@ -201,6 +201,10 @@ export const texts = {
   },
   deliveries: {
     title: 'Deliveries',
+    allTitle: 'Deliveries of all webhooks',
+    webhook: 'Webhook',
+    anyWebhook: 'Any webhook',
+    eventId: 'Event id',
     filters: 'Filters',
     status: 'Status',
     anyStatus: 'Any status',

@@ -236,6 +236,9 @@ pub(crate) struct Deliveries {
     /// Only those of this event type
     #[arg(long, value_name = "TYPE")]
     pub(crate) event_type: Option<String>,
+    /// Only those of this event
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) event_id: Option<String>,
     /// Only those of events since this time: RFC 3339, or a duration such as 90m, 6h or 2d
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Moment>,

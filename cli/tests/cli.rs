@@ -215,8 +215,14 @@ async fn json_of_every_list_is_that_of_the_api() {
     let shown = fixture.json(&["show-delivery", &delivery]);
     assert_eq!(shown["event_id"], published["event_id"]);
     assert_eq!(shown["attempts"][0]["response_status"], 500);
-    for list in [&["deliveries"][..], &["deliveries", &id, "--failed"]] {
-        assert_eq!(fixture.json(list)["items"][0]["id"], delivery.as_str());
+    fixture.create("/");
+    let event = published["event_id"].as_str().unwrap();
+    for list in [
+        &["deliveries"][..],
+        &["deliveries", &id, "--failed"],
+        &["deliveries", "--event-id", event, "--failed"],
+    ] {
+        assert_eq!(fixture.json(list)["items"][0]["id"], delivery.as_str(), "{list:?}");
     }
     fixture.stdout(&["update", &id, "--url", &fixture.receiver("/")]);
     assert_eq!(fixture.json(&["recover", &id, "--since", "1h", "--dry-run"])["matched"], 1);

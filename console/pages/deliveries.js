@@ -1,18 +1,38 @@
-/** The history of a webhook: filters, live updates, page by page. */
+/** The history of a webhook, or of all webhooks: filters, live updates, page by page. */
 import { html, useEffect, useRef, useState } from '../vendor/preact-htm.js';
 import { texts } from '../texts.js';
-import { Failure, Field, Link, Loading, StatusBadge, Time, shownDuration, useApp, useInterval, useLoad, utc } from '../ui.js';
+import { Failure, Field, Link, Loading, StatusBadge, Time, nameOf, shownDuration, useApp, useInterval, useLoad, utc } from '../ui.js';
 
-/** @import { Delivery, Webhook } from '../types.js' */
+/** @import { Delivery, Page, Webhook } from '../types.js' */
 
 const t = texts.deliveries;
+const NO_FILTER = { webhook_id: '', event_id: '', status: '', event_type: '', since: '', until: '' };
 const LIVE_MS = 3_000;
 
 /** @param {{ webhook: Webhook }} props */
 export function DeliveriesTab({ webhook }) {
+  const { api } = useApp();
+  return html`<${Deliveries} load=${(/** @type {any} */ query) => api.deliveries(webhook.id, query)} />`;
+}
+
+/** The deliveries of all webhooks. */
+export function DeliveriesPage() {
+  const { api } = useApp();
+  const webhooks = useLoad(() => api.allWebhooks(), []);
+  return html`<section>
+    <h1>${t.allTitle}</h1>
+    <${Deliveries} load=${(/** @type {any} */ query) => api.allDeliveries(query)} webhooks=${webhooks.data?.items ?? []} />
+  </section>`;
+}
+
+/**
+ * @param {{ load: (query: any) => Promise<Page<Delivery>>, webhooks?: Webhook[] }} props
+ * `webhooks` are given where the list has more than one.
+ */
+function Deliveries({ load, webhooks }) {
   const { api, router } = useApp();
   const asked = new URLSearchParams(router.path.split('?')[1] ?? '');
-  const [filter, setFilter] = useState({ status: asked.get('status') ?? '', event_type: '', since: '', until: '' });
+  const [filter, setFilter] = useState({ ...NO_FILTER, status: asked.get('status') ?? '' });
   const [live, setLive] = useState(true);
   const [items, setItems] = useState(/** @type {Delivery[]} */ ([]));
   const [cursor, setCursor] = useState(/** @type {string | null} */ (null));
@@ -20,7 +40,7 @@ export function DeliveriesTab({ webhook }) {
   const paged = useRef(false);
   const catalogue = useLoad(() => api.eventTypes(), []);
   const query = { limit: 25, ...filter, since: utc(filter.since), until: utc(filter.until) };
-  const first = useLoad(() => api.deliveries(webhook.id, query), [webhook.id, JSON.stringify(filter)]);
+  const first = useLoad(() => load(query), [JSON.stringify(filter)]);
 
   useEffect(() => {
     if (!first.data) return;
@@ -39,7 +59,7 @@ export function DeliveriesTab({ webhook }) {
   const more = async () => {
     paged.current = true;
     try {
-      const page = await api.deliveries(webhook.id, { ...query, cursor });
+      const page = await load({ ...query, cursor });
       setItems((before) => [...before, ...page.items]);
       setCursor(page.next_cursor);
       setError(null);
@@ -60,6 +80,15 @@ export function DeliveriesTab({ webhook }) {
 
   return html`<div>
     <form class="filters" role="search" aria-label=${t.filters} onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
+      ${webhooks && html`<${Field} label=${t.webhook}>
+        ${(/** @type {any} */ attributes) => html`<select ...${attributes} onChange=${(/** @type {any} */ event) => change({ webhook_id: event.currentTarget.value })}>
+          <option value="" selected=${filter.webhook_id === ''}>${t.anyWebhook}</option>
+          ${webhooks.map((webhook) => html`<option key=${webhook.id} value=${webhook.id} selected=${filter.webhook_id === webhook.id}>${nameOf(webhook)}</option>`)}
+        </select>`}
+      <//>
+      <${Field} label=${t.eventId}>
+        ${(/** @type {any} */ attributes) => html`<input type="search" ...${attributes} value=${filter.event_id} onChange=${(/** @type {any} */ event) => change({ event_id: event.currentTarget.value.trim() })} />`}
+      <//>`}
       <${Field} label=${t.status}>
         ${(/** @type {any} */ attributes) => html`<select ...${attributes} onChange=${(/** @type {any} */ event) => change({ status: event.currentTarget.value })}>
           <option value="" selected=${filter.status === ''}>${t.anyStatus}</option>
@@ -73,7 +102,7 @@ export function DeliveriesTab({ webhook }) {
         </select>`}
       <//>
       ${moment('since')} ${moment('until')}
-      ${filtered && html`<button type="button" onClick=${() => change({ status: '', event_type: '', since: '', until: '' })}>${t.clear}</button>`}
+      ${filtered && html`<button type="button" onClick=${() => change(NO_FILTER)}>${t.clear}</button>`}
       <label class="check"><input type="checkbox" checked=${live} onChange=${(/** @type {any} */ event) => setLive(event.currentTarget.checked)} /> <span>${t.live}</span></label>
     </form>
     <${Failure} error=${first.error ?? error} retry=${first.reload} />
@@ -82,10 +111,10 @@ export function DeliveriesTab({ webhook }) {
     ${items.length > 0 && html`<table class="cards deliveries">
       <caption class="hidden">${t.title}</caption>
       <thead><tr>
-        <th scope="col">${t.time}</th><th scope="col">${t.status}</th><th scope="col">${t.event}</th>
+        <th scope="col">${t.time}</th>${webhooks && html`<th scope="col">${t.webhook}</th>`}<th scope="col">${t.status}</th><th scope="col">${t.event}</th>
         <th scope="col">${t.attempts}</th><th scope="col">${t.response}</th>
       </tr></thead>
-      <tbody>${items.map((delivery) => html`<${Row} key=${delivery.id} delivery=${delivery} />`)}</tbody>
+      <tbody>${items.map((delivery) => html`<${Row} key=${delivery.id} delivery=${delivery} webhooks=${webhooks} />`)}</tbody>
     </table>`}
     ${cursor && html`<button type="button" onClick=${more}>${texts.more}</button>`}
   </div>`;
@@ -94,13 +123,15 @@ export function DeliveriesTab({ webhook }) {
 /** @param {Delivery} a @param {Delivery} b */
 const newestFirst = (a, b) => (a.id < b.id ? 1 : -1);
 
-/** @param {{ delivery: Delivery }} props */
-function Row({ delivery }) {
+/** @param {{ delivery: Delivery, webhooks?: Webhook[] }} props */
+function Row({ delivery, webhooks }) {
   const { trigger } = delivery;
+  const webhook = webhooks?.find((webhook) => webhook.id === delivery.webhook_id);
   return html`<tr>
     <th scope="row" data-label=${t.time}>
       <${Link} to=${`/webhooks/${delivery.webhook_id}/deliveries/${delivery.id}`}><${Time} at=${delivery.created_at} /><//>
     </th>
+    ${webhooks && html`<td data-label=${t.webhook}><${Link} to=${`/webhooks/${delivery.webhook_id}`}>${webhook ? nameOf(webhook) : delivery.webhook_id}<//></td>`}
     <td data-label=${t.status}><${StatusBadge} status=${delivery.status} /></td>
     <td data-label=${t.event}>${delivery.event_type}${trigger !== 'event' && html` <span class="muted">${t.triggers[trigger] ?? trigger}</span>`}</td>
     <td data-label=${t.attempts}>${delivery.attempt_count}</td>

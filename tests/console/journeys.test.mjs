@@ -138,6 +138,27 @@ test('new deliveries appear by themselves, and one is redelivered', async () => 
   await close(page);
 });
 
+test('deliveries of all webhooks are listed, and those of one event are found by its id', async () => {
+  const page = await open();
+  await create(page, { url: `${system.receiver}/`, description: 'Second live webhook' });
+  await system.publish('task.updated', { task_id: 't-10' });
+  await link(page, 'All deliveries').click();
+  const rows = page.getByRole('row', { name: /task.updated/ });
+  const ofSecond = rows.filter({ has: link(page, 'Second live webhook') });
+  await ofSecond.waitFor();
+  await rows.nth(1).waitFor();
+  await page.getByLabel('Webhook', { exact: true }).selectOption({ label: 'Second live webhook' });
+  await rows.nth(1).waitFor({ state: 'detached' });
+  await ofSecond.waitFor();
+  await rows.getByRole('link').first().click();
+  await page.getByText('"task_id": "t-10"').waitFor();
+  await link(page, 'All deliveries').click();
+  await page.getByLabel('Event id').fill('no-such-event');
+  await page.getByLabel('Event id').blur();
+  await page.getByText('No deliveries match the filters.').waitFor();
+  await close(page);
+});
+
 test('test of any type is sent with changed data', async () => {
   const page = await open();
   await create(page, { url: `${system.receiver}/`, description: 'Tested webhook' });
@@ -330,6 +351,7 @@ test('axe finds nothing, light and dark, and a phone needs no sideways scrolling
     delivery: [`${base}/deliveries/${deliveries.items[0].id}`, 'Attempts'],
     recover: [`${base}/recover`, 'Recoveries'],
     receive: [`${base}/receive`, 'Values of this webhook'],
+    'all-deliveries': ['/deliveries', 'Deliveries of all webhooks'],
     'event-types': ['/event-types', 'Event types'],
     signature: ['/signature', 'Check a signature'],
   };

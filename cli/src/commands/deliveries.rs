@@ -145,6 +145,7 @@ async fn page(api: &Api, list: &Deliveries) -> Result<Page, Error> {
     let (since, until) = (list.since.map(time), list.until.map(time));
     let status = if list.failed { Some("failed") } else { list.status.as_deref() };
     let filters = [
+        ("event_id", list.event_id.as_deref()),
         ("status", status),
         ("event_type", list.event_type.as_deref()),
         ("since", since.as_deref()),
@@ -164,19 +165,10 @@ pub(crate) async fn newest(
     limit: usize,
 ) -> Result<Page, Error> {
     if let Some(id) = webhook {
-        return api.list(&["api", "webhooks", id, "deliveries"], query, limit).await;
+        let query: Vec<_> = query.iter().copied().chain([("webhook_id", id)]).collect();
+        return api.list(&["api", "deliveries"], &query, limit).await;
     }
-    let mut all = Vec::new();
-    for id in webhook_ids(api).await? {
-        let page = api.list(&["api", "webhooks", &id, "deliveries"], query, limit).await?;
-        for item in page.items {
-            let created_at = read::<Value>(item.get())?["created_at"].to_string();
-            all.push((created_at, item));
-        }
-    }
-    all.sort_by(|(a, _), (b, _)| b.cmp(a));
-    all.truncate(limit);
-    Ok(Page { items: all.into_iter().map(|(_, item)| item).collect(), next_cursor: None })
+    api.list(&["api", "deliveries"], query, limit).await
 }
 
 async fn webhook_ids(api: &Api) -> Result<Vec<String>, Error> {
