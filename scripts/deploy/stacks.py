@@ -9,7 +9,7 @@ import zipfile
 from . import deploy_run
 from .ministack_run import SECRET, Cloud, create_stack, packaged
 from .template import parsed
-from .tools import Failed, expect
+from .tools import Failed, expect, wait_for
 
 STACKS = ["webhooks-one", "webhooks-two"]
 
@@ -24,6 +24,7 @@ def check(space):
     side_by_side(space, cloud, template)
     failed_and_repeated(space, cloud, template)
     roll_back(space, cloud)
+    scheduled_run_fails(space, cloud)
     restore(space, cloud)
     for stack in STACKS:
         remove(space, cloud, stack)
@@ -123,6 +124,37 @@ def roll_back(space, cloud):
     lambdas.update_alias(FunctionName=functions[0], Name="live", FunctionVersion=two[functions[0]])
     refused("the functions are of the releases r2, r3")
     print(f"scripts/roll_back.py sets the aliases of {len(functions)} functions back, or to a release")
+
+
+def scheduled_run_fails(space, cloud):
+    """A fault that tests/deployment cannot produce for its alarm: a scheduled run that times out."""
+    lambdas, sqs = cloud.client("lambda"), cloud.client("sqs")
+    function, queue = f"{STACKS[0]}-retry", f"{STACKS[0]}-schedules-dlq"
+    config = lambdas.get_function_event_invoke_config(FunctionName=function, Qualifier="live")
+    # ministack knows the destinations of a function, not those of an alias.
+    kept = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
+    lambdas.put_function_event_invoke_config(FunctionName=function, **{name: config[name] for name in kept})
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+
+    def visible():
+        names = ["ApproximateNumberOfMessages"]
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+        return int(found["Attributes"][names[0]])
+
+    expect(not goes_off(space, "SchedulesDeadLettersAlarm", visible()), "the alarm is on in a healthy stack")
+    # The packages here answer nothing, so the run fails by its timeout.
+    lambdas.update_function_configuration(FunctionName=function, Timeout=1)
+    lambdas.invoke(FunctionName=function, InvocationType="Event", Payload=b"{}")
+    failed = wait_for("the failed run", visible, 60, cloud.process)
+    expect(goes_off(space, "SchedulesDeadLettersAlarm", failed), f"{failed} dead letters are no alarm")
+    print("a scheduled run that fails makes a dead letter, which is beyond the threshold of its alarm")
+
+
+def goes_off(space, alarm, value):
+    """Whether this value of its metric is beyond the threshold of an alarm."""
+    properties = parsed(space)["Resources"][alarm]["Properties"]
+    expect(properties["ComparisonOperator"] == "GreaterThanThreshold", f"{alarm} compares in another way")
+    return value > properties["Threshold"]
 
 
 def restore(space, cloud):

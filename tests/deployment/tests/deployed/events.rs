@@ -219,7 +219,7 @@ impl Harness {
 }
 
 /// Calls a function of the API as `lambda_http` does.
-async fn api<F>(handler: impl FnMut(Request) -> F, event: &Value) -> Value
+pub(crate) async fn api<F>(handler: impl FnMut(Request) -> F, event: &Value) -> Value
 where
     F: Future<Output = Response<Body>> + Send,
 {
