@@ -12,6 +12,7 @@ The steps, in order:
   template   sam validate, its lint, and cfn-lint on what the SAM transform makes of the template; fixed
              names; the table of idle costs in docs/DEPLOYING.md
   checkov    checkov on what the SAM transform makes of the template
+  cdk-nag    cdk-nag on the same; left out without Node
   commands   the `aws` commands of the documents have the operations and flags of the AWS CLI 1 and 2
   release    the workflows, and scripts/release.py on stand-ins for what is built
   smoke      scripts/smoke_test.py and scripts/redrive.py against `cargo dev`
@@ -37,7 +38,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = ["template", "checkov", "commands", "release", "smoke", "stacks", "build", "host", "emulator", "counts", "ministack"]
+STEPS = ["template", "checkov", "cdk-nag", "commands", "release", "smoke", "stacks"]
+STEPS += ["build", "host", "emulator", "counts", "ministack"]
 # The steps that need the packages of `host`. Run with --only, they use those of an earlier run.
 NEED_HOST = ["emulator", "counts", "ministack"]
 
@@ -77,13 +79,14 @@ def main() -> int:
 
     sys.path.insert(0, str(ROOT / "scripts"))
     from deploy import (
-        build, checkov, commands, counts, emulator, ministack_run, release, smoke, stacks, template,
+        build, cdk_nag, checkov, commands, counts, emulator, ministack_run, release, smoke, stacks, template,
     )
     from deploy.tools import Failed, Workspace
 
     steps = {
         "template": template.check,
         "checkov": checkov.check,
+        "cdk-nag": cdk_nag.check,
         "commands": commands.check,
         "release": release.check,
         "smoke": smoke.check,
