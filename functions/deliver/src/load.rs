@@ -113,7 +113,7 @@ impl Deliver {
             DeliveryTask::FirstAttempt(new) => {
                 self.load_first(new, consistency(message), batch).await
             }
-            DeliveryTask::Retry { subscription_id, delivery_id } => {
+            DeliveryTask::Retry { subscription_id, delivery_id, .. } => {
                 let consistency = Consistency::Strong;
                 let record =
                     self.deliveries.get(&subscription_id, &delivery_id, consistency).await?;

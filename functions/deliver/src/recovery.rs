@@ -10,6 +10,7 @@ use webhooks_core::ports::{Chain, Consistency, DeliveryFilter, Outgoing, StoreEr
 use webhooks_core::recovery::{PAGE_WAIT, Recovery, RecoveryStatus, page_size};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::task_batch::send_tasks;
+use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
 use crate::disposition::{Disposition, Handled};
@@ -17,6 +18,11 @@ use crate::disposition::{Disposition, Handled};
 /// A message of a page that the row has not reached comes back after this wait: the function that
 /// sent it is about to write the row.
 const EARLY_WAIT: Duration = Duration::from_secs(5);
+
+/// How long after a page the attempt of its first task begins.
+const FIRST_START: Duration = Duration::from_millis(250);
+/// The attempts of a page begin within this time. The next page follows a second after this one.
+const SPREAD: Duration = Duration::from_millis(700);
 
 impl Deliver {
     /// Handles the message of a page. A failure on our side brings it back.
@@ -89,7 +95,8 @@ impl Deliver {
             .items
             .iter()
             .filter(|delivery| selection.selects(delivery))
-            .map(|delivery| recovery.task(delivery))
+            .enumerate()
+            .map(|(n, delivery)| recovery.task(delivery).starting_at(start_of(n, limit, now)))
             .collect();
         if !send_tasks(self.slow_queue.as_ref(), &tasks).await.is_empty() {
             // The page is sent again: its redeliveries have the same ids then.
@@ -131,6 +138,14 @@ impl Deliver {
         );
         Ok(Disposition::Ack)
     }
+}
+
+/// When the attempt of the `n`th task of a page of this size begins: in order. The first one waits, so that
+/// all have arrived.
+fn start_of(n: usize, size: usize, now: Timestamp) -> Timestamp {
+    let n = u32::try_from(n).unwrap_or(u32::MAX);
+    let size = u32::try_from(size.max(1)).unwrap_or(u32::MAX);
+    now.plus(FIRST_START + SPREAD.saturating_mul(n) / size)
 }
 
 /// SQS delays messages by whole seconds.

@@ -64,6 +64,7 @@ impl Deliver {
         batch: &Batch,
         undecided: Undecided<'_>,
     ) -> Result<Handled, Failed> {
+        let start_at = task.start_at();
         let loaded = self.load(task, message, batch).await.map_err(Failed::nack)?;
         let Some((loaded, subscription)) = loaded else {
             return Ok(Disposition::Ack.into());
@@ -76,7 +77,9 @@ impl Deliver {
         // back. If it did, each outage would leave many messages behind it.
         let disposition = if loaded.is_overdue(now) { Disposition::Ack } else { Disposition::Nack };
         let copy = loaded.retry();
-        let step = self.next_step(loaded, subscription, message, (batch, undecided), now).await;
+        let step = self
+            .next_step(loaded, subscription, (message, start_at), (batch, undecided), now)
+            .await;
         let handled = step.map_err(|error| Failed { error, disposition })?;
         Ok(match handled.disposition {
             Disposition::Delay(wait) => {
@@ -108,7 +111,7 @@ impl Deliver {
         &self,
         loaded: Loaded,
         subscription: Option<Subscription>,
-        message: &SqsMessage,
+        (message, start_at): (&SqsMessage, Option<Timestamp>),
         (batch, undecided): (&Batch, Undecided<'_>),
         now: Timestamp,
     ) -> Result<Handled, StoreError> {
@@ -137,7 +140,10 @@ impl Deliver {
             return self.wait_for_slot(loaded, slot, batch, now).await;
         }
         match self.reserve(&loaded, &mut subscription, message, batch, now).await? {
-            Reservation::Granted => self.attempt(loaded, &subscription, slot, batch).await,
+            Reservation::Granted => {
+                let start = slot.or(start_at.filter(|start| now.until(*start) <= NEAR));
+                self.attempt(loaded, &subscription, start, batch).await
+            }
             Reservation::BreakerOpen { until } => self.park(loaded, until, batch, now).await,
             Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),
         }

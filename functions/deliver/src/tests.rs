@@ -94,7 +94,7 @@ impl Harness {
 
     fn again(&self, n: u64) -> DeliveryTask {
         let (subscription_id, delivery_id) = (self.subscription.id.clone(), self.id(n));
-        DeliveryTask::Retry { subscription_id, delivery_id }
+        DeliveryTask::Retry { subscription_id, delivery_id, start_at: None }
     }
 
     fn id(&self, n: u64) -> webhooks_core::ids::DeliveryId {
@@ -609,7 +609,7 @@ async fn webhooks_of_one_owner_at_one_host_are_one_endpoint() {
         .map(|webhook| {
             let (subscription_id, delivery_id) =
                 (webhook.id.clone(), sample::delivery_id(&webhook.id, 1));
-            json(DeliveryTask::Retry { subscription_id, delivery_id })
+            json(DeliveryTask::Retry { subscription_id, delivery_id, start_at: None })
         })
         .collect();
     for _ in 0..600 {

@@ -277,6 +277,7 @@ impl TestWebhook {
             traceparent: None,
             trigger: Trigger::Test,
             redelivery_of: None,
+            start_at: None,
         };
         Ok(Delivery::new(&new, now, now.plus(self.retention)))
     }

@@ -357,6 +357,8 @@ pub enum DeliveryTask {
         subscription_id: SubscriptionId,
         /// The delivery.
         delivery_id: DeliveryId,
+        /// The earliest moment of the attempt, which is near: a recovery spreads its tasks in order.
+        start_at: Option<Timestamp>,
     },
     /// A page of a recovery.
     RecoveryPage {
@@ -392,6 +394,8 @@ pub struct NewDelivery {
     pub trigger: Trigger,
     /// The delivery that its owner asked to repeat.
     pub redelivery_of: Option<DeliveryId>,
+    /// The earliest moment of the attempt, which is near: a recovery spreads its tasks in order.
+    pub start_at: Option<Timestamp>,
 }
 
 impl NewDelivery {
@@ -408,6 +412,7 @@ impl NewDelivery {
             traceparent: of.traceparent.clone(),
             trigger: Trigger::Redelivery,
             redelivery_of: Some(of.id.clone()),
+            start_at: None,
         }
     }
 
@@ -424,6 +429,7 @@ impl NewDelivery {
             traceparent: event.traceparent.clone(),
             trigger: Trigger::Event,
             redelivery_of: None,
+            start_at: None,
         }
     }
 }
@@ -442,6 +448,8 @@ struct Wire<'a> {
     recovery_id: Option<RecoveryId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     page: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_at: Option<Timestamp>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     first: Option<WireFirst<'a>>,
 }
@@ -481,6 +489,15 @@ impl DeliveryTask {
         }
     }
 
+    /// The earliest moment of its attempt, which is near.
+    pub fn start_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::FirstAttempt(new) => new.start_at,
+            Self::Retry { start_at, .. } => *start_at,
+            Self::RecoveryPage { .. } => None,
+        }
+    }
+
     /// The body of the queue message.
     pub fn to_json(&self) -> Result<String, TaskError> {
         let first = match self {
@@ -505,6 +522,7 @@ impl DeliveryTask {
             delivery_id: self.delivery_id().cloned(),
             recovery_id,
             page,
+            start_at: self.start_at(),
             first,
         };
         Ok(escape_for_queue(serde_json::to_string(&wire)?))
@@ -513,14 +531,14 @@ impl DeliveryTask {
     /// Reads the body of a queue message.
     pub fn from_json(body: &str) -> Result<Self, TaskError> {
         let wire: Wire<'_> = serde_json::from_str(body)?;
-        let Wire { subscription_id, delivery_id, recovery_id, page, first } = wire;
+        let Wire { subscription_id, delivery_id, recovery_id, page, start_at, first } = wire;
         if let Some(recovery_id) = recovery_id {
             return Ok(Self::RecoveryPage { subscription_id, recovery_id, page });
         }
         let delivery_id = delivery_id
             .ok_or_else(|| <serde_json::Error as serde::de::Error>::missing_field("delivery_id"))?;
         let Some(first) = first else {
-            return Ok(Self::Retry { subscription_id, delivery_id });
+            return Ok(Self::Retry { subscription_id, delivery_id, start_at });
         };
         let data =
             Data::from_raw(first.data).map_err(<serde_json::Error as serde::de::Error>::custom)?;
@@ -535,6 +553,7 @@ impl DeliveryTask {
             traceparent: first.traceparent,
             trigger: first.trigger,
             redelivery_of: first.redelivery_of,
+            start_at,
         }))
     }
 }
@@ -559,10 +578,12 @@ mod tests {
     fn a_task_survives_the_queue() {
         let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
         assert!(traceparent.is_some());
-        let new = NewDelivery { traceparent, ..task() };
+        let start_at = Some(Timestamp::from_millis(1_800_000_000_123));
+        let new = NewDelivery { traceparent, start_at, ..task() };
         let again = DeliveryTask::Retry {
             subscription_id: new.subscription_id.clone(),
             delivery_id: new.delivery_id.clone(),
+            start_at,
         };
         let page = |page| DeliveryTask::RecoveryPage {
             subscription_id: new.subscription_id.clone(),

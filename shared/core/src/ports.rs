@@ -621,7 +621,19 @@ impl Outgoing {
     ) -> Self {
         let group =
             owner.map_or_else(|| subscription_id.as_str().to_owned(), UserId::message_group);
-        Self { task: DeliveryTask::Retry { subscription_id, delivery_id }, delay, group }
+        let task = DeliveryTask::Retry { subscription_id, delivery_id, start_at: None };
+        Self { task, delay, group }
+    }
+
+    /// The same task with an attempt that is not made before this moment, which is near.
+    #[must_use]
+    pub fn starting_at(mut self, at: Timestamp) -> Self {
+        if let DeliveryTask::FirstAttempt(NewDelivery { start_at, .. })
+        | DeliveryTask::Retry { start_at, .. } = &mut self.task
+        {
+            *start_at = Some(at);
+        }
+        self
     }
 
     /// A page of a recovery, in the group of the owner or, where nobody knows it, of the subscription.

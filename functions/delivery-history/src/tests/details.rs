@@ -101,6 +101,7 @@ async fn redelivery_is_a_new_delivery_of_the_same_event() {
         traceparent: None,
         trigger: Trigger::Redelivery,
         redelivery_of: Some(old.id.clone()),
+        start_at: None,
     };
     assert_eq!(harness.queue.take(), [Outgoing::first_attempt(new.clone())]);
     let again = Delivery::new(&new, harness.clock.now(), old.expires_at);
