@@ -204,6 +204,11 @@ impl Local {
 
     /// How many messages a queue holds, whatever their state.
     pub(crate) async fn depth(&self, queue: &str) -> u64 {
+        self.messages(queue).await.into_iter().sum()
+    }
+
+    /// How many messages of a queue can be received, are in flight, and are delayed.
+    pub(crate) async fn messages(&self, queue: &str) -> [u64; 3] {
         let names = [
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
@@ -211,7 +216,7 @@ impl Local {
         ];
         let body = json!({"QueueUrl": self.queue(queue), "AttributeNames": names});
         let response = self.sqs("GetQueueAttributes", &body).await;
-        names.iter().map(|name| text(&response["Attributes"][name]).parse::<u64>().unwrap()).sum()
+        names.map(|name| text(&response["Attributes"][name]).parse().unwrap())
     }
 
     /// Fails unless the queues run empty and no message was given up. A message is in the next queue

@@ -117,3 +117,32 @@ async fn required_verification_sends_nothing_but_challenges_before_the_proof() {
     local.expect(202, "POST", &path(&again), "u", None).await;
     assert_eq!(receiver.wait_for(1).await.len(), 1);
 }
+
+#[tokio::test]
+async fn retries_that_wait_for_minutes_are_not_in_flight() {
+    const EVENTS: usize = 40;
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.otherwise(Reply::response(503, &[("retry-after", "815")], ""));
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
+    let (webhook, _) = local.subscribe("u", body).await;
+    for n in (0..).take(EVENTS) {
+        local.publish(&event("u", "task.created", n)).await;
+    }
+    local
+        .eventually(async || {
+            let shown = local.deliveries("u", &webhook).await;
+            let waiting = shown.iter().filter(|one| one["status"] == "retrying").count();
+            (waiting == EVENTS).then_some(())
+        })
+        .await;
+    // A message is acknowledged after its copy was sent.
+    let slow = local
+        .eventually(async || {
+            let fast = local.messages("webhook-deliveries").await;
+            let slow = local.messages("webhook-deliveries-slow").await;
+            (fast == [0, 0, 0] && slow[..2] == [0, 0]).then_some(slow)
+        })
+        .await;
+    assert_eq!(slow, [0, 0, EVENTS as u64], "all wait as delayed messages");
+}
