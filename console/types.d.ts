@@ -36,6 +36,7 @@ export interface Webhook {
   signature?: 'hmac' | 'ed25519';
   public_key?: string | null;
   while_inactive?: 'drop' | 'hold';
+  auto_recover?: boolean;
   keep_payload?: 'retention' | 'until_success';
   created_at: string;
   updated_at: string;

@@ -25,6 +25,7 @@ const empty = {
   rate_limit: '',
   signature: 'hmac',
   while_inactive: 'drop',
+  auto_recover: 'off',
   keep_payload: 'retention',
 };
 
@@ -46,6 +47,7 @@ function valuesOf(webhook) {
     rate_limit: webhook.rate_limit ? String(webhook.rate_limit) : '',
     signature: webhook.signature ?? 'hmac',
     while_inactive: webhook.while_inactive ?? 'drop',
+    auto_recover: webhook.auto_recover ? 'on' : 'off',
     keep_payload: webhook.keep_payload ?? 'retention',
   };
 }
@@ -90,6 +92,7 @@ function bodyOf(values) {
       rate_limit: values.rate_limit.trim() === '' ? null : number(values.rate_limit),
       signature: values.signature,
       while_inactive: values.while_inactive,
+      auto_recover: values.auto_recover === 'on',
       keep_payload: values.keep_payload,
     },
   };
@@ -204,7 +207,7 @@ function Form({ catalogue, webhook }) {
   const error = (field) => own[field] ?? failure?.of(field);
   /** @param {Partial<Values>} change */
   const set = (change) => setValues((current) => ({ ...current, ...change }));
-  const advanced = ['filter', 'retry_schedule', 'retry_count', 'timeout_seconds', 'headers', 'rate_limit', 'while_inactive', 'signature', 'keep_payload'];
+  const advanced = ['filter', 'retry_schedule', 'retry_count', 'timeout_seconds', 'headers', 'rate_limit', 'while_inactive', 'auto_recover', 'signature', 'keep_payload'];
   const showAdvanced = advanced.some((field) => error(field));
 
   // The first field with an error gets the focus.
@@ -278,6 +281,7 @@ function Form({ catalogue, webhook }) {
         <${Headers} headers=${values.headers} error=${error('headers')} onChange=${(/** @type {Header[]} */ headers) => set({ headers })} />
         ${input('rate_limit', 'rate_limit', form.rateLimit, form.rateLimitHelp, { type: 'number', min: 1, max: 1000 })}
         ${select('while_inactive', 'while_inactive', form.whileInactive, form.whileInactiveHelp, [['drop', form.drop], ['hold', form.hold]])}
+        ${select('auto_recover', 'auto_recover', form.autoRecover, form.autoRecoverHelp, [['off', form.autoRecoverOff], ['on', form.autoRecoverOn]])}
         ${select('signature', 'signature', form.signature, form.signatureHelp, [['hmac', form.hmac], ['ed25519', form.ed25519]])}
         ${select('keep_payload', 'keep_payload', form.keepPayload, form.keepPayloadHelp, [['retention', form.retention], ['until_success', form.untilSuccess]])}
       </details>

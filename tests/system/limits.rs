@@ -146,3 +146,25 @@ async fn retries_that_wait_for_minutes_are_not_in_flight() {
         .await;
     assert_eq!(slow, [0, 0, EVENTS as u64], "all wait as delayed messages");
 }
+
+#[tokio::test]
+async fn concurrent_requests_start_no_more_recoveries_than_may_run() {
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.statuses("/", &[500; 6]);
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"], "retry_count": 0});
+    let (webhook, _) = local.subscribe("u", body).await;
+    for n in 0..6 {
+        local.publish(&event("u", "task.created", n)).await;
+    }
+    local.ended("u", &webhook, 6).await;
+    // One delivery a second, so that a recovery runs for some seconds.
+    let path = format!("/api/webhooks/{webhook}");
+    local.expect(200, "PATCH", &path, "u", Some(json!({"rate_limit": 1}))).await;
+    let (path, token) = (format!("{path}/recoveries"), token("u"));
+    let body = json!({"since": "2020-01-01T00:00:00Z"});
+    let requests = (0..20).map(|_| local.call("POST", &path, Some(&token), Some(body.clone())));
+    let responses = futures::future::join_all(requests).await;
+    let count = |wanted| responses.iter().filter(|(status, _)| *status == wanted).count();
+    assert_eq!((count(202), count(409)), (3, 17), "{responses:?}");
+}

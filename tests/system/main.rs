@@ -11,6 +11,7 @@ mod front_door;
 mod harness;
 mod limits;
 mod local_tools;
+mod operational;
 mod publishing;
 mod restart;
 mod secrets;

@@ -10,10 +10,12 @@ use futures::future::{join_all, join3};
 use webhooks_core::breaker::{Failures, Health, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::host_health::HostId;
-use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::ids::{RecoveryId, SubscriptionId, UserId};
+use webhooks_core::limits::{RECOVERIES_LISTED_MAX, RECOVERIES_RUNNING_MAX};
 use webhooks_core::operational::OperationalEvent;
 use webhooks_core::outbound::Outcome;
-use webhooks_core::ports::{Chain, Consistency, HostWrite, StoreError, SubscriptionWrite};
+use webhooks_core::ports::{Chain, Consistency, HostWrite, StoreError, SubscriptionWrite, Written};
+use webhooks_core::recovery::Recovery;
 use webhooks_core::statistics::{Addition, Counts, RECOUNT_AFTER_SECONDS, add_or_recount};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -321,9 +323,13 @@ impl Verdicts {
             if after == before {
                 return Ok(Vec::new());
             }
+            let recovery = self.store_recovery(deliver, (&before, &after), now).await?;
             match store.set_health(user_id, id, &before, &after).await? {
                 SubscriptionWrite::Applied => {
                     log(id, &before, &after);
+                    if let Some(recovery) = recovery {
+                        deliver.begin_recovery(&recovery).await;
+                    }
                     let told =
                         OperationalEvent::of_health(&self.subscription, &before, &after, now);
                     return Ok(told.into_iter().map(|event| self.unless_loop(event)).collect());
@@ -338,6 +344,41 @@ impl Verdicts {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Stores the recovery of an outage that ends, if the owner wants one. It is stored before the
+    /// breaker closes: after a crash between both the breaker is still open, and the next success finds
+    /// the recovery. A recovery that has no message yet gets one from the retry function.
+    async fn store_recovery(
+        &self,
+        deliver: &Deliver,
+        (before, after): (&Health, &Health),
+        now: Timestamp,
+    ) -> Result<Option<Recovery>, StoreError> {
+        let webhook = &self.subscription;
+        let is_back = before.open_until.is_some() && after.open_until.is_none();
+        if !webhook.auto_recover || !is_back {
+            return Ok(None);
+        }
+        let known = deliver.recoveries.recoveries(&webhook.id, RECOVERIES_LISTED_MAX).await?;
+        // The redeliveries of a recovery are those of its millisecond, so no two may have the same.
+        let moment = known
+            .first()
+            .map_or(now, |newest| newest.created_at().plus(Duration::from_millis(1)).max(now));
+        let id = RecoveryId::new(moment, deliver.random.bytes());
+        let Some(recovery) = Recovery::of_outage(id, webhook, before, deliver.retention) else {
+            return Ok(None);
+        };
+        if let Some(same) = known.iter().find(|known| known.outage() == recovery.outage()) {
+            return Ok(Some(same.clone()));
+        }
+        let running = known.iter().filter(|known| known.is_running() && known.is_automatic);
+        if running.count() >= RECOVERIES_RUNNING_MAX {
+            tracing::warn!(subscription_id = %webhook.id, "an outage is not recovered: too many are running");
+            return Ok(None);
+        }
+        let written = deliver.recoveries.create_recovery(&recovery).await?;
+        Ok((written == Written::Applied).then_some(recovery))
     }
 
     /// Attempts of operational events alone tell the operator, and no webhook that might tell them

@@ -116,6 +116,16 @@ impl Deliver {
         Ok(Disposition::Ack)
     }
 
+    /// Sends the message of the first page. Without it, the retry function sends one later.
+    pub(crate) async fn begin_recovery(&self, recovery: &Recovery) {
+        tracing::info!(
+            subscription_id = %recovery.subscription_id,
+            recovery_id = %recovery.id,
+            "the recovery of an outage begins"
+        );
+        self.send_page(recovery, 0, Duration::ZERO).await;
+    }
+
     async fn send_page(&self, recovery: &Recovery, page: u32, delay: Duration) -> Disposition {
         let task = recovery.page_task(page, delay);
         let refused = send_tasks(self.slow_queue.as_ref(), &[task]).await;

@@ -18,12 +18,13 @@ use webhooks_api::problem::Problem;
 use webhooks_api::view::{DeliveryDetail, DeliverySummary};
 use webhooks_api::{AccessControl, ApiError, AuthenticatedRequest, json, respond};
 use webhooks_core::delivery::{Delivery, NewDelivery};
-use webhooks_core::ids::DeliveryId;
+use webhooks_core::ids::{DeliveryId, UserId};
 use webhooks_core::ports::{
     Clock, Consistency, Deliveries, Outgoing, QueueError, Random, Recoveries, Subscriptions,
     TaskQueue, Written,
 };
 use webhooks_core::subscription::Subscription;
+use webhooks_core::time::Timestamp;
 
 /// The function and its ports.
 pub struct DeliveryHistory {
@@ -101,12 +102,7 @@ impl DeliveryHistory {
         }
         let now = self.clock.now();
         // Counted last, so that a refused redelivery is not counted. One that the queue then refuses is.
-        if self.subscriptions.count_redelivery(request.caller(), now).await?
-            == Written::ConditionFailed
-        {
-            let retry_after = now.until_next_day();
-            return Err(Problem::RedeliveryLimitReached { retry_after }.into());
-        }
+        self.count_redelivery(request.caller(), now).await?;
         let delivery_id = DeliveryId::new(now, self.random.bytes());
         let again = NewDelivery::redelivery_of(&delivery, delivery_id);
         // The first attempt writes the record. The response shows the record as it will be then; it
@@ -114,6 +110,15 @@ impl DeliveryHistory {
         let shown = Delivery::new(&again, now, now);
         self.send(Outgoing::first_attempt(again)).await?;
         json(StatusCode::ACCEPTED, &DeliverySummary::new(&shown, &webhook))
+    }
+
+    /// Counts one redelivery of the user, unless the day has none left.
+    async fn count_redelivery(&self, user_id: &UserId, now: Timestamp) -> Result<(), ApiError> {
+        if self.subscriptions.count_redelivery(user_id, now).await? == Written::Applied {
+            return Ok(());
+        }
+        let retry_after = now.until_next_day();
+        Err(Problem::RedeliveryLimitReached { retry_after }.into())
     }
 
     async fn send(&self, task: Outgoing) -> Result<(), ApiError> {

@@ -22,6 +22,8 @@ use crate::DeliveryHistory;
 
 /// How often a cancellation is tried against pages that are sent meanwhile.
 const CANCEL_TRIES: usize = 5;
+/// How often a start is tried against others of the same webhook.
+const START_TRIES: usize = 10;
 /// The deliveries that one read of a count asks for.
 const COUNT_PAGE: usize = 1_000;
 
@@ -57,34 +59,48 @@ impl DeliveryHistory {
         if !webhook.is_active {
             return Err(Problem::WebhookInactive.into());
         }
-        let recovery = self.create(&webhook, selection, now).await?;
+        // As one redelivery, however many it makes: its rate is bounded, but not its number.
+        self.count_redelivery(request.caller(), now).await?;
+        let recovery = self.start(&webhook, selection, now).await?;
         // When this is not sent, the retry function sends it later.
         self.send(recovery.page_task(0, Duration::ZERO)).await?;
         json(StatusCode::ACCEPTED, &RecoveryView::new(&recovery, Outcomes::default()))
     }
 
-    async fn create(
+    /// Stores a new recovery, unless too many are running. Concurrent requests are told apart by the
+    /// number of recoveries that were started: who finds another number than it has read looks again.
+    async fn start(
         &self,
         webhook: &Subscription,
         selection: Selection,
         now: Timestamp,
     ) -> Result<Recovery, ApiError> {
-        let others = self.recoveries.recoveries(&webhook.id, RECOVERIES_LISTED_MAX).await?;
-        // Those that the service starts by itself do not count.
-        let running = others.iter().filter(|other| other.is_running() && !other.is_automatic);
-        let running = running.count();
-        if running >= RECOVERIES_RUNNING_MAX {
-            return Err(Problem::RecoveryLimitReached.into());
+        let mut tried: Option<Recovery> = None;
+        for _ in 0..START_TRIES {
+            let started = self.recoveries.started_recoveries(&webhook.id).await?;
+            let others = self.recoveries.recoveries(&webhook.id, RECOVERIES_LISTED_MAX).await?;
+            // A repeated request of ours has written it.
+            let written = tried.filter(|tried| others.iter().any(|other| other.id == tried.id));
+            if let Some(written) = written {
+                return Ok(written);
+            }
+            // Those that the service starts by itself do not count.
+            let running = others.iter().filter(|other| other.is_running() && !other.is_automatic);
+            if running.count() >= RECOVERIES_RUNNING_MAX {
+                return Err(Problem::RecoveryLimitReached.into());
+            }
+            // The redeliveries of a recovery are those of its millisecond, so no two may have the same.
+            let moment = others
+                .first()
+                .map_or(now, |newest| newest.created_at().plus(Duration::from_millis(1)).max(now));
+            let id = RecoveryId::new(moment, self.random.bytes());
+            let recovery = Recovery::new(id, webhook, selection.clone(), self.retention);
+            if self.recoveries.start_recovery(&recovery, started).await? == Written::Applied {
+                return Ok(recovery);
+            }
+            tried = Some(recovery);
         }
-        // The redeliveries of a recovery are those of its millisecond, so no two may have the same.
-        let moment = others
-            .first()
-            .map_or(now, |newest| newest.created_at().plus(Duration::from_millis(1)).max(now));
-        let id = RecoveryId::new(moment, self.random.bytes());
-        let recovery = Recovery::new(id, webhook, selection, self.retention);
-        // The id is random, so what is there already is what a repeated request of ours has written.
-        self.recoveries.create_recovery(&recovery).await?;
-        Ok(recovery)
+        Err(Problem::EditConflict.into())
     }
 
     /// How many deliveries a recovery would send.
@@ -189,6 +205,7 @@ fn asked(mut fields: Fields<Value>, now: Timestamp) -> Result<Asked, Problem> {
             until,
             status: status.unwrap_or(Status::Failed),
             event_types: event_types.unwrap_or_default(),
+            ended_since: None,
         },
         dry_run: dry_run.unwrap_or(false),
     })

@@ -48,7 +48,7 @@ pub fn new_subscription(
     let headers = fields.optional("headers", new_headers);
     let rate_limit = fields.nullable("rate_limit", rate_limit);
     let while_inactive = fields.optional("while_inactive", while_inactive);
-    let auto_recover = fields.optional("auto_recover", auto_recover);
+    let auto_recover = fields.optional("auto_recover", boolean);
     let signature = fields.optional("signature", signature);
     let keep_payload = fields.optional("keep_payload", keep_payload);
     let retry_schedule = retry_schedule.unwrap_or_else(|| match retry_count {
@@ -110,7 +110,7 @@ impl PatchBody {
             timeout_seconds: fields.optional("timeout_seconds", timeout_seconds),
             rate_limit: fields.nullable("rate_limit", rate_limit),
             while_inactive: fields.optional("while_inactive", while_inactive),
-            auto_recover: fields.optional("auto_recover", auto_recover),
+            auto_recover: fields.optional("auto_recover", boolean),
             keep_payload: fields.optional("keep_payload", keep_payload),
             is_active: fields.optional("is_active", boolean),
             ..Patch::default()
@@ -357,10 +357,6 @@ fn while_inactive(value: &Value) -> Result<WhileInactive, String> {
     one_of(value, WhileInactive::ALL, WhileInactive::as_str)
 }
 
-fn auto_recover(value: &Value) -> Result<bool, String> {
-    if *value == json!(false) { Ok(false) } else { Err("must be false".to_owned()) }
-}
-
 fn signature(value: &Value) -> Result<SignatureScheme, String> {
     one_of(value, SignatureScheme::ALL, SignatureScheme::as_str)
 }
@@ -471,6 +467,7 @@ mod tests {
             ("while_inactive", json!("drop")),
             ("while_inactive", json!("hold")),
             ("auto_recover", json!(false)),
+            ("auto_recover", json!(true)),
             ("signature", json!("hmac")),
             ("signature", json!("ed25519")),
             ("headers", json!({"X-Key": "a", "authorization": "Bearer b"})),

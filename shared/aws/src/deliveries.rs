@@ -9,6 +9,7 @@
 //! | `payload#dlv_…` | the payload of a delivery, when it is large |
 //! | `recovery#rec_…` | a recovery; see [`recovery`] |
 //! | `stats#<hour>` | the counters of an hour; see [`stats`] |
+//! | `recoveries#started` | how many recoveries the owner has started, and the last outage that was recovered |
 //! | `rate#next` | the next free slot of the rate limit, if the webhook has one |
 //!
 //! The partition `#cleanup` holds the position of the cleanup. Every row but that one expires by
@@ -30,9 +31,12 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, DeleteRequest, ReturnValue, ReturnValuesOnConditionCheckFailure, WriteRequest,
+    self, AttributeValue, DeleteRequest, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    TransactWriteItem, WriteRequest,
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -60,6 +64,13 @@ const DELIVERY_ID: &str = "delivery_id";
 const NEXT_SLOT: &str = "rate#next";
 /// How long the next free slot is kept after its last update: longer than anything waits for a slot.
 const NEXT_SLOT_KEPT: Duration = Duration::from_hours(30 * 24);
+/// The condition of a new row.
+const ABSENT: &str = "attribute_not_exists(delivery_id)";
+/// The sort key of the row with the number of recoveries that the owner has started, and the begin of
+/// the last outage that was recovered.
+const STARTED_RECOVERIES: &str = "recoveries#started";
+/// How long that number is kept: the next recovery starts long after those that it counted.
+const STARTED_KEPT: Duration = Duration::from_hours(30 * 24);
 const DUE_SHARD: &str = "due_shard";
 const DUE_AT: &str = "due_at";
 /// Both parts of the key of the cleanup's position.
@@ -123,6 +134,45 @@ impl DynamoDeliveries {
     ) -> QueryFluentBuilder {
         self.between(subscription_id, low, high)
             .projection_expression("subscription_id, delivery_id")
+    }
+
+    /// An update of the row that keeps concurrent requests from storing too many recoveries.
+    fn guard(&self, recovery: &Recovery) -> UpdateBuilder {
+        let expires_at = recovery.created_at().plus(STARTED_KEPT);
+        types::Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(item_key(&recovery.subscription_id, STARTED_RECOVERIES)))
+            .expression_attribute_values(":expires", number(expires_at.seconds()))
+    }
+
+    /// Stores a new recovery and makes this update, or neither.
+    async fn put_guarded(
+        &self,
+        recovery: &Recovery,
+        guard: UpdateBuilder,
+    ) -> Result<Written, StoreError> {
+        let rejected = |error: BuildError| StoreError::Rejected(error.into());
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(recovery::encode(recovery)?))
+            .condition_expression(ABSENT);
+        let actions = [
+            TransactWriteItem::builder().put(put.build().map_err(rejected)?).build(),
+            TransactWriteItem::builder().update(guard.build().map_err(rejected)?).build(),
+        ];
+        let request = self.client.transact_write_items().set_transact_items(Some(actions.into()));
+        let Err(error) = request.send().await else { return Ok(Written::Applied) };
+        let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
+            error.as_service_error()
+        else {
+            return Err(fault(error).into());
+        };
+        // Another request has changed the row, or is about to.
+        let mut codes = canceled.cancellation_reasons().iter().filter_map(|reason| reason.code());
+        if codes.any(|code| matches!(code, "ConditionalCheckFailed" | "TransactionConflict")) {
+            return Ok(Written::ConditionFailed);
+        }
+        Err(StoreError::Unavailable(error.into()))
     }
 
     /// Writes a payload. Whoever writes one of the same delivery writes the same.
@@ -450,13 +500,55 @@ impl Statistics for DynamoDeliveries {
 #[async_trait]
 impl Recoveries for DynamoDeliveries {
     async fn create_recovery(&self, recovery: &Recovery) -> Result<Written, StoreError> {
+        if let Some(outage) = recovery.outage() {
+            let guard = self
+                .guard(recovery)
+                .update_expression("SET outage = :outage, expires_at = :expires")
+                .condition_expression("attribute_not_exists(outage) OR outage < :outage")
+                .expression_attribute_values(":outage", number(outage.millis()));
+            return self.put_guarded(recovery, guard).await;
+        }
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(recovery::encode(recovery)?))
-            .condition_expression("attribute_not_exists(delivery_id)");
+            .condition_expression(ABSENT);
         written(put.send().await)
+    }
+
+    async fn started_recoveries(
+        &self,
+        subscription_id: &SubscriptionId,
+    ) -> Result<u64, StoreError> {
+        let get = self.client.get_item().table_name(&self.table);
+        let get = get.set_key(Some(item_key(subscription_id, STARTED_RECOVERIES)));
+        let item = get.consistent_read(true).send().await.map_err(fault)?.item;
+        let Some(value) = item.as_ref().and_then(|item| item.get("started")) else { return Ok(0) };
+        let started = value.as_n().ok().and_then(|started| started.parse().ok());
+        started.ok_or_else(|| StoreError::Undecodable {
+            key: format!("{subscription_id} / {STARTED_RECOVERIES}"),
+            reason: "`started` is no whole number".to_owned(),
+        })
+    }
+
+    async fn start_recovery(
+        &self,
+        recovery: &Recovery,
+        started: u64,
+    ) -> Result<Written, StoreError> {
+        let guard = self
+            .guard(recovery)
+            .update_expression("SET started = :next, expires_at = :expires")
+            .expression_attribute_values(":next", number(started + 1));
+        let guard = if started == 0 {
+            guard.condition_expression("attribute_not_exists(started)")
+        } else {
+            guard
+                .condition_expression("started = :started")
+                .expression_attribute_values(":started", number(started))
+        };
+        self.put_guarded(recovery, guard).await
     }
 
     async fn recovery(
@@ -601,7 +693,10 @@ impl CleanupState for DynamoDeliveries {
         let slot = self.keys_between(subscription_id, NEXT_SLOT, NEXT_SLOT.to_owned());
         let recoveries =
             self.keys_between(subscription_id, recovery::PREFIX, recovery::above_all());
-        Box::pin(first_keys([deliveries, payloads, hours, slot, recoveries], limit)).await
+        let started =
+            self.keys_between(subscription_id, STARTED_RECOVERIES, STARTED_RECOVERIES.to_owned());
+        let all = [deliveries, payloads, hours, slot, started, recoveries];
+        Box::pin(first_keys(all, limit)).await
     }
 
     async fn delete(
@@ -756,6 +851,7 @@ fn sort_key(key: &RowKey) -> String {
         RowKey::Recovery(id) => recovery::sort_key(id),
         RowKey::Stats(hour) => stats::sort_key(*hour),
         RowKey::NextSlot => NEXT_SLOT.to_owned(),
+        RowKey::StartedRecoveries => STARTED_RECOVERIES.to_owned(),
     }
 }
 
@@ -763,6 +859,9 @@ fn row_key(item: &Item) -> Result<RowKey, StoreError> {
     let sort = part(item, DELIVERY_ID);
     if sort == NEXT_SLOT {
         return Ok(RowKey::NextSlot);
+    }
+    if sort == STARTED_RECOVERIES {
+        return Ok(RowKey::StartedRecoveries);
     }
     if let Some(id) = recovery::id_of(sort) {
         return Ok(RowKey::Recovery(id));
@@ -819,7 +918,7 @@ fn due(item: &Item) -> Result<Due, StoreError> {
             RowKey::Recovery(id) => Waiting::Recovery(id),
             RowKey::Stats(hour) => Waiting::Stats(hour),
             RowKey::Delivery(id) => Waiting::Delivery(id),
-            RowKey::Payload(_) | RowKey::NextSlot => {
+            RowKey::Payload(_) | RowKey::NextSlot | RowKey::StartedRecoveries => {
                 return Err(strange(item, "such a row does not belong into the due index"));
             }
         },
@@ -887,6 +986,7 @@ mod tests {
             RowKey::Stats(Timestamp::EPOCH),
             RowKey::Stats(sample::start()),
             RowKey::NextSlot,
+            RowKey::StartedRecoveries,
             RowKey::Recovery(RecoveryId::first_of(sample::start())),
         ];
         for key in keys {

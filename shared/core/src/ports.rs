@@ -402,6 +402,8 @@ pub enum RowKey {
     Stats(Timestamp),
     /// The next free slot of the rate limit.
     NextSlot,
+    /// How many recoveries its owner has started.
+    StartedRecoveries,
 }
 
 /// The records of the Deliveries table.
@@ -543,8 +545,21 @@ pub trait CleanupState: Send + Sync {
 /// The recoveries of each subscription, and what they read of its deliveries.
 #[async_trait]
 pub trait Recoveries: Send + Sync {
-    /// Stores a new one, unless there is one of its id.
+    /// Stores a new one, unless there is one of its id. One of an outage is stored only if there was none of
+    /// this or a later outage of the subscription.
     async fn create_recovery(&self, recovery: &Recovery) -> Result<Written, StoreError>;
+
+    /// How many a subscription's owner has started, read with strong consistency.
+    async fn started_recoveries(&self, subscription_id: &SubscriptionId)
+    -> Result<u64, StoreError>;
+
+    /// Stores a new one that the owner asks for, if the owner has started `started` before it: so no two
+    /// requests find the same limit not reached.
+    async fn start_recovery(
+        &self,
+        recovery: &Recovery,
+        started: u64,
+    ) -> Result<Written, StoreError>;
 
     /// The one of this id, read with strong consistency. An expired one does not exist.
     async fn recovery(

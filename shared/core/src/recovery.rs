@@ -17,10 +17,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::breaker::Health;
 use crate::catalogue::EventType;
 use crate::delivery::{Delivery, NewDelivery, Status, Trigger, UnknownName, named};
 use crate::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
-use crate::limits::{OCCURRED_AT_AHEAD_MS, RECOVERY_PAGE_MAX, RECOVERY_PER_SECOND_DEFAULT};
+use crate::limits::{
+    OCCURRED_AT_AHEAD_MS, OCCURRED_AT_WINDOW_MS, RECOVERY_PAGE_MAX, RECOVERY_PER_SECOND_DEFAULT,
+};
 use crate::ports::Outgoing;
 use crate::rate_limit::RateLimit;
 use crate::subscription::Subscription;
@@ -29,7 +32,9 @@ use crate::time::Timestamp;
 /// The retry function looks at a recovery this long after the moment of its next page: by then the
 /// message of that page has been lost.
 const LOST_AFTER_SECONDS: u64 = 900;
-/// How far the moment of a held delivery may lie ahead of the clock.
+/// How long before its acceptance an event may have happened.
+const HAPPENED_BEFORE: Duration = Duration::from_millis(OCCURRED_AT_WINDOW_MS.unsigned_abs());
+/// How far the moment of a delivery may lie ahead of the clock.
 const HELD_AHEAD: Duration = Duration::from_millis(2 * OCCURRED_AT_AHEAD_MS.unsigned_abs());
 /// The wait between two pages.
 pub const PAGE_WAIT: Duration = Duration::from_secs(1);
@@ -88,6 +93,8 @@ pub struct Selection {
     pub status: Status,
     /// Those of these types; of every type when there is none.
     pub event_types: Vec<EventType>,
+    /// Those that ended at this moment or later.
+    pub ended_since: Option<Timestamp>,
 }
 
 impl Selection {
@@ -102,6 +109,7 @@ impl Selection {
             && (self.is_of_held()
                 || (delivery.trigger == Trigger::Event && !delivery.is_payload_erased))
             && (self.event_types.is_empty() || self.event_types.contains(&delivery.event_type))
+            && self.ended_since.is_none_or(|since| delivery.updated_at >= since)
     }
 }
 
@@ -152,8 +160,36 @@ impl Recovery {
             until: now.plus(HELD_AHEAD),
             status: Status::Held,
             event_types: Vec::new(),
+            ended_since: None,
         };
         Self { is_automatic: true, ..Self::new(id, subscription, selection, retention) }
+    }
+
+    /// The recovery of what failed in an outage, which a success ends now. `health` is that of before
+    /// it; nothing if the breaker was closed then. The table has at most one of each outage.
+    ///
+    /// Redeliveries are no events, so no other recovery of an outage sends them again if they fail.
+    pub fn of_outage(
+        id: RecoveryId,
+        subscription: &Subscription,
+        health: &Health,
+        retention: Duration,
+    ) -> Option<Self> {
+        let since = health.failing_since.filter(|_| health.open_until.is_some())?;
+        let selection = Selection {
+            // What ended in the outage may have happened as long before it as retries last.
+            since: since.minus(subscription.retry_schedule.total() + HAPPENED_BEFORE),
+            until: id.moment().plus(HELD_AHEAD),
+            status: Status::Failed,
+            event_types: Vec::new(),
+            ended_since: Some(since),
+        };
+        Some(Self { is_automatic: true, ..Self::new(id, subscription, selection, retention) })
+    }
+
+    /// When the outage began that it is of.
+    pub fn outage(&self) -> Option<Timestamp> {
+        self.selection.ended_since.filter(|_| self.is_automatic)
     }
 
     /// When it was asked for.

@@ -113,6 +113,11 @@ impl RetrySchedule {
         }
     }
 
+    /// All the waits together.
+    pub fn total(&self) -> Duration {
+        (1..).map_while(|attempt| self.wait_after(attempt)).sum()
+    }
+
     /// The webhook's `retry_count`, which only `"exponential"` has.
     pub fn retry_count(&self) -> Option<u32> {
         match self {

@@ -157,8 +157,10 @@ pub(crate) async fn create_as(
         "timeout_seconds": timeout,
         "rate_limit": RATE_LIMITS[number % RATE_LIMITS.len()],
         "while_inactive": if number.is_multiple_of(2) { "hold" } else { "drop" },
+        "auto_recover": number % 4 < 2,
     });
     match number % 7 {
+        _ if harness.options.outage => body["retry_schedule"] = json!("standard"),
         // Waits of each kind: in the queue hidden and delayed, and in the table.
         1 => body["retry_schedule"] = json!([3, 70, 1_000, 4_000]),
         2 => body["retry_schedule"] = json!("standard"),

@@ -159,6 +159,7 @@ impl Harness {
         let Options { trace, crash_at, inject, .. } = options;
         let random = SeededRandom::new(seed);
         let plan = Plan::draw(seed, &random);
+        let plan = if options.outage { plan.outage_of_receivers(&random) } else { plan };
         let clock = ManualClock::at(plan.start);
         Arc::new(Self {
             options,

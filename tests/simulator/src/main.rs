@@ -140,7 +140,7 @@ impl Tally {
 fn try_mutations(seeds: &Range<u64>, threads: usize) -> ExitCode {
     let mut all_detected = true;
     for mutation in Mutation::ALL.iter().copied() {
-        let options = Options { mutation: Some(mutation), ..Options::default() };
+        let options = Options::with_mutation(mutation);
         let by = |outcome: &Outcome| {
             let rule = outcome.violation.as_ref().map(|violation| violation.rule);
             rule == Some(mutation.rule())
@@ -158,6 +158,7 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
         mutation: arguments.mutation,
         trace: arguments.trace,
         crash_at: arguments.crash_at,
+        outage: arguments.mutation.is_some_and(|mutation| Options::with_mutation(mutation).outage),
         inject: None,
     };
     let outcome = run(seed, options);

@@ -63,6 +63,8 @@ milestones! {
     Redelivered,
     /// A recovery of several pages was done.
     Recovered,
+    /// What failed in an outage was recovered.
+    OutageRecovered,
     /// A recovery was cancelled.
     RecoveryCancelled,
     /// A delivery was held.

@@ -139,6 +139,10 @@ mutations! {
     HoldAlways => HoldsRightly,
     /// The recovery that delivers what was held is not stored.
     ForgetHeld => HeldDelivered,
+    /// A delivery that is parked waits a day longer.
+    ParkLong => OutageSurvived,
+    /// The recovery of what failed in an outage is not stored.
+    ForgetOutage => OutageRecovered,
     /// A new recovery is not put into the due index.
     ForgetRecovery => RecoveryEnds,
 }

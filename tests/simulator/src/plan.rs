@@ -65,6 +65,17 @@ impl Faults {
 /// event is received ten times, and goes to the dead-letter queue; a task does within eight hours.
 const OUTAGE_MAX_MS: [u64; 4] = [60_000, 900_000, 3_600_000, 40_000_000];
 
+/// How long receivers are down in an outage of theirs.
+pub(crate) const OUTAGE_SECONDS: u64 = 2 * 3_600;
+/// By when everything has arrived that was published in such an outage, in seconds from its begin.
+///
+/// An attempt that fails at its end is the fourth at most: the next one follows after 2 hours, and up to a
+/// tenth of jitter. A delivery that meets the breaker open, or the probe of another, waits as long again as
+/// it has waited: twice the time until then. The breaker has closed by then, because a delivery that
+/// was parked before the end comes at the latest after twice the outage. Ten minutes are for the jitter of
+/// parked deliveries and the schedule of the retry function.
+pub(crate) const OUTAGE_ARRIVED_SECONDS: u64 = 2 * (OUTAGE_SECONDS + 7_200 + 720) + 600;
+
 /// A time in which one part fails nearly always.
 #[derive(Clone, Copy, Debug)]
 struct Outage {
@@ -234,6 +245,7 @@ impl Plan {
                 well: [300, 700][draw(random, 2)],
                 lost: if size == Size::Small { [0, 0, 300][draw(random, 3)] } else { 600 },
                 quick: is_fault_free,
+                down_until: None,
                 lasting: size == Size::Week,
                 abuse: None,
             },
@@ -250,6 +262,35 @@ impl Plan {
             plan.actions.sort_by_key(|(at, _)| *at);
         }
         plan
+    }
+
+    /// Two hours in which every receiver is down, with events all along. Nothing else fails.
+    pub(crate) fn outage_of_receivers(self, random: &SeededRandom) -> Self {
+        let down_until = self.start.plus_seconds(OUTAGE_SECONDS);
+        let publish = |_| {
+            let at = Duration::from_millis(1_000 + random.below(OUTAGE_SECONDS * 1_100));
+            let event_type = draw(random, TYPES.len());
+            let action = Action::Publish { user: 0, event_type, named: true, twice: false };
+            (self.start.plus(at), action)
+        };
+        let mut actions: Vec<(Timestamp, Action)> = (0..40).map(publish).collect();
+        actions.sort_by_key(|(at, _)| *at);
+        Self {
+            is_fault_free: true,
+            abuse: None,
+            subscriptions: vec![(0, 0), (0, 0)],
+            actions,
+            faults: Faults::NONE,
+            settles: down_until.plus_seconds(1_000),
+            outages: Vec::new(),
+            receiver_settings: ReceiverSettings {
+                down_until: Some(down_until),
+                abuse: None,
+                ..self.receiver_settings
+            },
+            keeps_days: None,
+            ..self
+        }
     }
 
     /// How often a request fails now because its part is down.

@@ -240,6 +240,13 @@ impl Ports {
         if self.is(Mutation::ForgetDueRow) {
             delivery.due_at = None;
         }
+        let attempts = before.as_ref().map_or(0, Delivery::attempt_count);
+        let is_parked = delivery.status == Status::Retrying && !delivery.has_slot;
+        if self.is(Mutation::ParkLong) && is_parked && delivery.attempt_count() == attempts {
+            let later = |at: Timestamp| at.plus(Duration::from_hours(24));
+            delivery.next_retry_at = delivery.next_retry_at.map(later);
+            delivery.due_at = delivery.due_at.map(later);
+        }
         if self.is(Mutation::DropWrite) && delivery.status == Status::Retrying {
             return Ok(DeliveryWrite::Applied);
         }
@@ -729,8 +736,42 @@ impl Recoveries for Ports {
         if self.is(Mutation::ForgetHeld) && recovery.selection.is_of_held() {
             return Ok(Written::Applied);
         }
+        let is_of_outage = recovery.is_automatic && !recovery.selection.is_of_held();
+        if self.is(Mutation::ForgetOutage) && is_of_outage {
+            return Ok(Written::Applied);
+        }
         self.request("recoveries.create_recovery", || {
-            ready(self.harness.deliveries.create_recovery(&recovery))
+            let written = ready(self.harness.deliveries.create_recovery(&recovery))?;
+            if is_of_outage && written == Written::Applied {
+                let mut model = lock(&self.harness.model);
+                *model.recoveries.entry(recovery.subscription_id.clone()).or_default() += 1;
+            }
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn started_recoveries(
+        &self,
+        subscription_id: &SubscriptionId,
+    ) -> Result<u64, StoreError> {
+        self.request("recoveries.started_recoveries", || {
+            ready(self.harness.deliveries.started_recoveries(subscription_id))
+        })
+        .await
+    }
+
+    async fn start_recovery(
+        &self,
+        recovery: &Recovery,
+        started: u64,
+    ) -> Result<Written, StoreError> {
+        let mut recovery = recovery.clone();
+        if self.is(Mutation::ForgetRecovery) {
+            recovery.due_at = None;
+        }
+        self.request("recoveries.start_recovery", || {
+            ready(self.harness.deliveries.start_recovery(&recovery, started))
         })
         .await
     }

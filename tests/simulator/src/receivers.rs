@@ -29,6 +29,9 @@ enum Behavior {
     Lags(u64),
 }
 
+/// What endpoints do during an outage.
+const OUTAGE: [Behavior; 2] = [Behavior::Fails(503), Behavior::Refuses];
+
 /// One endpoint: what it does until when, and in the end.
 struct Endpoint {
     phases: Vec<(Timestamp, Behavior)>,
@@ -53,6 +56,8 @@ pub(crate) struct ReceiverSettings {
     pub(crate) lost: u64,
     /// Whether every response comes immediately.
     pub(crate) quick: bool,
+    /// Until when all of them are down; well from then on.
+    pub(crate) down_until: Option<Timestamp>,
     /// Whether they change from day to day rather than from minute to minute.
     pub(crate) lasting: bool,
     /// Whether there is an abusive user, and whether all of that user's webhooks have one URL.
@@ -75,7 +80,11 @@ impl Receivers {
     ) -> (HttpResult, Duration) {
         let endpoint =
             self.0.entry(url.to_owned()).or_insert_with(|| Endpoint::new(url, receiver_settings));
-        let behavior = endpoint.behavior(now);
+        let behavior = match receiver_settings.down_until {
+            Some(until) if now < until => OUTAGE[usize::from(now.millis() % 2 == 0)],
+            Some(_) => Behavior::Responds,
+            None => endpoint.behavior(now),
+        };
         let random = &endpoint.random;
         let (outcome, took) = outcome(behavior, now, timeout, random);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);

@@ -24,8 +24,19 @@ pub struct Options {
     /// At which of the moments of a run at which a process could die one does, besides those that
     /// the seed says.
     pub crash_at: Option<u64>,
+    /// Whether the plan of the seed is replaced by an outage: every receiver is down for two hours, and
+    /// webhooks have the schedule `"standard"`.
+    pub outage: bool,
     /// A fault that meets the first request of its kind, besides those that the seed says.
     pub inject: Option<Kind>,
+}
+
+impl Options {
+    /// Those of a run with a mutation, in which its rule can be violated.
+    pub fn with_mutation(mutation: Mutation) -> Self {
+        let outage = mutation.rule() == Rule::OutageSurvived;
+        Self { mutation: Some(mutation), outage, ..Self::default() }
+    }
 }
 
 /// How long a run may take to come to rest: the breaker's five days, and as much again.

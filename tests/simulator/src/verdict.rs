@@ -9,7 +9,7 @@ use webhooks_api::testing::TestRequest;
 use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::latency::Histogram;
-use webhooks_core::limits::PAGE_MAX;
+use webhooks_core::limits::{PAGE_MAX, RECOVERIES_RUNNING_MAX};
 use webhooks_core::recovery::RecoveryStatus;
 use webhooks_core::statistics::Counts;
 use webhooks_core::subscription::Subscription;
@@ -20,6 +20,7 @@ use crate::functions::{ask, clean_as};
 use crate::harness::{Function, Harness};
 use crate::milestones::Milestone;
 use crate::model::{Model, Published};
+use crate::plan::OUTAGE_ARRIVED_SECONDS;
 use crate::rules::Rule;
 
 /// Checks the end of a run.
@@ -53,7 +54,11 @@ pub(crate) fn check(harness: &Arc<Harness>) {
         end.nothing_waits(&mut model);
         end.nothing_is_lost(&mut model, harness);
         end.recoveries_are_complete(&mut model, harness);
+        end.outages_are_recovered(&mut model, harness);
         end.attempts_add_up(&mut model);
+        if harness.options.outage {
+            end.all_arrived(&mut model, harness.plan.start);
+        }
         end.statistics_add_up(&mut model);
         bad_events_are_kept(&mut model, harness);
     }
@@ -197,6 +202,49 @@ impl End {
         }
     }
 
+    /// Every outage that ended has its recovery, unless the webhook was deleted or has too many.
+    fn outages_are_recovered(&self, model: &mut Model, harness: &Harness) {
+        let all = harness.deliveries.all_recoveries();
+        for (id, since, until) in model.outages.clone() {
+            let of_outages: Vec<_> = all
+                .iter()
+                .filter_map(|recovery| {
+                    let is_of_webhook = recovery.subscription_id == id && recovery.is_automatic;
+                    recovery.selection.ended_since.filter(|_| is_of_webhook)
+                })
+                .collect();
+            let count = of_outages.iter().filter(|began| **began == since).count();
+            if count == 1 {
+                model.reach(Milestone::OutageRecovered);
+            }
+            let is_whole = !model.was_deleted(&id, self.now)
+                && model.subscriptions.get(&id).is_some_and(|versions| !versions.cleaned)
+                && of_outages.len() < RECOVERIES_RUNNING_MAX;
+            if count > 1 || (count == 0 && is_whole) {
+                let what = || format!("{count} of {id}, from {since} to {until}");
+                model.violate(Rule::OutageRecovered, what);
+            }
+        }
+    }
+
+    /// Every delivery has arrived, by one POST that got a 2xx response, and in time.
+    fn all_arrived(&self, model: &mut Model, start: Timestamp) {
+        let latest = start.plus_seconds(OUTAGE_ARRIVED_SECONDS);
+        let late = self
+            .records
+            .values()
+            .find(|record| record.status != Status::Success || record.updated_at > latest);
+        if let Some(record) = late {
+            model.violate(Rule::OutageSurvived, || {
+                format!("{} at {}", record.id, record.updated_at)
+            });
+        }
+        let twice = model.tracks.iter().find(|(_, track)| track.got_2xx != 1);
+        if let Some(id) = twice.map(|(id, _)| id.clone()) {
+            model.violate(Rule::OutageSurvived, || id.to_string());
+        }
+    }
+
     /// Every POST is in a record, unless its writer died, was refused or was overtaken.
     fn attempts_add_up(&self, model: &mut Model) {
         let mut broken = Vec::new();
@@ -213,10 +261,10 @@ impl End {
                 broken.push((Rule::OnceWithoutFaults, what()));
             }
             let success = record.status == Status::Success;
-            if success && !track.got_2xx {
+            if success && track.got_2xx == 0 {
                 broken.push((Rule::SuccessIs2xx, what()));
             }
-            if !success && track.got_2xx && track.unrecorded == 0 {
+            if !success && track.got_2xx > 0 && track.unrecorded == 0 {
                 broken.push((Rule::SuccessIs2xx, what()));
             }
             if let Some((at, url)) = track.got_410.as_ref().filter(|_| model.is_fault_free) {

@@ -80,6 +80,14 @@ fn every_rule_holds_in_every_run() {
 }
 
 #[test]
+fn outage_of_two_hours_loses_nothing_and_sends_nothing_twice() {
+    let options = Options { outage: true, ..Options::default() };
+    if let Some(outcome) = search(0..200, options, threads(), is_violation) {
+        fail(&outcome, options);
+    }
+}
+
+#[test]
 fn crash_at_any_moment_loses_nothing() {
     let fault_free =
         (0..).map(|seed| run(seed, Options::default())).filter(|outcome| outcome.is_fault_free);
@@ -124,7 +132,7 @@ fn same_seed_replays_exactly() {
 fn every_mutation_violates_its_rule() {
     let mut missed = Vec::new();
     for mutation in Mutation::ALL.iter().copied() {
-        let options = Options { mutation: Some(mutation), ..Options::default() };
+        let options = Options::with_mutation(mutation);
         let of_rule = |outcome: &Outcome| {
             outcome.violation.as_ref().is_some_and(|violation| violation.rule == mutation.rule())
         };

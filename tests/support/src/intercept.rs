@@ -147,6 +147,7 @@ macro_rules! applied {
 applied! {
     (): (), [];
     bool: true, [];
+    u64: 0, [];
     Creation: Creation::Created, [];
     DeliveryWrite: DeliveryWrite::Applied, [];
     Written: Written::Applied, [];
@@ -236,6 +237,8 @@ intercept! {
     }
     Recoveries as "recoveries" {
         fn create_recovery(recovery: &Recovery) -> Result<Written, StoreError>;
+        fn started_recoveries(subscription_id: &SubscriptionId) -> Result<u64, StoreError>;
+        fn start_recovery(recovery: &Recovery, started: u64) -> Result<Written, StoreError>;
         fn recovery(subscription_id: &SubscriptionId, id: &RecoveryId)
             -> Result<Option<Recovery>, StoreError>;
         fn recoveries(subscription_id: &SubscriptionId, limit: usize)

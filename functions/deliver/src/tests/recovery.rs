@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use test_support::sample;
+use webhooks_core::breaker::OPEN_AFTER_FAILURES;
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status, Trigger};
 use webhooks_core::ids::RecoveryId;
 use webhooks_core::ports::{Deliveries as _, Expect, Recoveries as _, Subscriptions as _};
@@ -28,6 +29,7 @@ impl Harness {
             until: sample::at(50),
             status: Status::Failed,
             event_types: Vec::new(),
+            ended_since: None,
         };
         let id = RecoveryId::new(sample::at(100), [7; 10]);
         let recovery = Recovery::new(id, &self.subscription, selection, RETENTION);
@@ -185,4 +187,68 @@ async fn recovery_of_a_paused_webhook_is_cancelled() {
     assert_eq!(harness.run(&harness.page(Some(0))).await, Came::Acknowledged);
     assert_eq!(harness.stored().status, RecoveryStatus::Cancelled);
     assert_eq!(harness.sent(), (Vec::new(), None));
+}
+
+/// A harness whose webhook recovers by itself, with the failed deliveries 1 to 5 of an outage that
+/// began at 0, and one that failed before it.
+async fn outage() -> Harness {
+    let harness = harness().await;
+    let mut webhook = harness.current().await;
+    webhook.auto_recover = true;
+    harness.subscriptions.update(&webhook, webhook.version).await.unwrap();
+    for n in 1..=5 {
+        harness.failed(n).await;
+    }
+    let mut before = sample::delivery(&harness.subscription.id, 6);
+    before.end(Status::Failed, sample::at(0).minus(Duration::from_secs(1)));
+    harness.deliveries.put(&before, Expect::Absent).await.unwrap();
+    harness.fails(OPEN_AFTER_FAILURES, Some(50)).await;
+    harness
+}
+
+#[tokio::test]
+async fn outage_is_recovered_once_when_the_endpoint_is_back() {
+    let harness = outage().await;
+    harness.run(&harness.task(90)).await;
+    let recovery = harness.stored();
+    assert!(recovery.is_automatic && recovery.is_running());
+    assert_eq!(harness.queue.take_tasks(), [harness.page(Some(0))]);
+    harness.run(&harness.task(91)).await;
+    assert_eq!(harness.deliveries.all_recoveries(), [recovery]);
+
+    let mut again = Vec::new();
+    for number in 0..3 {
+        harness.run(&harness.page(Some(number))).await;
+        again.extend(harness.sent().0);
+    }
+    assert_eq!(
+        originals(&again),
+        [1, 2, 3, 4, 5].map(|n| harness.id(n)).iter().collect::<Vec<_>>()
+    );
+    assert!(!harness.stored().is_running());
+}
+
+#[tokio::test]
+async fn outage_whose_recovery_was_stored_before_a_crash_is_not_recovered_twice() {
+    let harness = outage().await;
+    let webhook = harness.current().await;
+    let health = webhook.health.with_probe_claimed(sample::at(98));
+    let id = RecoveryId::new(sample::at(99), [1; 10]);
+    let stored = Recovery::of_outage(id, &webhook, &health, RETENTION).unwrap();
+    harness.deliveries.create_recovery(&stored).await.unwrap();
+    harness.run(&harness.task(90)).await;
+    assert_eq!(harness.deliveries.all_recoveries(), [stored]);
+    assert_eq!(harness.queue.take_tasks(), [harness.page(Some(0))]);
+    assert_eq!(harness.current().await.health.open_until, None);
+}
+
+#[tokio::test]
+async fn outage_of_a_webhook_without_auto_recover_is_not_recovered() {
+    let harness = outage().await;
+    let mut webhook = harness.current().await;
+    webhook.auto_recover = false;
+    harness.subscriptions.update(&webhook, webhook.version).await.unwrap();
+    harness.run(&harness.task(90)).await;
+    assert_eq!(harness.current().await.health.open_until, None);
+    assert_eq!(harness.deliveries.all_recoveries(), []);
 }

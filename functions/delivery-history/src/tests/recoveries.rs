@@ -45,6 +45,7 @@ pub(super) async fn stored(harness: &Harness, webhook: &SubscriptionId, id: Reco
         until: id.moment(),
         status: Status::Failed,
         event_types: Vec::new(),
+        ended_since: None,
     };
     let recovery = Recovery::new(id, &subscription, selection, Duration::from_hours(720));
     harness.deliveries.create_recovery(&recovery).await.unwrap();

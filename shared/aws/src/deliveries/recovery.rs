@@ -49,6 +49,8 @@ struct Row {
     until: Timestamp,
     wanted: Status,
     event_types: Vec<EventType>,
+    #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
+    ended_since: Option<Timestamp>,
     page: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     position: Option<DeliveryId>,
@@ -76,6 +78,7 @@ pub(super) fn encode(of: &Recovery) -> Result<Item, StoreError> {
         until: of.selection.until,
         wanted: of.selection.status,
         event_types: of.selection.event_types.clone(),
+        ended_since: of.selection.ended_since,
         page: of.page,
         position: of.position.clone(),
         sent: of.sent,
@@ -105,6 +108,7 @@ fn read(item: Item) -> Result<Recovery, String> {
             until: row.until,
             status: row.wanted,
             event_types: row.event_types,
+            ended_since: row.ended_since,
         },
         page: row.page,
         position: row.position,

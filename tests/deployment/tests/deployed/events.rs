@@ -94,6 +94,7 @@ impl Harness {
             until: now,
             status: Status::Failed,
             event_types: Vec::new(),
+            ended_since: None,
         };
         let recovery = Recovery::new(id, &webhook, selection, RETENTION);
         self.deliveries.create_recovery(&recovery).await.unwrap();

@@ -222,11 +222,14 @@ impl Recorder {
             until: sample::at(2),
             status: Status::Failed,
             event_types: Vec::new(),
+            ended_since: None,
         };
         let id = RecoveryId::first_of(now);
         let one = Recovery::new(id.clone(), &webhook, selection, Duration::from_hours(1));
         match method {
             "create_recovery" => drop(store.create_recovery(&one).await),
+            "started_recoveries" => drop(store.started_recoveries(&webhook.id).await),
+            "start_recovery" => drop(store.start_recovery(&one, 0).await),
             "recovery" => drop(store.recovery(&webhook.id, &id).await),
             "recoveries" => drop(store.recoveries(&webhook.id, 1).await),
             "put_recovery" => drop(store.put_recovery(&one, 0).await),

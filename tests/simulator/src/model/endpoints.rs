@@ -111,6 +111,10 @@ impl Model {
             }
             let health = (old, version.health);
             self.milestones.extend(breaker_moved(health, by));
+            let is_back = by == Function::Deliver && old.open_until.is_some();
+            if is_back && version.health.open_until.is_none() && version.auto_recover {
+                self.outages.extend(old.failing_since.map(|since| (id.clone(), since, now)));
+            }
             self.milestones.extend(switched(before, version));
         }
         let health = version.as_ref().map(|version| version.health).unwrap_or_default();

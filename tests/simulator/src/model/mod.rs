@@ -67,7 +67,8 @@ pub(crate) struct Track {
     ended: Option<Timestamp>,
     /// Attempts under way: the call that makes each, and its number.
     flying: Vec<(u64, u32)>,
-    pub(crate) got_2xx: bool,
+    /// POSTs that got a 2xx response.
+    pub(crate) got_2xx: u32,
     pub(crate) got_410: Option<(Timestamp, String)>,
     versions: Vec<(Timestamp, Delivery)>,
     /// Until when somebody has a lease on the record.
@@ -156,7 +157,9 @@ pub(crate) struct Model {
     pub(crate) due: BTreeMap<DeliveryId, Timestamp>,
     /// How often an owner asked for an event to be repeated.
     pub(crate) repeats: BTreeMap<(String, SubscriptionId), usize>,
-    /// How often an owner asked for a recovery.
+    /// Outages that ended, of webhooks that recover by themselves: when they began and ended.
+    pub(crate) outages: Vec<(SubscriptionId, Timestamp, Timestamp)>,
+    /// How often an owner asked for a recovery, or the service began one.
     pub(crate) recoveries: BTreeMap<SubscriptionId, usize>,
     /// Events that can never be handled.
     pub(crate) bad: Vec<String>,
@@ -189,6 +192,7 @@ impl Model {
             tracks: BTreeMap::new(),
             due: BTreeMap::new(),
             repeats: BTreeMap::new(),
+            outages: Vec::new(),
             recoveries: BTreeMap::new(),
             bad: Vec::new(),
             promised: Vec::new(),

@@ -151,7 +151,7 @@ impl Model {
         let same = track.body == request.body;
         track.posts += 1;
         track.flying.push((invocation, post.number));
-        track.got_2xx |= said.is_2xx();
+        track.got_2xx += u32::from(said.is_2xx());
         if said.is_410() {
             track.got_410.get_or_insert((now, post.url.to_owned()));
         }
@@ -340,7 +340,7 @@ impl Model {
             cleaned: 0,
             ended: None,
             flying: Vec::new(),
-            got_2xx: false,
+            got_2xx: 0,
             got_410: None,
             versions: Vec::new(),
             leased_until: None,

@@ -367,8 +367,8 @@ impl Model {
             RowKey::Payload(id) => id.moment(),
             RowKey::Recovery(id) => id.moment(),
             RowKey::Stats(hour) => *hour,
-            // It goes with its webhook only.
-            RowKey::NextSlot => now,
+            // They go with their webhook only.
+            RowKey::NextSlot | RowKey::StartedRecoveries => now,
         };
         let is_old = moment.plus(keeps) < now && !waits;
         if self.was(of, began, now, |s| s.is_none()) {

@@ -15,6 +15,8 @@ use crate::sample;
 pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         recovery_is_read_as_it_was_written,
+        recovery_is_started_only_after_so_many_others,
+        one_recovery_is_stored_of_each_outage,
         recovery_is_replaced_only_while_it_is_running_and_at_its_page,
         running_recoveries_are_in_the_due_index,
         oldest_pages_are_complete_and_oldest_first,
@@ -29,6 +31,7 @@ fn recovery(of: &SubscriptionId, n: u64) -> Recovery {
         until: sample::at(n),
         status: Status::Failed,
         event_types: vec![sample::event_type("task.created")],
+        ended_since: (n == 2).then(|| sample::at(1)),
     };
     let mut webhook = sample::subscription("u", 1);
     webhook.id = of.clone();
@@ -54,6 +57,53 @@ async fn recovery_is_read_as_it_was_written(store: &dyn DeliveriesTable) {
     let other = subscription("recovery-other");
     assert_eq!(ok(store.recovery(&other, &two.id).await), None);
     assert_eq!(ok(store.recoveries(&other, 9).await), []);
+}
+
+async fn recovery_is_started_only_after_so_many_others(store: &dyn DeliveriesTable) {
+    let of = subscription("recovery-start");
+    assert_eq!(ok(store.started_recoveries(&of).await), 0);
+    for started in 0..3 {
+        // Requests that have read the same number, at the same time.
+        let rows = [1, 2, 3].map(|n| recovery(&of, 10 * started + n));
+        let writes = rows.iter().map(|row| store.start_recovery(row, started));
+        let written = futures::future::join_all(writes).await;
+        let applied = written
+            .into_iter()
+            .filter(|written| *written.as_ref().expect("nothing fails") == Written::Applied);
+        assert_eq!(applied.count(), 1);
+        assert_eq!(ok(store.started_recoveries(&of).await), started + 1);
+    }
+    let listed = ok(store.recoveries(&of, 9).await);
+    assert_eq!(listed.len(), 3);
+    let again = store.start_recovery(&listed[0], 3).await;
+    assert_eq!(ok(again), Written::ConditionFailed, "it is there");
+    assert_eq!(ok(store.started_recoveries(&of).await), 3);
+    assert!(ok(store.all_keys(&of, 10).await).contains(&RowKey::StartedRecoveries));
+    ok(store.delete(&of, &[RowKey::StartedRecoveries]).await);
+    assert_eq!(ok(store.started_recoveries(&of).await), 0);
+}
+
+async fn one_recovery_is_stored_of_each_outage(store: &dyn DeliveriesTable) {
+    let of = subscription("recovery-outage");
+    let of_outage = |n: u64, since: u64| {
+        let mut row = recovery(&of, n);
+        row.is_automatic = true;
+        row.selection.ended_since = Some(sample::at(since));
+        row
+    };
+    let rows = [1, 2, 3].map(|n| of_outage(n, 5));
+    let written = futures::future::join_all(rows.iter().map(|row| store.create_recovery(row)));
+    let applied = written
+        .await
+        .into_iter()
+        .filter(|written| *written.as_ref().expect("nothing fails") == Written::Applied);
+    assert_eq!(applied.count(), 1);
+    create(store, &of_outage(7, 6)).await;
+    let earlier = store.create_recovery(&of_outage(8, 5)).await;
+    assert_eq!(ok(earlier), Written::ConditionFailed);
+    assert_eq!(ok(store.recoveries(&of, 9).await).len(), 2);
+    assert_eq!(ok(store.started_recoveries(&of).await), 0);
+    assert_eq!(ok(store.start_recovery(&recovery(&of, 9), 0).await), Written::Applied);
 }
 
 async fn recovery_is_replaced_only_while_it_is_running_and_at_its_page(

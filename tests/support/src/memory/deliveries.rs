@@ -35,10 +35,16 @@ struct Tables {
     slots: BTreeMap<SubscriptionId, NextSlot>,
     recounts: BTreeMap<(SubscriptionId, Timestamp), Timestamp>,
     recoveries: BTreeMap<(SubscriptionId, RecoveryId), Recovery>,
+    started: BTreeMap<SubscriptionId, u64>,
+    outages: BTreeMap<SubscriptionId, Timestamp>,
     cleanup: Option<SubscriptionKey>,
 }
 
 impl Tables {
+    fn has_guard(&self, subscription_id: &SubscriptionId) -> bool {
+        self.started.contains_key(subscription_id) || self.outages.contains_key(subscription_id)
+    }
+
     /// The keys of all rows of a subscription: deliveries first, then counters, then recoveries.
     fn keys(&self, subscription_id: &SubscriptionId) -> impl Iterator<Item = RowKey> {
         let deliveries = self.deliveries.keys().filter(move |(owner, _)| owner == subscription_id);
@@ -48,6 +54,7 @@ impl Tables {
             .map(|(_, id)| RowKey::Delivery(id.clone()))
             .chain(hours.map(|(_, hour)| RowKey::Stats(*hour)))
             .chain(self.slots.contains_key(subscription_id).then_some(RowKey::NextSlot))
+            .chain(self.has_guard(subscription_id).then_some(RowKey::StartedRecoveries))
             .chain(recoveries.map(|(_, id)| RowKey::Recovery(id.clone())))
     }
 }
@@ -354,8 +361,39 @@ impl Recoveries for MemoryDeliveries {
         if tables.recoveries.contains_key(&key) {
             return Ok(Written::ConditionFailed);
         }
+        if let Some(outage) = recovery.outage() {
+            let of = &recovery.subscription_id;
+            if tables.outages.get(of).is_some_and(|last| *last >= outage) {
+                return Ok(Written::ConditionFailed);
+            }
+            tables.outages.insert(of.clone(), outage);
+        }
         tables.recoveries.insert(key, recovery.clone());
         Ok(Written::Applied)
+    }
+
+    async fn started_recoveries(
+        &self,
+        subscription_id: &SubscriptionId,
+    ) -> Result<u64, StoreError> {
+        Ok(lock(&self.tables).started.get(subscription_id).copied().unwrap_or(0))
+    }
+
+    async fn start_recovery(
+        &self,
+        recovery: &Recovery,
+        started: u64,
+    ) -> Result<Written, StoreError> {
+        let of = &recovery.subscription_id;
+        {
+            let mut tables = lock(&self.tables);
+            let is_new = !tables.recoveries.contains_key(&(of.clone(), recovery.id.clone()));
+            if !is_new || tables.started.get(of).copied().unwrap_or(0) != started {
+                return Ok(Written::ConditionFailed);
+            }
+            tables.started.insert(of.clone(), started + 1);
+        }
+        self.create_recovery(recovery).await
     }
 
     async fn recovery(
@@ -452,7 +490,7 @@ impl CleanupState for MemoryDeliveries {
                 id.moment() < before && stored.delivery.due_at.is_none()
             }
             RowKey::Stats(hour) => *hour < before,
-            RowKey::NextSlot | RowKey::Payload(_) => false,
+            RowKey::NextSlot | RowKey::StartedRecoveries | RowKey::Payload(_) => false,
             RowKey::Recovery(id) => {
                 let stored = &tables.recoveries[&(subscription_id.clone(), id.clone())];
                 id.moment() < before && stored.due_at.is_none()
@@ -488,6 +526,10 @@ impl CleanupState for MemoryDeliveries {
                 RowKey::Payload(_) => {}
                 RowKey::NextSlot => {
                     tables.slots.remove(subscription_id);
+                }
+                RowKey::StartedRecoveries => {
+                    tables.started.remove(subscription_id);
+                    tables.outages.remove(subscription_id);
                 }
                 RowKey::Recovery(id) => {
                     tables.recoveries.remove(&(subscription_id.clone(), id.clone()));
