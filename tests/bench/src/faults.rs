@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::chaos::{Bootstraps, FaultRun, KillTest, Report};
+use ::chaos::{Bootstraps, FaultRun, KillTest, RecoveryRun, Report};
 use webhooks_local::terminal::say;
 
 use crate::Outcome;
@@ -35,6 +35,18 @@ pub(crate) async fn run_kill_test(
     let kill_every = Duration::from_secs(seconds_between_kills);
     let kill_test = KillTest::new(beside("dev")?, dir.path().to_owned(), seed, events, kill_every);
     Ok(conclude(&::chaos::run_kill_test(&kill_test).await?))
+}
+
+/// Kills and restarts the local system while a recovery runs.
+pub(crate) async fn run_recovery(deliveries: usize, kills: usize) -> Outcome<bool> {
+    let dir = tempfile::tempdir().map_err(text)?;
+    let (dev, data_dir) = (beside("dev")?, dir.path().to_owned());
+    // Longer than a message that was in flight, or lost, stays away.
+    let patience = Duration::from_mins(17);
+    let recovered =
+        ::chaos::run_recovery(&RecoveryRun { dev, data_dir, deliveries, kills, patience }).await?;
+    say(format!("{recovered:#?}"));
+    Ok(recovered.is_good())
 }
 
 /// A program that a build of the whole workspace has put beside this one.

@@ -110,6 +110,17 @@ enum Cli {
         #[arg(long, default_value_t = 2)]
         seconds_between_kills: u64,
     },
+    /// A recovery while the whole local system is killed and started again; every delivery must come
+    ///
+    /// Runs the `dev` program, which a build of the whole workspace puts beside this one. It takes minutes.
+    Recovery {
+        /// How many deliveries have failed
+        #[arg(long, default_value_t = 100_000)]
+        deliveries: usize,
+        /// How often the system is killed
+        #[arg(long, default_value_t = 1)]
+        kills: usize,
+    },
 }
 
 #[tokio::main]
@@ -135,6 +146,7 @@ async fn main() -> ExitCode {
         Cli::KillTest { events, seed, seconds_between_kills } => {
             faults::run_kill_test(events, seed, seconds_between_kills).await
         }
+        Cli::Recovery { deliveries, kills } => faults::run_recovery(deliveries, kills).await,
         Cli::Handshakes { deliveries } => {
             tokio::task::block_in_place(|| handshakes::run(deliveries as usize))
         }

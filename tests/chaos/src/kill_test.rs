@@ -70,7 +70,7 @@ impl KillTest {
 
 /// Runs the kill test once.
 pub async fn run_kill_test(kill_test: &KillTest) -> Outcome<Report> {
-    let mut system = Running::start(kill_test).await?;
+    let mut system = Running::start(&kill_test.dev, &kill_test.data_dir).await?;
     let addresses = system.addresses;
     let harness = Harness::open(
         addresses,
@@ -140,18 +140,18 @@ async fn keep_killing(
         let _down = harness.up.write().await;
         system.kill().await?;
         kills += 1;
-        system.start_again(kill_test).await?;
+        system.start_again(&kill_test.dev, &kill_test.data_dir).await?;
     }
 }
 
 /// The system, running.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    addresses: Addresses,
+    pub(crate) addresses: Addresses,
 }
 
 impl Running {
-    async fn start(kill_test: &KillTest) -> Outcome<Self> {
+    pub(crate) async fn start(dev: &Path, data_dir: &Path) -> Outcome<Self> {
         // All four are bound at the same time, so that they differ.
         let free = (0..4).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let free: Vec<_> = free.collect::<Result<_, _>>().map_err(text)?;
@@ -163,18 +163,18 @@ impl Running {
         drop(free);
         let [api, sqs, dynamodb, receiver] = ports[..] else { return Err("no ports".to_owned()) };
         let addresses = Addresses { api, sqs, dynamodb, receiver };
-        let child = spawn(&kill_test.dev, &kill_test.data_dir, addresses)?;
+        let child = spawn(dev, data_dir, addresses)?;
         let running = Self { child, addresses };
         ready(api).await?;
         Ok(running)
     }
 
-    async fn kill(&mut self) -> Outcome<()> {
+    pub(crate) async fn kill(&mut self) -> Outcome<()> {
         self.child.kill().await.map_err(text)
     }
 
-    async fn start_again(&mut self, kill_test: &KillTest) -> Outcome<()> {
-        self.child = spawn(&kill_test.dev, &kill_test.data_dir, self.addresses)?;
+    pub(crate) async fn start_again(&mut self, dev: &Path, data_dir: &Path) -> Outcome<()> {
+        self.child = spawn(dev, data_dir, self.addresses)?;
         ready(self.addresses.api).await
     }
 }

@@ -8,7 +8,8 @@
 //! * [`run_faults`] publishes events, kills processes while they work, and then checks the result:
 //!   every event must have reached its webhooks, with the right number of attempts, and nothing
 //!   may come to another user or under two ids.
-//! * [`run_kill_test`] kills and restarts the whole local system, which is one process.
+//! * [`run_kill_test`] kills and restarts the whole local system, which is one process; [`run_recovery`] does so
+//!   during a recovery.
 //!
 //! For tests and benches only. Deliberately absent: crashes of AWS itself; what it has accepted, it
 //! keeps.
@@ -22,6 +23,7 @@ mod kill_test;
 mod plan;
 mod pool;
 mod receivers;
+mod recovery_run;
 pub mod relay;
 mod report;
 mod testbed;
@@ -36,6 +38,7 @@ pub use kill_test::{KillTest, run_kill_test};
 pub use plan::Endpoint;
 pub use pool::{Ended, Kills, Pool};
 pub use receivers::Post;
+pub use recovery_run::{Recovered, RecoveryRun, run_recovery};
 pub use testbed::{Bootstraps, TestbedOptions};
 pub use verdict::Report;
 
