@@ -52,8 +52,8 @@ use webhooks_core::block_list::BlockListSender;
 use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::limits::RECOVERY_PAGE_MAX;
 use webhooks_core::ports::{
-    Chain, Clock, Deliveries, Random, Recoveries, Sender, Statistics, Subscriptions, TaskQueue,
-    Timer,
+    Chain, Clock, Deliveries, EventBus, Random, Recoveries, Sender, Statistics, Subscriptions,
+    TaskQueue, Timer,
 };
 use webhooks_core::secret::SecretOpener;
 
@@ -79,6 +79,7 @@ pub struct Deliver {
     retention: Duration,
     recovery_page: usize,
     nobody_asks: NobodyAsks,
+    event_bus: Option<Arc<dyn EventBus>>,
 }
 
 impl Deliver {
@@ -116,6 +117,7 @@ impl Deliver {
             retention,
             recovery_page: RECOVERY_PAGE_MAX,
             nobody_asks: NobodyAsks::default(),
+            event_bus: None,
         }
     }
 
@@ -123,6 +125,12 @@ impl Deliver {
     #[must_use]
     pub fn with_recovery_page(self, recovery_page: usize) -> Self {
         Self { recovery_page, ..self }
+    }
+
+    /// The same function, which tells the operator, too, if there is a bus for that.
+    #[must_use]
+    pub fn with_event_bus(self, event_bus: Option<Arc<dyn EventBus>>) -> Self {
+        Self { event_bus, ..self }
     }
 
     /// Handles one batch; returns the batch item failures: the messages to receive again.

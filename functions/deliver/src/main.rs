@@ -6,6 +6,7 @@ use std::sync::Arc;
 use deliver::Deliver;
 use webhooks_aws::Environment;
 use webhooks_aws::clients::DYNAMODB;
+use webhooks_core::ports::EventBus;
 use webhooks_outbound::GuardedClient;
 use webhooks_runtime::{Error, serve};
 
@@ -22,6 +23,7 @@ async fn make() -> Result<Deliver, Error> {
 
 async fn function(environment: &Environment) -> Result<Deliver, Error> {
     let deliveries = environment.deliveries()?;
+    let event_bus = environment.operational_event_bus().map(|bus| bus as Arc<dyn EventBus>);
     Ok(Deliver::new(
         environment.subscriptions()?,
         environment.sealer().await?,
@@ -35,5 +37,6 @@ async fn function(environment: &Environment) -> Result<Deliver, Error> {
         environment.timer(),
         environment.random(),
         environment.retention()?,
-    ))
+    )
+    .with_event_bus(event_bus))
 }

@@ -3,15 +3,16 @@
 //! deliver reads the owner's webhooks when there is something to tell, and sends a task for each that
 //! wants it. Most owners have none that names an operational type. They would pay with a read for each
 //! delivery that fails, so an instance remembers them for [`REMEMBERED`] and does not ask again for
-//! `delivery.exhausted`.
+//! `delivery.exhausted`. The operator's event bus gets everything, whether or not anybody asks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use webhooks_core::catalogue::EventType;
 use webhooks_core::ids::UserId;
+use webhooks_core::limits::EVENT_BUS_ENTRIES;
 use webhooks_core::operational::OperationalEvent;
 use webhooks_core::ports::{Chain, Outgoing, UserSubscriptions};
 use webhooks_core::task_batch::send_tasks;
@@ -70,7 +71,23 @@ impl Deliver {
             !(all_exhausted && self.nobody_asks.contains(owner, now))
         });
         let owners = owners.map(|(owner, events)| self.tell_owner(owner, events, now));
-        join_all(owners).await;
+        join(join_all(owners), self.tell_operator(&events)).await;
+    }
+
+    async fn tell_operator(&self, events: &[OperationalEvent]) {
+        let Some(bus) = &self.event_bus else { return };
+        for events in events.chunks(EVENT_BUS_ENTRIES) {
+            let refused = bus.put(events).await.unwrap_or_else(|error| {
+                tracing::error!(error = %Chain(&error), "operational events were not put on the event bus");
+                events.len()
+            });
+            if refused > 0 {
+                tracing::error!(
+                    metric.operational_events_failed = refused,
+                    "the operator was not told everything"
+                );
+            }
+        }
     }
 
     async fn tell_owner(&self, owner: &UserId, events: Vec<&OperationalEvent>, now: Timestamp) {

@@ -51,6 +51,8 @@ pub const DYNAMODB: &str = "DYNAMODB";
 pub const SQS: &str = "SQS";
 /// See [`DYNAMODB`].
 pub const SSM: &str = "SSM";
+/// See [`DYNAMODB`].
+pub const EVENTBRIDGE: &str = "EVENTBRIDGE";
 /// The variable with the region, which Lambda sets.
 const REGION: &str = "AWS_REGION";
 /// The region of servers on this machine, which have none.
@@ -177,6 +179,11 @@ pub fn dynamodb(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
 /// A client of the queues.
 pub fn sqs(config: &SdkConfig) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::new(config)
+}
+
+/// A client of event buses.
+pub fn eventbridge(config: &SdkConfig) -> aws_sdk_eventbridge::Client {
+    aws_sdk_eventbridge::Client::new(config)
 }
 
 fn credentials(settings: &Settings) -> Option<Credentials> {

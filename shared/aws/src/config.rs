@@ -43,8 +43,11 @@ pub const ENDPOINT_VERIFICATION: &str = "ENDPOINT_VERIFICATION";
 /// Whether the `data` of events is checked against its schema: `off` or `on`.
 pub const STRICT_EVENT_DATA: &str = "STRICT_EVENT_DATA";
 
+/// The name of the event bus that gets operational events; none when it is empty.
+pub const OPERATIONAL_EVENT_BUS: &str = "OPERATIONAL_EVENT_BUS";
+
 /// Every variable of the service, required or not.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     SUBSCRIPTIONS_TABLE,
     DELIVERIES_TABLE,
     DELIVERIES_QUEUE_URL,
@@ -56,6 +59,7 @@ pub const NAMES: [&str; 13] = [
     DEFAULT_RETRY_SCHEDULE,
     ENDPOINT_VERIFICATION,
     STRICT_EVENT_DATA,
+    OPERATIONAL_EVENT_BUS,
     SECRETS_KEYS_VERSION,
     PROBLEM_BASE_URL,
 ];
@@ -193,6 +197,11 @@ impl Settings {
             Some("on") => Ok(true),
             Some(_) => Err(error(STRICT_EVENT_DATA, "`off` or `on`")),
         }
+    }
+
+    /// The name of the event bus that gets operational events, if there is one.
+    pub fn operational_event_bus(&self) -> Option<String> {
+        self.optional(OPERATIONAL_EVENT_BUS)
     }
 
     /// A variable that need not be there.

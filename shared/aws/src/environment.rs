@@ -16,12 +16,12 @@ use webhooks_core::schedule::RetrySchedule;
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::verification::EndpointVerification;
 
-use crate::clients::{Connections, DYNAMODB, SQS, SSM};
+use crate::clients::{Connections, DYNAMODB, EVENTBRIDGE, SQS, SSM};
 use crate::config::{self, ConfigError, SECRETS_KEYS, SecretsKeys, Settings};
 use crate::seal::Sealer;
 use crate::{
-    DynamoDeliveries, DynamoSubscriptions, SqsClient, SqsDeadLetterQueue, SqsTaskQueue,
-    SystemClock, SystemRandom, clients,
+    DynamoDeliveries, DynamoSubscriptions, EventBridgeBus, SqsClient, SqsDeadLetterQueue,
+    SqsTaskQueue, SystemClock, SystemRandom, clients,
 };
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
@@ -125,6 +125,13 @@ impl Environment {
     pub fn events_dlq(&self) -> Result<Arc<SqsDeadLetterQueue>, ConfigError> {
         let url = self.settings.events_dlq_url()?;
         Ok(Arc::new(SqsDeadLetterQueue::new(self.sqs.clone(), url)))
+    }
+
+    /// The event bus that gets operational events, if there is one.
+    pub fn operational_event_bus(&self) -> Option<Arc<EventBridgeBus>> {
+        let name = self.settings.operational_event_bus()?;
+        let client = clients::eventbridge(&self.service(EVENTBRIDGE));
+        Some(Arc::new(EventBridgeBus::new(client, name)))
     }
 
     /// Where deliveries may go.

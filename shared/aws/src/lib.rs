@@ -4,7 +4,7 @@
 //! * [`DynamoSubscriptions`] and [`DynamoDeliveries`] are the stores; [`tables`] creates their
 //!   tables where no template does. One method is one access pattern, as a rule one request.
 //! * [`Sealer`] encrypts signing secrets before they reach a table.
-//! * [`SqsTaskQueue`] and [`SqsDeadLetterQueue`] are the queues.
+//! * [`SqsTaskQueue`] and [`SqsDeadLetterQueue`] are the queues, [`EventBridgeBus`] is the operator's event bus.
 //! * [`Settings`] reads the environment, [`clients`] builds the SDK clients, and [`Environment`]
 //!   makes of both what a deployed function holds. [`SystemClock`] and [`SystemRandom`] are the only
 //!   wall clock and randomness.
@@ -20,6 +20,7 @@ mod deliveries;
 mod dynamo;
 mod environment;
 mod error;
+mod event_bus;
 mod packed;
 mod seal;
 mod sqs;
@@ -30,6 +31,7 @@ pub mod tables;
 pub use config::{ConfigError, Settings};
 pub use deliveries::DynamoDeliveries;
 pub use environment::{Environment, EnvironmentError};
+pub use event_bus::EventBridgeBus;
 pub use seal::{KeysError, Sealer};
 pub use sqs::{SqsClient, SqsDeadLetterQueue, SqsTaskQueue};
 pub use subscriptions::DynamoSubscriptions;

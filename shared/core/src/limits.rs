@@ -111,6 +111,8 @@ pub const FAST_TIMEOUT_SECONDS: u32 = TIMEOUT_SECONDS_DEFAULT;
 pub const QUEUE_BATCH_ENTRIES: usize = 10;
 /// Bytes of one SQS message and of one `SendMessageBatch` in total (AWS quota).
 pub const QUEUE_BATCH_BYTES: usize = 1_048_576;
+/// Entries of one `PutEvents` (AWS quota).
+pub const EVENT_BUS_ENTRIES: usize = 10;
 /// The recoveries of one webhook that may be running.
 pub const RECOVERIES_RUNNING_MAX: usize = 3;
 /// The newest recoveries of one webhook that are listed.

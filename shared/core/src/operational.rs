@@ -13,6 +13,7 @@
 //! the one who wrote. A crash between both loses the event; the API shows the state itself.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -107,6 +108,15 @@ struct Exhausted<'a> {
     event_type: EventType,
     attempt_count: u32,
     last_error: String,
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    event_id: &'a EventId,
+    event_type: EventType,
+    timestamp: Timestamp,
+    user_id: &'a UserId,
+    data: &'a RawValue,
 }
 
 impl OperationalEvent {
@@ -224,6 +234,15 @@ impl OperationalEvent {
             traceparent: None,
         };
         Self { about: about.clone(), event, is_for_operator_only: false }
+    }
+
+    /// What the operator's event bus gets: the body of a delivery, and the user.
+    pub fn detail(&self) -> String {
+        let Event { id, event_type, owner, time, data, .. } = &self.event;
+        let (event_type, timestamp) = (*event_type, *time);
+        let data = serde_json::from_str(data.as_str()).expect("it is an object");
+        let detail = Detail { event_id: id, event_type, timestamp, user_id: owner, data };
+        serde_json::to_string(&detail).expect("strings are JSON")
     }
 
     /// The deliveries to those of the owner's webhooks that want it, the one that it is about excepted.

@@ -14,6 +14,7 @@ use crate::catalogue::EventType;
 use crate::delivery::{Delivery, DeliveryTask, NewDelivery, Status, TaskError};
 use crate::host_health::{HostHealth, HostId};
 use crate::ids::{DeliveryId, EventId, RecoveryId, SubscriptionId, UserId};
+use crate::operational::OperationalEvent;
 use crate::outbound::{HttpResult, OutboundRequest};
 use crate::rate_limit::{SlotUpdate, Update};
 use crate::recovery::{Outcomes, Recovery};
@@ -56,6 +57,11 @@ pub enum QueueError {
     #[error(transparent)]
     Task(#[from] TaskError),
 }
+
+/// Why an event bus could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the event bus is not available, or refuses the request")]
+pub struct EventBusError(#[source] pub Source);
 
 /// Shows an error with all its sources, each after a colon: the message of an error alone leaves its
 /// source out.
@@ -705,6 +711,14 @@ impl RejectedEvent {
 pub trait DeadLetterQueue: Send + Sync {
     /// Sends an event there.
     async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError>;
+}
+
+/// The event bus of the operator.
+#[async_trait]
+pub trait EventBus: Send + Sync {
+    /// Puts at most [`crate::limits::EVENT_BUS_ENTRIES`] events on the bus in one request, and returns how
+    /// many of them it did not take.
+    async fn put(&self, events: &[OperationalEvent]) -> Result<usize, EventBusError>;
 }
 
 /// The guarded HTTP client.

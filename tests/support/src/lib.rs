@@ -27,7 +27,9 @@ pub mod sender;
 
 pub use clock::ManualClock;
 pub use intercept::{Effect, Failing, Intercepted, Interceptor};
-pub use memory::{MemoryDeadLetterQueue, MemoryDeliveries, MemorySubscriptions, MemoryTaskQueue};
+pub use memory::{
+    MemoryDeadLetterQueue, MemoryDeliveries, MemoryEventBus, MemorySubscriptions, MemoryTaskQueue,
+};
 pub use random::SeededRandom;
 pub use receiver::FakeReceiver;
 pub use sealer::TestSealer;

@@ -1,8 +1,9 @@
 //! What is told about a webhook, and to whom.
 
 use serde_json::Value;
+use test_support::MemoryEventBus;
 use webhooks_core::event_type_selector::EventTypeSelector;
-use webhooks_core::operational::DISABLING_SOON_SECONDS;
+use webhooks_core::operational::{DISABLING_SOON_SECONDS, OperationalEvent};
 
 use super::*;
 
@@ -51,6 +52,26 @@ impl Harness {
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].subscription_id, to.id);
         (told[0].event_type.name(), serde_json::from_str(told[0].data.as_str()).unwrap())
+    }
+}
+
+impl Harness {
+    /// Has the delivery of an operational event fail for the last time, which opens the breaker of the
+    /// webhook that it is for.
+    async fn telling_opens_breaker(&self, webhook: &Subscription) {
+        let Subscription { user_id, id, health, url, .. } = webhook;
+        let failing = Health {
+            consecutive_failures: OPEN_AFTER_FAILURES - 1,
+            failing_since: Some(sample::at(0)),
+            ..Health::default()
+        };
+        self.subscriptions.set_health(user_id, id, health, &failing).await.unwrap();
+        self.sender.script(url, [Reply::Now(sender::no_response(Failure::Blocked))]);
+        let event_type = "webhook.failing".parse().unwrap();
+        let new = NewDelivery { event_type, ..sample::new_delivery(webhook, 1) };
+        self.run(&DeliveryTask::FirstAttempt(new)).await;
+        let found = self.subscriptions.get(user_id, id, Consistency::Strong).await;
+        assert!(found.unwrap().unwrap().health.open_until.is_some());
     }
 }
 
@@ -168,31 +189,32 @@ async fn last_failure_of_a_delivery_is_told() {
 #[tokio::test]
 async fn failed_delivery_of_an_operational_event_tells_nothing() {
     let (harness, other) = harness().await;
-    let new = sample::new_delivery(&other, 1);
-    let event_type = "webhook.failing".parse().unwrap();
-    let task = DeliveryTask::FirstAttempt(NewDelivery { event_type, ..new });
-    let failing = Health {
-        consecutive_failures: OPEN_AFTER_FAILURES - 1,
-        failing_since: Some(sample::at(0)),
-        ..Health::default()
-    };
-    harness
-        .subscriptions
-        .set_health("u".parse().as_ref().unwrap(), &other.id, &other.health, &failing)
-        .await
-        .unwrap();
-    // 422 is an ordinary failure; a blocked address ends the delivery.
-    harness.sender.script(&other.url, [Reply::Now(sender::no_response(Failure::Blocked))]);
-    harness.run(&task).await;
-    let health = harness
-        .subscriptions
-        .get(&other.user_id, &other.id, Consistency::Strong)
-        .await
-        .unwrap()
-        .unwrap()
-        .health;
-    assert!(health.open_until.is_some(), "the breaker opens: {health:?}");
+    harness.telling_opens_breaker(&other).await;
     assert_eq!(harness.told(), []);
+}
+
+#[tokio::test]
+async fn operator_is_told_everything_and_a_bus_that_is_down_fails_nothing() {
+    let (harness, other) = harness().await;
+    let bus = MemoryEventBus::default();
+    let deliver = harness.deliver.with_event_bus(Some(Arc::new(bus.clone())));
+    let harness = Harness { deliver, ..harness };
+    let blocked = || Reply::Now(sender::no_response(Failure::Blocked));
+    harness.sender.script(&harness.subscription.url, [blocked(), blocked()]);
+    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+    let names = |events: Vec<OperationalEvent>| -> Vec<&str> {
+        events.iter().map(|event| event.event.event_type.name()).collect()
+    };
+    assert_eq!(names(bus.take()), ["delivery.exhausted"]);
+    // Also what an operational event has done.
+    harness.telling_opens_breaker(&other).await;
+    assert_eq!(names(bus.take()), ["webhook.failing"]);
+
+    harness.told();
+    bus.go_down();
+    assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
+    assert_eq!(harness.told_once(&other).0, "delivery.exhausted");
+    assert_eq!(harness.record(2).await.unwrap().status, Status::Failed);
 }
 
 #[tokio::test]

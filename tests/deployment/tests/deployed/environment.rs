@@ -17,6 +17,7 @@ fn good(name: &str) -> Option<String> {
         | config::DELIVERIES_SLOW_QUEUE_URL
         | config::EVENTS_DLQ_URL => "https://sqs.example/1/queue",
         config::SECRETS_KEYS => "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        config::OPERATIONAL_EVENT_BUS => "bus",
         config::RETENTION_DAYS => "30",
         config::DEFAULT_RETRY_SCHEDULE => "standard",
         config::TARGET_POLICY => "strict",
@@ -64,6 +65,7 @@ async fn read_by(reader: &Reader, method: &str) -> BTreeSet<String> {
         "events_dlq" => drop(environment.events_dlq().unwrap()),
         "endpoint_verification" => drop(environment.endpoint_verification()),
         "strict_event_data" => drop(environment.strict_event_data()),
+        "operational_event_bus" => drop(environment.operational_event_bus()),
         "target_policy" => drop(environment.target_policy()),
         "default_retry_schedule" => drop(environment.default_retry_schedule()),
         "retention" => drop(environment.retention()),

@@ -8,7 +8,7 @@ mod queues;
 mod subscriptions;
 
 pub use deliveries::{MemoryDeliveries, StoredDelivery};
-pub use queues::{MemoryDeadLetterQueue, MemoryTaskQueue};
+pub use queues::{MemoryDeadLetterQueue, MemoryEventBus, MemoryTaskQueue};
 pub use subscriptions::MemorySubscriptions;
 
 use webhooks_core::ports::Page;

@@ -1,12 +1,16 @@
 //! The queues in memory. They only record: a test or a simulator decides what is received.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::limits::{QUEUE_BATCH_BYTES, QUEUE_BATCH_ENTRIES};
-use webhooks_core::ports::{DeadLetterQueue, Outgoing, QueueError, RejectedEvent, TaskQueue};
+use webhooks_core::operational::OperationalEvent;
+use webhooks_core::ports::{
+    DeadLetterQueue, EventBus, EventBusError, Outgoing, QueueError, RejectedEvent, TaskQueue,
+};
 
 use crate::lock;
 
@@ -133,6 +137,36 @@ impl DeadLetterQueue for MemoryDeadLetterQueue {
     async fn send(&self, event: &RejectedEvent) -> Result<(), QueueError> {
         lock(&self.0).push(event.clone());
         Ok(())
+    }
+}
+
+/// The operator's event bus in memory; a clone sees the same events.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryEventBus {
+    events: Arc<Mutex<Vec<OperationalEvent>>>,
+    is_down: Arc<AtomicBool>,
+}
+
+impl MemoryEventBus {
+    /// Takes everything that was put on it, in order.
+    pub fn take(&self) -> Vec<OperationalEvent> {
+        std::mem::take(&mut lock(&self.events))
+    }
+
+    /// Has every request fail from now on.
+    pub fn go_down(&self) {
+        self.is_down.store(true, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl EventBus for MemoryEventBus {
+    async fn put(&self, events: &[OperationalEvent]) -> Result<usize, EventBusError> {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(EventBusError("the bus is down".into()));
+        }
+        lock(&self.events).extend(events.iter().cloned());
+        Ok(0)
     }
 }
 
