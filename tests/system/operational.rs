@@ -5,6 +5,26 @@ use test_support::FakeReceiver;
 
 use crate::harness::{Local, event, text};
 
+/// The body of the first request in this section of docs/WEBHOOKS.md.
+fn example(section: &str) -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/WEBHOOKS.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = document.split_once(section).unwrap();
+    let (_, rest) = rest.split_once("-d '").unwrap();
+    serde_json::from_str(rest.split_once('\'').unwrap().0).unwrap()
+}
+
+#[tokio::test]
+async fn auto_recover_of_the_guide_is_accepted() {
+    let local = Local::start().await;
+    let body = json!({"url": "http://127.0.0.1:9/", "event_types": ["task.created"]});
+    let (webhook, _) = local.subscribe("u", body).await;
+    let patch = example("With `\"auto_recover\": true`");
+    let path = format!("/api/webhooks/{webhook}");
+    let shown = local.expect(200, "PATCH", &path, "u", Some(patch)).await;
+    assert_eq!(shown["auto_recover"], true);
+}
+
 #[tokio::test]
 async fn other_webhook_is_told_that_a_delivery_is_exhausted_and_a_webhook_disabled() {
     let local = Local::start().await;
@@ -13,7 +33,8 @@ async fn other_webhook_is_told_that_a_delivery_is_exhausted_and_a_webhook_disabl
     let types = json!(["task.created", "delivery.exhausted", "webhook.disabled"]);
     let body = json!({"url": receiver.url("/failing"), "event_types": types, "retry_count": 0});
     let (failing, _) = local.subscribe("u", body).await;
-    let body = json!({"url": receiver.url("/told"), "event_types": ["delivery.exhausted", "webhook.disabled"]});
+    let mut body = example("### Be told about your webhooks");
+    body["url"] = receiver.url("/told").into();
     let (told, secret) = local.subscribe("u", body).await;
     let wildcard = json!({"url": receiver.url("/wildcard"), "event_types": ["*"]});
     let (wildcard, _) = local.subscribe("u", wildcard).await;

@@ -157,6 +157,19 @@ async fn findings(template: &Template, recorder: &Recorder) -> Vec<String> {
     found
 }
 
+#[test]
+fn deliver_may_put_events_only_on_the_bus_of_the_stack() {
+    let policies = &Template::deployed().properties("DeliverRole")["Policies"];
+    let policies = policies.as_array().unwrap().iter().map(|policy| &policy["Fn::If"]);
+    let of_bus: Vec<&Value> = policies.filter(|one| one[0] == "HasOperationalEventBus").collect();
+    assert_eq!(of_bus.len(), 1);
+    assert_eq!(of_bus[0][2], json!({"Ref": "AWS::NoValue"}));
+    let statement = &of_bus[0][1]["PolicyDocument"]["Statement"][0];
+    assert_eq!(statement["Action"], "events:PutEvents");
+    let resource = statement["Resource"]["Fn::Sub"].as_str().unwrap();
+    assert!(resource.ends_with(":event-bus/${OperationalEventBus}"), "{resource}");
+}
+
 /// The policies that belong to no function alone.
 fn findings_of_the_others(template: &Template) -> Vec<String> {
     let key = grant("ssm:GetParameter", "SecretsKeysName");
