@@ -12,13 +12,15 @@ type Event = lambda_runtime::LambdaEvent<IgnoredAny>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    serve(async { make() }, async |function, _: Event| Ok(function.handle().await?)).await
+    serve(Box::pin(make()), async |function, _: Event| Ok(function.handle().await?)).await
 }
 
-/// No connection is opened: nobody waits for the first event.
-fn make() -> Result<Retry, Error> {
+/// Besides making the function, remembers from when on the index of deliveries by status is complete: this
+/// function runs within minutes of every deployment.
+async fn make() -> Result<Retry, Error> {
     let environment = Environment::read();
     let deliveries = environment.deliveries()?;
+    deliveries.begin_status_index().await?;
     Ok(Retry::new(
         deliveries.clone(),
         deliveries.clone(),

@@ -12,18 +12,22 @@
 //! | `recoveries#started` | how many recoveries the owner has started, and the last outage that was recovered |
 //! | `rate#next` | the next free slot of the rate limit, if the webhook has one |
 //!
-//! The partition `#cleanup` holds the position of the cleanup. Every row but that one expires by
-//! `expires_at`; AWS removes expired rows within days, so reads hide them until then.
+//! The partition `#cleanup` holds the position of the cleanup, and `#by-status` a row of [`status_index`].
+//! Every row but these expires by `expires_at`; AWS removes expired rows within days, so reads hide them
+//! until then.
 //!
-//! The index `due` (`due_shard` / `due_at`, keys only) holds the deliveries that wait: the others do
-//! not have these attributes, so a delivery that succeeds at its first attempt never costs an index write.
+//! The index `due` (`due_shard` / `due_at`, keys only) holds the deliveries that wait, and `by-status`
+//! (`status_key` / `delivery_id`) those that failed or wait: the others do not have these attributes, so
+//! a delivery that succeeds at its first attempt never costs an index write.
 
 mod recovery;
 mod row;
 mod stats;
+pub(crate) mod status_index;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,8 +39,8 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
-    self, AttributeValue, DeleteRequest, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
-    TransactWriteItem, WriteRequest,
+    self, AttributeValue, DeleteRequest, KeysAndAttributes, Put, ReturnValue,
+    ReturnValuesOnConditionCheckFailure, TransactWriteItem, WriteRequest,
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -79,9 +83,13 @@ const CLEANUP: &str = "#cleanup";
 const CLEANUP_SCHEMA: u32 = 1;
 /// Rows of one `BatchWriteItem` (AWS quota).
 const DELETE_BATCH: usize = 25;
-/// The waits before what a `BatchWriteItem` left unprocessed is deleted again: the partition is
-/// throttled, and its write capacity is for the deliveries first.
-const DELETE_WAITS: [Duration; 5] = [
+/// Rows of one `BatchGetItem` (AWS quota).
+const GET_BATCH: usize = 100;
+/// The `BatchGetItem`s of one page that are made concurrently.
+const CONCURRENT_GETS: usize = 10;
+/// The waits before what a batch left unprocessed is asked for again: the partition is throttled, and its
+/// capacity is for the deliveries first.
+const BATCH_WAITS: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
@@ -99,12 +107,81 @@ pub struct DynamoDeliveries {
     client: Client,
     table: String,
     clock: Arc<dyn Clock>,
+    /// The moment from which the index `by-status` is complete, once it was read.
+    indexed_since: Arc<OnceLock<Timestamp>>,
 }
 
 impl DynamoDeliveries {
     /// The table of this name; the clock tells which rows have expired.
     pub fn new(client: Client, table: String, clock: Arc<dyn Clock>) -> Self {
-        Self { client, table, clock }
+        Self { client, table, clock, indexed_since: Arc::default() }
+    }
+
+    /// Remembers in the table that every record is written into the index `by-status` by now; see
+    /// [`status_index`].
+    pub async fn begin_status_index(&self) -> Result<(), StoreError> {
+        status_index::begin(&self.client, &self.table, self.clock.now()).await
+    }
+
+    /// The moment from which the index `by-status` is complete; none when that is not known.
+    async fn indexed_since(&self) -> Result<Option<Timestamp>, StoreError> {
+        if let Some(since) = self.indexed_since.get() {
+            return Ok(Some(*since));
+        }
+        let since = status_index::since(&self.client, &self.table).await?;
+        Ok(since.map(|since| *self.indexed_since.get_or_init(|| since)))
+    }
+
+    /// One page of the index `by-status`, with the records as they are now.
+    async fn indexed_page(
+        &self,
+        subscription_id: &SubscriptionId,
+        status_key: String,
+        bounds: (String, String),
+        filter: &DeliveryFilter,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+        let query = status_index::query(&self.client, &self.table, status_key, bounds);
+        // The index has no status besides its key.
+        let query = filtered(query, &DeliveryFilter { status: None, ..filter.clone() }, now);
+        let entries = read(query, limit + 1, 1).await?;
+        let ids = page(entries, limit, |item| delivery_id(&item), DeliveryId::clone, delivery_id)?;
+        let batches: Vec<Vec<Item>> = ids
+            .items
+            .chunks(GET_BATCH)
+            .map(|batch| batch.iter().map(|id| item_key(subscription_id, id.as_str())).collect())
+            .collect();
+        let batches = batches.into_iter().map(|keys| self.batch(keys));
+        let batches: Vec<HashMap<DeliveryId, Delivery>> =
+            stream::iter(batches).buffered(CONCURRENT_GETS).try_collect().await?;
+        let mut records: HashMap<_, _> = batches.into_iter().flatten().collect();
+        // An entry can be older than its record.
+        let items = ids.items.iter().filter_map(|id| records.remove(id));
+        let items = items.filter(|delivery| Some(delivery.status) == filter.status);
+        Ok(Page { items: items.collect(), next: ids.next })
+    }
+
+    /// The records of at most [`GET_BATCH`] keys.
+    async fn batch(&self, keys: Vec<Item>) -> Result<HashMap<DeliveryId, Delivery>, StoreError> {
+        let keys = KeysAndAttributes::builder().set_keys(Some(keys)).build();
+        let mut keys = keys.map_err(|error| StoreError::Rejected(error.into()))?;
+        let mut records = HashMap::new();
+        for wait in BATCH_WAITS {
+            let get = self.client.batch_get_item().request_items(&self.table, keys);
+            let response = get.send().await.map_err(fault)?;
+            let items = response.responses.into_iter().flat_map(HashMap::into_values).flatten();
+            for delivery in items.map(row::decode) {
+                let delivery = delivery?;
+                records.insert(delivery.id.clone(), delivery);
+            }
+            match response.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table)) {
+                Some(left) if !left.keys().is_empty() => keys = left,
+                _ => return Ok(records),
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Err(StoreError::Unavailable("it left rows of a batch unprocessed".into()))
     }
 
     /// The rows of a subscription from `low` to `high`, both included.
@@ -402,6 +479,21 @@ impl Deliveries for DynamoDeliveries {
         let Some((low, high)) = bounds(filter, before) else {
             return Ok(Page { items: Vec::new(), next: None });
         };
+        let status_key =
+            filter.status.and_then(|status| status_index::status_key(status, subscription_id));
+        if let Some(status_key) = status_key
+            && let Some(since) = self.indexed_since().await?
+        {
+            let first = DeliveryId::first_of(since);
+            if high.as_str() >= first.as_str() {
+                let has_older = since > Timestamp::EPOCH && low.as_str() < first.as_str();
+                let bounds = (low.max(first.to_string()), high);
+                let page =
+                    self.indexed_page(subscription_id, status_key, bounds, filter, limit, now);
+                let Page { items, next } = page.await?;
+                return Ok(Page { items, next: next.or(has_older.then_some(first)) });
+            }
+        }
         let query = self.between(subscription_id, low, high).scan_index_forward(false);
         let query = filtered(query, filter, now);
         let rows = read(query, limit + 1, 1).await?;
@@ -707,7 +799,7 @@ impl CleanupState for DynamoDeliveries {
         let mut left = Vec::new();
         for batch in keys.chunks(DELETE_BATCH) {
             let mut unprocessed = self.delete_batch(subscription_id, batch).await?;
-            for wait in DELETE_WAITS {
+            for wait in BATCH_WAITS {
                 if unprocessed.is_empty() {
                     break;
                 }

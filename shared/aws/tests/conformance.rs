@@ -126,6 +126,53 @@ async fn success_at_the_first_attempt_costs_one_write_unit_and_no_index_write() 
     assert!(cost.global_secondary_indexes().is_none_or(HashMap::is_empty));
 }
 
+#[tokio::test]
+async fn deliveries_of_before_the_index_by_status_are_found() {
+    let client = database().await;
+    let (store, clock) = deliveries(&client);
+    let of = sample::subscription_id("u", 1);
+    let hour = 3_600;
+    let mut failed = Vec::new();
+    for n in [1, 2, 2 * hour, 2 * hour + 1] {
+        let mut delivery = sample::delivery(&of, n);
+        delivery.end(Status::Failed, sample::at(n));
+        store.put(&delivery, Expect::Absent).await.unwrap();
+        if n < hour {
+            // As the version before the index has written it.
+            let mut item = raw(&client, &delivery).await;
+            item.remove("status_key").unwrap();
+            let put = client.put_item().table_name(names().deliveries).set_item(Some(item));
+            put.send().await.unwrap();
+        }
+        failed.insert(0, delivery.id);
+    }
+    let list = async |store: &DynamoDeliveries| {
+        let filter = DeliveryFilter { status: Some(Status::Failed), ..DeliveryFilter::default() };
+        let (mut found, mut before) = (Vec::new(), None);
+        loop {
+            let page = store.page(&of, &filter, 3, before.as_ref(), sample::start()).await.unwrap();
+            found.extend(page.items.into_iter().map(|delivery| delivery.id));
+            before = page.next;
+            if before.is_none() {
+                return found;
+            }
+        }
+    };
+    let forget = client.delete_item().table_name(names().deliveries);
+    let forget = forget.key("subscription_id", AttributeValue::S("#by-status".to_owned()));
+    let forget = forget.key("delivery_id", AttributeValue::S("#since".to_owned()));
+    forget.send().await.unwrap();
+    assert_eq!(list(&store).await, failed, "nobody knows how old the index is");
+    clock.set(sample::at(60));
+    store.begin_status_index().await.unwrap();
+    assert_eq!(list(&store).await, failed, "it is complete after an hour");
+    // Whoever begins later changes nothing.
+    clock.set(sample::at(9 * hour));
+    let (second, _) = deliveries(&client);
+    second.begin_status_index().await.unwrap();
+    assert_eq!(list(&second).await, failed);
+}
+
 /// The rows that `scripts/operate.py` writes.
 #[tokio::test]
 async fn rows_of_the_operator_block_users_and_hosts_and_are_in_no_list() {

@@ -18,6 +18,7 @@ use webhooks_core::ports::StoreError;
 use webhooks_core::time::Timestamp;
 use webhooks_core::traceparent::Traceparent;
 
+use super::status_index::status_key;
 use super::{DELIVERY_ID, SUBSCRIPTION_ID};
 use crate::dynamo::{
     Item, from_item, millis, optional_millis, seconds, shown_key, to_item, write_units,
@@ -93,6 +94,9 @@ struct Row {
     due_shard: Option<u8>,
     #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
     due_at: Option<Timestamp>,
+    /// There while the delivery is in the index `by-status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status_key: Option<String>,
     #[serde(with = "seconds")]
     expires_at: Timestamp,
 }
@@ -278,6 +282,7 @@ fn plain(of: &Delivery) -> Result<Row, StoreError> {
         has_slot: of.has_slot,
         due_shard: of.due_at.map(|_| due_shard(&of.id)),
         due_at: of.due_at,
+        status_key: status_key(of.status, &of.subscription_id),
         expires_at: of.expires_at,
     })
 }
@@ -506,6 +511,19 @@ mod tests {
         assert_eq!(item["due_shard"], number(due_shard(&waiting().id)));
         let item = encode(&ended()).unwrap();
         assert!(!item.contains_key("due_at") && !item.contains_key("due_shard"));
+    }
+
+    #[test]
+    fn delivery_that_failed_or_waits_is_in_the_index_by_status_and_success_is_not() {
+        assert_eq!(
+            encode(&waiting()).unwrap()["status_key"],
+            text(format!("retrying#{}", waiting().subscription_id))
+        );
+        assert_eq!(
+            encode(&ended()).unwrap()["status_key"],
+            text(format!("failed#{}", ended().subscription_id))
+        );
+        assert!(!encode(&typical()).unwrap().contains_key("status_key"));
     }
 
     #[test]

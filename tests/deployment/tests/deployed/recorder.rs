@@ -50,9 +50,19 @@ async fn record(
     body: String,
 ) -> &'static str {
     let operation = headers["x-amz-target"].to_str().unwrap().to_owned();
-    let is_wait = operation.ends_with(".DescribeTable");
-    requests.lock().unwrap().push((operation, serde_json::from_str(&body).unwrap()));
-    if is_wait { r#"{"Table":{"TableStatus":"ACTIVE"}}"# } else { "{}" }
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let response = if operation.ends_with(".DescribeTable") {
+        r#"{"Table":{"TableStatus":"ACTIVE"}}"#
+    } else if body["Key"]["subscription_id"]["S"] == "#by-status" {
+        // The index is complete.
+        r#"{"Item":{"since":{"N":"0"}}}"#
+    } else if body["IndexName"] == "by-status" {
+        r#"{"Items":[{"delivery_id":{"S":"dlv_01J00000000000000000000000"}}]}"#
+    } else {
+        "{}"
+    };
+    requests.lock().unwrap().push((operation, body));
+    response
 }
 
 impl Recorder {
@@ -181,6 +191,12 @@ impl Recorder {
                 let all = DeliveryFilter::default();
                 drop(store.page(subscription, &all, 1, None, now).await);
             }
+            // The same method; a filter by status reads an index.
+            "page_by_status" => {
+                let failed =
+                    DeliveryFilter { status: Some(Status::Failed), ..DeliveryFilter::default() };
+                drop(store.page(subscription, &failed, 1, None, now).await);
+            }
             "due" => drop(store.due(0, now, 1, None).await),
             "postpone" => drop(store.postpone(&due, now).await),
             "count" => {
@@ -290,7 +306,7 @@ fn grants_of(operation: &str, body: &Value) -> Vec<Grant> {
                 })
                 .collect()
         }
-        "BatchWriteItem" => {
+        "BatchGetItem" | "BatchWriteItem" => {
             let tables = body["RequestItems"].as_object().unwrap().keys();
             tables.map(|table| grant(operation, &json!(table))).collect()
         }

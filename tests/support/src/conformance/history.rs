@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
-use webhooks_core::ports::{DeliveriesTable, DeliveryFilter, Page, RowKey};
+use webhooks_core::ports::{DeliveriesTable, DeliveryFilter, DeliveryWrite, Expect, Page, RowKey};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -22,6 +22,7 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
         expired_records_are_not_shown,
         counters_are_not_shown,
         large_records_are_all_shown,
+        few_that_failed_or_wait_are_found_among_many_successes_in_one_read,
     ]
 }
 
@@ -262,4 +263,39 @@ async fn large_records_are_all_shown(store: &dyn DeliveriesTable) {
     }
     let failed = DeliveryFilter { status: Some(Status::Failed), ..ALL };
     assert_eq!(shown(store, &subscription, &failed, 100).await, []);
+}
+
+async fn few_that_failed_or_wait_are_found_among_many_successes_in_one_read(
+    store: &dyn DeliveriesTable,
+) {
+    let of = subscription("history-sparse");
+    let row = |n| sample::delivery(&of, n);
+    for n in 1..=60 {
+        let row = match n {
+            1 => ended(row(n), 2, Status::Failed),
+            2 | 30 => waiting(row(n), 1, sample::at(600)),
+            40 => ended(row(n), 0, Status::Held),
+            _ => ended(row(n), 1, Status::Success),
+        };
+        put(store, &row).await;
+    }
+    let found = async |status| {
+        let filter = DeliveryFilter { status: Some(status), ..ALL };
+        let page = ok(store.page(&of, &filter, 3, None, sample::start()).await);
+        assert_eq!(page.next, None, "{status:?}");
+        ids(&page.items)
+    };
+    let expected =
+        |n: &[u64]| -> Vec<DeliveryId> { n.iter().map(|n| sample::delivery_id(&of, *n)).collect() };
+    assert_eq!(found(Status::Failed).await, expected(&[1]));
+    assert_eq!(found(Status::Retrying).await, expected(&[30, 2]));
+    assert_eq!(found(Status::Held).await, expected(&[40]));
+    // A record that changes its status, changes its place in the index.
+    for (n, status) in [(30, Status::Success), (2, Status::Failed)] {
+        let row = ended(waiting(row(n), 1, sample::at(600)), 2, status);
+        let written = ok(store.put(&row, Expect::Retrying { attempts: 1 }).await);
+        assert_eq!(written, DeliveryWrite::Applied);
+    }
+    assert_eq!(found(Status::Failed).await, expected(&[2, 1]));
+    assert_eq!(found(Status::Retrying).await, []);
 }

@@ -216,6 +216,12 @@ impl Deliveries for MemoryDeliveries {
             .filter(|delivery| delivery.subscription_id == *subscription_id)
             .filter(|delivery| before.is_none_or(|before| delivery.id < *before))
             .filter(|delivery| is_between(filter, delivery))
+            // There is an index by status, which successes are not in.
+            .filter(|delivery| {
+                filter
+                    .status
+                    .is_none_or(|status| status == Status::Success || delivery.status == status)
+            })
             .peekable();
         let looked_at: Vec<&Delivery> = rows.by_ref().take(limit + 1).collect();
         let is_shown = |delivery: &&Delivery| now < delivery.expires_at && passes(filter, delivery);
