@@ -8,6 +8,7 @@ with the SAM CLI.
 """
 
 import argparse
+import os
 import sys
 
 import boto3
@@ -39,7 +40,9 @@ def main():
     parser.add_argument("--write", action="store_true", help="copy; without it, only count")
     parser.add_argument("--endpoint-url", help="the endpoint of emulated AWS services")
     options = parser.parse_args()
-    dynamodb = boto3.client("dynamodb", endpoint_url=options.endpoint_url)
+    # boto3 itself reads AWS_DEFAULT_REGION only.
+    region = {"region_name": os.environ.get("AWS_REGION")}
+    dynamodb = boto3.client("dynamodb", endpoint_url=options.endpoint_url, **region)
     copied = 0
     for row in rows(dynamodb, options.from_table, options.user):
         if options.write:

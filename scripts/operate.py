@@ -19,6 +19,7 @@ import argparse
 import collections
 import ipaddress
 import json
+import os
 import sys
 import time
 from datetime import datetime, timezone
@@ -295,13 +296,15 @@ def parse():
 def main():
     options = parse()
     names = (options.subscriptions_table, options.deliveries_table)
+    # boto3 itself reads AWS_DEFAULT_REGION only.
+    region = {"region_name": os.environ.get("AWS_REGION")}
     if options.stack:
-        stack = boto3.client("cloudformation").describe_stacks(StackName=options.stack)["Stacks"][0]
+        stack = boto3.client("cloudformation", **region).describe_stacks(StackName=options.stack)["Stacks"][0]
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
         names = (outputs["SubscriptionsTableName"], outputs["DeliveriesTableName"])
     elif not options.endpoint_url:
         sys.exit("error: give --stack, or --endpoint-url for another DynamoDB")
-    local = {}
+    local = region
     if options.endpoint_url:
         local = {
             "endpoint_url": options.endpoint_url,

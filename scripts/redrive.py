@@ -14,6 +14,7 @@ delivered once. Needs boto3, or the AWS CLI (version 1 or 2).
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -33,7 +34,8 @@ class Sqs:
         except ImportError:
             self.client = None
         else:
-            self.client = boto3.client("sqs", endpoint_url=endpoint_url)
+            # boto3 itself reads AWS_DEFAULT_REGION only.
+            self.client = boto3.client("sqs", endpoint_url=endpoint_url, region_name=os.environ.get("AWS_REGION"))
 
     def call(self, operation, **request):
         if self.client:

@@ -9,6 +9,7 @@ the SAM CLI.
 """
 
 import argparse
+import os
 import sys
 
 import boto3
@@ -83,8 +84,10 @@ def main():
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--endpoint-url", help="the endpoint of emulated AWS services")
     options = parser.parse_args()
+    # boto3 itself reads AWS_DEFAULT_REGION only.
+    given = {"region_name": os.environ.get("AWS_REGION"), "endpoint_url": options.endpoint_url}
     clients = {
-        name: boto3.client(name, endpoint_url=options.endpoint_url)
+        name: boto3.client(name, **given)
         for name in ("cloudformation", "dynamodb", "sqs")
     }
     remove(clients, options.stack, (lambda *_: None) if options.yes else ask)

@@ -13,6 +13,7 @@ which comes with the SAM CLI.
 """
 
 import argparse
+import os
 import sys
 
 import boto3
@@ -103,9 +104,9 @@ def main():
     parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
     parser.add_argument("--endpoint-url", help="the endpoint of emulated AWS services")
     options = parser.parse_args()
-    clients = {
-        name: boto3.client(name, endpoint_url=options.endpoint_url) for name in ("cloudformation", "lambda")
-    }
+    # boto3 itself reads AWS_DEFAULT_REGION only.
+    given = {"region_name": os.environ.get("AWS_REGION"), "endpoint_url": options.endpoint_url}
+    clients = {name: boto3.client(name, **given) for name in ("cloudformation", "lambda")}
     roll_back(clients, options.stack, options.release, options.dry_run)
     return 0
 

@@ -72,6 +72,7 @@ def check(space):
     retry_by_visibility(space, cloud, resources, receiver, webhook)
     schedules(cloud, resources, receiver, webhook)
     bad_event(cloud, resources)
+    through_sns(cloud, resources, receiver)
     space.stop(cloud.process)
 
 
@@ -290,3 +291,22 @@ def bad_event(cloud, resources):
     found = wait_for("the rejected event", rejected_event, 60, cloud.process)[0]
     reason = found["MessageAttributes"]["reason"]["StringValue"]
     print(f"an event of an unknown type is in the dead-letter queue: {reason}")
+
+
+def through_sns(cloud, resources, receiver):
+    """A topic with raw message delivery is a publisher like any other (docs/DEPLOYING.md)."""
+    sns, sqs = cloud.client("sns"), cloud.client("sqs")
+    topic = sns.create_topic(Name="events")["TopicArn"]
+    names = ["QueueArn"]
+    queue = sqs.get_queue_attributes(QueueUrl=resources["EventsQueue"], AttributeNames=names)
+    sns.subscribe(
+        TopicArn=topic,
+        Protocol="sqs",
+        Endpoint=queue["Attributes"]["QueueArn"],
+        Attributes={"RawMessageDelivery": "true"},
+    )
+    receiver.requests.clear()
+    sns.publish(TopicArn=topic, Message=json.dumps(email(4)))
+    wait_for("the delivery of what SNS sent", lambda: receiver.requests, 60, cloud.process)
+    _, headers, _ = receiver.requests[0]
+    print(f"an event through SNS with raw message delivery became a POST: {headers['webhook-id']}")
