@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::TestSealer;
 use webhooks_api::testing::TestRequest;
+use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::subscription::Subscription;
@@ -151,9 +152,13 @@ pub(crate) async fn create_as(
     let timeout = [1, 10, 60][number % 3];
     // Some webhooks share an endpoint, which tells them apart by their secrets.
     let host = if harness.random.chance(200) { 999 } else { number };
+    let operational = EventType::operational().map(EventType::name);
+    // Some are told about the others of their owner.
+    let told = operational.filter(|_| number.is_multiple_of(2));
+    let types: Vec<&str> = wanted.iter().copied().chain(told).collect();
     let mut body = json!({
         "url": format!("https://r{host}.example/hook"),
-        "event_types": wanted,
+        "event_types": types,
         "timeout_seconds": timeout,
         "rate_limit": RATE_LIMITS[number % RATE_LIMITS.len()],
         "while_inactive": if number.is_multiple_of(2) { "hold" } else { "drop" },

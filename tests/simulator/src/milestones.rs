@@ -63,6 +63,8 @@ milestones! {
     Redelivered,
     /// A recovery of several pages was done.
     Recovered,
+    /// A webhook was told that another was disabled.
+    Told,
     /// What failed in an outage was recovered.
     OutageRecovered,
     /// A recovery was cancelled.

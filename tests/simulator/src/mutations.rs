@@ -139,6 +139,8 @@ mutations! {
     HoldAlways => HoldsRightly,
     /// The recovery that delivers what was held is not stored.
     ForgetHeld => HeldDelivered,
+    /// deliver does not find the webhooks that are to be told.
+    ForgetTold => Told,
     /// A delivery that is parked waits a day longer.
     ParkLong => OutageSurvived,
     /// The recovery of what failed in an outage is not stored.

@@ -87,6 +87,7 @@ rules! {
     NothingLost = "nothing is lost",
     Ends = "every delivery ends",
     HeldDelivered = "what is held is delivered when its webhook is resumed",
+    Told = "an owner's other webhooks are told what they ask for about a webhook, and it is not",
     OutageSurvived = "what is published while receivers are down for two hours arrives after that, once",
     NoNeedlessEnd = "no delivery ends without need",
     Repeated = "a redelivery is made",

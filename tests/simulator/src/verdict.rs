@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use webhooks_api::testing::TestRequest;
+use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::{Delivery, DeliveryTask, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
 use webhooks_core::latency::Histogram;
@@ -55,6 +56,7 @@ pub(crate) fn check(harness: &Arc<Harness>) {
         end.nothing_is_lost(&mut model, harness);
         end.recoveries_are_complete(&mut model, harness);
         end.outages_are_recovered(&mut model, harness);
+        end.disabled_is_told(&mut model);
         end.attempts_add_up(&mut model);
         if harness.options.outage {
             end.all_arrived(&mut model, harness.plan.start);
@@ -198,6 +200,36 @@ impl End {
                 model.violate(Rule::Recovered, || {
                     format!("{}: sent {}, {made} records", recovery.id, recovery.sent)
                 });
+            }
+        }
+    }
+
+    /// Where nothing fails, each webhook that asks for it is told that another of its owner was disabled.
+    fn disabled_is_told(&self, model: &mut Model) {
+        let event_type: EventType = "webhook.disabled".parse().expect("it is an operational type");
+        let disabled = if model.is_fault_free { model.disabled.clone() } else { Vec::new() };
+        for (about, at) in disabled {
+            let owner = model.subscriptions[&about].user.clone();
+            let others = model.subscriptions.iter().filter(|(id, versions)| {
+                versions.user == owner && **id != about && !versions.cleaned
+            });
+            let asking = others.filter(|(id, _)| {
+                !model.was(id, at, at.plus_seconds(60), |s| {
+                    s.is_none_or(|s| !s.is_active || !s.names(event_type))
+                })
+            });
+            let asking: Vec<_> = asking.map(|(id, _)| id.clone()).collect();
+            for id in asking {
+                let is_told = self.records.values().any(|record| {
+                    record.subscription_id == id
+                        && record.event_type == event_type
+                        && record.data.as_str().contains(about.as_str())
+                });
+                if is_told {
+                    model.reach(Milestone::Told);
+                } else {
+                    model.violate(Rule::Told, || format!("{id} of {about}, disabled at {at}"));
+                }
             }
         }
     }

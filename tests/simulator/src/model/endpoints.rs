@@ -115,7 +115,11 @@ impl Model {
             if is_back && version.health.open_until.is_none() && version.auto_recover {
                 self.outages.extend(old.failing_since.map(|since| (id.clone(), since, now)));
             }
-            self.milestones.extend(switched(before, version));
+            let switched = switched(before, version);
+            self.milestones.extend(switched);
+            if matches!(switched, Some(Milestone::DisabledGone | Milestone::DisabledFailing)) {
+                self.disabled.push((id.clone(), now));
+            }
         }
         let health = version.as_ref().map(|version| version.health).unwrap_or_default();
         let slow = self.calls.get(&number).is_some_and(|call| call.slow.contains(id));

@@ -157,6 +157,8 @@ pub(crate) struct Model {
     pub(crate) due: BTreeMap<DeliveryId, Timestamp>,
     /// How often an owner asked for an event to be repeated.
     pub(crate) repeats: BTreeMap<(String, SubscriptionId), usize>,
+    /// Webhooks that the service disabled, and when.
+    pub(crate) disabled: Vec<(SubscriptionId, Timestamp)>,
     /// Outages that ended, of webhooks that recover by themselves: when they began and ended.
     pub(crate) outages: Vec<(SubscriptionId, Timestamp, Timestamp)>,
     /// How often an owner asked for a recovery, or the service began one.
@@ -192,6 +194,7 @@ impl Model {
             tracks: BTreeMap::new(),
             due: BTreeMap::new(),
             repeats: BTreeMap::new(),
+            disabled: Vec::new(),
             outages: Vec::new(),
             recoveries: BTreeMap::new(),
             bad: Vec::new(),

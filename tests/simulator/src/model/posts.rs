@@ -44,6 +44,12 @@ struct Body<'a> {
     data: &'a RawValue,
 }
 
+/// The `data` of an operational event.
+#[derive(Deserialize)]
+struct About {
+    webhook_id: SubscriptionId,
+}
+
 /// What a receiver reads in a POST.
 struct Post<'a> {
     url: &'a str,
@@ -198,6 +204,13 @@ impl Model {
         let problem = match self.events.get(&body.event_id) {
             // A test has a sample of its own, which its owner may ask for again.
             None if body.event_id.starts_with("test_") => None,
+            // What the service tells about another webhook of the same owner.
+            None if body.event_id.starts_with("op_") => {
+                let about = serde_json::from_str::<About>(body.data.get()).ok();
+                let about = about.map(|about| about.webhook_id).filter(|about| about != to);
+                let user = about.and_then(|about| Some(&self.subscriptions.get(&about)?.user));
+                (user.is_none() || user != owner.as_ref()).then_some(Rule::Told)
+            }
             None => Some(Rule::OnlyPublished),
             Some(event) if Some(&event.owner) != owner.as_ref() => Some(Rule::OnlyOwner),
             Some(event) if event.event_type != body.event_type || event.data != body.data.get() => {
