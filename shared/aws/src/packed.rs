@@ -1,5 +1,6 @@
 //! Texts that are stored as they are or deflated, and bytes.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{Read as _, Write as _};
 
@@ -12,6 +13,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The most that a stored text may inflate to, in bytes: more than a DynamoDB item (400 KB) holds
 /// unpacked.
 const INFLATED_MAX: u64 = 1_048_576;
+
+thread_local! {
+    /// Kept, because its 300 KB of buffers take longer to make than an ordinary payload takes to deflate.
+    static ENCODER: RefCell<DeflateEncoder<Vec<u8>>> =
+        RefCell::new(DeflateEncoder::new(Vec::new(), Compression::default()));
+}
 
 /// A text in a row: an attribute of type S, or of type B with its raw deflate stream (RFC 1951).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +35,13 @@ impl Packed {
         let Self::Plain(text) = self else {
             return self.clone();
         };
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        let deflated = ENCODER.with_borrow_mut(|encoder| {
+            encoder.write_all(text.as_bytes())?;
+            // Ends the stream, and is ready for the next one.
+            encoder.reset(Vec::new())
+        });
         // Writing into memory does not fail; if it did, the text would stay as it is.
-        match encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()) {
+        match deflated {
             Ok(bytes) => Self::Deflated(Bytes(bytes)),
             Err(_) => self.clone(),
         }
