@@ -17,7 +17,7 @@ const EVENT: &str = r#"{"event_type":"task.completed","user_id":"dev","data":{"t
 pub struct Banner<'a> {
     /// Where everything listens.
     pub addresses: Addresses,
-    /// The directory of the data; `None` keeps it in memory.
+    /// The directory of the data; `None` keeps it until the end.
     pub data_dir: Option<&'a Path>,
     /// How strict the rules for targets are.
     pub policy: TargetPolicy,
@@ -41,7 +41,7 @@ impl Banner<'_> {
         let url = Addresses::url;
         let Addresses { api, sqs, dynamodb, receiver } = self.addresses;
         let data = self.data_dir.map_or_else(
-            || "in memory (--data-dir DIR keeps it)".to_owned(),
+            || "temporary (--data-dir DIR keeps it)".to_owned(),
             |dir| dir.display().to_string(),
         );
         let lines = [

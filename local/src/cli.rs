@@ -64,7 +64,7 @@ pub struct Serve {
     /// Where the receiver listens, which prints and verifies the webhooks it receives
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000", value_parser = address::parse)]
     pub receiver_addr: SocketAddr,
-    /// Keep tables and queues in this directory over a restart, instead of in memory
+    /// Keep tables and queues in this directory over a restart; without it they end with the process
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Guard outbound requests exactly as deployed: HTTPS to public addresses only, so that the

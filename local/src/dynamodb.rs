@@ -13,13 +13,14 @@ const FILE: &str = "dynamodb.sqlite";
 /// DynamoDB deletes expired rows "within a few days"; here it is soon, so that it can be observed.
 const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Opens the database in a directory, or in memory.
+/// What SQLite takes for a file that only it knows. What does not fit into its cache of 2 MB is in that file, which
+/// is gone when the process ends; nothing is synchronised with the disk (<https://sqlite.org/inmemorydb.html>).
+const TEMPORARY: &str = "";
+
+/// Opens the database in a directory, or one that ends with the process and whose history does not fill the memory.
 pub fn open(data_dir: Option<&Path>) -> Result<Database, String> {
-    let opened = match data_dir {
-        Some(dir) => Database::new(&dir.join(FILE).to_string_lossy()),
-        None => Database::memory(),
-    };
-    opened.map_err(|error| error.to_string())
+    let path = data_dir.map_or_else(|| TEMPORARY.into(), |dir| dir.join(FILE));
+    Database::new(&path.to_string_lossy()).map_err(|error| error.to_string())
 }
 
 /// Deletes expired rows periodically; never returns.

@@ -60,7 +60,7 @@ pub struct Options {
     pub dynamodb: SocketAddr,
     /// Where the receiver listens.
     pub receiver: SocketAddr,
-    /// The directory of the tables and queues; `None` keeps them in memory.
+    /// The directory of the tables and queues; `None` keeps them until the end.
     pub data_dir: Option<PathBuf>,
     /// The rules for the URLs of webhooks.
     pub policy: TargetPolicy,
