@@ -30,6 +30,8 @@ use crate::report::{Latencies, number};
 const IN_FLIGHT: u32 = 32;
 /// Endpoints of an event in the fan-out.
 const FAN_OUT: u32 = 20;
+/// How long events are published in an open loop.
+const OPEN_SECONDS: u32 = 10;
 /// Bytes of the filler in `data`, so that a payload has about 1 KB.
 const FILLER: usize = 850;
 /// Events before it counts, so that every connection is open.
@@ -41,8 +43,10 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One kind of load.
 struct Load {
-    name: &'static str,
-    /// Webhooks of the user.
+    name: String,
+    /// Whose events come in turn.
+    users: u32,
+    /// Webhooks of each user.
     fan_out: u32,
     /// Events a second; none when the next event waits for an earlier one.
     rate: Option<u32>,
@@ -60,22 +64,39 @@ struct Figures {
 
 /// Runs each load in a system of its own; `keeps` says whether it keeps its data on the disk.
 pub(crate) async fn run(deliveries: usize, keeps: bool) -> Outcome<bool> {
-    let open = deliveries.min(2_000);
+    let closed = |name: &str, fan_out| Load {
+        name: name.to_owned(),
+        users: 1,
+        fan_out,
+        rate: None,
+        deliveries,
+    };
+    let open = |rate: u32, users| Load {
+        name: format!("open loop, {rate}/s, users: {users}"),
+        users,
+        fan_out: 1,
+        rate: Some(rate),
+        deliveries: deliveries.min((OPEN_SECONDS * rate) as usize),
+    };
     let loads = [
-        Load { name: "closed loop, 32 in flight", fan_out: 1, rate: None, deliveries },
-        Load { name: "closed loop, fan-out 20", fan_out: FAN_OUT, rate: None, deliveries },
-        Load { name: "open loop, 200/s", fan_out: 1, rate: Some(200), deliveries: open },
+        closed("closed loop, 32 in flight", 1),
+        closed("closed loop, fan-out 20", FAN_OUT),
+        open(50, 1),
+        open(200, 1),
+        open(500, 1),
+        open(1_000, 1),
+        open(100, 20),
     ];
     let mut rows = Vec::new();
     for load in loads {
         let Figures { per_second, cpu, latencies, pss_mb } = load.run(keeps).await?;
-        let mut row = vec![load.name.to_owned(), format!("{per_second:.0}"), format!("{cpu:.2}")];
-        row.extend([500, 990].map(|share| format!("{:.1}", latencies.per_mille(share))));
+        let mut row = vec![load.name.clone(), format!("{per_second:.0}"), format!("{cpu:.2}")];
+        row.extend([500, 990, 999].map(|share| format!("{:.1}", latencies.per_mille(share))));
         row.push(format!("{pss_mb:.0}"));
         rows.push(row);
     }
-    let header = ["load", "deliveries/s", "CPU s/1,000", "p50 ms", "p99 ms", "PSS MB"];
-    say(lay_out(&header, &rows, &[1, 2, 3, 4, 5]));
+    let header = ["load", "deliveries/s", "CPU s/1,000", "p50 ms", "p99 ms", "p99.9 ms", "PSS MB"];
+    say(lay_out(&header, &rows, &[1, 2, 3, 4, 5, 6]));
     Ok(true)
 }
 
@@ -90,8 +111,10 @@ impl Load {
             noting.note(&request.body, request.at);
             Reply::status(200)
         });
-        for number in 0..self.fan_out {
-            system.subscribe(&receiver.url(&format!("/{number}"))).await?;
+        for user in 0..self.users {
+            for number in 0..self.fan_out {
+                system.subscribe(user, &receiver.url(&format!("/{user}/{number}"))).await?;
+            }
         }
         self.publish(&system, &arrivals, 0, WARM_UP, None).await?;
         let events = self.deliveries / self.fan_out as usize;
@@ -123,7 +146,7 @@ impl Load {
         for _ in 0..IN_FLIGHT {
             let (next, arrivals) = (Arc::clone(&next), Arc::clone(arrivals));
             let mut client = Client::connect(&system.queue_url).await?;
-            let room = self.fan_out;
+            let (room, users) = (self.fan_out, self.users as usize);
             publishers.spawn(async move {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +162,7 @@ impl Load {
                         None => arrivals.room.acquire_many(room).await.map_err(text)?.forget(),
                     }
                     arrivals.began(number);
-                    client.publish(number).await?;
+                    client.publish(number, number % users).await?;
                 }
             });
         }
@@ -221,7 +244,6 @@ struct Dev {
     child: Child,
     api: std::net::SocketAddr,
     queue_url: String,
-    token: String,
 }
 
 #[derive(Deserialize)]
@@ -246,15 +268,15 @@ impl Dev {
         BufReader::new(stdout).read_line(&mut line).await.map_err(text)?;
         let started: Started = serde_json::from_str(&line).map_err(text)?;
         let api = started.api.trim_start_matches("http://").parse().map_err(text)?;
-        let user = "load".parse().map_err(|_| "no user id")?;
-        let token = token::issue(&user, SystemClock.now()).map_err(text)?;
-        Ok(Self { child, api, queue_url: started.events_queue_url, token })
+        Ok(Self { child, api, queue_url: started.events_queue_url })
     }
 
-    async fn subscribe(&self, url: &str) -> Outcome<()> {
+    async fn subscribe(&self, user: u32, url: &str) -> Outcome<()> {
+        let user = format!("load-{user}").parse().map_err(|_| "no user id")?;
+        let token = token::issue(&user, SystemClock.now()).map_err(text)?;
         let body = json!({"url": url, "event_types": [EVENT_TYPE]});
         let path = "/api/webhooks";
-        let response = http::call(self.api, "POST", path, Some(&self.token), Some(&body)).await?;
+        let response = http::call(self.api, "POST", path, Some(&token), Some(&body)).await?;
         if response.0 == 201 { Ok(()) } else { Err(format!("no webhook: {response:?}")) }
     }
 
@@ -301,11 +323,11 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream), host, queue_url: queue_url.to_owned() })
     }
 
-    async fn publish(&mut self, number: usize) -> Outcome<()> {
+    async fn publish(&mut self, number: usize, user: usize) -> Outcome<()> {
         let event = json!({
             "event_id": format!("load-{number}"),
             "event_type": EVENT_TYPE,
-            "user_id": "load",
+            "user_id": format!("load-{user}"),
             "data": {"task_id": format!("task-{number}"), "title": "x".repeat(FILLER)},
         });
         let message = json!({"QueueUrl": self.queue_url, "MessageBody": event.to_string()});
