@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the contract against `cargo dev`: schemathesis, and clients that are generated from openapi.yaml.
+"""Runs the contract against `cargo dev`: schemathesis, clients that are generated from openapi.yaml, and
+the commands of scripts/operate.py.
 
 Everything that it installs is below target/contract. Node is optional: without it, the TypeScript client and redocly
 are skipped, and the last lines say so.
@@ -115,10 +116,15 @@ def typescript_client(dev):
     run("node", "smoke.mjs", dev.api, dev.user("typescript-client"), cwd=node)
 
 
+def operator(dev):
+    addresses = (dev.api, dev.addresses["dynamodb"], dev.addresses["receiver"])
+    run(BIN / "python", HERE / "operate.py", *addresses, dev.user("operated"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=["python", "node", "schemathesis"], help="run these parts only")
-    only = parser.parse_args().only or ["schemathesis", "python", "node"]
+    parser.add_argument("--only", nargs="+", choices=["python", "node", "schemathesis", "operator"], help="run these parts only")
+    only = parser.parse_args().only or ["schemathesis", "python", "node", "operator"]
     began = time.monotonic()
     has_node = shutil.which("npm") is not None
     install_python()
@@ -129,6 +135,8 @@ def main():
             python_client(dev)
         if "node" in only and has_node:
             typescript_client(dev)
+        if "operator" in only:
+            operator(dev)
         if "schemathesis" in only:
             schemathesis(dev)
     if not has_node:

@@ -266,8 +266,8 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stack", help="take the names of the tables from the outputs of this stack")
-    parser.add_argument("--subscriptions-table", default="Subscriptions")
-    parser.add_argument("--deliveries-table", default="Deliveries")
+    parser.add_argument("--subscriptions-table", default="webhook-subscriptions")
+    parser.add_argument("--deliveries-table", default="webhook-deliveries")
     parser.add_argument("--endpoint-url", help="the DynamoDB endpoint, for example that of cargo dev")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, run in (("block-user", block_user), ("unblock-user", unblock_user), ("erase-user", erase_user)):
