@@ -66,9 +66,34 @@ async fn nothing_of_deleted_webhooks_is_left_after_the_cleanup() {
         local.ended(user, webhook, 1).await;
     }
     local.ended("kept", &kept, 1).await;
+    // A payload in a row of its own, a recovery, and a delivery that is held.
+    let webhook = &erased[1].1;
+    let noise: Vec<u32> = (0..2_000u32).map(|n| n.wrapping_mul(2_654_435_761)).collect();
+    let mut large = event("all", "task.created", 2);
+    large["data"] = json!({"noise": noise});
+    local.publish(&large).await;
+    local.ended("all", webhook, 2).await;
+    let path = format!("/api/webhooks/{webhook}");
+    let since = json!({"since": "2000-01-01T00:00:00Z"});
+    local.expect(202, "POST", &format!("{path}/recoveries"), "all", Some(since)).await;
+    local.drained().await;
+    let pause = json!({"is_active": false, "while_inactive": "hold"});
+    local.expect(200, "PATCH", &path, "all", Some(pause)).await;
+    local.publish(&event("all", "task.created", 3)).await;
+    local
+        .eventually(async || {
+            let shown = local.deliveries("all", webhook).await;
+            shown.iter().any(|one| one["status"] == "held").then_some(())
+        })
+        .await;
+    local.drained().await;
+
     let before = rows(&local).await;
     for (_, webhook) in &erased {
         assert!(before.matches(webhook.as_str()).count() >= 3, "webhook, delivery and counters");
+    }
+    for kind in ["payload#dlv_", "recovery#rec_", "held#wh_", "stats#"] {
+        assert!(before.contains(kind), "{kind}");
     }
 
     local.expect(204, "DELETE", &format!("/api/webhooks/{}", erased[0].1), "one", None).await;
@@ -82,7 +107,9 @@ async fn nothing_of_deleted_webhooks_is_left_after_the_cleanup() {
     for (user, webhook) in &erased {
         assert!(!after.contains(webhook.as_str()), "{user} {webhook}: {after}");
     }
-    assert!(!after.contains("e-one-1") && !after.contains("e-all-1"), "{after}");
+    for trace in ["e-one-", "e-all-", "payload#", "recovery#", "recoveries#", "held#"] {
+        assert!(!after.contains(trace), "{trace}: {after}");
+    }
     assert!(after.contains("e-kept-1") && after.contains(&kept), "{after}");
 }
 
