@@ -118,7 +118,7 @@ impl DynamoDeliveries {
     }
 
     /// Remembers in the table that every record is written into the index `by-status` by now; see
-    /// [`status_index`].
+    /// `status_index`.
     pub async fn begin_status_index(&self) -> Result<(), StoreError> {
         status_index::begin(&self.client, &self.table, self.clock.now()).await
     }
