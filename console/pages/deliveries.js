@@ -33,6 +33,8 @@ function Deliveries({ load, webhooks }) {
   const { api, router } = useApp();
   const asked = new URLSearchParams(router.path.split('?')[1] ?? '');
   const [filter, setFilter] = useState({ ...NO_FILTER, status: asked.get('status') ?? '' });
+  // What is being typed. A live update must not take it away.
+  const [typedId, setTypedId] = useState('');
   const [live, setLive] = useState(true);
   const [items, setItems] = useState(/** @type {Delivery[]} */ ([]));
   const [cursor, setCursor] = useState(/** @type {string | null} */ (null));
@@ -72,6 +74,10 @@ function Deliveries({ load, webhooks }) {
     paged.current = false;
     setFilter((before) => ({ ...before, ...change }));
   };
+  const clear = () => {
+    setTypedId('');
+    change(NO_FILTER);
+  };
   const filtered = Object.values(filter).some(Boolean);
   /** @param {'since' | 'until'} name */
   const moment = (name) => html`<${Field} label=${t[name]}>
@@ -87,7 +93,7 @@ function Deliveries({ load, webhooks }) {
         </select>`}
       <//>
       <${Field} label=${t.eventId}>
-        ${(/** @type {any} */ attributes) => html`<input type="search" ...${attributes} value=${filter.event_id} onChange=${(/** @type {any} */ event) => change({ event_id: event.currentTarget.value.trim() })} />`}
+        ${(/** @type {any} */ attributes) => html`<input type="search" ...${attributes} value=${typedId} onInput=${(/** @type {any} */ event) => setTypedId(event.currentTarget.value)} onChange=${(/** @type {any} */ event) => change({ event_id: event.currentTarget.value.trim() })} />`}
       <//>`}
       <${Field} label=${t.status}>
         ${(/** @type {any} */ attributes) => html`<select ...${attributes} onChange=${(/** @type {any} */ event) => change({ status: event.currentTarget.value })}>
@@ -102,7 +108,7 @@ function Deliveries({ load, webhooks }) {
         </select>`}
       <//>
       ${moment('since')} ${moment('until')}
-      ${filtered && html`<button type="button" onClick=${() => change(NO_FILTER)}>${t.clear}</button>`}
+      ${filtered && html`<button type="button" onClick=${clear}>${t.clear}</button>`}
       <label class="check"><input type="checkbox" checked=${live} onChange=${(/** @type {any} */ event) => setLive(event.currentTarget.checked)} /> <span>${t.live}</span></label>
     </form>
     <${Failure} error=${first.error ?? error} retry=${first.reload} />
