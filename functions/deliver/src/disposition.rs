@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use webhooks_core::delivery::Delivery;
+use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, VISIBILITY_WAIT_MAX_SECONDS};
 use webhooks_core::ports::Refusal;
 use webhooks_core::time::Timestamp;
@@ -83,10 +83,15 @@ pub(crate) struct Handled {
 }
 
 impl Handled {
-    /// For a task whose write was refused. A record that has ended may have been written by our own request,
-    /// whose response was lost, and then nobody has counted it.
+    /// For a task whose write was refused. A record that has ended or is held may have been written by our own
+    /// request, whose response was lost, and then nobody has counted it.
     pub(crate) fn after_refusal(refusal: &Refusal, delivery: &Delivery, now: Timestamp) -> Self {
-        let effect = (*refusal == Refusal::Ended).then(|| Effect::recount(delivery));
+        let is_done = match refusal {
+            Refusal::Ended => true,
+            Refusal::ChangedMeanwhile(record) => record.status == Status::Held,
+            Refusal::Missing | Refusal::Leased { .. } => false,
+        };
+        let effect = is_done.then(|| Effect::recount(delivery));
         Self { disposition: Disposition::after_refusal(refusal, now), effect }
     }
 }

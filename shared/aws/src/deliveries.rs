@@ -367,7 +367,14 @@ impl Deliveries for DynamoDeliveries {
                      OR lease_until <= :now)",
                 )
                 .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
-                .expression_attribute_values(":held", text(Status::Held.as_str()))
+                // A record becomes held once: copies of a task would count it again.
+                .expression_attribute_values(
+                    ":held",
+                    text(match delivery.status {
+                        Status::Held => Status::Retrying.as_str(),
+                        _ => Status::Held.as_str(),
+                    }),
+                )
                 .expression_attribute_values(":attempts", number(attempts))
                 .expression_attribute_values(":now", number(now.millis())),
         };

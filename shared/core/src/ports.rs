@@ -333,7 +333,7 @@ pub enum Expect {
         /// The attempts in the table.
         attempts: u32,
     },
-    /// It is so, and nobody has a lease on it.
+    /// It is so, and nobody has a lease on it. A record that is held is not written as held again.
     Free {
         /// The attempts in the table.
         attempts: u32,

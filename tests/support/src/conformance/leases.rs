@@ -17,6 +17,7 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         lease_excludes_others_until_it_ends,
         holder_renews_its_lease,
+        record_becomes_held_once,
         lease_requires_a_retrying_record_with_its_attempts,
         lease_changes_nothing_of_the_record,
         write_ends_the_lease_and_does_not_need_it,
@@ -209,4 +210,17 @@ async fn refused_write_or_lease_returns_the_reason(store: &dyn DeliveriesTable) 
     };
     put(store, &expired).await;
     assert_eq!(refused(&expired, Expect::Absent).await, Refusal::Missing);
+}
+
+async fn record_becomes_held_once(store: &dyn DeliveriesTable) {
+    let mut row = waiting(sample::delivery(&subscription("held-once"), 1), 1, sample::at(60));
+    put(store, &row).await;
+    row.hold(sample::at(60));
+    let free = Expect::Free { attempts: row.attempt_count(), now: sample::at(60) };
+    assert_eq!(ok(store.put(&row, free).await), DeliveryWrite::Applied);
+    let again = ok(store.put(&row, free).await);
+    assert_eq!(again, DeliveryWrite::Refused(Refusal::ChangedMeanwhile(Box::new(row.clone()))));
+    // The attempt after the resume may not come, for example because the webhook is deleted.
+    row.end(Status::Failed, sample::at(70));
+    assert_eq!(ok(store.put(&row, free).await), DeliveryWrite::Applied);
 }

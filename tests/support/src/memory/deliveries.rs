@@ -157,7 +157,10 @@ impl Deliveries for MemoryDeliveries {
             (Expect::Absent, row) => row.is_none(),
             (Expect::Retrying { attempts }, row) => row.is_some_and(|row| row.retries(attempts)),
             (Expect::Free { attempts, now }, row) => row.is_some_and(|row| {
-                row.retries(attempts) && row.lease.as_ref().is_none_or(|held| held.until <= now)
+                let is_held = |delivery: &Delivery| delivery.status == Status::Held;
+                row.retries(attempts)
+                    && row.lease.as_ref().is_none_or(|lease| lease.until <= now)
+                    && !(is_held(delivery) && is_held(&row.delivery))
             }),
         };
         if !as_expected {
