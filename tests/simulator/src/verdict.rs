@@ -211,7 +211,9 @@ impl End {
         for (about, at) in disabled {
             let owner = model.subscriptions[&about].user.clone();
             let others = model.subscriptions.iter().filter(|(id, versions)| {
-                versions.user == owner && **id != about && !versions.cleaned
+                // The cleanup erases the history of a deleted webhook.
+                let is_kept = !versions.cleaned && !model.was_deleted(id, self.now);
+                versions.user == owner && **id != about && is_kept
             });
             let asking = others.filter(|(id, _)| {
                 !model.was(id, at, at.plus_seconds(60), |s| {
