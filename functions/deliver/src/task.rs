@@ -14,6 +14,7 @@ use webhooks_core::time::Timestamp;
 
 use crate::batch::{Batch, Undecided};
 use crate::disposition::{Disposition, Handled};
+use crate::effects::Effect;
 use crate::load::Loaded;
 use crate::reserve::Reservation;
 use crate::{Deliver, queue_of};
@@ -50,10 +51,10 @@ impl Deliver {
         let (subscription_id, delivery_id) =
             (task.subscription_id().clone(), task.delivery_id().cloned());
         self.task(task, message, batch, undecided).await.unwrap_or_else(|failed| {
-            let Failed { error, disposition } = failed;
+            let Failed { error, disposition, effect } = failed;
             let error = Chain(&error);
             tracing::error!(%subscription_id, ?delivery_id, %error, "the delivery task failed");
-            disposition.into()
+            Handled { disposition, effect }
         })
     }
 
@@ -75,12 +76,14 @@ impl Deliver {
         let now = self.clock.now();
         // The retry function sends another message for an overdue record, so this one need not come
         // back. If it did, each outage would leave many messages behind it.
-        let disposition = if loaded.is_overdue(now) { Disposition::Ack } else { Disposition::Nack };
+        // Nor does anybody come back to count a write whose response is lost.
+        let Handled { disposition, effect } =
+            if loaded.is_overdue(now) { loaded.done_before() } else { Disposition::Nack.into() };
         let copy = loaded.retry();
         let step = self
             .next_step(loaded, subscription, (message, start_at), (batch, undecided), now)
             .await;
-        let handled = step.map_err(|error| Failed { error, disposition })?;
+        let handled = step.map_err(|error| Failed { error, disposition, effect })?;
         Ok(match handled.disposition {
             Disposition::Delay(wait) => {
                 let disposition = self.send_copy(Outgoing { delay: wait, ..copy }).await;
@@ -154,10 +157,11 @@ impl Deliver {
 struct Failed {
     error: StoreError,
     disposition: Disposition,
+    effect: Option<Effect>,
 }
 
 impl Failed {
     fn nack(error: StoreError) -> Self {
-        Self { error, disposition: Disposition::Nack }
+        Self { error, disposition: Disposition::Nack, effect: None }
     }
 }
