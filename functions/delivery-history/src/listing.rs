@@ -175,27 +175,9 @@ impl DeliveryHistory {
         let mut query = request.query();
         let limit = query.limit();
         let filter = filter(&mut query);
-        let scope = [
-            request.caller().to_string(),
-            "deliveries".to_owned(),
-            request.parameter("id").to_owned(),
-            text(filter.status),
-            text(filter.event_type),
-            text(filter.since),
-            text(filter.until),
-        ];
-        let scope = scope.each_ref().map(String::as_str);
-        let scope = CursorScope(&scope);
-        let before: Option<DeliveryId> = query.cursor(scope);
-        query.finish()?;
-        let webhook = self.webhook(request).await?;
-        self.page(
-            Reading::new(vec![webhook], &filter, limit, before.as_ref()),
-            &filter,
-            limit,
-            scope,
-        )
-        .await
+        let id = request.parameter("id");
+        let list = ["deliveries".to_owned(), id.to_owned()];
+        self.listing(request, (query, limit), filter, &list, Some(id)).await
     }
 
     /// Lists the deliveries of all webhooks of the caller, or of one.
@@ -209,21 +191,33 @@ impl DeliveryHistory {
         let event_id = query
             .optional("event_id", |text| text.parse().map_err(|error: IdError| error.to_string()));
         let filter = DeliveryFilter { event_id, ..filter(&mut query) };
-        let scope = [
-            request.caller().to_string(),
+        let list = [
             "all deliveries".to_owned(),
             text(webhook_id.as_ref()),
             text(filter.event_id.as_ref()),
-            text(filter.status),
-            text(filter.event_type),
-            text(filter.since),
-            text(filter.until),
         ];
-        let scope = scope.each_ref().map(String::as_str);
+        self.listing(request, (query, limit), filter, &list, webhook_id.as_deref()).await
+    }
+
+    /// A page of the deliveries of all webhooks of the caller, or of one. `list` tells this list from others
+    /// in its cursors.
+    async fn listing(
+        &self,
+        request: &AuthenticatedRequest<'_>,
+        (mut query, limit): (Query, usize),
+        filter: DeliveryFilter,
+        list: &[String],
+        webhook_id: Option<&str>,
+    ) -> Result<Response<Body>, ApiError> {
+        let filters =
+            [text(filter.status), text(filter.event_type), text(filter.since), text(filter.until)];
+        let caller = request.caller().to_string();
+        let scope = [&caller].into_iter().chain(list).chain(&filters);
+        let scope: Vec<&str> = scope.map(String::as_str).collect();
         let scope = CursorScope(&scope);
         let before: Option<DeliveryId> = query.cursor(scope);
         query.finish()?;
-        let webhooks = self.webhooks(request, webhook_id.as_deref()).await?;
+        let webhooks = self.webhooks(request, webhook_id).await?;
         self.page(Reading::new(webhooks, &filter, limit, before.as_ref()), &filter, limit, scope)
             .await
     }
