@@ -10,12 +10,12 @@ use futures::future::{join_all, join3};
 use webhooks_core::breaker::{Failures, Health, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::host_health::HostId;
-use webhooks_core::ids::{RecoveryId, SubscriptionId, UserId};
+use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{RECOVERIES_LISTED_MAX, RECOVERIES_RUNNING_MAX};
 use webhooks_core::operational::OperationalEvent;
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Chain, Consistency, HostWrite, StoreError, SubscriptionWrite, Written};
-use webhooks_core::recovery::Recovery;
+use webhooks_core::recovery::{self, Recovery};
 use webhooks_core::statistics::{Addition, Counts, RECOUNT_AFTER_SECONDS, add_or_recount};
 use webhooks_core::subscription::{DisabledReason, Subscription};
 use webhooks_core::time::Timestamp;
@@ -361,11 +361,7 @@ impl Verdicts {
             return Ok(None);
         }
         let known = deliver.recoveries.recoveries(&webhook.id, RECOVERIES_LISTED_MAX).await?;
-        // The redeliveries of a recovery are those of its millisecond, so no two may have the same.
-        let moment = known
-            .first()
-            .map_or(now, |newest| newest.created_at().plus(Duration::from_millis(1)).max(now));
-        let id = RecoveryId::new(moment, deliver.random.bytes());
+        let id = recovery::next_id(&known, now, deliver.random.bytes());
         let Some(recovery) = Recovery::of_outage(id, webhook, before, deliver.retention) else {
             return Ok(None);
         };

@@ -11,10 +11,10 @@ use webhooks_api::view::RecoveryView;
 use webhooks_api::{ApiError, AuthenticatedRequest, Fields, boolean, json, no_content, string};
 use webhooks_core::catalogue::EventType;
 use webhooks_core::delivery::Status;
-use webhooks_core::ids::{DeliveryId, RecoveryId};
+use webhooks_core::ids::DeliveryId;
 use webhooks_core::limits::{EVENT_TYPES_MAX, RECOVERIES_LISTED_MAX, RECOVERIES_RUNNING_MAX};
 use webhooks_core::ports::{DeliveryFilter, Written};
-use webhooks_core::recovery::{Outcomes, Recovery, RecoveryStatus, Selection};
+use webhooks_core::recovery::{self, Outcomes, Recovery, RecoveryStatus, Selection};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -67,8 +67,8 @@ impl DeliveryHistory {
         json(StatusCode::ACCEPTED, &RecoveryView::new(&recovery, Outcomes::default()))
     }
 
-    /// Stores a new recovery, unless too many are running. Concurrent requests are told apart by the
-    /// number of recoveries that were started: who finds another number than it has read looks again.
+    /// Stores a new recovery, unless too many are running. It is stored only if no other was started since
+    /// the running ones were counted; otherwise they are counted again.
     async fn start(
         &self,
         webhook: &Subscription,
@@ -89,11 +89,7 @@ impl DeliveryHistory {
             if running.count() >= RECOVERIES_RUNNING_MAX {
                 return Err(Problem::RecoveryLimitReached.into());
             }
-            // The redeliveries of a recovery are those of its millisecond, so no two may have the same.
-            let moment = others
-                .first()
-                .map_or(now, |newest| newest.created_at().plus(Duration::from_millis(1)).max(now));
-            let id = RecoveryId::new(moment, self.random.bytes());
+            let id = recovery::next_id(&others, now, self.random.bytes());
             let recovery = Recovery::new(id, webhook, selection.clone(), self.retention);
             if self.recoveries.start_recovery(&recovery, started).await? == Written::Applied {
                 return Ok(recovery);

@@ -122,6 +122,14 @@ pub struct Outcomes {
     pub failed: u64,
 }
 
+/// An id for a recovery of a webhook that starts now; `known` are the others, newest first.
+///
+/// The redeliveries of a recovery are those of its millisecond, so no two may have the same.
+pub fn next_id(known: &[Recovery], now: Timestamp, random: [u8; 10]) -> RecoveryId {
+    let after = |newest: &Recovery| newest.created_at().plus(Duration::from_millis(1)).max(now);
+    RecoveryId::new(known.first().map_or(now, after), random)
+}
+
 impl Recovery {
     /// A recovery that has sent nothing.
     pub fn new(
