@@ -164,11 +164,9 @@ pub(crate) async fn newest(
     query: &[(&str, &str)],
     limit: usize,
 ) -> Result<Page, Error> {
-    if let Some(id) = webhook {
-        let query: Vec<_> = query.iter().copied().chain([("webhook_id", id)]).collect();
-        return api.list(&["api", "deliveries"], &query, limit).await;
-    }
-    api.list(&["api", "deliveries"], query, limit).await
+    let of_webhook = webhook.map(|id| ("webhook_id", id));
+    let query: Vec<_> = query.iter().copied().chain(of_webhook).collect();
+    api.list(&["api", "deliveries"], &query, limit).await
 }
 
 async fn webhook_ids(api: &Api) -> Result<Vec<String>, Error> {

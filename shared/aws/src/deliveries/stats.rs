@@ -49,6 +49,17 @@ pub(super) fn hour_of(sort_key: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(hour * HOUR_MS))
 }
 
+/// The attributes of counters, without `held_count`, which most rows do not have.
+fn attributes(counts: &Counts) -> Vec<(&'static str, u64)> {
+    let fixed = [
+        ("total_count", counts.total),
+        ("success_count", counts.success),
+        ("failed_count", counts.failed),
+        ("attempt_count", counts.attempts),
+    ];
+    fixed.into_iter().chain(counts.latency.attributes()).collect()
+}
+
 /// Adds to the row of this key.
 ///
 /// The last attempt only moves forward. When another batch has counted a later attempt, which is rare, a second
@@ -76,13 +87,7 @@ async fn request(
 ) -> Result<Written, StoreError> {
     let Addition { counts, last_attempt_at, expires_at, recount_at } = addition;
     let last = if moves { ":last" } else { "if_not_exists(last_attempt_at, :last)" };
-    let fixed = [
-        ("total_count", counts.total),
-        ("success_count", counts.success),
-        ("failed_count", counts.failed),
-        ("attempt_count", counts.attempts),
-    ];
-    let added: Vec<_> = fixed.into_iter().chain(counts.latency.attributes()).collect();
+    let added = attributes(counts);
     let held = (counts.held != 0).then_some("held_count");
     let names = added.iter().map(|(name, _)| &**name).chain(held);
     let additions: Vec<_> = names.map(|name| format!("{name} :{name}")).collect();
@@ -133,13 +138,7 @@ pub(super) async fn replace(
     table: &str,
     key: Item,
 ) -> Result<Written, StoreError> {
-    let fixed = [
-        ("total_count", counts.total),
-        ("success_count", counts.success),
-        ("failed_count", counts.failed),
-        ("attempt_count", counts.attempts),
-    ];
-    let set: Vec<_> = fixed.into_iter().chain(counts.latency.attributes()).collect();
+    let set = attributes(counts);
     let gone = before.counts.latency.attributes().map(|(name, _)| name);
     let gone = gone.filter(|name| set.iter().all(|(kept, _)| kept != name));
     let removed: Vec<&str> = [DUE_SHARD, DUE_AT].into_iter().chain(gone).collect();
