@@ -5,15 +5,12 @@ input that the limits of docs/SEMANTICS.md allow. Its peak resident memory must 
 """
 
 import json
-import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import boto3
-
 from .template import parsed
-from .tools import REGION, expect, ulid_time
+from .tools import client, expect, ulid_time
 from .tools import event as sample
 
 KB, MB = 1024, 1024 * 1024
@@ -169,21 +166,14 @@ def largest_tasks(space, webhooks):
 
 
 def table(local):
-    client = boto3.client(
-        "dynamodb",
-        endpoint_url=local["dynamodb"],
-        region_name=REGION,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
-    return client, local["deliveries_table"]
+    return client("dynamodb", local["dynamodb"]), local["deliveries_table"]
 
 
 def fill_history(local, webhook):
     """A full page of deliveries with the most attempts, made from one that failed. Returns that one's row."""
-    client, name = table(local)
+    dynamodb, name = table(local)
     key = {":id": {"S": webhook}, ":low": {"S": "dlv_"}}
-    pages = client.get_paginator("query").paginate(
+    pages = dynamodb.get_paginator("query").paginate(
         TableName=name,
         KeyConditionExpression="subscription_id = :id AND delivery_id > :low",
         ExpressionAttributeValues=key,
@@ -211,13 +201,13 @@ def fill_history(local, webhook):
             "a": {"S": attempts},
         }
         copy.pop("x", None)
-        client.put_item(TableName=name, Item=copy)
+        dynamodb.put_item(TableName=name, Item=copy)
     return row
 
 
 def wait_many(local, webhook, row):
     """Rows in the due index, all due."""
-    client, name = table(local)
+    dynamodb, name = table(local)
     millis = int(time.time() * 1000) - 86_400_000
     for first in range(0, DUE_ROWS, 25):
         puts = []
@@ -230,4 +220,4 @@ def wait_many(local, webhook, row):
                 "due_at": {"N": str(millis + n)},
             }
             puts.append({"PutRequest": {"Item": item}})
-        client.batch_write_item(RequestItems={name: puts})
+        dynamodb.batch_write_item(RequestItems={name: puts})

@@ -10,16 +10,15 @@ import json
 import os
 import time
 
-import boto3
 from botocore.config import Config
 
 from .template import parsed
 from .tools import (
     FUNCTIONS,
-    REGION,
     Receiver,
     answers,
     check_signatures,
+    client,
     event,
     expect,
     free_port,
@@ -52,14 +51,8 @@ class Cloud:
         wait_for("ministack", lambda: answers(f"{self.url}/_ministack/health"), 60, self.process)
 
     def client(self, service):
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-            config=Config(retries={"max_attempts": 1}, read_timeout=120),
-        )
+        config = Config(retries={"max_attempts": 1}, read_timeout=120)
+        return client(service, self.url, config=config)
 
 
 def check(space):

@@ -3,9 +3,7 @@
 import json
 import sys
 
-import boto3
-
-from .tools import REGION, expect, http, local_system, wait_for
+from .tools import client, expect, http, local_system, wait_for
 
 USER = "smoke"
 
@@ -36,13 +34,7 @@ def check_redrive(space, local, token):
 
     webhook = {"url": "https://webhooks-smoke-test.example/hook", "event_types": ["email.received"]}
     webhook = api("POST", "/api/webhooks", {**webhook, "retry_count": 0})
-    sqs = boto3.client(
-        "sqs",
-        endpoint_url=local["sqs"],
-        region_name=REGION,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
+    sqs = client("sqs", local["sqs"])
     queue = local["events_queue_url"]
     event = json.dumps({"event_type": "email.received", "user_id": USER, "data": {}})
     message_id = sqs.send_message(QueueUrl=f"{queue}-dlq", MessageBody=event)["MessageId"]

@@ -18,6 +18,8 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import boto3
+
 FUNCTIONS = [
     "event-types",
     "console",
@@ -189,6 +191,12 @@ def http(method, url, body=None, headers=None, timeout=30):
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+def client(service, url, **options):
+    """A client for an endpoint on this machine, with the credentials that it expects."""
+    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    return boto3.client(service, endpoint_url=url, region_name=REGION, **keys, **options)
 
 
 def answers(url):
