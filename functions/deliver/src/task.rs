@@ -75,8 +75,8 @@ impl Deliver {
         }
         let now = self.clock.now();
         // The retry function sends another message for an overdue record, so this one need not come
-        // back. If it did, each outage would leave many messages behind it.
-        // Nor does anybody come back to count a write whose response is lost.
+        // back. If it did, each outage would leave many messages behind it. No message returns then if a
+        // write ended the record and its response was lost, so the hour is counted again.
         let Handled { disposition, effect } =
             if loaded.is_overdue(now) { loaded.done_before() } else { Disposition::Nack.into() };
         let copy = loaded.retry();

@@ -14,7 +14,7 @@
 //!
 //! A task that is sent twice does no harm: the record says what is left to do.
 //!
-//! When all tasks are sent, it counts the records of the hours again that stand in the index; see `recount`.
+//! After the tasks it recounts the hours in the index from their records; see `recount`.
 
 mod recount;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is told about a webhook, and to whom.
+//! Operational events: what deliver sends about a webhook, and to which webhooks.
 
 use serde_json::Value;
 use test_support::MemoryEventBus;
