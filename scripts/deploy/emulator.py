@@ -40,7 +40,7 @@ BUSY_SHARE_MAX = 0.25
 MEMORY_MAX = 32 * 1024 * 1024
 # The functions on `lambda_http`.
 # Variables that may be missing and have any value, and those that may be missing.
-ANY_TEXT = ("SECRETS_KEYS_VERSION", "OIDC_CLIENT_ID", "OIDC_SCOPE")
+ANY_TEXT = ("OPERATIONAL_EVENT_BUS", "SECRETS_KEYS_VERSION", "OIDC_CLIENT_ID", "OIDC_SCOPE")
 HAS_DEFAULT = (
     "DEFAULT_RETRY_SCHEDULE",
     "ENDPOINT_VERIFICATION",
@@ -218,6 +218,7 @@ def check_answers(space, local, receiver):
     check_signatures(headers, body, webhook["secret"])
 
     expect(call("delivery-history", "list", 200, **about)["items"], "the history is empty")
+    expect(call("delivery-history", "list-all", 200, **about)["items"], "the history of all webhooks is empty")
     call("subscriptions", "stats", 200, **about)
     call("test-webhook", "verify", 200, **about)
     expect(call("delivery-history", "get", 200, **about)["status"] == "success", "not a success")
@@ -247,7 +248,7 @@ def check_bad_configuration(space, local):
         good = environment(space, function, local)
         bad = [("LOG_LEVEL", "loud")]
         for name in variables(space, function):
-            # Any text is a version, an id or a scope, and none is needed. Only resealing reads the keys
+            # Any text is a bus, a version, an id or a scope, and none is needed. Only resealing reads the keys
             # in the cleanup.
             if name in ANY_TEXT or (function, name) == ("cleanup", "SECRETS_KEYS"):
                 continue

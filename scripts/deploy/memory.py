@@ -106,8 +106,9 @@ def check(space, local, start):
     answer = call("dispatch", largest_events(space))
     expect(answer == {"batchItemFailures": []}, f"dispatch: {str(answer)[:500]}")
     about = {**about, "webhook": webhooks[1]["id"]}
-    largest = api("delivery-history", "list", 200, **about)
-    expect(len(json.loads(largest)["items"]) == 100, "the list has no full page")
+    # The page ends when it has read as much as it may, before it is full.
+    largest = json.loads(api("delivery-history", "list", 200, **about))
+    expect(largest["items"] and largest["next_cursor"], "the list has not read as much as it may")
     wait_many(local, webhooks[2]["id"], rows)
     call("retry", event(space, "retry", "every-five-minutes"))
     call("cleanup", event(space, "cleanup", "daily"))
@@ -170,7 +171,8 @@ def table(local):
 
 
 def fill_history(local, webhook):
-    """A full page of deliveries with the most attempts, made from one that failed. Returns that one's row."""
+    """More deliveries with the most attempts than a page can read, made from one that failed. Returns that one's
+    row."""
     dynamodb, name = table(local)
     key = {":id": {"S": webhook}, ":low": {"S": "dlv_"}}
     pages = dynamodb.get_paginator("query").paginate(
