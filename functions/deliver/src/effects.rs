@@ -91,8 +91,9 @@ impl Effect {
         }
     }
 
-    /// What the write of this record, whose status `was` another before, adds to the counters. When it ends a
-    /// record that was there before, the earlier writes may not have been counted, so the hour is counted again.
+    /// What the write of this record, whose status `was` another before, adds to the counters. When it ends or
+    /// holds a record that was there before, the earlier writes may not have been counted, so the hour is counted
+    /// again.
     pub(crate) fn new(delivery: &Delivery, was: Option<Status>, now: Timestamp) -> Self {
         let is_held = |status| i64::from(status == Some(Status::Held));
         let counts = Counts {
@@ -112,7 +113,7 @@ impl Effect {
             verdict: None,
             speed: Speed::default(),
             exhausted: None,
-            recounts: was.is_some() && delivery.has_ended(),
+            recounts: was.is_some() && delivery.status != Status::Retrying,
         }
     }
 
