@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::ports::{Consistency, Expect, Outgoing, StoreError};
+use webhooks_core::ports::{Consistency, Expect, Outgoing, StoreError, Version};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -92,8 +92,8 @@ impl Loaded {
                 (Delivery::new(&new, now, expires_at), Expect::Absent)
             }
             Self::Existing(delivery) => {
-                let attempts = delivery.attempt_count();
-                (delivery, Expect::Retrying { attempts })
+                let version = Version::of(&delivery);
+                (delivery, Expect::Unchanged(version))
             }
         }
     }

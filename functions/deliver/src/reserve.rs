@@ -6,7 +6,7 @@ use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::breaker::{BreakerState, PROBE_SECONDS};
 use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::limits::TIMEOUT_SECONDS_MAX;
-use webhooks_core::ports::{DeliveryWrite, HostWrite, Lease, Refusal, StoreError};
+use webhooks_core::ports::{DeliveryWrite, HostWrite, Lease, Refusal, StoreError, Version};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
@@ -123,7 +123,7 @@ impl Deliver {
             now,
             until: now.plus(LEASE),
         };
-        let attempts = delivery.attempt_count();
-        self.deliveries.lease(&delivery.subscription_id, &delivery.id, attempts, &lease).await
+        let version = Version::of(delivery);
+        self.deliveries.lease(&delivery.subscription_id, &delivery.id, version, &lease).await
     }
 }

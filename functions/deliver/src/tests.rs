@@ -24,7 +24,7 @@ use webhooks_core::limits::{BLOCKED_HOSTS_SECONDS, DUE_SHARDS};
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
 use webhooks_core::ports::{
     Clock as _, Consistency, Deliveries as _, DueIndex as _, Lease, Statistics as _,
-    Subscriptions as _,
+    Subscriptions as _, Version,
 };
 use webhooks_core::rate_limit::RateLimit;
 use webhooks_core::secret::SecretSealer as _;
@@ -179,7 +179,10 @@ impl Harness {
         let (now, until) = (sample::at(103), sample::at(178));
         self.clock.set(now);
         let lease = Lease { holder: "another".to_owned(), now, until };
-        self.deliveries.lease(&self.subscription.id, &self.id(1), 1, &lease).await.unwrap();
+        self.deliveries
+            .lease(&self.subscription.id, &self.id(1), Version::retrying(1), &lease)
+            .await
+            .unwrap();
     }
 
     /// How many deliveries are in the due index.

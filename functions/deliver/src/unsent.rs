@@ -105,7 +105,7 @@ impl Deliver {
         let was = loaded.status();
         let (delivery, expect) = loaded.into_record(now, self.retention);
         let expect = match expect {
-            Expect::Retrying { attempts } => Expect::Free { attempts, now },
+            Expect::Unchanged(version) => Expect::Free { version, now },
             other => other,
         };
         (delivery, expect, was)

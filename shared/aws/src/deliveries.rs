@@ -48,8 +48,8 @@ use webhooks_core::delivery::{Delivery, Status, Trigger};
 use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{
     CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
-    Expect, Lease, Page, Recoveries, RowKey, Statistics, StoreError, SubscriptionKey, Waiting,
-    Written,
+    Expect, Lease, Page, Recoveries, RowKey, Statistics, StoreError, SubscriptionKey, Version,
+    Waiting, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery, RecoveryStatus};
@@ -70,6 +70,8 @@ const NEXT_SLOT: &str = "rate#next";
 const NEXT_SLOT_KEPT: Duration = Duration::from_hours(30 * 24);
 /// The condition of a new row.
 const ABSENT: &str = "attribute_not_exists(delivery_id)";
+/// The condition of a record that is as it was read.
+const UNCHANGED: &str = "s = :status AND n = :attempts";
 /// The sort key of the row with the number of recoveries that the owner has started, and the begin of
 /// the last outage that was recovered.
 const STARTED_RECOVERIES: &str = "recoveries#started";
@@ -275,13 +277,13 @@ impl DynamoDeliveries {
     fn refused(
         &self,
         row: Option<Item>,
-        attempts: Option<u32>,
+        expected: Option<Version>,
     ) -> Result<DeliveryWrite, StoreError> {
         let lease_until = row.as_ref().and_then(row::lease_until);
         let found = row.map(row::decode).transpose()?;
         let now = self.clock.now();
         let found = found.filter(|delivery| now < delivery.expires_at);
-        Ok(DeliveryWrite::refused(found, attempts, lease_until))
+        Ok(DeliveryWrite::refused(found, expected, lease_until))
     }
 
     async fn delete_batch(
@@ -355,28 +357,19 @@ impl Deliveries for DynamoDeliveries {
         let put =
             self.client.put_item().table_name(&self.table).set_item(Some(row::encode(&record)?));
         let put = match expect {
-            Expect::Absent => put.condition_expression("attribute_not_exists(delivery_id)"),
-            Expect::Retrying { attempts } => put
-                .condition_expression("s IN (:retrying, :held) AND n = :attempts")
-                .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
-                .expression_attribute_values(":held", text(Status::Held.as_str()))
-                .expression_attribute_values(":attempts", number(attempts)),
-            Expect::Free { attempts, now } => put
-                .condition_expression(
-                    "s IN (:retrying, :held) AND n = :attempts AND (attribute_not_exists(lease_until) \
-                     OR lease_until <= :now)",
-                )
-                .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
-                // A record becomes held once: copies of a task would count it again.
-                .expression_attribute_values(
-                    ":held",
-                    text(match delivery.status {
-                        Status::Held => Status::Retrying.as_str(),
-                        _ => Status::Held.as_str(),
-                    }),
-                )
-                .expression_attribute_values(":attempts", number(attempts))
+            Expect::Absent => put.condition_expression(ABSENT),
+            Expect::Unchanged(_) => put.condition_expression(UNCHANGED),
+            Expect::Free { now, .. } => put
+                .condition_expression(format!(
+                    "{UNCHANGED} AND (attribute_not_exists(lease_until) OR lease_until <= :now)"
+                ))
                 .expression_attribute_values(":now", number(now.millis())),
+        };
+        let put = match expect.version() {
+            Some(Version { status, attempts }) => put
+                .expression_attribute_values(":status", text(status.as_str()))
+                .expression_attribute_values(":attempts", number(attempts)),
+            None => put,
         };
         let put = put
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -388,7 +381,7 @@ impl Deliveries for DynamoDeliveries {
         };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(refused)) => {
-                self.refused(refused.item.clone(), expect.attempts())
+                self.refused(refused.item.clone(), expect.version())
             }
             _ => Err(fault(error).into()),
         }
@@ -398,7 +391,7 @@ impl Deliveries for DynamoDeliveries {
         &self,
         subscription_id: &SubscriptionId,
         id: &DeliveryId,
-        attempts: u32,
+        version: Version,
         lease: &Lease,
     ) -> Result<DeliveryWrite, StoreError> {
         let result = self
@@ -407,13 +400,12 @@ impl Deliveries for DynamoDeliveries {
             .table_name(&self.table)
             .set_key(Some(item_key(subscription_id, id.as_str())))
             .update_expression("SET lease_holder = :holder, lease_until = :until")
-            .condition_expression(
-                "s IN (:retrying, :held) AND n = :attempts AND (attribute_not_exists(lease_until) \
-                 OR lease_until <= :now OR lease_holder = :holder)",
-            )
-            .expression_attribute_values(":retrying", text(Status::Retrying.as_str()))
-            .expression_attribute_values(":held", text(Status::Held.as_str()))
-            .expression_attribute_values(":attempts", number(attempts))
+            .condition_expression(format!(
+                "{UNCHANGED} AND (attribute_not_exists(lease_until) OR lease_until <= :now \
+                 OR lease_holder = :holder)"
+            ))
+            .expression_attribute_values(":status", text(version.status.as_str()))
+            .expression_attribute_values(":attempts", number(version.attempts))
             .expression_attribute_values(":holder", text(&lease.holder))
             .expression_attribute_values(":now", number(lease.now.millis()))
             .expression_attribute_values(":until", number(lease.until.millis()))
@@ -423,7 +415,7 @@ impl Deliveries for DynamoDeliveries {
         let Err(error) = result else { return Ok(DeliveryWrite::Applied) };
         match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                self.refused(refused.item.clone(), Some(attempts))
+                self.refused(refused.item.clone(), Some(version))
             }
             _ => Err(fault(error).into()),
         }

@@ -187,17 +187,16 @@ impl DeliveryWrite {
         *self == Self::Applied
     }
 
-    /// A write that expected a record with this many attempts, or none, and met this record and the
-    /// end of the lease on it.
+    /// A write that expected this record, or none, and met another or the end of the lease on it.
     pub fn refused(
         found: Option<Delivery>,
-        attempts: Option<u32>,
+        expected: Option<Version>,
         lease_until: Option<Timestamp>,
     ) -> Self {
         Self::Refused(match (found, lease_until) {
             (None, _) => Refusal::Missing,
             (Some(found), _) if found.has_ended() => Refusal::Ended,
-            (Some(found), Some(until)) if attempts == Some(found.attempt_count()) => {
+            (Some(found), Some(until)) if expected == Some(Version::of(&found)) => {
                 Refusal::Leased { until }
             }
             (Some(found), _) => Refusal::ChangedMeanwhile(Box::new(found)),
@@ -328,27 +327,46 @@ pub struct DeliveryFilter {
 pub enum Expect {
     /// There is none.
     Absent,
-    /// It has not ended and has this many attempts.
-    Retrying {
-        /// The attempts in the table.
-        attempts: u32,
-    },
-    /// It is so, and nobody has a lease on it. A record that is held is not written as held again.
+    /// It is as it was read.
+    Unchanged(Version),
+    /// It is as it was read, and nobody has a lease on it.
     Free {
-        /// The attempts in the table.
-        attempts: u32,
+        /// As what it was read.
+        version: Version,
         /// When it was asked for.
         now: Timestamp,
     },
 }
 
 impl Expect {
-    /// The attempts of the record that must be there.
-    pub fn attempts(self) -> Option<u32> {
+    /// The record that must be there.
+    pub fn version(self) -> Option<Version> {
         match self {
             Self::Absent => None,
-            Self::Retrying { attempts } | Self::Free { attempts, .. } => Some(attempts),
+            Self::Unchanged(version) | Self::Free { version, .. } => Some(version),
         }
+    }
+}
+
+/// What tells a record that has not ended from the record that it was or will be. Whoever writes what adds to
+/// counters must know both exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// `retrying` or `held`: one that has ended does not change.
+    pub status: Status,
+    /// The attempts that it has.
+    pub attempts: u32,
+}
+
+impl Version {
+    /// That of this record.
+    pub fn of(delivery: &Delivery) -> Self {
+        Self { status: delivery.status, attempts: delivery.attempt_count() }
+    }
+
+    /// A record that waits for its next attempt, after this many.
+    pub fn retrying(attempts: u32) -> Self {
+        Self { status: Status::Retrying, attempts }
     }
 }
 
@@ -428,13 +446,12 @@ pub trait Deliveries: Send + Sync {
     /// has a row of its own; it is written before the record, so that no record lacks its payload.
     async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
 
-    /// Takes a lease on a record that has not ended, has this many attempts and has no other
-    /// holder's lease.
+    /// Takes a lease on a record that is as it was read and has no other holder's lease.
     async fn lease(
         &self,
         subscription_id: &SubscriptionId,
         id: &DeliveryId,
-        attempts: u32,
+        version: Version,
         lease: &Lease,
     ) -> Result<DeliveryWrite, StoreError>;
 

@@ -16,7 +16,9 @@ use webhooks_aws::{DynamoDeliveries, SystemClock, clients};
 use webhooks_core::delivery::Delivery;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{DUE_SHARDS, PAGE_MAX};
-use webhooks_core::ports::{Clock as _, Consistency, DeliveriesTable, DeliveryFilter, Due, Expect};
+use webhooks_core::ports::{
+    Clock as _, Consistency, DeliveriesTable, DeliveryFilter, Due, Expect, Version,
+};
 use webhooks_core::time::Timestamp;
 use webhooks_local::queues::{DELIVERIES, EVENTS, SLOW_DELIVERIES};
 use webhooks_local::system::{Addresses, DELIVERIES_TABLE};
@@ -265,9 +267,9 @@ impl Harness {
             let Some(mut record) = record.map_err(text)? else { continue };
             // Those that wait in the queue are looked at later than they are tried again.
             if record.due_at == record.next_retry_at && record.due_at == Some(due.due_at) {
-                let attempts = record.attempt_count();
+                let version = Version::of(&record);
                 record.wait(overdue, overdue, now);
-                let put = self.deliveries.put(&record, Expect::Retrying { attempts });
+                let put = self.deliveries.put(&record, Expect::Unchanged(version));
                 put.await.map_err(text)?;
             }
         }

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use webhooks_aws::{SystemClock, config};
-use webhooks_core::ports::{Clock as _, Consistency, Lease};
+use webhooks_core::ports::{Clock as _, Consistency, Lease, Version};
 use webhooks_core::time::Timestamp;
 use webhooks_local::poller;
 use webhooks_local::queues::{DELIVERIES, EVENTS, Queue, SLOW_DELIVERIES};
@@ -187,7 +187,7 @@ impl Testbed {
             let Some(record) = record.map_err(text)? else { continue };
             if !self.deliver.holds(id.as_str()) {
                 let lease =
-                    self.harness.deliveries.lease(subscription, id, record.attempt_count(), &ended);
+                    self.harness.deliveries.lease(subscription, id, Version::of(&record), &ended);
                 lease.await.map_err(text)?;
             }
         }

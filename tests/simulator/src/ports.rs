@@ -19,7 +19,7 @@ use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
     DeliveryWrite, Due, DueIndex, Expect, HostWrite, Lease, ListedSubscription, Outgoing, Page,
     QueueError, Recoveries, RejectedEvent, RowKey, Sender, Statistics, StoreError, SubscriptionKey,
-    SubscriptionWrite, Subscriptions, TaskQueue, Timer, UserSubscriptions, Written,
+    SubscriptionWrite, Subscriptions, TaskQueue, Timer, UserSubscriptions, Version, Written,
 };
 use webhooks_core::rate_limit::{SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
@@ -255,8 +255,8 @@ impl Ports {
         }
         let requested = expect;
         let mut expect = expect;
-        if let (true, Expect::Free { attempts, .. }) = (self.is(Mutation::BreakLease), expect) {
-            expect = Expect::Retrying { attempts };
+        if let (true, Expect::Free { version, .. }) = (self.is(Mutation::BreakLease), expect) {
+            expect = Expect::Unchanged(version);
         }
         let written = ready(store.put(&delivery, expect))?;
         self.harness.note(&self.invocation, || {
@@ -590,14 +590,14 @@ impl Deliveries for Ports {
         &self,
         subscription_id: &SubscriptionId,
         id: &DeliveryId,
-        attempts: u32,
+        version: Version,
         lease: &Lease,
     ) -> Result<DeliveryWrite, StoreError> {
         self.request("deliveries.lease", || {
             if self.is(Mutation::SkipLease) {
                 return Ok(DeliveryWrite::Applied);
             }
-            let taken = ready(self.harness.deliveries.lease(subscription_id, id, attempts, lease));
+            let taken = ready(self.harness.deliveries.lease(subscription_id, id, version, lease));
             let mut model = lock(&self.harness.model);
             match taken {
                 Ok(DeliveryWrite::Applied) => model.leased(id, lease.until),

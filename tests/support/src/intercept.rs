@@ -14,7 +14,7 @@ use webhooks_core::ports::{
     CleanupState, Consistency, Creation, DeadLetterQueue, Deliveries, DeliveryFilter,
     DeliveryWrite, Due, DueIndex, Expect, HostWrite, Lease, ListedSubscription, Outgoing, Page,
     QueueError, Recoveries, RejectedEvent, RowKey, Statistics, StoreError, SubscriptionKey,
-    SubscriptionWrite, Subscriptions, TaskQueue, UserSubscriptions, Written,
+    SubscriptionWrite, Subscriptions, TaskQueue, UserSubscriptions, Version, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
@@ -205,7 +205,7 @@ intercept! {
         fn get(subscription_id: &SubscriptionId, id: &DeliveryId, consistency: Consistency)
             -> Result<Option<Delivery>, StoreError>;
         fn put(delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
-        fn lease(subscription_id: &SubscriptionId, id: &DeliveryId, attempts: u32, lease: &Lease)
+        fn lease(subscription_id: &SubscriptionId, id: &DeliveryId, version: Version, lease: &Lease)
             -> Result<DeliveryWrite, StoreError>;
         fn update_next_slot(subscription_id: &SubscriptionId, update: Update, now: Timestamp)
             -> Result<SlotUpdate, StoreError>;

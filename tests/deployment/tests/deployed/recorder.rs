@@ -21,7 +21,7 @@ use webhooks_core::ids::RecoveryId;
 use webhooks_core::ports::{
     CleanupState as _, Consistency, DeadLetterQueue as _, Deliveries as _, DeliveryFilter, Due,
     DueIndex as _, Expect, Lease, Outgoing, Recoveries as _, RejectedEvent, Statistics as _,
-    SubscriptionKey, Subscriptions as _, TaskQueue as _, Waiting,
+    SubscriptionKey, Subscriptions as _, TaskQueue as _, Version, Waiting,
 };
 use webhooks_core::rate_limit::Update;
 use webhooks_core::recovery::{Recovery, Selection};
@@ -181,7 +181,7 @@ impl Recorder {
             "put" => drop(store.put(&one, Expect::Absent).await),
             "lease" => {
                 let lease = Lease { holder: "h".to_owned(), now, until: now };
-                drop(store.lease(subscription, id, 1, &lease).await);
+                drop(store.lease(subscription, id, Version::retrying(1), &lease).await);
             }
             "update_next_slot" => {
                 let update = Update::Restart { to: 1, now: 0 };

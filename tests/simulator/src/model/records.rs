@@ -51,10 +51,7 @@ impl Model {
         put: Put,
     ) {
         let from = lagging(self.calls.get(&number).map_or(now, |call| call.began));
-        let known = match expect {
-            Expect::Absent => 0,
-            Expect::Retrying { attempts } | Expect::Free { attempts, .. } => attempts,
-        };
+        let known = expect.version().map_or(0, |version| version.attempts);
         let sent = if after.attempt_count() > known { self.take_sent(number, after) } else { None };
         let track = self.track(&after.id, &after.subscription_id);
         if put == Put::Written {
@@ -66,7 +63,7 @@ impl Model {
         let raced = track.versions.iter().any(|(since, _)| *since >= from);
         let leased = match expect {
             Expect::Free { now, .. } => track.leased_until.is_some_and(|until| now < until),
-            Expect::Absent | Expect::Retrying { .. } => false,
+            Expect::Absent | Expect::Unchanged(_) => false,
         };
         track.unrecorded += u32::from(sent.is_some());
         if put == Put::Failed {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
-use webhooks_core::ports::{DeliveriesTable, Expect, RowKey, StoreError, SubscriptionKey};
+use webhooks_core::ports::{DeliveriesTable, Expect, RowKey, StoreError, SubscriptionKey, Version};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -127,7 +127,7 @@ async fn large_rows_are_found_and_deleted(store: &dyn DeliveriesTable) {
         let mut ended = get(store, &subscription, &id).await.unwrap_or_else(|| panic!("{n}"));
         let attempts = ended.attempt_count();
         ended.end(Status::Failed, sample::at(9));
-        ok(store.put(&ended, Expect::Retrying { attempts }).await);
+        ok(store.put(&ended, Expect::Unchanged(Version::retrying(attempts))).await);
     }
     let before = sample::at(3);
     for _ in 0..4 {

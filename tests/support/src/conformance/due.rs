@@ -7,7 +7,7 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::SubscriptionId;
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{
-    DeliveriesTable, DeliveryWrite, Due, Expect, Page, RowKey, Waiting, Written,
+    DeliveriesTable, DeliveryWrite, Due, Expect, Page, RowKey, Version, Waiting, Written,
 };
 use webhooks_core::time::Timestamp;
 
@@ -88,7 +88,7 @@ async fn index_contains_waiting_records_only(store: &dyn DeliveriesTable) {
 
     // A later write moves the row; a conflict does not.
     let write = async |delivery: &Delivery, attempts: u32| {
-        ok(store.put(delivery, Expect::Retrying { attempts }).await)
+        ok(store.put(delivery, Expect::Unchanged(Version::retrying(attempts))).await)
     };
     let moved = waiting(plain(2), 2, sample::at(150));
     assert!(!write(&moved, 7).await.is_applied());
@@ -225,7 +225,7 @@ async fn postpone_requires_the_expected_due_time(store: &dyn DeliveriesTable) {
     }
     let last = row(&delivery);
     let end_of_it = ended(plain(1), 3, Status::Success);
-    let written = store.put(&end_of_it, Expect::Retrying { attempts: 2 }).await;
+    let written = store.put(&end_of_it, Expect::Unchanged(Version::retrying(2))).await;
     assert!(ok(written).is_applied(), "to postpone is no attempt");
     assert_eq!(ok(store.postpone(&last, sample::at(300)).await), Written::ConditionFailed);
     assert_stands(store, &end_of_it).await;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ids::{DeliveryId, SubscriptionId};
-use webhooks_core::ports::{DeliveriesTable, DeliveryFilter, DeliveryWrite, Expect, Page, RowKey};
+use webhooks_core::ports::{
+    DeliveriesTable, DeliveryFilter, DeliveryWrite, Expect, Page, RowKey, Version,
+};
 use webhooks_core::statistics::Counts;
 use webhooks_core::time::Timestamp;
 
@@ -293,7 +295,7 @@ async fn few_that_failed_or_wait_are_found_among_many_successes_in_one_read(
     // A record that changes its status, changes its place in the index.
     for (n, status) in [(30, Status::Success), (2, Status::Failed)] {
         let row = ended(waiting(row(n), 1, sample::at(600)), 2, status);
-        let written = ok(store.put(&row, Expect::Retrying { attempts: 1 }).await);
+        let written = ok(store.put(&row, Expect::Unchanged(Version::retrying(1))).await);
         assert_eq!(written, DeliveryWrite::Applied);
     }
     assert_eq!(found(Status::Failed).await, expected(&[2, 1]));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::ports::{
-    DeliveriesTable, DeliveryWrite, Due, Expect, Lease, Refusal, Waiting, Written,
+    DeliveriesTable, DeliveryWrite, Due, Expect, Lease, Refusal, Version, Waiting, Written,
 };
 use webhooks_core::time::Timestamp;
 
@@ -17,8 +17,8 @@ pub(super) fn rules(store: &dyn DeliveriesTable) -> Vec<Rule<'_>> {
     rules![store;
         lease_excludes_others_until_it_ends,
         holder_renews_its_lease,
-        record_becomes_held_once,
-        lease_requires_a_retrying_record_with_its_attempts,
+        copies_change_the_status_once,
+        lease_requires_the_record_that_was_read,
         lease_changes_nothing_of_the_record,
         write_ends_the_lease_and_does_not_need_it,
         write_of_a_free_record_requires_no_lease,
@@ -44,7 +44,8 @@ async fn take(
     attempts: u32,
     lease: Lease,
 ) -> DeliveryWrite {
-    ok(store.lease(&delivery.subscription_id, &delivery.id, attempts, &lease).await)
+    let version = Version::retrying(attempts);
+    ok(store.lease(&delivery.subscription_id, &delivery.id, version, &lease).await)
 }
 
 async fn lease_excludes_others_until_it_ends(store: &dyn DeliveriesTable) {
@@ -80,7 +81,7 @@ async fn holder_renews_its_lease(store: &dyn DeliveriesTable) {
     assert!(!take(store, &row, 1, again).await.is_applied(), "it is b's now");
 }
 
-async fn lease_requires_a_retrying_record_with_its_attempts(store: &dyn DeliveriesTable) {
+async fn lease_requires_the_record_that_was_read(store: &dyn DeliveriesTable) {
     let request = || lease("a", sample::at(60), sample::at(90));
     let subscription = subscription("lease-needs");
     let missing = sample::delivery(&subscription, 9);
@@ -123,12 +124,12 @@ async fn write_ends_the_lease_and_does_not_need_it(store: &dyn DeliveriesTable) 
     assert_eq!(ok(store.postpone(&due, sample::at(70)).await), Written::Applied);
     assert!(!take(store, &row, 1, hold("b")).await.is_applied());
 
-    let refused = store.put(&row, Expect::Retrying { attempts: 2 }).await;
+    let refused = store.put(&row, Expect::Unchanged(Version::retrying(2))).await;
     assert!(!ok(refused).is_applied());
     assert!(!take(store, &row, 1, hold("b")).await.is_applied(), "nothing was written");
 
     let next = waiting(row.clone(), 2, sample::at(90));
-    let written = store.put(&next, Expect::Retrying { attempts: 1 }).await;
+    let written = store.put(&next, Expect::Unchanged(Version::retrying(1))).await;
     assert_eq!(ok(written), DeliveryWrite::Applied);
     assert_stands(store, &next).await;
     assert!(!take(store, &row, 1, hold("a")).await.is_applied(), "it has 2 attempts now");
@@ -141,7 +142,10 @@ async fn write_of_a_free_record_requires_no_lease(store: &dyn DeliveriesTable) {
     let end = sample::at(90);
     assert_eq!(take(store, &row, 1, lease("a", sample::at(60), end)).await, DeliveryWrite::Applied);
     let next = waiting(row.clone(), 1, sample::at(200));
-    let put = async |attempts, now| ok(store.put(&next, Expect::Free { attempts, now }).await);
+    let put = async |attempts, now| {
+        let version = Version::retrying(attempts);
+        ok(store.put(&next, Expect::Free { version, now }).await)
+    };
     assert!(!put(1, sample::at(61)).await.is_applied());
     assert!(!put(2, end).await.is_applied(), "it has one attempt");
     assert_stands(store, &row).await;
@@ -150,7 +154,7 @@ async fn write_of_a_free_record_requires_no_lease(store: &dyn DeliveriesTable) {
     assert_eq!(put(1, sample::at(91)).await, DeliveryWrite::Applied, "there is no lease");
     let over = ended(next.clone(), 1, Status::Failed);
     assert_eq!(
-        ok(store.put(&over, Expect::Retrying { attempts: 1 }).await),
+        ok(store.put(&over, Expect::Unchanged(Version::retrying(1))).await),
         DeliveryWrite::Applied
     );
     assert!(!put(1, sample::at(92)).await.is_applied(), "it has ended");
@@ -173,7 +177,7 @@ async fn refused_write_or_lease_returns_the_reason(store: &dyn DeliveriesTable) 
         DeliveryWrite::Refused(refusal) => refusal,
         DeliveryWrite::Applied => panic!("{expect:?} is refused"),
     };
-    let free = |attempts| Expect::Free { attempts, now };
+    let free = |attempts| Expect::Free { version: Version::retrying(attempts), now };
     let missing = Delivery { id: sample::delivery_id(&row.subscription_id, 99), ..row.clone() };
     assert_eq!(refused(&missing, free(1)).await, Refusal::Missing);
     assert_eq!(
@@ -182,7 +186,7 @@ async fn refused_write_or_lease_returns_the_reason(store: &dyn DeliveriesTable) 
     );
 
     let changed = Refusal::ChangedMeanwhile(Box::new(row.clone()));
-    for expect in [Expect::Absent, Expect::Retrying { attempts: 2 }, free(0)] {
+    for expect in [Expect::Absent, Expect::Unchanged(Version::retrying(2)), free(0)] {
         assert_eq!(refused(&row, expect).await, changed);
     }
     assert_eq!(
@@ -199,8 +203,8 @@ async fn refused_write_or_lease_returns_the_reason(store: &dyn DeliveriesTable) 
     assert_eq!(refused(&row, free(2)).await, changed, "the lease is for another attempt");
 
     let end = ended(row.clone(), 1, Status::Success);
-    assert!(ok(store.put(&end, Expect::Retrying { attempts: 1 }).await).is_applied());
-    for expect in [Expect::Absent, Expect::Retrying { attempts: 1 }, free(1)] {
+    assert!(ok(store.put(&end, Expect::Unchanged(Version::retrying(1))).await).is_applied());
+    for expect in [Expect::Absent, Expect::Unchanged(Version::retrying(1)), free(1)] {
         assert_eq!(refused(&row, expect).await, Refusal::Ended);
     }
     let expired = Delivery {
@@ -212,15 +216,29 @@ async fn refused_write_or_lease_returns_the_reason(store: &dyn DeliveriesTable) 
     assert_eq!(refused(&expired, Expect::Absent).await, Refusal::Missing);
 }
 
-async fn record_becomes_held_once(store: &dyn DeliveriesTable) {
-    let mut row = waiting(sample::delivery(&subscription("held-once"), 1), 1, sample::at(60));
+async fn copies_change_the_status_once(store: &dyn DeliveriesTable) {
+    let now = sample::at(60);
+    let mut row = waiting(sample::delivery(&subscription("status-once"), 1), 1, now);
     put(store, &row).await;
-    row.hold(sample::at(60));
-    let free = Expect::Free { attempts: row.attempt_count(), now: sample::at(60) };
-    assert_eq!(ok(store.put(&row, free).await), DeliveryWrite::Applied);
-    let again = ok(store.put(&row, free).await);
-    assert_eq!(again, DeliveryWrite::Refused(Refusal::ChangedMeanwhile(Box::new(row.clone()))));
-    // The attempt after the resume may not come, for example because the webhook is deleted.
+    let waits = row.clone();
+    row.hold(now);
+    let held = row.clone();
     row.end(Status::Failed, sample::at(70));
-    assert_eq!(ok(store.put(&row, free).await), DeliveryWrite::Applied);
+    for (before, after) in [(&waits, &held), (&held, &waits), (&waits, &held), (&held, &row)] {
+        let version = Version::of(before);
+        let free = Expect::Free { version, now };
+        assert_eq!(ok(store.put(after, free).await), DeliveryWrite::Applied);
+        let refusal = if after.has_ended() {
+            Refusal::Ended
+        } else {
+            Refusal::ChangedMeanwhile(Box::new(after.clone()))
+        };
+        for copy in [free, Expect::Unchanged(version)] {
+            let written = ok(store.put(after, copy).await);
+            assert_eq!(written, DeliveryWrite::Refused(refusal.clone()));
+        }
+        let (id, lease) = (&before.id, lease("a", now, sample::at(90)));
+        let leased = ok(store.lease(&before.subscription_id, id, version, &lease).await);
+        assert_eq!(leased, DeliveryWrite::Refused(refusal));
+    }
 }

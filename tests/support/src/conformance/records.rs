@@ -12,7 +12,7 @@ use webhooks_core::limits::{
 };
 use webhooks_core::outbound::Failure;
 use webhooks_core::ports::{
-    Consistency, DeliveriesTable, DeliveryFilter, DeliveryWrite, Expect, Random as _,
+    Consistency, DeliveriesTable, DeliveryFilter, DeliveryWrite, Expect, Random as _, Version,
 };
 use webhooks_core::subscription::KeepPayload;
 use webhooks_core::time::Timestamp;
@@ -198,7 +198,7 @@ async fn largest_record_is_stored_unchanged(store: &dyn DeliveriesTable) {
     put(store, &delivery).await;
     for attempts in 0..=RETRY_COUNT_MAX {
         delivery.attempts.push(last.clone());
-        let written = store.put(&delivery, Expect::Retrying { attempts }).await;
+        let written = store.put(&delivery, Expect::Unchanged(Version::retrying(attempts))).await;
         assert_eq!(ok(written), DeliveryWrite::Applied, "after {attempts} attempts");
     }
     let found = get(store, &subscription, &delivery.id).await;
@@ -227,7 +227,7 @@ async fn large_payload_is_kept_until_it_is_erased(store: &dyn DeliveriesTable) {
             get(store, &subscription, &delivery.id).await.unwrap_or_else(|| panic!("it is lost"));
         assert_eq!(read.data, delivery.data);
         read.attempts.push(sample::attempt(attempts.into()));
-        let written = store.put(&read, Expect::Retrying { attempts }).await;
+        let written = store.put(&read, Expect::Unchanged(Version::retrying(attempts))).await;
         assert_eq!(ok(written), DeliveryWrite::Applied);
     }
     let filter = DeliveryFilter::default();
@@ -240,7 +240,7 @@ async fn large_payload_is_kept_until_it_is_erased(store: &dyn DeliveriesTable) {
         get(store, &subscription, &delivery.id).await.unwrap_or_else(|| panic!("it is lost"));
     read.succeed(KeepPayload::UntilSuccess, sample::at(9));
     assert_eq!(
-        ok(store.put(&read, Expect::Retrying { attempts: 4 }).await),
+        ok(store.put(&read, Expect::Unchanged(Version::retrying(4))).await),
         DeliveryWrite::Applied
     );
     let read = get(store, &subscription, &delivery.id).await;
@@ -261,7 +261,7 @@ async fn record_is_found_only_under_its_own_subscription(store: &dyn DeliveriesT
     let page = ok(store.page(&other, &filter, 10, None, sample::start()).await);
     assert!(page.items.is_empty() && page.next.is_none());
     let moved = Delivery { subscription_id: other.clone(), ..delivery.clone() };
-    let written = store.put(&moved, Expect::Retrying { attempts: 1 }).await;
+    let written = store.put(&moved, Expect::Unchanged(Version::retrying(1))).await;
     assert!(!ok(written).is_applied());
     assert_eq!(get(store, &other, &delivery.id).await, None);
     assert_stands(store, &delivery).await;
@@ -291,7 +291,7 @@ async fn later_write_requires_its_number_of_attempts(store: &dyn DeliveriesTable
     let subscription = subscription("record-later");
     let plain = || sample::delivery(&subscription, 1);
     let write = async |delivery: &Delivery, attempts: u32| {
-        ok(store.put(delivery, Expect::Retrying { attempts }).await)
+        ok(store.put(delivery, Expect::Unchanged(Version::retrying(attempts))).await)
     };
     let later = waiting(plain(), 1, sample::at(60));
     for attempts in 0..3 {
@@ -329,9 +329,9 @@ async fn ended_delivery_never_changes(store: &dyn DeliveriesTable) {
         for change in [waiting(plain(), 3, sample::at(60)), ended(plain(), 3, Status::Success)] {
             for expect in [
                 Expect::Absent,
-                Expect::Retrying { attempts: 0 },
-                Expect::Retrying { attempts: 2 },
-                Expect::Retrying { attempts: 3 },
+                Expect::Unchanged(Version::retrying(0)),
+                Expect::Unchanged(Version::retrying(2)),
+                Expect::Unchanged(Version::retrying(3)),
             ] {
                 let written = store.put(&change, expect).await;
                 assert!(!ok(written).is_applied(), "{status} {expect:?}");
@@ -363,7 +363,7 @@ async fn one_of_concurrent_later_writes_is_applied(store: &dyn DeliveriesTable) 
     let plain = sample::delivery(&subscription("record-race"), 2);
     put(store, &waiting(plain.clone(), 1, sample::at(60))).await;
     let rivals: Vec<_> = (2..=9).map(|n| waiting(plain.clone(), n, sample::at(60))).collect();
-    race(store, &rivals, Expect::Retrying { attempts: 1 }).await;
+    race(store, &rivals, Expect::Unchanged(Version::retrying(1))).await;
 }
 
 /// A record is there until it expires, by the store's clock, and then is not.

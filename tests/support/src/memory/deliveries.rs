@@ -9,8 +9,8 @@ use webhooks_core::ids::{DeliveryId, RecoveryId, SubscriptionId};
 use webhooks_core::limits::DUE_SHARDS;
 use webhooks_core::ports::{
     CleanupState, Clock, Consistency, Deliveries, DeliveryFilter, DeliveryWrite, Due, DueIndex,
-    Expect, Lease, Page, Recoveries, RowKey, Statistics, StoreError, SubscriptionKey, Waiting,
-    Written,
+    Expect, Lease, Page, Recoveries, RowKey, Statistics, StoreError, SubscriptionKey, Version,
+    Waiting, Written,
 };
 use webhooks_core::rate_limit::{NextSlot, SlotUpdate, Update};
 use webhooks_core::recovery::{Outcomes, Recovery};
@@ -96,18 +96,18 @@ impl MemoryDeliveries {
     }
 
     /// Why a conditional write was refused: the row that it met.
-    fn refused(&self, found: Option<&StoredDelivery>, attempts: Option<u32>) -> DeliveryWrite {
+    fn refused(&self, found: Option<&StoredDelivery>, expected: Option<Version>) -> DeliveryWrite {
         let now = self.clock.now();
         let found = found.filter(|row| now < row.delivery.expires_at);
         let lease = found.and_then(|row| row.lease.as_ref());
         let until = lease.map(|lease| lease.until);
-        DeliveryWrite::refused(found.map(|row| row.delivery.clone()), attempts, until)
+        DeliveryWrite::refused(found.map(|row| row.delivery.clone()), expected, until)
     }
 }
 
 impl StoredDelivery {
-    fn retries(&self, attempts: u32) -> bool {
-        !self.delivery.has_ended() && self.delivery.attempt_count() == attempts
+    fn is(&self, version: Version) -> bool {
+        Version::of(&self.delivery) == version
     }
 
     fn is_free_for(&self, lease: &Lease) -> bool {
@@ -155,17 +155,14 @@ impl Deliveries for MemoryDeliveries {
         let key = (delivery.subscription_id.clone(), delivery.id.clone());
         let as_expected = match (expect, tables.deliveries.get(&key)) {
             (Expect::Absent, row) => row.is_none(),
-            (Expect::Retrying { attempts }, row) => row.is_some_and(|row| row.retries(attempts)),
-            (Expect::Free { attempts, now }, row) => row.is_some_and(|row| {
-                let is_held = |delivery: &Delivery| delivery.status == Status::Held;
-                row.retries(attempts)
-                    && row.lease.as_ref().is_none_or(|lease| lease.until <= now)
-                    && !(is_held(delivery) && is_held(&row.delivery))
+            (Expect::Unchanged(version), row) => row.is_some_and(|row| row.is(version)),
+            (Expect::Free { version, now }, row) => row.is_some_and(|row| {
+                row.is(version) && row.lease.as_ref().is_none_or(|lease| lease.until <= now)
             }),
         };
         if !as_expected {
             let found = tables.deliveries.get(&key);
-            return Ok(self.refused(found, expect.attempts()));
+            return Ok(self.refused(found, expect.version()));
         }
         tables.deliveries.insert(key, StoredDelivery { delivery: delivery.clone(), lease: None });
         Ok(DeliveryWrite::Applied)
@@ -175,16 +172,16 @@ impl Deliveries for MemoryDeliveries {
         &self,
         subscription_id: &SubscriptionId,
         id: &DeliveryId,
-        attempts: u32,
+        version: Version,
         lease: &Lease,
     ) -> Result<DeliveryWrite, StoreError> {
         let mut tables = lock(&self.tables);
         match tables.deliveries.get_mut(&(subscription_id.clone(), id.clone())) {
-            Some(row) if row.retries(attempts) && row.is_free_for(lease) => {
+            Some(row) if row.is(version) && row.is_free_for(lease) => {
                 row.lease = Some(lease.clone());
                 Ok(DeliveryWrite::Applied)
             }
-            found => Ok(self.refused(found.as_deref(), Some(attempts))),
+            found => Ok(self.refused(found.as_deref(), Some(version))),
         }
     }
 
