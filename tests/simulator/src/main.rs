@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use simulator::{Met, Milestone, Milestones, Mutation, Options, Outcome, run, search};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(10);
 

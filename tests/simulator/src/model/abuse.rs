@@ -140,22 +140,21 @@ impl Model {
     pub(super) fn check_response(
         &mut self,
         subscription: &SubscriptionId,
+        url: &str,
         is_2xx: bool,
         (began, now): (Timestamp, Timestamp),
     ) {
         let slow_at = began.plus_seconds(SLOW_SECONDS);
         let is_slow = now >= slow_at.plus(MARKED_LATE);
-        let url = |s: Option<&Subscription>| s.map(|s| s.url.clone());
-        let versions = self.subscriptions.get(subscription);
-        let last = versions.and_then(|versions| url(versions.all.last()?.1.as_ref()));
+        // One that was moved meanwhile is not marked for its former endpoint.
         let is_marked = self.was(subscription, began, now, |s| {
-            s.is_none_or(|s| s.health.is_slow(slow_at) || Some(&s.url) != last.as_ref())
+            s.is_none_or(|s| s.health.is_slow(slow_at) || s.url.as_str() != url)
         });
         if self.is_fault_free && is_slow && !is_marked {
             self.violate(Rule::SlowIsMarked, || subscription.to_string());
         }
-        let Some((owner, url)) = owner_of(self, subscription).zip(last) else { return };
-        let failures = self.host_failures.entry((owner, HostId::of(&url))).or_default();
+        let Some(owner) = owner_of(self, subscription) else { return };
+        let failures = self.host_failures.entry((owner, HostId::of(url))).or_default();
         if is_2xx {
             *failures = HostFailures::default();
         } else {

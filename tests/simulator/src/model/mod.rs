@@ -110,6 +110,7 @@ impl Said {
 struct Sent {
     delivery: DeliveryId,
     subscription: SubscriptionId,
+    url: String,
     said: Said,
     began: Timestamp,
     /// When the receiver had responded.

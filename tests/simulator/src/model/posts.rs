@@ -173,8 +173,8 @@ impl Model {
         }
         if let Some(call) = self.calls.get_mut(&invocation) {
             let delivery = post.id.clone();
-            let responded = now.plus(took);
-            call.sent.push(Sent { delivery, subscription, said, began: now, responded });
+            let (url, responded) = (post.url.to_owned(), now.plus(took));
+            call.sent.push(Sent { delivery, subscription, url, said, began: now, responded });
         }
         Some(post.id)
     }
@@ -378,7 +378,8 @@ impl Model {
         // If a batch has two copies, it is the one whose response took until now.
         let is_it = |sent: &&mut Sent| sent.delivery == *id && sent.responded == now;
         let Some(sent) = call.sent.iter_mut().find(is_it) else { return };
-        let response = (sent.subscription.clone(), sent.said.is_2xx(), sent.began);
+        let response =
+            (sent.subscription.clone(), sent.url.clone(), sent.said.is_2xx(), sent.began);
         let is_delivery = call.function == Function::Deliver;
         if is_delivery && !sent.said.is_2xx() && !sent.said.is_410() {
             call.failed.push((sent.subscription.clone(), sent.began));
@@ -387,8 +388,8 @@ impl Model {
             versions.endpoint.probes.retain(|probe| probe != &(number, id.clone()));
         }
         if is_delivery {
-            let (subscription, is_2xx, began) = response;
-            self.check_response(&subscription, is_2xx, (began, now));
+            let (subscription, url, is_2xx, began) = response;
+            self.check_response(&subscription, &url, is_2xx, (began, now));
         }
     }
 }
