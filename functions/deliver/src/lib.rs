@@ -1,8 +1,11 @@
 //! Deliver: makes the attempts that the deliveries queue asks for.
 //!
-//! A *task* is a message of the queue; it asks for an attempt of a *delivery*, whose *record* in
+//! A *task* is a message of the queue, or a part of one; it asks for an attempt of a *delivery*, whose *record* in
 //! the Deliveries table says what has been tried. The queue says nothing about that: a message may
 //! come twice, late, or after its delivery has ended.
+//!
+//! A message may have several tasks, for the deliveries of one event to several webhooks. It is acknowledged when all of
+//! them are done; one that is to be tried again gets a message of its own.
 //!
 //! For each task of a batch, concurrently and isolated from the others (an error or a panic in one
 //! never fails another):
@@ -49,6 +52,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::FutureExt as _;
 use futures::future::join_all;
 use webhooks_core::block_list::BlockListSender;
+use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::limits::RECOVERY_PAGE_MAX;
 use webhooks_core::ports::{
@@ -60,6 +64,7 @@ use webhooks_core::secret::SecretOpener;
 use crate::batch::{Batch, Undecided};
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
+use crate::task::{Origin, tasks_of};
 use crate::telemetry::log_failed_tasks;
 use crate::tell::NobodyAsks;
 
@@ -137,41 +142,45 @@ impl Deliver {
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let shared = Batch::new();
         let tasks: Vec<_> =
-            batch.records.iter().map(|record| (record, shared.undecided())).collect();
-        let tasks = tasks.into_iter();
-        let handled =
-            join_all(tasks.map(|(record, task)| self.isolated(record, &shared, task))).await;
+            batch.records.iter().flat_map(|message| tasks(message, &shared)).collect();
+        let handled = join_all(tasks.into_iter().map(|task| self.isolated(task, &shared))).await;
 
-        let mut response = SqsBatchResponse::default();
+        log_failed_tasks(&handled);
         let mut effects = Effects::default();
-        log_failed_tasks(&batch, &handled);
-        for (record, handled) in batch.records.iter().zip(handled) {
+        let mut failed: Vec<&SqsMessage> = Vec::new();
+        for (message, handled) in handled {
             effects.add(handled.effect);
-            if handled.disposition != Disposition::Ack {
-                response.add_failure(record.message_id.clone().unwrap_or_default());
+            if handled.disposition != Disposition::Ack
+                && !failed.last().is_some_and(|last| std::ptr::eq(*last, message))
+            {
+                failed.push(message);
             }
+        }
+        let mut response = SqsBatchResponse::default();
+        for message in failed {
+            response.add_failure(message.message_id.clone().unwrap_or_default());
         }
         shared.log();
         effects.write(self, &shared).await;
         response
     }
 
-    async fn isolated(
-        &self,
-        message: &SqsMessage,
-        batch: &Batch,
-        undecided: Undecided<'_>,
-    ) -> Handled {
-        let handled =
-            AssertUnwindSafe(self.message(message, batch, undecided)).catch_unwind().await;
-        let handled = handled.unwrap_or_else(|_| {
+    /// Handles a task, and says which message it was of.
+    async fn isolated<'a>(&self, task: Task<'a>, batch: &Batch) -> (&'a SqsMessage, Handled) {
+        let Task { asks, from, undecided } = task;
+        let Origin { message, is_shared } = from;
+        let Some(task) = asks else { return (message, Disposition::Nack.into()) };
+        let handled = AssertUnwindSafe(self.handle_task(task, from, batch, undecided));
+        let handled = handled.catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(message_id = message.message_id, "the task panicked");
             Disposition::Nack.into()
         });
-        if let Disposition::RetryAfter(wait) = handled.disposition {
+        if let Disposition::RetryAfter(wait) = handled.disposition
+            && !is_shared
+        {
             self.change_visibility(message, wait).await;
         }
-        handled
+        (message, handled)
     }
 
     /// Sets the visibility timeout of a message immediately, while others of the batch may still wait
@@ -187,6 +196,33 @@ impl Deliver {
             tracing::warn!(message_id = message.message_id, error = %Chain(&error), "the visibility timeout was not changed");
         }
     }
+}
+
+/// One task of a batch.
+struct Task<'a> {
+    /// Nothing when the message has none that can be read.
+    asks: Option<DeliveryTask>,
+    from: Origin<'a>,
+    undecided: Undecided<'a>,
+}
+
+/// The tasks of a message.
+fn tasks<'a>(message: &'a SqsMessage, batch: &'a Batch) -> Vec<Task<'a>> {
+    let tasks = tasks_of(message).unwrap_or_else(|error| {
+        // Only our own functions write to this queue. It ends in the dead-letter queue.
+        tracing::error!(
+            message_id = message.message_id,
+            error = %Chain(&error),
+            "the message is not a delivery task"
+        );
+        Vec::new()
+    });
+    let from = Origin { message, is_shared: tasks.len() > 1 };
+    let task = |asks| Task { asks, from, undecided: batch.undecided() };
+    if tasks.is_empty() {
+        return vec![task(None)];
+    }
+    tasks.into_iter().map(Some).map(task).collect()
 }
 
 /// The queue that a message came from.

@@ -110,6 +110,7 @@ impl Deliver {
     ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
         match task {
             DeliveryTask::RecoveryPage { .. } => Ok(None),
+            DeliveryTask::FirstAttempts(_) => unreachable!("the tasks of a batch are split"),
             DeliveryTask::FirstAttempt(new) => {
                 self.load_first(new, consistency(message), batch).await
             }

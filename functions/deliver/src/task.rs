@@ -1,10 +1,10 @@
-//! One task: from the message to what becomes of it.
+//! One task: from its message to what becomes of it.
 
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::breaker::BreakerState;
-use webhooks_core::delivery::{DeliveryTask, EndReason};
+use webhooks_core::delivery::{DeliveryTask, EndReason, TaskError};
 use webhooks_core::delivery_queue::DeliveryQueue;
 use webhooks_core::ports::{Chain, Outgoing, StoreError};
 use webhooks_core::rate_limit::NEAR;
@@ -23,37 +23,30 @@ use crate::{Deliver, queue_of};
 /// count whole seconds.
 const EARLY: Duration = Duration::from_secs(1);
 
+/// The tasks of a message, each of one delivery.
+pub(crate) fn tasks_of(message: &SqsMessage) -> Result<Vec<DeliveryTask>, TaskError> {
+    DeliveryTask::from_json(message.body.as_deref().unwrap_or_default()).map(DeliveryTask::split)
+}
+
 impl Deliver {
-    /// Handles one message. A failure on our side brings it back.
-    pub(crate) async fn message(
+    /// Handles one task of a message. A failure on our side brings the message back.
+    pub(crate) async fn handle_task(
         &self,
-        message: &SqsMessage,
+        task: DeliveryTask,
+        from: Origin<'_>,
         batch: &Batch,
         undecided: Undecided<'_>,
     ) -> Handled {
-        let body = message.body.as_deref().unwrap_or_default();
-        let task = match DeliveryTask::from_json(body) {
-            Ok(task) => task,
-            Err(error) => {
-                // Only our own functions write to this queue. It ends in the dead-letter queue.
-                tracing::error!(
-                    message_id = message.message_id,
-                    error = %Chain(&error),
-                    "the message is not a delivery task"
-                );
-                return Disposition::Nack.into();
-            }
-        };
         if let DeliveryTask::RecoveryPage { subscription_id, recovery_id, page } = &task {
             drop(undecided);
             return self.recovery_page(subscription_id, recovery_id, *page).await;
         }
         let (subscription_id, delivery_id) =
-            (task.subscription_id().clone(), task.delivery_id().cloned());
-        self.task(task, message, batch, undecided).await.unwrap_or_else(|failed| {
+            (task.subscription_id().cloned(), task.delivery_id().cloned());
+        self.task(task, from, batch, undecided).await.unwrap_or_else(|failed| {
             let Failed { error, disposition, effect } = failed;
             let error = Chain(&error);
-            tracing::error!(%subscription_id, ?delivery_id, %error, "the delivery task failed");
+            tracing::error!(?subscription_id, ?delivery_id, %error, "the delivery task failed");
             Handled { disposition, effect }
         })
     }
@@ -61,11 +54,12 @@ impl Deliver {
     async fn task(
         &self,
         task: DeliveryTask,
-        message: &SqsMessage,
+        from: Origin<'_>,
         batch: &Batch,
         undecided: Undecided<'_>,
     ) -> Result<Handled, Failed> {
         let start_at = task.start_at();
+        let message = from.message;
         let loaded = self.load(task, message, batch).await.map_err(Failed::nack)?;
         let Some((loaded, subscription)) = loaded else {
             return Ok(Disposition::Ack.into());
@@ -84,13 +78,13 @@ impl Deliver {
             .next_step(loaded, subscription, (message, start_at), (batch, undecided), now)
             .await;
         let handled = step.map_err(|error| Failed { error, disposition, effect })?;
-        Ok(match handled.disposition {
-            Disposition::Delay(wait) => {
-                let disposition = self.send_copy(Outgoing { delay: wait, ..copy }).await;
-                Handled { disposition, ..handled }
-            }
-            _ => handled,
-        })
+        let wait = match handled.disposition {
+            Disposition::Delay(wait) => wait,
+            Disposition::RetryAfter(wait) if from.is_shared => wait,
+            _ => return Ok(handled),
+        };
+        let disposition = self.send_copy(Outgoing { delay: wait, ..copy }).await;
+        Ok(Handled { disposition, ..handled })
     }
 
     /// Sends the task to the slow queue; `false` when the queue does not take it.
@@ -151,6 +145,14 @@ impl Deliver {
             Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),
         }
     }
+}
+
+/// Where a task came from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) message: &'a SqsMessage,
+    /// Whether the message has other tasks, which must not wait for the moment of this one.
+    pub(crate) is_shared: bool,
 }
 
 /// A task that failed on our side.

@@ -1,6 +1,6 @@
 //! The log lines and metrics of deliveries.
 
-use aws_lambda_events::sqs::SqsEvent;
+use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::delivery::{Delivery, Status, Trigger};
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{DeliveryWrite, Expect, StoreError};
@@ -73,9 +73,9 @@ impl Metrics {
 
 /// One line for a batch with tasks that could not be handled; why has been logged for each. To be
 /// received for a retry is no failure.
-pub(crate) fn log_failed_tasks(batch: &SqsEvent, handled: &[Handled]) {
-    let tasks = batch.records.iter().zip(handled);
-    let failed: Vec<u64> = tasks
+pub(crate) fn log_failed_tasks(handled: &[(&SqsMessage, Handled)]) {
+    let failed: Vec<u64> = handled
+        .iter()
         .filter(|(_, handled)| handled.disposition == Disposition::Nack)
         .map(|(record, _)| {
             let receives = record.attributes.get("ApproximateReceiveCount");

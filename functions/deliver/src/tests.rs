@@ -630,6 +630,39 @@ async fn webhooks_of_one_owner_at_one_host_are_one_endpoint() {
 }
 
 #[tokio::test]
+async fn message_of_several_deliveries_is_acknowledged_when_each_is_done_or_has_a_copy() {
+    let harness = Harness::new().await;
+    let mut webhooks = vec![harness.subscription.clone()];
+    for n in 2..=3 {
+        let webhook = sample::subscription("u", n);
+        harness.subscriptions.create(&webhook).await.unwrap();
+        webhooks.push(webhook);
+    }
+    harness.sender.statuses(&webhooks[1].url, &[500, 500]);
+    let message = |n| {
+        let all = webhooks.iter().map(|webhook| sample::new_delivery(webhook, n)).collect();
+        DeliveryTask::first_attempts(all)
+    };
+    let posts = || harness.sender.requests().len();
+    assert_eq!(harness.run(&message(1)).await, Came::Acknowledged);
+    assert_eq!(posts(), 3);
+    let failed = webhooks[1].id.clone();
+    let copy = DeliveryTask::Retry {
+        delivery_id: sample::delivery_id(&failed, 1),
+        subscription_id: failed,
+    };
+    assert_eq!(harness.queue.take_tasks(), [copy]);
+
+    // Without its copy the message comes back, and only what is left of it is done.
+    harness.queue.refuse_all();
+    assert_eq!(harness.run(&message(2)).await, Came::Back);
+    assert_eq!(posts(), 6);
+    harness.clock.advance(Duration::from_secs(10));
+    assert_eq!(harness.run(&message(2)).await, Came::Acknowledged);
+    assert_eq!(posts(), 7);
+}
+
+#[tokio::test]
 async fn dead_webhook_does_not_keep_deliveries_from_others_at_its_host() {
     let harness = Harness::new().await;
     harness.fails(OPEN_AFTER_FAILURES, None).await;

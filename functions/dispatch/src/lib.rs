@@ -1,4 +1,7 @@
-//! Dispatch: events in, one task for each subscription that wants them out.
+//! Dispatch: events in, one delivery for each subscription that wants them out.
+//!
+//! A task is a message of a deliveries queue. It asks for the deliveries of one event to several
+//! webhooks of one queue, so that the message has the payload once.
 //!
 //! An event that can never be handled goes to the dead-letter queue with its reason. One that
 //! cannot be handled now is a batch item failure, so that it is received again. Doing an event twice
@@ -20,7 +23,7 @@ use webhooks_core::delivery::NewDelivery;
 use webhooks_core::delivery_queue::{DeliveryQueue, FastTasks, is_slow_owner};
 use webhooks_core::event::{Event, EventError};
 use webhooks_core::ids::{DeliveryId, UserId};
-use webhooks_core::limits::REDRIVE_WINDOW_MS;
+use webhooks_core::limits::{FIRST_ATTEMPTS_BYTES, FIRST_ATTEMPTS_PER_TASK, REDRIVE_WINDOW_MS};
 use webhooks_core::ports::{
     Chain, DeadLetterQueue, Outgoing, RejectedEvent, StoreError, Subscriptions, TaskQueue,
     UserSubscriptions,
@@ -42,10 +45,14 @@ pub struct Dispatch {
     schemas: Option<Schemas>,
 }
 
-/// A task to be sent, and the records of the batch that need it to be.
+/// A delivery to be asked for, and the records of the batch that need it to be.
 struct Wanted {
-    task: NewDelivery,
+    delivery: NewDelivery,
     queue: DeliveryQueue,
+    /// The record that it was made from.
+    record: usize,
+    /// Whether its webhook can be read. The task of one that cannot comes back again and again.
+    is_readable: bool,
     records: BTreeSet<usize>,
 }
 
@@ -240,26 +247,51 @@ async fn send_to(queue: &dyn TaskQueue, name: &str, wanted: Vec<Wanted>) -> BTre
     if wanted.is_empty() {
         return BTreeSet::new();
     }
-    let (tasks, records): (Vec<Outgoing>, Vec<BTreeSet<usize>>) = wanted
-        .into_iter()
-        .map(|Wanted { task, records, .. }| (Outgoing::first_attempt(task), records))
-        .unzip();
+    let deliveries = wanted.len();
+    let parts = parts(wanted);
+    let tasks: Vec<Outgoing> = parts
+        .iter()
+        .map(|part| {
+            let deliveries = part.iter().map(|wanted| wanted.delivery.clone()).collect();
+            Outgoing::first_attempts(deliveries).expect("a part has a delivery")
+        })
+        .collect();
     let refused = send_tasks(queue, &tasks).await;
+    let refused: Vec<&Wanted> =
+        refused.into_iter().filter_map(|index| parts.get(index)).flatten().collect();
     tracing::info!(
-        metric.deliveries_requested = tasks.len() - refused.len(),
+        metric.deliveries_requested = deliveries - refused.len(),
         queue = name,
         "tasks sent"
     );
     if !refused.is_empty() {
-        tracing::error!(tasks = tasks.len(), refused = refused.len(), "tasks were not taken");
+        tracing::error!(deliveries, refused = refused.len(), "tasks were not taken");
     }
-    refused.into_iter().filter_map(|index| records.get(index)).flatten().copied().collect()
+    refused.into_iter().flat_map(|wanted| &wanted.records).copied().collect()
+}
+
+/// The deliveries of each task.
+fn parts(wanted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
+    let mut of_records = BTreeMap::<(usize, bool), Vec<Wanted>>::new();
+    for wanted in wanted {
+        of_records.entry((wanted.record, wanted.is_readable)).or_default().push(wanted);
+    }
+    let mut parts = Vec::new();
+    for mut rest in of_records.into_values() {
+        while let Some(first) = rest.first() {
+            let bytes = first.delivery.data.as_str().len().max(1);
+            let most = (FIRST_ATTEMPTS_BYTES / bytes).clamp(1, FIRST_ATTEMPTS_PER_TASK);
+            let after = rest.split_off(most.min(rest.len()));
+            parts.push(std::mem::replace(&mut rest, after));
+        }
+    }
+    parts
 }
 
 /// The record cannot be handled now, and is to be received again. Why has been logged.
 struct BatchItemFailure;
 
-/// The tasks of a batch.
+/// The deliveries of a batch.
 #[derive(Default)]
 struct Tasks {
     wanted: BTreeMap<DeliveryId, Wanted>,
@@ -268,7 +300,7 @@ struct Tasks {
 }
 
 impl Tasks {
-    /// Adds the tasks of one event; `false` when its owner's subscriptions could not be read.
+    /// Adds the deliveries of one event; `false` when its owner's subscriptions could not be read.
     /// Duplicates in the batch name the same deliveries, which are sent once.
     fn add(&mut self, owners: &Owners, fast: &FastTasks, index: usize, event: &Event) -> bool {
         let Some(Ok(subscriptions)) = owners.queried.get(&event.owner) else {
@@ -280,21 +312,23 @@ impl Tasks {
         let wanting = subscriptions.items.iter().filter_map(|listed| match listed {
             Ok(readable) => readable
                 .wants(event)
-                .then(|| (&readable.id, DeliveryQueue::for_endpoint(readable, owners.now))),
-            Err(unreadable) => unreadable
-                .may_want(event.event_type)
-                .then_some((&unreadable.id, DeliveryQueue::Slow)),
+                .then(|| (&readable.id, DeliveryQueue::for_endpoint(readable, owners.now), true)),
+            Err(unreadable) => unreadable.may_want(event.event_type).then_some((
+                &unreadable.id,
+                DeliveryQueue::Slow,
+                false,
+            )),
         });
-        for (id, queue) in wanting {
-            let task = NewDelivery::of_event(event, id);
-            let wanted = self.wanted.entry(task.delivery_id.clone()).or_insert_with(|| {
+        for (id, queue, is_readable) in wanting {
+            let delivery = NewDelivery::of_event(event, id);
+            let wanted = self.wanted.entry(delivery.delivery_id.clone()).or_insert_with(|| {
                 let count = self.fast.entry(event.owner.clone()).or_default();
                 let is_fast = queue == DeliveryQueue::Fast
                     && !owners.slow.contains(&event.owner)
                     && fast.add(&event.owner, *count, owners.now);
                 *count += usize::from(is_fast);
                 let queue = if is_fast { DeliveryQueue::Fast } else { DeliveryQueue::Slow };
-                Wanted { task, queue, records: BTreeSet::new() }
+                Wanted { delivery, queue, record: index, is_readable, records: BTreeSet::new() }
             });
             wanted.records.insert(index);
         }

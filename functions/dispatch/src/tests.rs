@@ -79,7 +79,7 @@ impl Harness {
     fn sent_to(&self) -> Vec<String> {
         let tasks = [self.queue.take_tasks(), self.slow_queue.take_tasks()].concat();
         let mut to: Vec<String> =
-            tasks.iter().map(|task| task.subscription_id().to_string()).collect();
+            tasks.iter().map(|task| task.subscription_id().unwrap().to_string()).collect();
         to.sort();
         to
     }
@@ -266,6 +266,36 @@ async fn many_events_share_requests() {
     assert!(harness.run(&bodies).await.is_empty());
     assert_eq!(harness.queue.batches(), 1);
     assert_eq!(harness.queue.take().len(), 10);
+}
+
+#[tokio::test]
+async fn deliveries_of_one_event_share_tasks_of_a_bounded_size() {
+    let harness = Harness::new();
+    for n in 1..=15 {
+        harness.subscribe("u", n, &["task.created"]).await;
+    }
+    harness.subscriptions.create(&sample::subscription("u", 16)).await.unwrap();
+    for (bytes, expected) in [(100, vec![10, 5]), (20_000, vec![3; 5]), (200_000, vec![1; 15])] {
+        let data = json!({"k": "x".repeat(bytes)});
+        let body = json!({"event_type": "task.created", "user_id": "u", "data": data});
+        assert!(harness.run(&[body.to_string()]).await.is_empty());
+        let tasks = harness.queue.take().into_iter();
+        let sizes: Vec<usize> = tasks.map(|one| one.task.split().len()).collect();
+        assert_eq!(sizes, expected, "{bytes}");
+        assert_eq!(harness.slow_queue.take_tasks().len(), 1, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn refused_task_fails_every_event_that_it_is_of() {
+    let harness = Harness::new();
+    for n in 1..=2 {
+        harness.subscribe("u", n, &["task.created"]).await;
+    }
+    harness.queue.refuse_all();
+    let body = sample::event_body("u", 1);
+    let bodies = [body.clone(), sample::event_body("nobody", 1), body];
+    assert_eq!(harness.run(&bodies).await, ["m0", "m2"]);
 }
 
 /// Runs a message of a time that was accepted before, as its attributes say; the names and times of

@@ -351,6 +351,9 @@ impl Delivery {
 pub enum DeliveryTask {
     /// The first attempt of a delivery.
     FirstAttempt(NewDelivery),
+    /// The first attempts of one event's deliveries to several webhooks. They differ only in the
+    /// webhook and in the id that follows from it, so the message has the payload once.
+    FirstAttempts(Vec<NewDelivery>),
     /// A later attempt of a delivery that has a record.
     Retry {
         /// The subscription.
@@ -441,7 +444,11 @@ pub struct TaskError(#[from] serde_json::Error);
 
 #[derive(Serialize, Deserialize)]
 struct Wire<'a> {
-    subscription_id: SubscriptionId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subscription_id: Option<SubscriptionId>,
+    /// Those of several first attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subscription_ids: Option<Vec<SubscriptionId>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delivery_id: Option<DeliveryId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -470,20 +477,41 @@ struct WireFirst<'a> {
 }
 
 impl DeliveryTask {
-    /// The subscription that it is for.
-    pub fn subscription_id(&self) -> &SubscriptionId {
+    /// The first attempts of one event's deliveries.
+    pub fn first_attempts(mut deliveries: Vec<NewDelivery>) -> Self {
+        if deliveries.len() == 1 {
+            Self::FirstAttempt(deliveries.remove(0))
+        } else {
+            Self::FirstAttempts(deliveries)
+        }
+    }
+
+    /// The same as tasks of one delivery each.
+    pub fn split(self) -> Vec<Self> {
         match self {
-            Self::FirstAttempt(new) => &new.subscription_id,
+            Self::FirstAttempts(deliveries) => {
+                deliveries.into_iter().map(Self::FirstAttempt).collect()
+            }
+            one => vec![one],
+        }
+    }
+
+    /// The subscription that it is for; the first one of several.
+    pub fn subscription_id(&self) -> Option<&SubscriptionId> {
+        match self {
+            Self::FirstAttempt(new) => Some(&new.subscription_id),
+            Self::FirstAttempts(deliveries) => deliveries.first().map(|new| &new.subscription_id),
             Self::Retry { subscription_id, .. } | Self::RecoveryPage { subscription_id, .. } => {
-                subscription_id
+                Some(subscription_id)
             }
         }
     }
 
-    /// The delivery whose attempt it asks for.
+    /// The delivery whose attempt it asks for; the first one of several.
     pub fn delivery_id(&self) -> Option<&DeliveryId> {
         match self {
             Self::FirstAttempt(new) => Some(&new.delivery_id),
+            Self::FirstAttempts(deliveries) => deliveries.first().map(|new| &new.delivery_id),
             Self::Retry { delivery_id, .. } => Some(delivery_id),
             Self::RecoveryPage { .. } => None,
         }
@@ -494,67 +522,116 @@ impl DeliveryTask {
         match self {
             Self::FirstAttempt(new) => new.start_at,
             Self::Retry { start_at, .. } => *start_at,
-            Self::RecoveryPage { .. } => None,
+            Self::FirstAttempts(_) | Self::RecoveryPage { .. } => None,
         }
     }
 
     /// The body of the queue message.
     pub fn to_json(&self) -> Result<String, TaskError> {
-        let first = match self {
-            Self::FirstAttempt(new) => Some(WireFirst {
-                user_id: new.user_id.clone(),
-                event_id: new.event_id.clone(),
-                event_type: new.event_type,
-                event_time: new.event_time,
-                trigger: new.trigger,
-                redelivery_of: new.redelivery_of.clone(),
-                traceparent: new.traceparent.clone(),
-                data: serde_json::from_str(new.data.as_str())?,
-            }),
-            Self::Retry { .. } | Self::RecoveryPage { .. } => None,
-        };
-        let (recovery_id, page) = match self {
-            Self::RecoveryPage { recovery_id, page, .. } => (Some(recovery_id.clone()), *page),
-            Self::FirstAttempt(_) | Self::Retry { .. } => (None, None),
-        };
-        let wire = Wire {
-            subscription_id: self.subscription_id().clone(),
-            delivery_id: self.delivery_id().cloned(),
-            recovery_id,
-            page,
+        let none = Wire {
+            subscription_id: None,
+            subscription_ids: None,
+            delivery_id: None,
+            recovery_id: None,
+            page: None,
             start_at: self.start_at(),
-            first,
+            first: None,
+        };
+        let subscription_id = self.subscription_id().cloned();
+        let delivery_id = self.delivery_id().cloned();
+        let wire = match self {
+            Self::FirstAttempt(new) => {
+                Wire { subscription_id, delivery_id, first: Some(WireFirst::of(new)?), ..none }
+            }
+            Self::FirstAttempts(deliveries) => {
+                let ids = deliveries.iter().map(|new| new.subscription_id.clone()).collect();
+                let first = deliveries.first().map(WireFirst::of).transpose()?;
+                Wire { subscription_ids: Some(ids), first, ..none }
+            }
+            Self::Retry { .. } => Wire { subscription_id, delivery_id, ..none },
+            Self::RecoveryPage { recovery_id, page, .. } => {
+                let recovery_id = Some(recovery_id.clone());
+                Wire { subscription_id, recovery_id, page: *page, ..none }
+            }
         };
         Ok(escape_for_queue(serde_json::to_string(&wire)?))
     }
 
     /// Reads the body of a queue message.
     pub fn from_json(body: &str) -> Result<Self, TaskError> {
+        fn present<T>(field: Option<T>, name: &'static str) -> Result<T, serde_json::Error> {
+            field.ok_or_else(|| <serde_json::Error as serde::de::Error>::missing_field(name))
+        }
         let wire: Wire<'_> = serde_json::from_str(body)?;
-        let Wire { subscription_id, delivery_id, recovery_id, page, start_at, first } = wire;
+        let Wire {
+            subscription_id,
+            subscription_ids,
+            delivery_id,
+            recovery_id,
+            page,
+            start_at,
+            first,
+        } = wire;
+        if let Some(ids) = subscription_ids.filter(|ids| !ids.is_empty()) {
+            let first = present(first, "first")?;
+            let data = first.data()?;
+            let named = |id| {
+                let delivery_id = DeliveryId::of(&first.event_id, &id, first.event_time);
+                first.delivery(id, delivery_id, data.clone(), None)
+            };
+            return Ok(Self::first_attempts(ids.into_iter().map(named).collect()));
+        }
+        let subscription_id = present(subscription_id, "subscription_id")?;
         if let Some(recovery_id) = recovery_id {
             return Ok(Self::RecoveryPage { subscription_id, recovery_id, page });
         }
-        let delivery_id = delivery_id
-            .ok_or_else(|| <serde_json::Error as serde::de::Error>::missing_field("delivery_id"))?;
+        let delivery_id = present(delivery_id, "delivery_id")?;
         let Some(first) = first else {
             return Ok(Self::Retry { subscription_id, delivery_id, start_at });
         };
-        let data =
-            Data::from_raw(first.data).map_err(<serde_json::Error as serde::de::Error>::custom)?;
-        Ok(Self::FirstAttempt(NewDelivery {
-            user_id: first.user_id,
+        let data = first.data()?;
+        Ok(Self::FirstAttempt(first.delivery(subscription_id, delivery_id, data, start_at)))
+    }
+}
+
+impl<'a> WireFirst<'a> {
+    fn of(new: &'a NewDelivery) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            user_id: new.user_id.clone(),
+            event_id: new.event_id.clone(),
+            event_type: new.event_type,
+            event_time: new.event_time,
+            trigger: new.trigger,
+            redelivery_of: new.redelivery_of.clone(),
+            traceparent: new.traceparent.clone(),
+            data: serde_json::from_str(new.data.as_str())?,
+        })
+    }
+
+    fn data(&self) -> Result<Data, serde_json::Error> {
+        Data::from_raw(self.data).map_err(<serde_json::Error as serde::de::Error>::custom)
+    }
+
+    fn delivery(
+        &self,
+        subscription_id: SubscriptionId,
+        delivery_id: DeliveryId,
+        data: Data,
+        start_at: Option<Timestamp>,
+    ) -> NewDelivery {
+        NewDelivery {
+            user_id: self.user_id.clone(),
             subscription_id,
             delivery_id,
-            event_id: first.event_id,
-            event_type: first.event_type,
-            event_time: first.event_time,
+            event_id: self.event_id.clone(),
+            event_type: self.event_type,
+            event_time: self.event_time,
             data,
-            traceparent: first.traceparent,
-            trigger: first.trigger,
-            redelivery_of: first.redelivery_of,
+            traceparent: self.traceparent.clone(),
+            trigger: self.trigger,
+            redelivery_of: self.redelivery_of.clone(),
             start_at,
-        }))
+        }
     }
 }
 
@@ -591,11 +668,22 @@ mod tests {
             page,
         };
         let (page, present) = (page(Some(3)), page(None));
-        for task in [DeliveryTask::FirstAttempt(new), again, page, present] {
+        let at = |n: u8| {
+            let subscription_id = SubscriptionId::new(Timestamp::EPOCH, [n; 10]);
+            let delivery_id = DeliveryId::of(&new.event_id, &subscription_id, new.event_time);
+            NewDelivery { subscription_id, delivery_id, start_at: None, ..new.clone() }
+        };
+        let several = DeliveryTask::first_attempts((1..=3).map(at).collect());
+        assert_eq!(several.clone().split(), [1, 2, 3].map(|n| DeliveryTask::FirstAttempt(at(n))));
+        assert_eq!(several.to_json().unwrap().matches("\"data\"").count(), 1);
+        for task in [DeliveryTask::first_attempts(vec![new]), several, again, page, present] {
             assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);
         }
         let nameless = r#"{"subscription_id":"wh_00000000000000000000000000"}"#;
-        for bad in ["", "{}", "[]", nameless, r#"{"subscription_id":"x","delivery_id":"y"}"#] {
+        let eventless = r#"{"subscription_ids":["wh_00000000000000000000000000"]}"#;
+        for bad in
+            ["", "{}", "[]", nameless, eventless, r#"{"subscription_id":"x","delivery_id":"y"}"#]
+        {
             assert!(DeliveryTask::from_json(bad).is_err(), "{bad}");
         }
     }

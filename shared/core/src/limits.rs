@@ -107,6 +107,11 @@ pub const FAST_TASKS_PER_OWNER: usize = 20;
 pub const FAST_TASKS_PER_PERIOD: usize = 50;
 /// The longest timeout of a webhook whose deliveries use the fast queue, in seconds.
 pub const FAST_TIMEOUT_SECONDS: u32 = TIMEOUT_SECONDS_DEFAULT;
+/// First attempts of one event in one task. A batch has 10 tasks, and makes all of their attempts
+/// concurrently.
+pub const FIRST_ATTEMPTS_PER_TASK: usize = 10;
+/// Their payloads, which one task has once but the attempts have each, in bytes.
+pub const FIRST_ATTEMPTS_BYTES: usize = 64 * 1024;
 /// Entries of one `SendMessageBatch` (AWS quota).
 pub const QUEUE_BATCH_ENTRIES: usize = 10;
 /// Bytes of one SQS message and of one `SendMessageBatch` in total (AWS quota).

@@ -649,6 +649,13 @@ impl Outgoing {
         Self { task: DeliveryTask::FirstAttempt(new), delay: Duration::ZERO, group }
     }
 
+    /// The first attempts of one event's deliveries, now; nothing when there is none.
+    pub fn first_attempts(deliveries: Vec<NewDelivery>) -> Option<Self> {
+        let group = deliveries.first()?.user_id.message_group();
+        let task = DeliveryTask::first_attempts(deliveries);
+        Some(Self { task, delay: Duration::ZERO, group })
+    }
+
     /// A later attempt. Who does not know the owner, because the due index has only keys, leaves the
     /// task in the group of its subscription.
     pub fn retry(

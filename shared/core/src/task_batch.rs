@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use futures::StreamExt as _;
 
-use crate::delivery::DeliveryTask;
+use crate::delivery::{DeliveryTask, NewDelivery};
 use crate::limits::{QUEUE_BATCH_BYTES, QUEUE_BATCH_ENTRIES};
 use crate::ports::{Outgoing, TaskQueue};
 
@@ -68,12 +68,14 @@ pub fn batches(sizes: &[usize]) -> Vec<Range<usize>> {
 fn size_at_most(task: &DeliveryTask) -> usize {
     const KEYS_AND_NAMES: usize = 400;
     // A character of an id takes at most six bytes as a JSON escape.
+    const ID: usize = 40;
+    let event = |new: &NewDelivery| {
+        new.data.as_str().len() + 6 * (new.user_id.as_str().len() + new.event_id.as_str().len())
+    };
     KEYS_AND_NAMES
         + match task {
-            DeliveryTask::FirstAttempt(new) => {
-                new.data.as_str().len()
-                    + 6 * (new.user_id.as_str().len() + new.event_id.as_str().len())
-            }
+            DeliveryTask::FirstAttempt(new) => event(new),
+            DeliveryTask::FirstAttempts(all) => all.first().map_or(0, event) + ID * all.len(),
             DeliveryTask::Retry { .. } | DeliveryTask::RecoveryPage { .. } => 0,
         }
 }

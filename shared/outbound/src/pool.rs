@@ -18,7 +18,7 @@ use crate::response::RESPONSE_HEAD_BYTES_MAX;
 /// Connections that one pool opens before a new, empty pool takes its place. reqwest bounds the idle
 /// connections of one host, not their sum, and a Lambda function may have 1,024 open files.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Idle connections to one host: as many as a batch of tasks can use concurrently.
+/// Idle connections to one host: as many as a batch of tasks uses concurrently, unless one owner has many webhooks there.
 pub(crate) const IDLE_PER_HOST_MAX: usize = 10;
 /// How long an idle connection is kept. Node.js, Apache and uvicorn close theirs after 5 s, and a
 /// request that crosses with the close is a failed attempt.

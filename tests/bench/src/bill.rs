@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use test_support::sender::{self, Reply, ScriptedSender};
 use test_support::{ManualClock, sample};
 use webhooks_core::ports::Clock as _;
-use webhooks_local::queues::{DELIVERIES, EVENTS};
+use webhooks_local::queues::{DELIVERIES, EVENTS, SLOW_DELIVERIES};
 use webhooks_local::table::lay_out;
 use webhooks_local::terminal::say;
 use webhooks_publisher::Event;
@@ -221,8 +221,10 @@ async fn measure(stream: Stream, prices: &Prices, work: &Work) -> Outcome<Costs>
         of_events += 1;
     }
     for _ in 0..STEPS_MOST {
-        while rig.batch(DELIVERIES.name, &deliver, stream.fill).await?.is_some() {
-            of_tasks += 1;
+        for queue in [DELIVERIES.name, SLOW_DELIVERIES.name] {
+            while rig.batch(queue, &deliver, stream.fill).await?.is_some() {
+                of_tasks += 1;
+            }
         }
         clock.advance(STEP);
         queue_clock.advance(STEP);
@@ -234,6 +236,10 @@ async fn measure(stream: Stream, prices: &Prices, work: &Work) -> Outcome<Costs>
         }
     }
 
+    let (made, wanted) = (attempts.load(Ordering::Relaxed), events * stream.fan_out);
+    if made < wanted {
+        return Err(format!("{made} attempts of {wanted} deliveries"));
+    }
     let bill = rig.bill()?;
     let units = |reads: bool| -> f64 {
         let wanted = bill.units.iter().filter(|((_, operation), _)| is_read(operation) == reads);

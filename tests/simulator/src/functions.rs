@@ -49,7 +49,9 @@ const RECOVERY_PAGE: usize = 2;
 pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
     let is_slow = batch.iter().any(|message| message.id.starts_with('s'));
     let tasks = batch.iter().filter_map(|message| DeliveryTask::from_json(&message.body).ok());
-    let subscriptions: Vec<_> = tasks.map(|task| task.subscription_id().clone()).collect();
+    let tasks: Vec<_> = tasks.flat_map(DeliveryTask::split).collect();
+    let subscriptions: Vec<_> =
+        tasks.iter().filter_map(DeliveryTask::subscription_id).cloned().collect();
     harness.invoke(Function::Deliver, |invocation| {
         let harness = Arc::clone(harness);
         lock(&harness.model).delivers(invocation.number, is_slow, &subscriptions);

@@ -37,6 +37,7 @@ pub(crate) fn check(harness: &Arc<Harness>) {
         .iter()
         .flatten()
         .filter_map(|message| DeliveryTask::from_json(&message.body).ok())
+        .flat_map(DeliveryTask::split)
         .collect();
     let given_up = tasks.iter().filter_map(DeliveryTask::delivery_id).cloned().collect();
     let unbegun = tasks
@@ -45,7 +46,7 @@ pub(crate) fn check(harness: &Arc<Harness>) {
             DeliveryTask::FirstAttempt(new) => {
                 Some((new.event_id.as_str().to_owned(), new.subscription_id.clone()))
             }
-            DeliveryTask::Retry { .. } | DeliveryTask::RecoveryPage { .. } => None,
+            _ => None,
         })
         .collect();
     let counters = counters(harness);

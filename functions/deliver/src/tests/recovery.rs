@@ -56,7 +56,7 @@ impl Harness {
                     assert_eq!(outgoing.delay, Duration::from_secs(1));
                     next = page;
                 }
-                other @ DeliveryTask::Retry { .. } => panic!("{other:?}"),
+                other => panic!("{other:?}"),
             }
         }
         (redeliveries, next)

@@ -42,6 +42,8 @@ pub fn event(input: &[u8]) {
     let subscription = sample::subscription_id("u", 1);
     let new = NewDelivery::of_event(&event, &subscription);
     assert_eq!(new.delivery_id.moment(), event.time);
+    let other = NewDelivery::of_event(&event, &sample::subscription_id("u", 2));
+    check_task(&DeliveryTask::first_attempts(vec![new.clone(), other]));
     check_task(&DeliveryTask::FirstAttempt(new));
 }
 
@@ -56,7 +58,8 @@ pub fn task(input: &[u8]) {
 /// A task survives its message, which is no larger than a message may be.
 fn check_task(task: &DeliveryTask) {
     let json = task.to_json().unwrap();
-    assert!(json.len() <= EVENT_DATA_BYTES + 8 * 1024, "{} bytes", json.len());
+    let ids = 40 * task.clone().split().len();
+    assert!(json.len() <= EVENT_DATA_BYTES + 8 * 1024 + ids, "{} bytes", json.len());
     assert_eq!(&DeliveryTask::from_json(&json).unwrap(), task);
 }
 

@@ -44,9 +44,9 @@ impl MemoryTaskQueue {
         std::mem::take(&mut lock(&self.0).sent)
     }
 
-    /// Takes everything that was sent, in order, whatever its delay.
+    /// Takes everything that was sent, in order, whatever its delay; each delivery by itself.
     pub fn take_tasks(&self) -> Vec<DeliveryTask> {
-        self.take().into_iter().map(|outgoing| outgoing.task).collect()
+        self.take().into_iter().flat_map(|outgoing| outgoing.task.split()).collect()
     }
 
     /// How many requests to send there were.
