@@ -1,14 +1,14 @@
 //! What the tasks of a batch share: the subscriptions they read, the slots of rate limits that they
 //! reserve, and their metrics.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{OnceCell, watch};
 use webhooks_core::breaker::Health;
 use webhooks_core::host_health::{HostHealth, HostId};
-use webhooks_core::ids::{SubscriptionId, UserId};
+use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
 use webhooks_core::ports::{Consistency, StoreError};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
@@ -43,6 +43,8 @@ pub(crate) struct Batch {
     undecided: watch::Sender<usize>,
     slots: Mutex<HashMap<SubscriptionId, Slots>>,
     reads: Mutex<HashMap<(UserId, SubscriptionId, Consistency), Read>>,
+    /// The deliveries that are known to have no record.
+    without_record: OnceLock<BTreeSet<DeliveryId>>,
     metrics: Mutex<Metrics>,
     marked: Mutex<HashMap<SubscriptionId, Option<Health>>>,
     host_reads: Mutex<HashMap<(UserId, HostId), HostRead>>,
@@ -56,6 +58,7 @@ impl Batch {
             undecided: watch::Sender::new(0),
             slots: Mutex::default(),
             reads: Mutex::default(),
+            without_record: OnceLock::new(),
             metrics: Mutex::default(),
             marked: Mutex::default(),
             host_reads: Mutex::default(),
@@ -106,6 +109,24 @@ impl Batch {
     ) -> Read {
         let key = (user_id.clone(), id.clone(), consistency);
         Arc::clone(lock(&self.reads).entry(key).or_default())
+    }
+
+    /// Notes a subscription that was read with eventual consistency.
+    pub(crate) fn note_read(&self, subscription: Subscription) {
+        let Subscription { user_id, id, .. } = &subscription;
+        let read = self.read(user_id, id, Consistency::Eventual);
+        // Another read of the same batch is as good.
+        let _ = read.set(Some(subscription));
+    }
+
+    /// Notes which deliveries have no record.
+    pub(crate) fn note_without_record(&self, deliveries: BTreeSet<DeliveryId>) {
+        let _ = self.without_record.set(deliveries);
+    }
+
+    /// Whether a delivery is known to have no record.
+    pub(crate) fn is_without_record(&self, id: &DeliveryId) -> bool {
+        self.without_record.get().is_some_and(|all| all.contains(id))
     }
 
     /// The read of a host's health, which is made once.

@@ -10,8 +10,8 @@
 //! For each task of a batch, concurrently and isolated from the others (an error or a panic in one
 //! never fails another):
 //!
-//! 1. `load` reads the record and the subscription, which is read once for each batch; a task of an
-//!    ended delivery is dropped;
+//! 1. `load` reads the record and the subscription, which is read once for each batch, and together with those of other
+//!    tasks where that is possible; a task of an ended delivery is dropped;
 //! 2. `slot` waits for the webhook's rate limit, if it has one;
 //! 3. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
 //!    copies of a task do not both POST;
@@ -143,6 +143,7 @@ impl Deliver {
         let shared = Batch::new();
         let tasks: Vec<_> =
             batch.records.iter().flat_map(|message| tasks(message, &shared)).collect();
+        self.load_together(&tasks, &shared).await;
         let handled = join_all(tasks.into_iter().map(|task| self.isolated(task, &shared))).await;
 
         log_failed_tasks(&handled);
@@ -187,13 +188,18 @@ impl Deliver {
     /// for their endpoints: its own wait does not depend on theirs.
     async fn change_visibility(&self, message: &SqsMessage, timeout: Duration) {
         let receipt = message.receipt_handle.clone().unwrap_or_default();
-        let queue = match queue_of(message) {
-            DeliveryQueue::Fast => &self.queue,
-            DeliveryQueue::Slow => &self.slow_queue,
-        };
+        let queue = self.queue_of(message);
         // Without this it is received again when its visibility timeout ends: late, not lost.
         if let Err(error) = queue.change_visibility(&[(receipt, timeout)]).await {
             tracing::warn!(message_id = message.message_id, error = %Chain(&error), "the visibility timeout was not changed");
+        }
+    }
+
+    /// The queue that a message came from.
+    fn queue_of(&self, message: &SqsMessage) -> &Arc<dyn TaskQueue> {
+        match queue_of(message) {
+            DeliveryQueue::Fast => &self.queue,
+            DeliveryQueue::Slow => &self.slow_queue,
         }
     }
 }
@@ -225,7 +231,7 @@ fn tasks<'a>(message: &'a SqsMessage, batch: &'a Batch) -> Vec<Task<'a>> {
     tasks.into_iter().map(Some).map(task).collect()
 }
 
-/// The queue that a message came from.
+/// Which queue a message came from.
 fn queue_of(message: &SqsMessage) -> DeliveryQueue {
     DeliveryQueue::of_arn(message.event_source_arn.as_deref().unwrap_or_default())
 }

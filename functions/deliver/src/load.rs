@@ -1,18 +1,20 @@
 //! What a task is about: its delivery and the subscription.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
+use futures::future::join;
 use webhooks_core::delivery::{Delivery, DeliveryTask, NewDelivery, Status, Trigger};
 use webhooks_core::ids::{SubscriptionId, UserId};
-use webhooks_core::ports::{Consistency, Expect, Outgoing, StoreError, Version};
+use webhooks_core::ports::{Chain, Consistency, Expect, Outgoing, StoreError, Version};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
-use crate::Deliver;
 use crate::batch::Batch;
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effect;
+use crate::{Deliver, Task};
 
 /// The delivery of a task.
 pub(crate) enum Loaded {
@@ -100,6 +102,37 @@ impl Loaded {
 }
 
 impl Deliver {
+    /// Reads what the first attempts of a batch are about, in one request for each table. Where that fails,
+    /// each task reads for itself.
+    pub(crate) async fn load_together(&self, tasks: &[Task<'_>], batch: &Batch) {
+        let first: Vec<&NewDelivery> = tasks.iter().filter_map(first_attempt).collect();
+        if first.len() < 2 {
+            return;
+        }
+        let names: BTreeSet<_> =
+            first.iter().map(|new| (&new.user_id, &new.subscription_id)).collect();
+        let deliveries: BTreeSet<_> =
+            first.iter().map(|new| (&new.subscription_id, &new.delivery_id)).collect();
+        let (names, deliveries) = (Vec::from_iter(names), Vec::from_iter(deliveries));
+        let (subscriptions, without_record) = join(
+            self.subscriptions.get_several(&names),
+            self.deliveries.without_record(&deliveries),
+        )
+        .await;
+        match subscriptions {
+            Ok(found) => found.into_iter().for_each(|found| batch.note_read(found)),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the webhooks of a batch were not read together");
+            }
+        }
+        match without_record {
+            Ok(absent) => batch.note_without_record(absent),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the records of a batch were not read together");
+            }
+        }
+    }
+
     /// Reads the delivery of a task, and its subscription where there is one. Nothing when there is
     /// nobody to deliver to and no record that says so.
     pub(crate) async fn load(
@@ -132,8 +165,14 @@ impl Deliver {
         consistency: Consistency,
         batch: &Batch,
     ) -> Result<Option<(Loaded, Option<Subscription>)>, StoreError> {
+        let record = async {
+            if consistency == Consistency::Eventual && batch.is_without_record(&new.delivery_id) {
+                return Ok(None);
+            }
+            self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency).await
+        };
         let (record, subscription) = futures::future::join(
-            self.deliveries.get(&new.subscription_id, &new.delivery_id, consistency),
+            record,
             self.subscription(&new.user_id, &new.subscription_id, consistency, batch),
         )
         .await;
@@ -184,6 +223,18 @@ impl Deliver {
         let read = batch.read(user_id, id, consistency);
         let get = || self.subscriptions.get(user_id, id, consistency);
         read.get_or_try_init(get).await.cloned()
+    }
+}
+
+/// The delivery of a first attempt that is received for the first time.
+fn first_attempt<'a>(task: &'a Task<'_>) -> Option<&'a NewDelivery> {
+    match &task.asks {
+        Some(DeliveryTask::FirstAttempt(new))
+            if consistency(task.from.message) == Consistency::Eventual =>
+        {
+            Some(new)
+        }
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::breaker::BreakerState;
 use webhooks_core::delivery::{DeliveryTask, EndReason, TaskError};
 use webhooks_core::delivery_queue::DeliveryQueue;
-use webhooks_core::ports::{Chain, Outgoing, StoreError};
+use webhooks_core::ports::{Chain, Outgoing, StoreError, TaskQueue};
 use webhooks_core::rate_limit::NEAR;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::task_batch::send_tasks;
@@ -78,12 +78,13 @@ impl Deliver {
             .next_step(loaded, subscription, (message, start_at), (batch, undecided), now)
             .await;
         let handled = step.map_err(|error| Failed { error, disposition, effect })?;
-        let wait = match handled.disposition {
-            Disposition::Delay(wait) => wait,
-            Disposition::RetryAfter(wait) if from.is_shared => wait,
+        let (queue, wait) = match handled.disposition {
+            Disposition::Delay(wait) => (&self.slow_queue, wait),
+            // The copy stays where the message would have.
+            Disposition::RetryAfter(wait) if from.is_shared => (self.queue_of(message), wait),
             _ => return Ok(handled),
         };
-        let disposition = self.send_copy(Outgoing { delay: wait, ..copy }).await;
+        let disposition = send_copy(queue.as_ref(), Outgoing { delay: wait, ..copy }).await;
         Ok(Handled { disposition, ..handled })
     }
 
@@ -94,13 +95,6 @@ impl Deliver {
             Loaded::Existing(_) => loaded.retry(),
         };
         send_tasks(self.slow_queue.as_ref(), &[task]).await.is_empty()
-    }
-
-    /// Sends a delayed copy of a task. When the queue does not take it, the message itself waits.
-    async fn send_copy(&self, copy: Outgoing) -> Disposition {
-        let wait = copy.delay;
-        let refused = send_tasks(self.slow_queue.as_ref(), &[copy]).await;
-        if refused.is_empty() { Disposition::Ack } else { Disposition::RetryAfter(wait) }
     }
 
     /// Does what is next for a delivery that has not ended.
@@ -153,6 +147,13 @@ pub(crate) struct Origin<'a> {
     pub(crate) message: &'a SqsMessage,
     /// Whether the message has other tasks, which must not wait for the moment of this one.
     pub(crate) is_shared: bool,
+}
+
+/// Sends a delayed copy of a task. When the queue does not take it, the message itself waits.
+async fn send_copy(queue: &dyn TaskQueue, copy: Outgoing) -> Disposition {
+    let wait = copy.delay;
+    let refused = send_tasks(queue, &[copy]).await;
+    if refused.is_empty() { Disposition::Ack } else { Disposition::RetryAfter(wait) }
 }
 
 /// A task that failed on our side.

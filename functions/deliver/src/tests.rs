@@ -648,6 +648,7 @@ async fn message_of_several_deliveries_is_acknowledged_when_each_is_done_or_has_
     assert_eq!(posts(), 3);
     let failed = webhooks[1].id.clone();
     let copy = DeliveryTask::Retry {
+        start_at: None,
         delivery_id: sample::delivery_id(&failed, 1),
         subscription_id: failed,
     };

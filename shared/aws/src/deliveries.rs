@@ -26,7 +26,7 @@ mod stats;
 pub(crate) mod status_index;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -57,7 +57,8 @@ use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{
-    Item, from_item, just_below, key, number, page, read, shown_key, text, to_item,
+    BATCH_GET_KEYS, Item, from_item, get_several, just_below, key, number, page, read, shown_key,
+    text, to_item,
 };
 use crate::error::{fault, written};
 use crate::tables::DUE_INDEX;
@@ -340,6 +341,24 @@ impl Deliveries for DynamoDeliveries {
             Some(delivery) => self.with_payload(delivery).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    async fn without_record(
+        &self,
+        deliveries: &[(&SubscriptionId, &DeliveryId)],
+    ) -> Result<BTreeSet<DeliveryId>, StoreError> {
+        let mut absent: BTreeSet<DeliveryId> =
+            deliveries.iter().map(|(_, id)| (*id).clone()).collect();
+        for deliveries in deliveries.chunks(BATCH_GET_KEYS) {
+            let keys = deliveries
+                .iter()
+                .map(|(subscription_id, id)| item_key(subscription_id, id.as_str()));
+            let found = get_several(&self.client, &self.table, keys.collect(), Some(DELIVERY_ID));
+            for row in found.await? {
+                absent.remove(&delivery_id(&row)?);
+            }
+        }
+        Ok(absent)
     }
 
     async fn put(&self, delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError> {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use webhooks_core::ports::{Page, StoreError};
@@ -15,6 +16,8 @@ use crate::error::fault;
 /// A row as the SDK has it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
+/// Rows of one `BatchGetItem` (AWS quota).
+pub(crate) const BATCH_GET_KEYS: usize = 100;
 /// Rows of one request, at most. A request also ends at 1 MB (AWS quota).
 const REQUEST_ROWS: usize = 1000;
 
@@ -74,6 +77,26 @@ pub(crate) async fn read(
         limit = (limit * 2).min(REQUEST_ROWS);
     }
     Ok(rows)
+}
+
+/// Reads at most [`BATCH_GET_KEYS`] rows, which differ, with eventual consistency in one request.
+pub(crate) async fn get_several(
+    client: &Client,
+    table: &str,
+    keys: Vec<Item>,
+    projection: Option<&str>,
+) -> Result<Vec<Item>, StoreError> {
+    let keys = KeysAndAttributes::builder()
+        .set_keys(Some(keys))
+        .set_projection_expression(projection.map(str::to_owned))
+        .build()
+        .map_err(|error| StoreError::Rejected(error.into()))?;
+    let response =
+        client.batch_get_item().request_items(table, keys).send().await.map_err(fault)?;
+    if response.unprocessed_keys.is_some_and(|keys| !keys.is_empty()) {
+        return Err(StoreError::Unavailable("not all rows were read".into()));
+    }
+    Ok(response.responses.unwrap_or_default().remove(table).unwrap_or_default())
 }
 
 /// One page out of a query that wanted one row more than `limit`: that row tells whether any

@@ -44,7 +44,9 @@ use webhooks_core::ports::{
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
-use crate::dynamo::{Item, Rows, just_below, key, number, page, read, shown_key, text};
+use crate::dynamo::{
+    BATCH_GET_KEYS, Item, Rows, get_several, just_below, key, number, page, read, shown_key, text,
+};
 use crate::error::{fault, is_transient};
 
 const USER_ID: &str = "user_id";
@@ -307,6 +309,20 @@ impl Subscriptions for DynamoSubscriptions {
             .await
             .map_err(fault)?;
         response.item.map(row::decode).transpose()
+    }
+
+    async fn get_several(
+        &self,
+        names: &[(&UserId, &SubscriptionId)],
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let mut found = Vec::new();
+        for names in names.chunks(BATCH_GET_KEYS) {
+            let keys = names.iter().map(|(user_id, id)| row_key(user_id, id.as_str())).collect();
+            let rows = get_several(&self.client, &self.table, keys, None).await?;
+            // Who needs one that cannot be decoded reads it alone and gets the error.
+            found.extend(rows.into_iter().filter_map(|row| row::decode(row).ok()));
+        }
+        Ok(found)
     }
 
     async fn page(

@@ -3,6 +3,7 @@
 //! The stores have one method per access pattern, each one atomic request. Every implementation
 //! passes the same conformance suite.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -230,6 +231,19 @@ pub trait Subscriptions: Send + Sync {
         consistency: Consistency,
     ) -> Result<Option<Subscription>, StoreError>;
 
+    /// Those of these, which differ, that are found, read with eventual consistency: in one request, where
+    /// that is possible. What it does not return may exist.
+    async fn get_several(
+        &self,
+        names: &[(&UserId, &SubscriptionId)],
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let mut found = Vec::new();
+        for (user_id, id) in names {
+            found.extend(self.get(user_id, id, Consistency::Eventual).await?);
+        }
+        Ok(found)
+    }
+
     /// At most `limit` of a user, newest first, those older than `before`.
     async fn page(
         &self,
@@ -440,6 +454,21 @@ pub trait Deliveries: Send + Sync {
         id: &DeliveryId,
         consistency: Consistency,
     ) -> Result<Option<Delivery>, StoreError>;
+
+    /// Those of these deliveries, which differ, that have no record, read with eventual consistency: in
+    /// one request, where that is possible. What it does not return may have one.
+    async fn without_record(
+        &self,
+        deliveries: &[(&SubscriptionId, &DeliveryId)],
+    ) -> Result<BTreeSet<DeliveryId>, StoreError> {
+        let mut absent = BTreeSet::new();
+        for (subscription_id, id) in deliveries {
+            if self.get(subscription_id, id, Consistency::Eventual).await?.is_none() {
+                absent.insert((*id).clone());
+            }
+        }
+        Ok(absent)
+    }
 
     /// Writes a whole record, and ends any lease on it, if it is as expected. An expired record that
     /// refuses the write counts as missing. The first write of a record decides whether the payload

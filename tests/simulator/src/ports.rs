@@ -3,6 +3,7 @@
 //! Every request is a step: it takes time, in which others continue; it may fail before it is carried
 //! out, be carried out twice, or lose its response; and the invocation may die before and after it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -310,6 +311,21 @@ impl Subscriptions for Ports {
         .await
     }
 
+    async fn get_several(
+        &self,
+        names: &[(&UserId, &SubscriptionId)],
+    ) -> Result<Vec<Subscription>, StoreError> {
+        self.request("subscriptions.get_several", || {
+            let moment = self.seen_moment();
+            let found = names.iter().filter_map(|(user_id, id)| {
+                let found = lock(&self.harness.model).subscription_at(user_id, id, moment);
+                self.mutated_subscription(user_id, id, found)
+            });
+            Ok(found.collect())
+        })
+        .await
+    }
+
     async fn page(
         &self,
         user_id: &UserId,
@@ -541,6 +557,19 @@ impl Deliveries for Ports {
                 }
             }
             Ok(found)
+        })
+        .await
+    }
+
+    async fn without_record(
+        &self,
+        deliveries: &[(&SubscriptionId, &DeliveryId)],
+    ) -> Result<BTreeSet<DeliveryId>, StoreError> {
+        self.request("deliveries.without_record", || {
+            let moment = self.seen_moment();
+            let model = lock(&self.harness.model);
+            let absent = deliveries.iter().map(|(_, id)| *id);
+            Ok(absent.filter(|id| model.delivery_at(id, moment).is_none()).cloned().collect())
         })
         .await
     }

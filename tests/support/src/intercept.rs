@@ -1,6 +1,7 @@
 //! One fault layer for all ports: [`Intercepted`] asks an [`Interceptor`] before each call of the
 //! port behind it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -159,6 +160,7 @@ applied! {
     HostWrite: HostWrite::Applied, [];
     Option<T>: None, [T];
     Vec<T>: Vec::new(), [T];
+    BTreeSet<T>: BTreeSet::new(), [T];
     Page<T, P>: Page { items: Vec::new(), next: None }, [T, P];
 }
 
@@ -182,6 +184,8 @@ intercept! {
         fn create(subscription: &Subscription) -> Result<Creation, StoreError>;
         fn get(user_id: &UserId, id: &SubscriptionId, consistency: Consistency)
             -> Result<Option<Subscription>, StoreError>;
+        fn get_several(names: &[(&UserId, &SubscriptionId)])
+            -> Result<Vec<Subscription>, StoreError>;
         fn page(user_id: &UserId, limit: usize, before: Option<&SubscriptionId>)
             -> Result<Page<ListedSubscription, SubscriptionId>, StoreError>;
         fn list_by_user(user_id: &UserId) -> Result<UserSubscriptions, StoreError>;
@@ -204,6 +208,8 @@ intercept! {
     Deliveries as "deliveries" {
         fn get(subscription_id: &SubscriptionId, id: &DeliveryId, consistency: Consistency)
             -> Result<Option<Delivery>, StoreError>;
+        fn without_record(deliveries: &[(&SubscriptionId, &DeliveryId)])
+            -> Result<BTreeSet<DeliveryId>, StoreError>;
         fn put(delivery: &Delivery, expect: Expect) -> Result<DeliveryWrite, StoreError>;
         fn lease(subscription_id: &SubscriptionId, id: &DeliveryId, version: Version, lease: &Lease)
             -> Result<DeliveryWrite, StoreError>;

@@ -41,7 +41,7 @@ impl Harness {
         let sent = self.queue.take().into_iter();
         let new = sent.filter_map(|outgoing| match outgoing.task {
             DeliveryTask::FirstAttempt(new) => Some(new),
-            DeliveryTask::Retry { .. } | DeliveryTask::RecoveryPage { .. } => None,
+            _ => None,
         });
         new.filter(|new| new.event_type.is_operational()).collect()
     }

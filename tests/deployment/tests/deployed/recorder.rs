@@ -134,6 +134,7 @@ impl Recorder {
         match method {
             "create" => drop(store.create(&one).await),
             "get" => drop(store.get(&one.user_id, &one.id, Consistency::Strong).await),
+            "get_several" => drop(store.get_several(&[(&one.user_id, &one.id)]).await),
             "page" => drop(store.page(&one.user_id, 1, None).await),
             "list_by_user" => drop(store.list_by_user(&one.user_id).await),
             "update" => drop(store.update(&one, 1).await),
@@ -178,6 +179,7 @@ impl Recorder {
         };
         match method {
             "get" => drop(store.get(subscription, id, Consistency::Strong).await),
+            "without_record" => drop(store.without_record(&[(subscription, id)]).await),
             "put" => drop(store.put(&one, Expect::Absent).await),
             "lease" => {
                 let lease = Lease { holder: "h".to_owned(), now, until: now };

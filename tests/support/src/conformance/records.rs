@@ -257,6 +257,11 @@ async fn record_is_found_only_under_its_own_subscription(store: &dyn DeliveriesT
     let delivery = waiting(sample::delivery(&own, 1), 1, sample::at(60));
     put(store, &delivery).await;
     assert_eq!(get(store, &other, &delivery.id).await, None);
+    let unwritten = sample::delivery(&own, 2).id;
+    let several = [(&own, &delivery.id), (&own, &unwritten), (&other, &delivery.id)];
+    let absent = ok(store.without_record(&several[..2]).await);
+    assert_eq!(Vec::from_iter(absent), std::slice::from_ref(&unwritten));
+    assert_eq!(ok(store.without_record(&several[2..]).await).len(), 1);
     let filter = DeliveryFilter::default();
     let page = ok(store.page(&other, &filter, 10, None, sample::start()).await);
     assert!(page.items.is_empty() && page.next.is_none());

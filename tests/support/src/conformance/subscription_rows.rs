@@ -236,6 +236,8 @@ async fn get_by_another_owner_returns_none(store: &dyn Subscriptions) {
     create(store, &own).await;
     for other in ["stranger", "owne", "owner ", "Owner"] {
         let user = sample::user(other);
+        let several = [(&user, &own.id), (&own.user_id, &own.id)];
+        assert_eq!(ok(store.get_several(&several).await), std::slice::from_ref(&own));
         let stolen = Subscription { user_id: user.clone(), ..own.clone() };
         assert!(get(store, &user, &own.id).await.is_none());
         assert!(ok(store.list_by_user(&user).await).items.is_empty());
