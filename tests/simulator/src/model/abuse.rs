@@ -116,10 +116,12 @@ impl Model {
             return;
         }
         let Some(accepted) = self.events.get(*event).map(|event| event.accepted) else { return };
-        // It was quick when the event was accepted, and since.
+        // It was quick when the event was accepted, and since, and its circuit breaker was closed.
         let is_quick = !self.was(subscription, lagging(accepted), now, |s| {
             s.is_none_or(|s| {
-                !s.is_active || DeliveryQueue::for_endpoint(s, accepted) == DeliveryQueue::Slow
+                !s.is_active
+                    || s.health.open_until.is_some()
+                    || DeliveryQueue::for_endpoint(s, accepted) == DeliveryQueue::Slow
             })
         });
         let is_redelivery = self.recoveries.contains_key(*subscription)
