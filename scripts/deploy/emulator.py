@@ -188,6 +188,8 @@ def check_answers(space, local, receiver):
     seen = set()
     expect(call("event-types", "list", 200)["total"] == 17, "the catalogue is incomplete")
     expect("/api/webhooks" in call("event-types", "open-api", 200)["paths"], "openapi.yaml lacks routes")
+    for method in ("get", "head", "post", "put", "patch", "delete"):
+        call("event-types", f"fallback-{method}", 405)
     for name, kind in [("page", "text/html"), ("file", "text/javascript")]:
         seen.add(("console", name))
         answer = running["console"].invoke(event(space, "console", name))

@@ -1,5 +1,6 @@
 //! What the API says of itself: `GET /api/webhooks/event-types` is the catalogue, and
-//! `GET /api/openapi.json` the description of the API. It needs no table and no network.
+//! `GET /api/openapi.json` the description of the API. Requests that no route takes come here, too. It
+//! needs no table and no network.
 
 use std::sync::LazyLock;
 
@@ -8,7 +9,9 @@ use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use webhooks_api::problem::Problem;
-use webhooks_api::{AccessControl, ApiError, json, json_text, no_query, respond, route_key};
+use webhooks_api::{
+    AccessControl, ApiError, json, json_text, methods, no_query, respond, route_key,
+};
 use webhooks_core::catalogue::{CATALOGUE, OPERATIONAL};
 
 /// It has only this state, the rate limits of this instance.
@@ -36,7 +39,8 @@ struct Item {
 pub async fn handle(request: Request) -> Response<Body> {
     let response = match route_key(&request) {
         "GET /api/openapi.json" => openapi(&request),
-        _ => list(&request).await,
+        "GET /api/webhooks/event-types" => list(&request).await,
+        _ => refuse(&request).await,
     };
     respond(&request, response)
 }
@@ -49,9 +53,6 @@ fn openapi(request: &Request) -> Result<Response<Body>, ApiError> {
 
 async fn list(request: &Request) -> Result<Response<Body>, ApiError> {
     let request = ACCESS.admit(request).await?;
-    if request.route() != "GET /api/webhooks/event-types" {
-        return Err(Problem::NotFound.into());
-    }
     let mut query = request.query();
     let operational: &[_] = match query.optional("include", included) {
         Some(()) => &OPERATIONAL,
@@ -73,6 +74,15 @@ async fn list(request: &Request) -> Result<Response<Body>, ApiError> {
     json(StatusCode::OK, &Listing { items, total })
 }
 
+/// What a request with an unknown path or a method that the path does not have gets.
+async fn refuse(request: &Request) -> Result<Response<Body>, ApiError> {
+    let admitted = ACCESS.admit(request).await?;
+    let allow = methods(&format!("/api/{}", admitted.parameter("proxy")));
+    // The parameter is percent-decoded. A path that is only then one of the API's has no route.
+    let is_unknown = allow.is_empty() || allow.contains(&request.method().as_str());
+    Err(if is_unknown { Problem::NotFound } else { Problem::MethodNotAllowed { allow } }.into())
+}
+
 fn included(text: &String) -> Result<(), String> {
     if text == "operational" { Ok(()) } else { Err("must be operational".to_owned()) }
 }
@@ -84,6 +94,7 @@ fn raw(json: &'static str) -> &'static RawValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use webhooks_api::FALLBACK_ROUTES;
     use webhooks_api::testing::{TestRequest, TestResponse};
 
     const ROUTE: &str = "GET /api/webhooks/event-types";
@@ -132,9 +143,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_token_query_or_other_route_is_refused() {
+    async fn missing_token_or_query_is_refused() {
         assert_eq!(send(TestRequest::to(ROUTE).without_token()).await.problem(), "unauthorized");
         assert_eq!(send(TestRequest::to(ROUTE).query("limit=5")).await.fields(), ["limit"]);
-        assert_eq!(send(TestRequest::to("GET /api/webhooks")).await.problem(), "not-found");
+    }
+
+    #[tokio::test]
+    async fn unsupported_method_returns_405_and_unknown_path_404() {
+        for route in FALLBACK_ROUTES {
+            let to = |path| TestRequest::to(&route.key()).with("proxy", path);
+            for (path, method) in [("webhooks/wh_1/stats", "GET"), ("webhooks/wh_1/test", "POST")] {
+                let response = send(to(path)).await;
+                if method == route.method {
+                    assert_eq!(response.problem(), "not-found", "the path was percent-encoded");
+                } else {
+                    assert_eq!(response.problem(), "method-not-allowed");
+                    assert_eq!(response.header("allow"), Some(method));
+                }
+            }
+            assert_eq!(send(to("webhooks/wh_1/stats/x")).await.problem(), "not-found");
+            let anonymous = send(to("webhooks").without_token()).await;
+            assert_eq!(anonymous.problem(), "unauthorized");
+        }
     }
 }

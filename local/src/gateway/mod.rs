@@ -4,7 +4,7 @@
 //! A [`Route`] is a method, a path template and a function. A request is routed, its token is
 //! checked, and it becomes the JSON event of payload format 2.0 (`event.rs`) with which the deployed
 //! handler is called. The gateway's own responses are those of API Gateway: `{"message":…}`, and 404
-//! for an unknown method too.
+//! also for a method that has no route.
 //!
 //! Deliberately absent: CORS, throttling, custom domains, stages.
 

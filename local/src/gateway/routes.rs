@@ -6,18 +6,28 @@ use percent_encoding::percent_decode_str;
 
 use super::Route;
 
-/// The routes by method. Where several match a path, the most literal one wins, as in API Gateway.
-pub(super) struct Routes(HashMap<&'static str, matchit::Router<Route>>);
+/// The routes by method. Where several match a path, API Gateway takes the most literal one, and one that ends
+/// with `{name+}` only where no other matches.
+pub(super) struct Routes(HashMap<&'static str, OfMethod>);
+
+/// The routes of one method, those that end with `{name+}` apart.
+#[derive(Default)]
+struct OfMethod {
+    full: matchit::Router<Route>,
+    greedy: matchit::Router<Route>,
+}
 
 impl Routes {
     pub(super) fn new(routes: Vec<Route>) -> Result<Self, matchit::InsertError> {
-        let mut by_method: HashMap<_, matchit::Router<Route>> = HashMap::new();
+        let mut by_method: HashMap<_, OfMethod> = HashMap::new();
         for route in routes {
-            let path = match route.path.strip_suffix("+}").and_then(|path| path.rsplit_once('{')) {
-                Some((start, name)) => format!("{start}{{*{name}}}"),
-                None => route.path.to_owned(),
-            };
-            by_method.entry(route.method).or_default().insert(path, route)?;
+            let of_method = by_method.entry(route.method).or_default();
+            match route.path.strip_suffix("+}").and_then(|path| path.rsplit_once('{')) {
+                Some((start, name)) => {
+                    of_method.greedy.insert(format!("{start}{{*{name}}}"), route)?;
+                }
+                None => of_method.full.insert(route.path, route)?,
+            }
         }
         Ok(Self(by_method))
     }
@@ -28,15 +38,23 @@ impl Routes {
         method: &str,
         path: &str,
     ) -> Option<(&Route, BTreeMap<String, String>)> {
-        let found = self.0.get(method)?.at(path).ok()?;
-        if found.params.iter().any(|(_, value)| value.is_empty()) {
-            return None;
-        }
+        let of_method = self.0.get(method)?;
+        let found = find(&of_method.full, path).or_else(|| find(&of_method.greedy, path))?;
         let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let parameters = found.params.iter();
         let parameters = parameters.map(|(name, value)| (name.to_owned(), decoded(value)));
         Some((found.value, parameters.collect()))
     }
+}
+
+/// The route that matches with a value for each parameter.
+fn find<'r, 'p>(
+    routes: &'r matchit::Router<Route>,
+    path: &'p str,
+) -> Option<matchit::Match<'r, 'p, &'r Route>> {
+    let found = routes.at(path).ok()?;
+    let has_values = found.params.iter().all(|(_, value)| !value.is_empty());
+    has_values.then_some(found)
 }
 
 #[cfg(test)]
@@ -56,6 +74,12 @@ mod tests {
             ("POST", "/hooks/{id}/do/{what}"),
             ("GET", "/files"),
             ("GET", "/files/{path+}"),
+            ("GET", "/api/hooks"),
+            ("GET", "/api/hooks/{id}"),
+            ("POST", "/api/hooks/{id}/do"),
+            ("GET", "/api/{rest+}"),
+            ("POST", "/api/{rest+}"),
+            ("PUT", "/api/{rest+}"),
         ];
         Routes::new(routes.map(route).into()).unwrap()
     }
@@ -83,6 +107,31 @@ mod tests {
         assert_taken("GET", "/files", Some(("/files", &[])));
         assert_taken("GET", "/files/a/b.js", Some(("/files/{path+}", &["a/b.js"])));
         assert_taken("GET", "/files/", None);
+    }
+
+    #[test]
+    fn rest_of_a_path_is_taken_only_where_no_other_route_matches() {
+        assert_taken("GET", "/api/hooks", Some(("/api/hooks", &[])));
+        assert_taken("GET", "/api/hooks/x", Some(("/api/hooks/{id}", &["x"])));
+        assert_taken("POST", "/api/hooks/x/do", Some(("/api/hooks/{id}/do", &["x"])));
+        for (method, rest) in [
+            ("GET", "h"),
+            ("GET", "hooks/"),
+            ("GET", "hooks/x/"),
+            ("GET", "hooks/x/do"),
+            ("GET", "hooks/x/do/y"),
+            ("POST", "hooks"),
+            ("POST", "hooks/x"),
+            ("POST", "hooks//do"),
+            ("POST", "hooks/x/d"),
+            ("PUT", "hooks/x/do"),
+            ("PUT", "hookshop"),
+        ] {
+            assert_taken(method, &format!("/api/{rest}"), Some(("/api/{rest+}", &[rest])));
+        }
+        assert_taken("GET", "/api", None);
+        assert_taken("GET", "/api/", None);
+        assert_taken("DELETE", "/api/hooks", None);
     }
 
     #[test]

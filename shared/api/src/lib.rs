@@ -6,15 +6,15 @@
 //! * An [`ApiError`] is why a request failed. [`respond`] makes it a problem (RFC 9457), and logs it
 //!   if the service failed.
 //! * The [`view`]s are the JSON of responses, field by field.
-//! * [`ROUTES`] lists every route and its function.
+//! * [`ROUTES`] lists every route and its function; [`FALLBACK_ROUTES`] get what is no route.
 //! * [`run`] runs a handler in Lambda; [`invoke`] calls it in the same way, with JSON in and JSON
 //!   out, for the local system and the tests.
 //!
 //! A function reads the whole request before it asks a table, and the ids last. So another user's
 //! id, a missing one and a malformed one have the same response, whatever else the request has.
 //!
-//! Deliberately absent: checks of tokens, unknown paths and methods. API Gateway, or the local
-//! gateway in its place, makes them before a function gets the request.
+//! Deliberately absent: checks of tokens. API Gateway, or the local gateway in its place, makes them before
+//! a function gets the request.
 
 mod access;
 mod body;
@@ -37,4 +37,4 @@ pub use lambda::{invoke, run};
 pub use query::Query;
 pub use request::{AuthenticatedRequest, no_query, route_key};
 pub use response::{ApiError, created, json, json_text, no_content, problem, respond};
-pub use routes::{ROUTES, Route};
+pub use routes::{FALLBACK_ROUTES, ROUTES, Route, methods};

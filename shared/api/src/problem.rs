@@ -60,6 +60,11 @@ pub enum Problem {
     },
     /// The resource does not exist, or belongs to another user: the caller cannot tell which.
     NotFound,
+    /// The path does not have the method.
+    MethodNotAllowed {
+        /// The methods that the path has.
+        allow: Vec<&'static str>,
+    },
     /// The user has as many webhooks as a user may have.
     WebhookLimitReached,
     /// The user has created as many webhooks today as a user may create in a day.
@@ -121,6 +126,7 @@ impl Problem {
             Self::UserBlocked,
             Self::RateLimited { retry_after: Duration::ZERO },
             Self::NotFound,
+            Self::MethodNotAllowed { allow: vec!["DELETE", "GET"] },
             Self::WebhookLimitReached,
             Self::CreationLimitReached { retry_after: Duration::ZERO },
             Self::RedeliveryLimitReached { retry_after: Duration::ZERO },
@@ -164,6 +170,11 @@ impl Problem {
                 ("urn:webhooks:problem:rate-limited", "Too many requests; try again later", 429)
             }
             Self::NotFound => ("urn:webhooks:problem:not-found", "There is no such resource", 404),
+            Self::MethodNotAllowed { .. } => (
+                "urn:webhooks:problem:method-not-allowed",
+                "The path does not have this method",
+                405,
+            ),
             Self::WebhookLimitReached => (
                 "urn:webhooks:problem:webhook-limit-reached",
                 "A user may have at most 100 webhooks",

@@ -1,10 +1,11 @@
 //! The responses of the API, and what an error becomes.
 
 use http::HeaderValue;
+use http::StatusCode;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use webhooks_core::ports::{Chain, QueueError, StoreError};
@@ -60,7 +61,7 @@ pub fn respond(request: &Request, result: Result<Response<Body>, ApiError>) -> R
 
 /// One line for each change that a user made or tried to make, without the values.
 fn log_change(request: &Request, response: &Response<Body>, problem: Option<&str>) {
-    if request.method() == Method::GET {
+    if request.method().is_safe() {
         return;
     }
     let Ok(request) = AuthenticatedRequest::new(request) else { return };
@@ -118,6 +119,11 @@ pub fn problem(problem: &Problem) -> Response<Body> {
     if let Some(value) = authenticate {
         let value = HeaderValue::from_str(&value).expect("the names of scopes are ASCII");
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+    if let Problem::MethodNotAllowed { allow } = problem {
+        let allow =
+            HeaderValue::from_str(&allow.join(", ")).expect("the names of methods are ASCII");
+        response.headers_mut().insert(ALLOW, allow);
     }
     if let Some(wait) = problem.retry_after() {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
@@ -204,6 +210,15 @@ mod tests {
             };
             assert_eq!(header, expected);
             assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+        }
+    }
+
+    #[test]
+    fn only_405_names_the_methods_of_the_path() {
+        for known in Problem::examples() {
+            let (status, response, _) = error(known);
+            let allow = response.headers().get("allow").map(HeaderValue::as_bytes);
+            assert_eq!(allow, (status == 405).then_some(&b"DELETE, GET"[..]));
         }
     }
 

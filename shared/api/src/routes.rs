@@ -1,4 +1,8 @@
 //! Every route of the API.
+//!
+//! [`ROUTES`] are those that a client can use. [`FALLBACK_ROUTES`] get the requests below `/api/` that no other
+//! route takes, so that they are answered with a problem: 405 with the methods of the path ([`methods`]), or
+//! 404. API Gateway itself would answer 404 to both.
 
 use crate::access::Access;
 
@@ -60,6 +64,44 @@ pub const ROUTES: &[Route] = &[
     public("GET", "/console/{path+}", "console"),
 ];
 
+/// The routes for requests with a method that API Gateway knows and that no other route takes. There is none
+/// for `OPTIONS`: API Gateway answers preflight requests (CORS) itself.
+pub const FALLBACK_ROUTES: &[Route] = &[
+    route("GET", FALLBACK_PATH, "event-types", Access::Read),
+    route("HEAD", FALLBACK_PATH, "event-types", Access::Read),
+    route("POST", FALLBACK_PATH, "event-types", Access::Read),
+    route("PUT", FALLBACK_PATH, "event-types", Access::Read),
+    route("PATCH", FALLBACK_PATH, "event-types", Access::Read),
+    route("DELETE", FALLBACK_PATH, "event-types", Access::Read),
+];
+
+const FALLBACK_PATH: &str = "/api/{proxy+}";
+
+/// The methods of a path in alphabetical order; none if the API does not have the path.
+pub fn methods(path: &str) -> Vec<&'static str> {
+    let matching = ROUTES.iter().filter(|route| is_match(route.path, path));
+    // The path of a literal route is not one of the route with a parameter in its place.
+    let parameters = |route: &&Route| route.path.matches('{').count();
+    let Some(best) = matching.min_by_key(parameters) else { return Vec::new() };
+    let same_path = ROUTES.iter().filter(|route| route.path == best.path);
+    let mut methods: Vec<_> = same_path.map(|route| route.method).collect();
+    methods.sort_unstable();
+    methods
+}
+
+/// Whether a path is one of a route's, whose parameters each stand for one part that is not empty.
+fn is_match(route: &str, path: &str) -> bool {
+    let (mut expected, mut parts) = (route.split('/'), path.split('/'));
+    loop {
+        match (expected.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(name), Some(part)) if name.starts_with('{') && !part.is_empty() => {}
+            (Some(name), Some(part)) if name == part => {}
+            _ => return false,
+        }
+    }
+}
+
 const fn route(
     method: &'static str,
     path: &'static str,
@@ -83,5 +125,16 @@ mod tests {
         let keys: HashSet<_> = ROUTES.iter().map(Route::key).collect();
         assert_eq!(keys.len(), ROUTES.len());
         assert!(keys.contains("GET /api/webhooks/{id}"));
+    }
+
+    #[test]
+    fn methods_of_a_path_are_those_of_its_most_literal_route() {
+        assert_eq!(methods("/api/webhooks"), ["DELETE", "GET", "POST"]);
+        assert_eq!(methods("/api/webhooks/event-types"), ["GET"]);
+        assert_eq!(methods("/api/webhooks/wh_1"), ["DELETE", "GET", "PATCH"]);
+        assert_eq!(methods("/api/webhooks/wh_1/recoveries/rec_1"), ["DELETE", "GET"]);
+        for path in ["", "/api", "/api/", "/api/webhooks/", "/api/webhooks//test", "/api/users"] {
+            assert!(methods(path).is_empty(), "{path}");
+        }
     }
 }

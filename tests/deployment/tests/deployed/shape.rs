@@ -16,8 +16,9 @@ fn routes(template: &Template) -> Vec<String> {
     let deployed: BTreeSet<(String, String)> = routes
         .map(|route| (format!("{} {}", route.method, route.path), route.function.to_owned()))
         .collect();
+    let known = webhooks_api::ROUTES.iter().chain(webhooks_api::FALLBACK_ROUTES);
     let known: BTreeSet<(String, String)> =
-        webhooks_api::ROUTES.iter().map(|route| (route.key(), route.function.to_owned())).collect();
+        known.map(|route| (route.key(), route.function.to_owned())).collect();
     let difference = deployed.symmetric_difference(&known);
     let mut found: Vec<String> = difference
         .map(|(route, function)| format!("{route} of {function} is not in both"))

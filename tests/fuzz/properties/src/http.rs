@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use test_support::{ManualClock, sample};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio_util::sync::CancellationToken;
-use webhooks_api::{AuthenticatedRequest, ROUTES};
+use webhooks_api::{AuthenticatedRequest, FALLBACK_ROUTES, ROUTES};
 use webhooks_core::ports::Clock;
 use webhooks_local::gateway::{self, Gateway, Handler, Route};
 use webhooks_local::listener::{Bounds, connection};
@@ -88,7 +88,7 @@ fn router(handled: &Arc<AtomicUsize>) -> Router {
             Box::pin(async { webhooks_api::json(StatusCode::OK, &"done").unwrap() })
         })
     };
-    let routes = ROUTES.iter().map(|route| {
+    let routes = ROUTES.iter().chain(FALLBACK_ROUTES).map(|route| {
         let handler = handler(route.key());
         Route { method: route.method, path: route.path, is_public: false, handler }
     });
