@@ -255,8 +255,9 @@ def print_first_webhook(options, found, token):
     if token and token.count(".") == 2:
         payload = token.split(".")[1]
         user = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"]
-    webhook = {"url": "https://YOUR-ENDPOINT/hook", "event_types": ["email.received"]}
-    event = {"event_type": "email.received", "user_id": user, "data": {"subject": "Hello"}}
+    first = json.loads(min((ROOT / "catalogue").glob("*.json")).read_text())
+    webhook = {"url": "https://YOUR-ENDPOINT/hook", "event_types": [first["name"]]}
+    event = {"event_type": first["name"], "user_id": user, "data": first["example"]}
     print(f"\nThe first webhook (docs/DEPLOYING.md, step 4), with TOKEN={shown}:")
     print(
         f"  curl -X POST {found['ApiUrl']}/api/webhooks -H \"Authorization: Bearer $TOKEN\""

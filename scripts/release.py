@@ -7,6 +7,7 @@ The archive webhooks-VERSION.tar.gz has
   bin/x86_64/webhooks-dev, bin/arm64/webhooks-dev   the local system (`cargo dev`)
   stack/template.yaml and a folder for each function: `scripts/deploy.py STAGE --built stack` needs no compiler
   LICENSE, README.md, samconfig.toml, scripts/       to run and deploy it
+  catalogue/                                         the event types, which the scripts read
 
 The same input makes the same archive. `.github/workflows/release.yml` builds and packs each tag.
 """
@@ -26,6 +27,7 @@ ARCHITECTURES = ("x86_64", "arm64")
 KEPT = ["LICENSE", "README.md", "samconfig.toml"]
 SCRIPTS = ("copy_rows", "deploy", "operate", "redrive", "remove_stack", "roll_back", "smoke_test")
 KEPT += [f"scripts/{name}.py" for name in SCRIPTS]
+KEPT += sorted(f"catalogue/{file.name}" for file in (ROOT / "catalogue").glob("*.json"))
 
 
 class Loader(yaml.SafeLoader):

@@ -65,7 +65,7 @@ class Smoke:
     def __init__(self, api, user, queue_url, endpoint_url, region):
         self.api, self.user, self.queue_url = api, user, queue_url
         self.endpoint_url, self.region = endpoint_url, region
-        self.webhook, self.event_id = None, f"smoke-{uuid.uuid4()}"
+        self.webhook, self.event_type, self.event_id = None, None, f"smoke-{uuid.uuid4()}"
 
     def checks(self):
         return [
@@ -89,6 +89,7 @@ class Smoke:
 
     def catalogue(self):
         status, body = self.api.call("GET", "/api/webhooks/event-types")
+        self.event_type = body["items"][0]
         files = (Path(__file__).parent.parent / "catalogue").glob("*.json")
         return status == 200 and {item["name"] for item in body["items"]} == {file.stem for file in files}
 
@@ -97,7 +98,8 @@ class Smoke:
         return status == 422 and len(body["errors"]) == 2
 
     def create(self):
-        webhook = {"url": TARGET, "event_types": ["email.received"], "retry_count": 0, "timeout_seconds": 5}
+        types = [self.event_type["name"]]
+        webhook = {"url": TARGET, "event_types": types, "retry_count": 0, "timeout_seconds": 5}
         status, self.webhook = self.api.call("POST", "/api/webhooks", webhook)
         return status == 201 and self.webhook["secret"].startswith("whsec_")
 
@@ -116,10 +118,10 @@ class Smoke:
 
     def deliver(self):
         event = {
-            "event_type": "email.received",
+            "event_type": self.event_type["name"],
             "user_id": self.user,
             "event_id": self.event_id,
-            "data": {"smoke": True},
+            "data": self.event_type["example"],
         }
         send(self.queue_url, json.dumps(event), self.endpoint_url, self.region)
         for _ in range(60):

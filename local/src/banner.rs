@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use webhooks_core::catalogue::{CATALOGUE, Entry};
 use webhooks_core::target::TargetPolicy;
 
 use crate::queues::{EVENTS, REGION};
@@ -10,8 +11,6 @@ use crate::system::Addresses;
 
 /// The user of the token in the banner.
 pub const USER: &str = "dev";
-/// An event to publish, as a user would write it.
-const EVENT: &str = r#"{"event_type":"task.completed","user_id":"dev","data":{"task_id":"task-7","title":"Write the report"}}"#;
 
 /// What there is to print.
 pub struct Banner<'a> {
@@ -82,15 +81,16 @@ impl Banner<'_> {
         };
         format!(
             "curl -s {}/api/webhooks -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' \
-             -d '{{\"url\":\"{target}\",\"event_types\":[\"task.completed\"]}}'",
+             -d '{{\"url\":\"{target}\",\"event_types\":[\"{}\"]}}'",
             Addresses::url(self.addresses.api),
             self.token,
+            CATALOGUE[0].name,
         )
     }
 
     fn publish(&self) -> String {
         let queue = self.addresses.queue_url(EVENTS.name);
-        let message = serde_json::json!({"QueueUrl": queue, "MessageBody": EVENT});
+        let message = serde_json::json!({"QueueUrl": queue, "MessageBody": event()});
         format!(
             "curl -s {}/ -H 'Content-Type: application/x-amz-json-1.0' \
              -H 'X-Amz-Target: AmazonSQS.SendMessage' -d '{message}'",
@@ -101,9 +101,10 @@ impl Banner<'_> {
     fn publish_with_aws(&self) -> String {
         format!(
             "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local aws sqs send-message --region {REGION} \
-             --endpoint-url {} --queue-url {} --message-body '{EVENT}'",
+             --endpoint-url {} --queue-url {} --message-body '{}'",
             Addresses::url(self.addresses.sqs),
             self.addresses.queue_url(EVENTS.name),
+            event(),
         )
     }
 
@@ -127,6 +128,13 @@ impl Banner<'_> {
             }
         }
     }
+}
+
+/// The sample of the first event type, as a message between single quotes.
+fn event() -> String {
+    let Entry { name, example, .. } = &CATALOGUE[0];
+    let event = format!(r#"{{"event_type":"{name}","user_id":"{USER}","data":{example}}}"#);
+    event.replace('\'', r"\u0027")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The parts of the documents and of `openapi.yaml` that are made from the catalogue.
 //!
 //! A [`Section`] is in its file between two marked lines. A test compares each with its file;
-//! `cargo run -p deployment --bin write-catalogue` writes them.
+//! `cargo run --bin write-catalogue` writes them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

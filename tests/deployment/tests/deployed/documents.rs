@@ -76,7 +76,7 @@ fn documents_show_the_catalogue() {
         let file = std::fs::read_to_string(source::root().join(section.file)).unwrap();
         assert!(
             section.put_into(&file).as_ref() == Some(&file),
-            "{} does not show the catalogue: `cargo run -p deployment --bin write-catalogue`",
+            "{} does not show the catalogue: `cargo run --bin write-catalogue`",
             section.file
         );
     }
