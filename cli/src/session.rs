@@ -131,7 +131,7 @@ fn ask_for_token() -> Result<String, Error> {
         std::io::stdin().read_line(&mut token).map_err(|error| no_token(&error.to_string()))?;
     }
     match token.trim() {
-        "" => Err(no_token("stdin is empty")),
+        "" => Err(no_token("it is empty")),
         token => Ok(token.to_owned()),
     }
 }

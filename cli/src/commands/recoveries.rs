@@ -1,5 +1,6 @@
 //! Recoveries: ask for one and watch it, list them, cancel one.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,6 +26,12 @@ struct Progress {
     failed: u64,
 }
 
+/// The response to a dry run.
+#[derive(Deserialize)]
+struct Counted {
+    matched: u64,
+}
+
 impl Progress {
     /// Whether nothing changes any more: everything is sent, and each redelivery has ended.
     fn has_ended(&self) -> bool {
@@ -39,23 +46,28 @@ pub(crate) async fn recover(api: &Api, recover: Recover, out: Output) -> Result<
     body.extend(recover.until.map(|until| ("until".to_owned(), until.at(now).to_string().into())));
     body.extend(recover.status.map(|status| ("status".to_owned(), status.into())));
     body.extend(recover.event_types.map(|types| ("event_types".to_owned(), types.into())));
-    if recover.dry_run {
-        body.insert("dry_run".to_owned(), true.into());
-    }
     let path = ["api", "webhooks", &recover.id, "recoveries"];
-    let answer = api.post(&path, &Value::Object(body)).await?;
-    if recover.dry_run {
-        if out.json {
+    let has_bar = !(recover.dry_run || recover.no_wait || out.json || out.quiet)
+        && std::io::stderr().is_terminal();
+    let mut total = 0;
+    if recover.dry_run || has_bar {
+        let counted = body.clone().into_iter().chain([("dry_run".to_owned(), true.into())]);
+        let answer = api.post(&path, &counted.collect::<Value>()).await?;
+        if recover.dry_run && out.json {
             return out.line(answer);
         }
-        let matched: Value = read(&answer)?;
-        return out.line(format_args!("{} to redeliver", matched["matched"]));
+        total = read::<Counted>(&answer)?.matched;
+        if recover.dry_run {
+            return out.line(format_args!("{total} to redeliver"));
+        }
     }
+    let answer = api.post(&path, &Value::Object(body)).await?;
     let started: Progress = read(&answer)?;
     if recover.no_wait {
         return if out.json { out.line(answer) } else { out.line(&started.id) };
     }
-    let (progress, answer) = wait(api, &recover.id, started, answer, out).await?;
+    let bar = if has_bar { ProgressBar::new(total) } else { ProgressBar::hidden() };
+    let (progress, answer) = wait(api, &recover.id, started, answer, &bar, out).await?;
     match out {
         Output { json: true, .. } => out.line(answer),
         Output { quiet: true, .. } => out.line(&progress.id),
@@ -66,27 +78,28 @@ pub(crate) async fn recover(api: &Api, recover: Recover, out: Output) -> Result<
     }
 }
 
-/// Waits with a progress bar, which is on stderr and only where that is a terminal.
+/// Waits with a progress bar, whose length is the number of deliveries that were counted before.
 async fn wait(
     api: &Api,
     webhook: &str,
     mut progress: Progress,
     mut answer: String,
+    bar: &ProgressBar,
     out: Output,
 ) -> Result<(Progress, String), Error> {
-    let bar = if out.quiet || out.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    let total = bar.length().unwrap_or(0);
     let style = ProgressStyle::with_template("[{bar:40}] {pos}/{len} {msg} {elapsed}");
     bar.set_style(style.expect("the template is valid").progress_chars("=> "));
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     while !progress.has_ended() {
-        bar.set_length(progress.matched.max(progress.sent));
+        bar.set_length(total.max(progress.matched));
         bar.set_position(progress.succeeded + progress.failed);
         bar.set_message(format!("{} succeeded, {} failed", progress.succeeded, progress.failed));
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             _ = &mut interrupted => {
-                bar.abandon();
+                bar.finish_and_clear();
                 out.note(format_args!(
                     "{id} continues; `webhooks recoveries {webhook} --cancel {id}` cancels it",
                     id = progress.id
