@@ -19,6 +19,8 @@ The steps, in order:
   stacks     on ministack, with functions that do nothing: two stacks side by side, a first deployment that
              fails and is repeated, a restored table, scripts/remove_stack.py, and what scripts/deploy.py
              makes for a stack
+  console    on ministack, with the programs of `cargo build` behind the routes of the template: sign-in at an
+             issuer and one journey through the console in Chromium, and its headers; left out without Node
   build      sam build for arm64, as it is deployed, and the sizes of the packages
   host       a build for this machine, to run the functions
   emulator   every function under AWS's runtime emulator against the local endpoints, with every file of
@@ -38,7 +40,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = ["template", "checkov", "cdk-nag", "commands", "release", "smoke", "stacks"]
+STEPS = ["template", "checkov", "cdk-nag", "commands", "release", "smoke", "stacks", "console"]
 STEPS += ["build", "host", "emulator", "counts", "ministack"]
 # The steps that need the packages of `host`. Run with --only, they use those of an earlier run.
 NEED_HOST = ["emulator", "counts", "ministack"]
@@ -79,7 +81,8 @@ def main() -> int:
 
     sys.path.insert(0, str(ROOT / "scripts"))
     from deploy import (
-        build, cdk_nag, checkov, commands, counts, emulator, ministack_run, release, smoke, stacks, template,
+        build, cdk_nag, checkov, commands, console, counts, emulator, ministack_run, release, smoke, stacks,
+        template,
     )
     from deploy.tools import Failed, Workspace
 
@@ -91,6 +94,7 @@ def main() -> int:
         "release": release.check,
         "smoke": smoke.check,
         "stacks": stacks.check,
+        "console": console.check,
         "build": build.check,
         "host": build.check_host,
         "emulator": emulator.check,

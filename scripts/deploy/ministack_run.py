@@ -33,7 +33,7 @@ USER = "user-1"
 class Cloud:
     """ministack and its clients."""
 
-    def __init__(self, space):
+    def __init__(self, space, **environment):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.process = space.start(
@@ -46,6 +46,7 @@ class Cloud:
                 # These two listen on every interface.
                 "IOT_MTLS_ENABLED": "0",
                 "SFTP_ENABLED": "0",
+                **environment,
             },
         )
         wait_for("ministack", lambda: answers(f"{self.url}/_ministack/health"), 60, self.process)
@@ -70,13 +71,13 @@ def check(space):
 
 
 def packaged(space, cloud, package=None):
-    """The template with the packages of this machine, or all with this one, as `sam package` would leave
-    it."""
+    """The template with the packages of this machine, or those that `package` names for each function, as
+    `sam package` would leave it."""
+    package = package or (lambda function: space.binary(function).parent / "function.zip")
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     for function in FUNCTIONS:
-        built = package or space.binary(function).parent / "function.zip"
-        s3.upload_file(str(built), BUCKET, f"{function}.zip")
+        s3.upload_file(str(package(function)), BUCKET, f"{function}.zip")
     template = supported(space)
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -116,13 +117,14 @@ def parameters(space):
     }
 
 
-def create_stack(space, cloud, name, template):
-    """Creates a stack, and returns its last status."""
+def create_stack(space, cloud, name, template, **changed):
+    """Creates a stack with these parameters changed, and returns its last status."""
+    given = {**parameters(space), **changed}
     cloudformation = cloud.client("cloudformation")
     cloudformation.create_stack(
         StackName=name,
         TemplateBody=template,
-        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters(space).items()],
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in given.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
 
@@ -139,11 +141,11 @@ def settled(cloud, name):
     return wait_for("the stack", state, 180, cloud.process)["StackStatus"]
 
 
-def deploy(space, cloud):
+def deploy(space, cloud, package=None, **changed):
     key = base64.b64encode(os.urandom(32)).decode()
     cloud.client("ssm").put_parameter(Name=SECRET, Type="SecureString", Value=f"k1:{key}")
     cloudformation = cloud.client("cloudformation")
-    status = create_stack(space, cloud, STACK, packaged(space, cloud))
+    status = create_stack(space, cloud, STACK, packaged(space, cloud, package), **changed)
     if status != "CREATE_COMPLETE":
         events = cloudformation.describe_stack_events(StackName=STACK)["StackEvents"]
         reasons = [e.get("ResourceStatusReason") for e in events if "FAILED" in e["ResourceStatus"]]

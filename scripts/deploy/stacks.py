@@ -20,7 +20,7 @@ def check(space):
     with zipfile.ZipFile(package, "w") as archive:
         archive.writestr("bootstrap", "#!/bin/sh\n")
     cloud.client("ssm").put_parameter(Name=SECRET, Type="SecureString", Value="k1:none")
-    template = packaged(space, cloud, package)
+    template = packaged(space, cloud, lambda _: package)
     side_by_side(space, cloud, template)
     failed_and_repeated(space, cloud, template)
     roll_back(space, cloud)

@@ -1,5 +1,8 @@
-// Starts `cargo dev` on free ports and a browser, for the tests of the console.
+// Starts `cargo dev` on free ports, an issuer and a browser, for the tests of the console.
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
@@ -40,6 +43,53 @@ export async function startSystem() {
       if (!response.ok) throw new Error(await response.text());
     },
   };
+}
+
+/**
+ * An OpenID Connect issuer at which the user is signed in already. It gives out a token only to who proves by PKCE to
+ * have begun the sign-in.
+ */
+export async function startIssuer({ port = 0, tls, clientId, accessToken, keys = [] }) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const begun = new Map();
+  const issuer = { used: 0 };
+  const answer = async (request, response) => {
+    const url = new URL(request.url, issuer.origin);
+    const cors = { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' };
+    const json = (value, status = 200) => response.writeHead(status, { ...cors, 'content-type': 'application/json' }).end(JSON.stringify(value));
+    if (request.method === 'OPTIONS') return response.writeHead(204, cors).end();
+    if (url.pathname === '/.well-known/openid-configuration') {
+      const [authorization_endpoint, token_endpoint, jwks_uri] = ['authorize', 'token', 'jwks'].map((name) => `${issuer.origin}/${name}`);
+      return json({ issuer: issuer.origin, authorization_endpoint, token_endpoint, jwks_uri });
+    }
+    if (url.pathname === '/jwks') return json({ keys });
+    if (url.pathname === '/authorize') {
+      const code = `code-${begun.size + 1}`;
+      begun.set(code, Object.fromEntries(url.searchParams));
+      const back = new URL(url.searchParams.get('redirect_uri'));
+      back.search = new URLSearchParams({ code, state: url.searchParams.get('state') });
+      return response.writeHead(302, { location: back.href }).end();
+    }
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    const given = Object.fromEntries(new URLSearchParams(body));
+    const { nonce, client_id, redirect_uri, code_challenge } = begun.get(given.code) ?? {};
+    const challenge = createHash('sha256').update(given.code_verifier ?? '').digest('base64url');
+    if (challenge !== code_challenge || redirect_uri !== given.redirect_uri || client_id !== clientId) return json({ error: 'invalid_grant' }, 400);
+    begun.delete(given.code);
+    issuer.used += 1;
+    const now = Math.floor(Date.now() / 1000);
+    const claims = { iss: issuer.origin, sub: 'dev', aud: clientId, nonce, iat: now, exp: now + 300 };
+    return json({ access_token: accessToken(issuer.origin), token_type: 'Bearer', id_token: `${part({ alg: 'RS256' })}.${part(claims)}.${part('signature')}` });
+  };
+  const server = tls ? createHttpsServer(tls, answer) : createHttpServer(answer);
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
+  issuer.origin = tls ? `https://localhost:${server.address().port}` : `http://127.0.0.1:${server.address().port}`;
+  issuer.stop = () => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return issuer;
 }
 
 export function startBrowser() {

@@ -1,9 +1,8 @@
 // What the owner of webhooks does in the console, in Chromium against `cargo dev`.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
-import { newPage, startBrowser, startSystem } from './harness.mjs';
+import { newPage, startBrowser, startIssuer, startSystem } from './harness.mjs';
 
 const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 // Screenshots for the documentation are written into this folder.
@@ -283,47 +282,21 @@ test('element shows the console inside of a product page', async () => {
 });
 
 test('user signs in at the issuer with PKCE, and the token stays in memory', async () => {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  let nonce, challenge, verifier;
-  const issuer = createServer(async (request, response) => {
-    const url = new URL(request.url, 'http://issuer');
-    const origin = `http://127.0.0.1:${issuer.address().port}`;
-    const cors = { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' };
-    const json = (value) => response.writeHead(200, { ...cors, 'content-type': 'application/json' }).end(JSON.stringify(value));
-    if (request.method === 'OPTIONS') return response.writeHead(204, cors).end();
-    if (url.pathname === '/.well-known/openid-configuration') {
-      return json({ issuer: origin, authorization_endpoint: `${origin}/authorize`, token_endpoint: `${origin}/token` });
-    }
-    if (url.pathname === '/authorize') {
-      ({ nonce, code_challenge: challenge } = Object.fromEntries(url.searchParams));
-      const back = new URL(url.searchParams.get('redirect_uri'));
-      back.search = new URLSearchParams({ code: 'c1', state: url.searchParams.get('state') });
-      return response.writeHead(302, { location: back.href }).end();
-    }
-    let body = '';
-    for await (const chunk of request) body += chunk;
-    verifier = new URLSearchParams(body).get('code_verifier');
-    const now = Math.floor(Date.now() / 1000);
-    const claims = { iss: origin, sub: 'dev', aud: 'console', nonce, iat: now, exp: now + 300 };
-    return json({ access_token: system.token, token_type: 'Bearer', id_token: `${part({ alg: 'RS256' })}.${part(claims)}.${part('signature')}` });
-  });
-  await new Promise((resolve) => issuer.listen(0, '127.0.0.1', resolve));
-  const origin = `http://127.0.0.1:${issuer.address().port}`;
+  const issuer = await startIssuer({ clientId: 'console', accessToken: () => system.token });
   const page = await newPage(browser, { bypassCSP: true });
-  const config = { api_url: '', token_url: null, issuer: origin, client_id: 'console', scope: 'openid', development: true };
+  const config = { api_url: '', token_url: null, issuer: issuer.origin, client_id: 'console', scope: 'openid', development: true };
   await page.route('**/console/config.json', (route) => route.fulfill({ json: config }));
   await page.goto(`${system.api}/console#/event-types`);
   await button(page, 'Sign in').click();
   await page.getByRole('heading', { name: 'Event types' }).waitFor();
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier));
-  assert.equal(Buffer.from(digest).toString('base64url'), challenge);
+  assert.equal(issuer.used, 1);
   assert.ok(!page.url().includes('code='));
   const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
   assert.equal(stored, '[{},{},""]');
   await page.reload();
   await button(page, 'Sign in').waitFor();
   await close(page);
-  await new Promise((resolve) => issuer.close(resolve));
+  await issuer.stop();
 });
 
 test('first page needs at most 100 KB', async () => {
