@@ -258,14 +258,15 @@ def print_first_webhook(options, found, token):
     first = json.loads(min((ROOT / "catalogue").glob("*.json")).read_text())
     webhook = {"url": "https://YOUR-ENDPOINT/hook", "event_types": [first["name"]]}
     event = {"event_type": first["name"], "user_id": user, "data": first["example"]}
+    quoted = lambda value: json.dumps(value).replace("'", "\\u0027")
     print(f"\nThe first webhook (docs/DEPLOYING.md, step 4), with TOKEN={shown}:")
     print(
         f"  curl -X POST {found['ApiUrl']}/api/webhooks -H \"Authorization: Bearer $TOKEN\""
-        f" -H 'Content-Type: application/json' -d '{json.dumps(webhook)}'"
+        f" -H 'Content-Type: application/json' -d '{quoted(webhook)}'"
     )
     print(
         f"  aws sqs send-message --region {options.region} --queue-url {found['EventsQueueUrl']}"
-        f" --message-body '{json.dumps(event)}'"
+        f" --message-body '{quoted(event)}'"
     )
     print(f"  curl {found['ApiUrl']}/api/webhooks/ID/deliveries -H \"Authorization: Bearer $TOKEN\"")
 

@@ -64,7 +64,8 @@ def prepare(space):
     project = space.work / "project"
     shutil.rmtree(project, ignore_errors=True)
     (project / "bin").mkdir(parents=True)
-    for name in ("Cargo.toml", "Cargo.lock", "functions", "shared", "tests", "local", "cli", "samconfig.toml"):
+    kept = ["Cargo.toml", "Cargo.lock", "catalogue", "functions", "shared", "tests", "local", "cli", "samconfig.toml"]
+    for name in kept:
         (project / name).symlink_to(space.root / name)
     shutil.copytree(space.root / "scripts", project / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     (project / "template.yaml").write_text(yaml_dump(supported(space)))
