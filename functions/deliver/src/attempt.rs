@@ -86,11 +86,7 @@ impl Deliver {
             .with_verdict(subscription, verdict)
             .with_speed(Speed::new(&outcome, took(&delivery)));
         let effect = match next {
-            Next::GiveUp(_) => effect.with_exhausted(OperationalEvent::exhausted(
-                &delivery,
-                (&outcome).into(),
-                now,
-            )),
+            Next::GiveUp(_) => effect.with_exhausted(OperationalEvent::exhausted(&delivery)),
             Next::Done | Next::RetryAt(_) => effect,
         };
         Ok(Handled { disposition, effect: Some(effect) })

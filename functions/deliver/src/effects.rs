@@ -12,7 +12,7 @@ use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::host_health::HostId;
 use webhooks_core::ids::{SubscriptionId, UserId};
 use webhooks_core::limits::{RECOVERIES_LISTED_MAX, RECOVERIES_RUNNING_MAX};
-use webhooks_core::operational::OperationalEvent;
+use webhooks_core::operational::{Audience, OperationalEvent};
 use webhooks_core::outbound::Outcome;
 use webhooks_core::ports::{Chain, Consistency, HostWrite, StoreError, SubscriptionWrite, Written};
 use webhooks_core::recovery::{self, Recovery};
@@ -129,6 +129,12 @@ impl Effect {
 
     pub(crate) fn with_speed(self, speed: Speed) -> Self {
         Self { speed, ..self }
+    }
+
+    /// Tells the owner again what the invocation that wrote this record may not have told.
+    pub(crate) fn with_exhausted_again(self, record: &Delivery) -> Self {
+        let again = |event| OperationalEvent { audience: Audience::Owner, ..event };
+        self.with_exhausted(OperationalEvent::exhausted(record).map(again))
     }
 
     /// Tells that the delivery has failed for the last time.
@@ -310,21 +316,30 @@ impl Verdicts {
         batch: &Batch,
     ) -> Result<Vec<OperationalEvent>, StoreError> {
         if self.gone {
-            return self.disable(deliver, DisabledReason::EndpointGone, None).await;
+            return self
+                .disable(deliver, DisabledReason::EndpointGone, None)
+                .await
+                .map(|()| Vec::new());
         }
         let Subscription { user_id, id, health, url, .. } = &self.subscription;
         let store = &deliver.subscriptions;
         let mut before = batch.mark_of(id).unwrap_or(*health);
+        let mut is_told = false;
         for _ in 0..TRIES {
             let now = deliver.clock.now();
             let after = self.after(before, now);
             if after.should_disable(now) {
-                return self.disable(deliver, DisabledReason::EndpointFailing, Some(after)).await;
+                self.disable(deliver, DisabledReason::EndpointFailing, Some(after)).await?;
+                return Ok(Vec::new());
             }
             if after == before {
                 return Ok(Vec::new());
             }
             let recovery = self.store_recovery(deliver, (&before, &after), now).await?;
+            let recovered = OperationalEvent::recovered(&self.subscription, (&before, &after), now);
+            if let Some(event) = recovered.filter(|_| !is_told) {
+                is_told = deliver.tell(vec![self.unless_loop(event)]).await;
+            }
             match store.set_health(user_id, id, &before, &after).await? {
                 SubscriptionWrite::Applied => {
                     log(id, &before, &after);
@@ -382,7 +397,10 @@ impl Verdicts {
     /// about itself in turn. Every webhook may be told of what ends, which needs its owner to begin again.
     fn unless_loop(&self, event: OperationalEvent) -> OperationalEvent {
         let ends = event.event.event_type.name() == "webhook.disabling_soon";
-        OperationalEvent { is_for_operator_only: self.is_operational && !ends, ..event }
+        if self.is_operational && !ends {
+            return OperationalEvent { audience: Audience::Operator, ..event };
+        }
+        event
     }
 
     /// A success outweighs the failures beside it.
@@ -395,16 +413,18 @@ impl Verdicts {
     }
 
     /// Makes the subscription inactive, unless its user changed the URL meanwhile. `health` is what its
-    /// endpoint has come to, which is not written.
+    /// endpoint has come to, which is not written. The owner is told before: when that fails, the webhook
+    /// stays active until the next attempt that fails.
     async fn disable(
         self,
         deliver: &Deliver,
         reason: DisabledReason,
         health: Option<Health>,
-    ) -> Result<Vec<OperationalEvent>, StoreError> {
+    ) -> Result<(), StoreError> {
         let Subscription { user_id, id, url, .. } = self.subscription;
         let found = deliver.subscriptions.get(&user_id, &id, Consistency::Strong).await?;
-        let Some(mut subscription) = found else { return Ok(Vec::new()) };
+        let Some(mut subscription) = found else { return Ok(()) };
+        let mut is_told = false;
         for _ in 0..TRIES {
             if !subscription.is_active || subscription.url != url {
                 break;
@@ -412,6 +432,15 @@ impl Verdicts {
             let version = subscription.version;
             let now = deliver.clock.now();
             subscription.disable(reason, now);
+            if !is_told {
+                let health = health.unwrap_or(subscription.health);
+                let event = OperationalEvent::disabled(&subscription, reason, &health, now);
+                is_told = deliver.tell(vec![event]).await;
+            }
+            if !is_told {
+                tracing::error!(subscription_id = %id, "the webhook is not disabled, because its owner could not be told");
+                break;
+            }
             match deliver.subscriptions.update(&subscription, version).await? {
                 SubscriptionWrite::Applied => {
                     tracing::warn!(
@@ -421,15 +450,13 @@ impl Verdicts {
                         reason = reason.as_str(),
                         "webhook disabled"
                     );
-                    let health = health.unwrap_or(subscription.health);
-                    let told = OperationalEvent::disabled(&subscription, reason, &health, now);
-                    return Ok(vec![told]);
+                    break;
                 }
                 SubscriptionWrite::Conflict(current) => subscription = *current,
                 SubscriptionWrite::Missing => break,
             }
         }
-        Ok(Vec::new())
+        Ok(())
     }
 }
 

@@ -34,7 +34,9 @@ impl Loaded {
     /// it, so the hour is counted again.
     pub(crate) fn done_before(&self) -> Handled {
         let effect = match self {
-            Self::Existing(delivery) => Some(Effect::recount(delivery)),
+            Self::Existing(delivery) => {
+                Some(Effect::recount(delivery).with_exhausted_again(delivery))
+            }
             Self::New(_) => None,
         };
         Handled { disposition: Disposition::Ack, effect }

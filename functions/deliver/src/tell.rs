@@ -13,7 +13,7 @@ use futures::future::{join, join_all};
 use webhooks_core::catalogue::EventType;
 use webhooks_core::ids::UserId;
 use webhooks_core::limits::EVENT_BUS_ENTRIES;
-use webhooks_core::operational::OperationalEvent;
+use webhooks_core::operational::{Audience, OperationalEvent};
 use webhooks_core::ports::{Chain, Outgoing, UserSubscriptions};
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
@@ -55,14 +55,14 @@ impl NobodyAsks {
 }
 
 impl Deliver {
-    /// Tells everything. What cannot be told is logged and counted: nothing depends on it.
-    pub(crate) async fn tell(&self, events: Vec<OperationalEvent>) {
+    /// Tells everything. What cannot be told is logged and counted. Returns whether all owners were told.
+    pub(crate) async fn tell(&self, events: Vec<OperationalEvent>) -> bool {
         if events.is_empty() {
-            return;
+            return true;
         }
         let now = self.clock.now();
         let mut owners: BTreeMap<&UserId, Vec<&OperationalEvent>> = BTreeMap::new();
-        for event in events.iter().filter(|event| !event.is_for_operator_only) {
+        for event in events.iter().filter(|event| event.audience != Audience::Operator) {
             owners.entry(&event.event.owner).or_default().push(event);
         }
         let owners = owners.into_iter().filter(|(owner, events)| {
@@ -71,12 +71,15 @@ impl Deliver {
             !(all_exhausted && self.nobody_asks.contains(owner, now))
         });
         let owners = owners.map(|(owner, events)| self.tell_owner(owner, events, now));
-        join(join_all(owners), self.tell_operator(&events)).await;
+        let (told, ()) = join(join_all(owners), self.tell_operator(&events)).await;
+        told.into_iter().all(|is_told| is_told)
     }
 
     async fn tell_operator(&self, events: &[OperationalEvent]) {
         let Some(bus) = &self.event_bus else { return };
-        for events in events.chunks(EVENT_BUS_ENTRIES) {
+        let new = events.iter().filter(|event| event.audience != Audience::Owner);
+        let new: Vec<OperationalEvent> = new.cloned().collect();
+        for events in new.chunks(EVENT_BUS_ENTRIES) {
             let refused = bus.put(events).await.unwrap_or_else(|error| {
                 tracing::error!(error = %Chain(&error), "operational events were not put on the event bus");
                 events.len()
@@ -90,7 +93,12 @@ impl Deliver {
         }
     }
 
-    async fn tell_owner(&self, owner: &UserId, events: Vec<&OperationalEvent>, now: Timestamp) {
+    async fn tell_owner(
+        &self,
+        owner: &UserId,
+        events: Vec<&OperationalEvent>,
+        now: Timestamp,
+    ) -> bool {
         let webhooks = match self.subscriptions.list_by_user(owner).await {
             Ok(webhooks) => webhooks,
             Err(error) => {
@@ -99,13 +107,13 @@ impl Deliver {
                     error = %Chain(&error),
                     "the webhooks to be told could not be read"
                 );
-                return;
+                return false;
             }
         };
         self.nobody_asks.note(owner, &webhooks, now);
         let tasks: Vec<Outgoing> = events.iter().flat_map(|event| event.tasks(&webhooks)).collect();
         if tasks.is_empty() {
-            return;
+            return true;
         }
         let refused = send_tasks(self.slow_queue.as_ref(), &tasks).await;
         if !refused.is_empty() {
@@ -114,5 +122,6 @@ impl Deliver {
                 "operational events were not taken by the queue"
             );
         }
+        refused.is_empty()
     }
 }

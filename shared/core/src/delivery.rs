@@ -14,6 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::breaker::LastError;
 use crate::catalogue::EventType;
 use crate::event::{Event, payload};
 use crate::failure_class::FailureClass;
@@ -124,6 +125,15 @@ pub struct NoResponse {
 }
 
 impl Attempt {
+    /// Why it failed, without its details; nothing of a success.
+    pub fn last_error(&self) -> Option<LastError> {
+        match (self.response_status, &self.no_response) {
+            (Some(200..=299), _) | (None, None) => None,
+            (Some(status), _) => Some(LastError::Status(status)),
+            (None, Some(no_response)) => Some(LastError::NoResponse(no_response.failure)),
+        }
+    }
+
     /// What is kept of an exchange. Of a success that is no test only the status is, so that its record
     /// costs one write unit.
     pub fn new(

@@ -9,8 +9,11 @@
 //! its own webhook is told to the operator only, unless it disables the webhook. So no two webhooks can
 //! keep each other busy.
 //!
-//! Deliberately absent: a record of what was told. An event is sent after the write that it is about, by
-//! the one who wrote. A crash between both loses the event; the API shows the state itself.
+//! Deliberately absent: a record of what was told. That a webhook is disabled or has recovered is told before
+//! the write, and `delivery.exhausted` again when its message comes back, so that a crash loses none of them.
+//! A crash after the write that opens the breaker loses `webhook.failing`; the API shows the state itself.
+
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -19,7 +22,7 @@ use url::Url;
 
 use crate::breaker::{DISABLE_AFTER_SECONDS, Health, LastError};
 use crate::catalogue::EventType;
-use crate::delivery::{Delivery, NewDelivery};
+use crate::delivery::{Delivery, NewDelivery, Status};
 use crate::event::Event;
 use crate::failure_class::FailureClass;
 use crate::ids::{EventId, SubscriptionId, UserId};
@@ -31,6 +34,10 @@ use crate::time::Timestamp;
 /// How long before a webhook is disabled its owner is told, in seconds: a day.
 pub const DISABLING_SOON_SECONDS: u64 = 24 * 3_600;
 
+/// How long what is told again waits: until the deliveries of the first time, if there are any, have their
+/// records.
+const AGAIN_AFTER: Duration = Duration::from_mins(5);
+
 /// Something to tell about a webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationalEvent {
@@ -38,8 +45,19 @@ pub struct OperationalEvent {
     pub about: SubscriptionId,
     /// What is told.
     pub event: Event,
-    /// Whether only the operator is told: a delivery of an operational event has brought it about.
-    pub is_for_operator_only: bool,
+    /// Who is told.
+    pub audience: Audience,
+}
+
+/// Who is told of an operational event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The owner's other webhooks, and the operator.
+    All,
+    /// The operator: a delivery of an operational event has brought it about.
+    Operator,
+    /// The owner's other webhooks: it is told again, and its deliveries are there unless it was lost.
+    Owner,
 }
 
 /// The webhook in the `data` of an event.
@@ -120,7 +138,7 @@ struct Detail<'a> {
 }
 
 impl OperationalEvent {
-    /// What a change of a webhook's health from `before` to `after` tells.
+    /// What a failed attempt tells that has changed the health of a webhook from `before` to `after`.
     ///
     /// `webhook.disabling_soon` is told by each attempt that fails on the last day, always as the same
     /// event, so that it is delivered once and no crash loses it.
@@ -131,22 +149,16 @@ impl OperationalEvent {
         now: Timestamp,
     ) -> Vec<Self> {
         let mut events = Vec::new();
-        match (before.open_until, after.open_until, after.failing_since) {
-            (None, Some(next_attempt_at), Some(failing_since)) => {
-                let change = BreakerOpened {
-                    failing_since,
-                    consecutive_failures: after.consecutive_failures,
-                    last_error: text(after.last_error),
-                    next_attempt_at,
-                };
-                events.push(Self::of_change("webhook.failing", subscription, now, change));
-            }
-            (Some(_), None, _) => {
-                let failing_since = before.failing_since.unwrap_or(now);
-                let change = BreakerClosed { failing_since, recovered_at: now };
-                events.push(Self::of_change("webhook.recovered", subscription, now, change));
-            }
-            _ => {}
+        if let (None, Some(next_attempt_at), Some(failing_since)) =
+            (before.open_until, after.open_until, after.failing_since)
+        {
+            let change = BreakerOpened {
+                failing_since,
+                consecutive_failures: after.consecutive_failures,
+                last_error: text(after.last_error),
+                next_attempt_at,
+            };
+            events.push(Self::of_change("webhook.failing", subscription, now, change));
         }
         if let Some(failing_since) = after.failing_since {
             let disables_at = failing_since.plus_seconds(DISABLE_AFTER_SECONDS);
@@ -167,7 +179,21 @@ impl OperationalEvent {
         events
     }
 
-    /// The service has disabled a webhook whose health is this one.
+    /// A success closes the breaker of a webhook whose health was this one; nothing when it is closed.
+    pub fn recovered(
+        subscription: &Subscription,
+        (before, after): (&Health, &Health),
+        now: Timestamp,
+    ) -> Option<Self> {
+        if before.open_until.is_none() || after.open_until.is_some() {
+            return None;
+        }
+        let failing_since = before.failing_since.unwrap_or(now);
+        let change = BreakerClosed { failing_since, recovered_at: now };
+        Some(Self::of_change("webhook.recovered", subscription, now, change))
+    }
+
+    /// The service disables a webhook whose health is this one.
     pub fn disabled(
         subscription: &Subscription,
         reason: DisabledReason,
@@ -188,10 +214,13 @@ impl OperationalEvent {
     }
 
     /// A delivery has failed and is not tried again; nothing when it is of an operational event itself.
-    pub fn exhausted(delivery: &Delivery, last_error: LastError, now: Timestamp) -> Option<Self> {
-        if delivery.event_type.is_operational() {
+    /// What ended without an attempt, because its webhook was deleted or disabled, is not told one by one.
+    pub fn exhausted(delivery: &Delivery) -> Option<Self> {
+        let is_exhausted = delivery.status == Status::Failed && delivery.end_reason.is_none();
+        if delivery.event_type.is_operational() || !is_exhausted {
             return None;
         }
+        let last_error = delivery.attempts.last()?.last_error()?;
         let data = Exhausted {
             webhook_id: &delivery.subscription_id,
             delivery_id: delivery.id.as_str(),
@@ -202,7 +231,7 @@ impl OperationalEvent {
         };
         let id = event_id(&[delivery.subscription_id.as_str(), delivery.id.as_str()]);
         let (user_id, about) = (&delivery.user_id, &delivery.subscription_id);
-        Some(Self::new("delivery.exhausted", id, (user_id, about), now, &data))
+        Some(Self::new("delivery.exhausted", id, (user_id, about), delivery.updated_at, &data))
     }
 
     fn of_change<T: Serialize>(
@@ -233,7 +262,7 @@ impl OperationalEvent {
             data: Data::parse(&data).expect("it is a small object"),
             traceparent: None,
         };
-        Self { about: about.clone(), event, is_for_operator_only: false }
+        Self { about: about.clone(), event, audience: Audience::All }
     }
 
     /// What the operator's event bus gets: the body of a delivery, and the user.
@@ -247,7 +276,7 @@ impl OperationalEvent {
 
     /// The deliveries to those of the owner's webhooks that want it, the one that it is about excepted.
     pub fn tasks(&self, webhooks: &UserSubscriptions) -> Vec<Outgoing> {
-        if self.is_for_operator_only || webhooks.is_blocked {
+        if self.audience == Audience::Operator || webhooks.is_blocked {
             return Vec::new();
         }
         let wanting = webhooks.items.iter().filter_map(|listed| match listed {
@@ -255,7 +284,9 @@ impl OperationalEvent {
             Err(unreadable) => unreadable.may_want(self.event.event_type).then_some(&unreadable.id),
         });
         let others = wanting.filter(|id| **id != self.about);
-        others.map(|id| Outgoing::first_attempt(NewDelivery::of_event(&self.event, id))).collect()
+        let delay = if self.audience == Audience::Owner { AGAIN_AFTER } else { Duration::ZERO };
+        let task = |id| Outgoing::first_attempt(NewDelivery::of_event(&self.event, id));
+        others.map(|id| Outgoing { delay, ..task(id) }).collect()
     }
 }
 

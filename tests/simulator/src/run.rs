@@ -39,11 +39,12 @@ impl Options {
     }
 }
 
-/// How long a run may take to come to rest: the breaker's five days, and as much again.
-const DAYS_MAX: u64 = 12;
-/// How many requests a run may make. Ten deliveries that wait for an open breaker for its five days make
-/// 25,000.
-const STEPS_MAX: u64 = 60_000;
+/// How long a run may take to come to rest: the retention. An endpoint that succeeds now and then is never
+/// disabled, and each time its breaker is open a delivery waits up to six hours more for its next attempt.
+const DAYS_MAX: u64 = 30;
+/// How many requests a run may make. Ten deliveries that wait for an open breaker for twelve days make
+/// 35,000.
+const STEPS_MAX: u64 = 100_000;
 /// Batches in the hands of dispatch immediately.
 const DISPATCHES: usize = 2;
 /// Batches of the fast queue that are handled concurrently beside an abusive user: enough for the

@@ -205,11 +205,10 @@ impl End {
         }
     }
 
-    /// Where nothing fails, each webhook that asks for it is told that another of its owner was disabled.
+    /// Each webhook that asks for it is told that another of its owner was disabled.
     fn disabled_is_told(&self, model: &mut Model) {
         let event_type: EventType = "webhook.disabled".parse().expect("it is an operational type");
-        let disabled = if model.is_fault_free { model.disabled.clone() } else { Vec::new() };
-        for (about, at) in disabled {
+        for (about, at) in model.disabled.clone() {
             let owner = model.subscriptions[&about].user.clone();
             let others = model.subscriptions.iter().filter(|(id, versions)| {
                 // The cleanup erases the history of a deleted webhook.

@@ -97,6 +97,33 @@ async fn opened_and_closed_breaker_is_told_to_the_other_webhook() {
 }
 
 #[tokio::test]
+async fn message_that_comes_back_tells_its_last_failure_again() {
+    let (harness, _) = harness().await;
+    let blocked = || Reply::Now(sender::no_response(Failure::Blocked));
+    harness.sender.script(&harness.subscription.url, [blocked()]);
+    harness.run(&harness.task(1)).await;
+    let first = harness.told();
+    assert_eq!(first.len(), 1);
+    harness.run(&harness.task(1)).await;
+    assert_eq!(harness.told(), first);
+}
+
+#[tokio::test]
+async fn webhook_whose_owner_cannot_be_told_stays_active_until_the_next_failure() {
+    let (harness, other) = harness().await;
+    harness.sender.statuses(&harness.subscription.url, &[410, 410]);
+    harness.queue.refuse_all();
+    harness.run(&harness.task(1)).await;
+    assert!(harness.current().await.is_active);
+    harness.queue.accept_all();
+    harness.run(&harness.task(2)).await;
+    assert!(!harness.current().await.is_active);
+    let told = harness.told();
+    assert!(told.iter().any(|new| new.event_type.name() == "webhook.disabled"));
+    assert!(told.iter().all(|new| new.subscription_id == other.id));
+}
+
+#[tokio::test]
 async fn webhook_that_will_be_disabled_in_a_day_is_told_as_one_event() {
     let (harness, other) = harness().await;
     harness.fails(OPEN_AFTER_FAILURES, Some(50)).await;

@@ -133,6 +133,13 @@ impl Model {
             && health != old
             && !(starts_anew && health == old.started_anew())
             && health != old.half_opened(health.open_until.unwrap_or(now));
+        // A successful test and an activation let another probe through.
+        let is_half_opened = by != Function::Deliver
+            && old.open_until.is_some_and(|until| until > now)
+            && health.open_until.is_some_and(|until| until <= now);
+        if is_half_opened {
+            versions.endpoint.probes.clear();
+        }
         versions.all.push((now, version));
         if undone {
             self.violate(Rule::HealthKept, || format!("{id}: {old:?} became {health:?}"));

@@ -64,6 +64,11 @@ impl MemoryTaskQueue {
         lock(&self.0).refuse_all = true;
     }
 
+    /// Takes everything again.
+    pub fn accept_all(&self) {
+        lock(&self.0).refuse_all = false;
+    }
+
     /// Does not take these entries of the next request to send.
     pub fn refuse_next(&self, indexes: &[usize]) {
         lock(&self.0).refuse_next = indexes.to_vec();
