@@ -36,6 +36,9 @@ pub const LOG_LEVEL: &str = "LOG_LEVEL";
 pub const NAMESPACE: &str = "Webhooks";
 /// The only dimension of the metrics: the function's name, which says the stack as well.
 pub const DIMENSION: &str = "FunctionName";
+/// The field of the runtime's span with Lambda's tracing header. Each invocation has one, also when X-Ray keeps
+/// no trace of it.
+const TRACE_ID: &str = "xrayTraceId";
 /// What a field's name begins with when it is a metric.
 const METRIC: &str = "metric.";
 /// The beginnings of the targets of this repository's crates. All other crates are libraries: below
@@ -124,11 +127,15 @@ where
         Rfc3339.format_time(&mut Writer::new(&mut time))?;
         line.insert("timestamp".to_owned(), time.into());
         line.insert("level".to_owned(), event.metadata().level().as_str().into());
-        // The fields of the runtime's own span: the request's id.
+        // The fields of the runtime's own span: the request's id, and that of its trace where there is one.
         for span in context.event_scope().into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>() {
                 line.extend(serde_json::from_str::<Map<_, _>>(fields).unwrap_or_default());
             }
+        }
+        let trace = line.get(TRACE_ID).and_then(Value::as_str);
+        if trace.is_some_and(|trace| !trace.contains("Sampled=1")) {
+            line.remove(TRACE_ID);
         }
         let mut fields = Fields { line, metrics: Vec::new() };
         event.record(&mut fields);
@@ -266,6 +273,21 @@ mod tests {
         );
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
         assert!(line.get("_aws").is_none());
+    }
+
+    #[test]
+    fn line_names_the_trace_that_x_ray_keeps() {
+        let line = |trace: &str| {
+            let mut lines = lines(|| {
+                let _span =
+                    tracing::info_span!("invoke", requestId = "r", xrayTraceId = trace).entered();
+                tracing::info!("line");
+            });
+            lines.remove(0)
+        };
+        let kept = "Root=1-5;Parent=6;Sampled=1";
+        assert_eq!(line(kept)["xrayTraceId"], kept);
+        assert_eq!(line("Root=1-5;Parent=6;Sampled=0").get("xrayTraceId"), None);
     }
 
     #[test]
