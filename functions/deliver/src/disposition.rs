@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_core::delivery::{Delivery, Status};
 use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, VISIBILITY_WAIT_MAX_SECONDS};
-use webhooks_core::ports::Refusal;
+use webhooks_core::ports::{Random, Refusal};
 use webhooks_core::time::Timestamp;
 
 use crate::effects::Effect;
@@ -24,7 +24,16 @@ pub(crate) enum Disposition {
     Delay(Duration),
     /// It becomes visible when its present visibility timeout ends.
     Nack,
+    /// The same, but sooner: after this time. The cause passes within seconds.
+    NackFor(Duration),
 }
+
+/// A message becomes visible soon for so many receives. A table that does not recover meanwhile would
+/// otherwise use up the receives of the queue, and have each attempt made again every minute.
+const SOON_RECEIVES_MAX: u32 = 3;
+/// When that is: after 30 to 60 s.
+const SOON_MIN: Duration = Duration::from_secs(30);
+const SOON_JITTER_SECONDS: u64 = 30;
 
 impl Disposition {
     /// For a task whose moment has not come: the queue keeps the message until then if it can.
@@ -40,6 +49,27 @@ impl Disposition {
         } else {
             Self::Ack
         }
+    }
+
+    /// For a task that failed because a table is throttled or not reachable.
+    pub(crate) fn unavailable(receives: u32, random: &dyn Random) -> Self {
+        if receives > SOON_RECEIVES_MAX {
+            return Self::Nack;
+        }
+        Self::NackFor(SOON_MIN + Duration::from_secs(random.up_to(SOON_JITTER_SECONDS)))
+    }
+
+    /// That of a message with this task and another, neither of which is acknowledged.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::NackFor(one), Self::NackFor(other)) => Self::NackFor(one.max(other)),
+            _ => Self::Nack,
+        }
+    }
+
+    /// Whether the task failed on our side.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Nack | Self::NackFor(_))
     }
 
     /// For a task whose write or lease was refused. Another copy of the task was faster, or our own
@@ -68,7 +98,7 @@ pub(crate) fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Di
     let disposition = Disposition::until(at, now);
     let due_at = match disposition {
         Disposition::RetryAfter(_) | Disposition::Delay(_) => at.plus_seconds(LOST_AFTER_SECONDS),
-        Disposition::Ack | Disposition::Nack => at,
+        Disposition::Ack | Disposition::Nack | Disposition::NackFor(_) => at,
     };
     delivery.wait(at, due_at, now);
     disposition
@@ -99,5 +129,23 @@ impl Handled {
 impl From<Disposition> for Handled {
     fn from(disposition: Disposition) -> Self {
         Self { disposition, effect: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_support::SeededRandom;
+
+    #[test]
+    fn task_is_hidden_briefly_for_the_first_receives_of_an_outage_only() {
+        let random = SeededRandom::new(1);
+        for receives in 1..=SOON_RECEIVES_MAX {
+            let Disposition::NackFor(hidden) = Disposition::unavailable(receives, &random) else {
+                panic!("hidden for minutes at receive {receives}");
+            };
+            assert!((30..=60).contains(&hidden.as_secs()), "hidden for {hidden:?}");
+        }
+        assert_eq!(Disposition::unavailable(SOON_RECEIVES_MAX + 1, &random), Disposition::Nack);
     }
 }

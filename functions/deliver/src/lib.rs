@@ -50,7 +50,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::FutureExt as _;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use webhooks_core::block_list::BlockListSender;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::delivery_queue::DeliveryQueue;
@@ -148,21 +148,27 @@ impl Deliver {
 
         log_failed_tasks(&handled);
         let mut effects = Effects::default();
-        let mut failed: Vec<&SqsMessage> = Vec::new();
-        for (message, handled) in handled {
-            effects.add(handled.effect);
-            if handled.disposition != Disposition::Ack
-                && !failed.last().is_some_and(|last| std::ptr::eq(*last, message))
-            {
-                failed.push(message);
+        let mut failed: Vec<(&SqsMessage, Disposition)> = Vec::new();
+        for (message, Handled { disposition, effect }) in handled {
+            effects.add(effect);
+            match failed.last_mut() {
+                _ if disposition == Disposition::Ack => {}
+                Some((last, of_last)) if std::ptr::eq(*last, message) => {
+                    *of_last = of_last.and(disposition);
+                }
+                _ => failed.push((message, disposition)),
             }
         }
         let mut response = SqsBatchResponse::default();
-        for message in failed {
+        let mut soon = Vec::new();
+        for (message, disposition) in failed {
             response.add_failure(message.message_id.clone().unwrap_or_default());
+            if let Disposition::NackFor(wait) = disposition {
+                soon.push(self.change_visibility(message, wait));
+            }
         }
         shared.log();
-        effects.write(self, &shared).await;
+        join(join_all(soon), effects.write(self, &shared)).await;
         response
     }
 
@@ -176,6 +182,8 @@ impl Deliver {
             tracing::error!(message_id = message.message_id, "the task panicked");
             Disposition::Nack.into()
         });
+        // Immediately, while others of the batch may still wait for their endpoints: its own wait does not
+        // depend on theirs.
         if let Disposition::RetryAfter(wait) = handled.disposition
             && !is_shared
         {
@@ -184,8 +192,7 @@ impl Deliver {
         (message, handled)
     }
 
-    /// Sets the visibility timeout of a message immediately, while others of the batch may still wait
-    /// for their endpoints: its own wait does not depend on theirs.
+    /// Sets the visibility timeout of a message.
     async fn change_visibility(&self, message: &SqsMessage, timeout: Duration) {
         let receipt = message.receipt_handle.clone().unwrap_or_default();
         let queue = self.queue_of(message);

@@ -17,6 +17,7 @@ use crate::disposition::{Disposition, Handled};
 use crate::effects::Effect;
 use crate::load::Loaded;
 use crate::reserve::Reservation;
+use crate::telemetry::receives;
 use crate::{Deliver, queue_of};
 
 /// A message that arrives this little before its moment is handled immediately: visibility timeouts
@@ -45,6 +46,12 @@ impl Deliver {
             (task.subscription_id().cloned(), task.delivery_id().cloned());
         self.task(task, from, batch, undecided).await.unwrap_or_else(|failed| {
             let Failed { error, disposition, effect } = failed;
+            let disposition = match (&error, disposition) {
+                (StoreError::Unavailable(_), Disposition::Nack) => {
+                    Disposition::unavailable(receives(from.message), self.random.as_ref())
+                }
+                _ => disposition,
+            };
             let error = Chain(&error);
             tracing::error!(?subscription_id, ?delivery_id, %error, "the delivery task failed");
             Handled { disposition, effect }

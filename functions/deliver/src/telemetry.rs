@@ -74,13 +74,10 @@ impl Metrics {
 /// One line for a batch with tasks that could not be handled; why has been logged for each. To be
 /// received for a retry is no failure.
 pub(crate) fn log_failed_tasks(handled: &[(&SqsMessage, Handled)]) {
-    let failed: Vec<u64> = handled
+    let failed: Vec<u32> = handled
         .iter()
-        .filter(|(_, handled)| handled.disposition == Disposition::Nack)
-        .map(|(record, _)| {
-            let receives = record.attributes.get("ApproximateReceiveCount");
-            receives.and_then(|count| count.parse().ok()).unwrap_or(1)
-        })
+        .filter(|(_, handled)| handled.disposition.is_failure())
+        .map(|(message, _)| receives(message))
         .collect();
     if let Some(receives) = failed.iter().max() {
         tracing::error!(
@@ -89,6 +86,12 @@ pub(crate) fn log_failed_tasks(handled: &[(&SqsMessage, Handled)]) {
             "tasks failed"
         );
     }
+}
+
+/// How often a message was received, this time included.
+pub(crate) fn receives(message: &SqsMessage) -> u32 {
+    let count = message.attributes.get("ApproximateReceiveCount");
+    count.and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
 /// One line for each attempt, without body, secret or address. The line of a delivery that succeeds by

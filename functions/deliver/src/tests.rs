@@ -61,6 +61,13 @@ enum Came {
     BackIn(u64),
 }
 
+impl Came {
+    /// As a task whose table is not available.
+    fn is_soon(&self) -> bool {
+        matches!(self, Self::BackIn(30..=60))
+    }
+}
+
 impl Harness {
     async fn new() -> Self {
         let clock = ManualClock::at(sample::at(100));
@@ -366,7 +373,7 @@ async fn replaced_message_is_acknowledged_during_an_outage() {
     let table = harness.deliveries.clone();
     harness.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
     // Without a record the message is all there is.
-    assert_eq!(harness.run(&harness.task(1)).await, Came::Back);
+    assert!(harness.run(&harness.task(1)).await.is_soon());
 
     harness.deliver.deliveries = Arc::new(table.clone());
     assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
@@ -374,14 +381,14 @@ async fn replaced_message_is_acknowledged_during_an_outage() {
     harness.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
     // Until the record is overdue, nobody else brings the delivery back.
     harness.clock.set(due.minus(Duration::from_mins(1)));
-    assert_eq!(harness.run(&harness.task(1)).await, Came::Back);
+    assert!(harness.run(&harness.task(1)).await.is_soon());
     harness.clock.set(due);
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
     assert_eq!((harness.record(1).await.unwrap().due_at, harness.waiting().await), (Some(due), 1));
     // While the record cannot be read, it is not known.
     let failing = Failing::call("deliveries.get");
     harness.deliver.deliveries = Arc::new(Intercepted::new(table, failing));
-    assert_eq!(harness.run(&harness.again(1)).await, Came::Back);
+    assert!(harness.run(&harness.again(1)).await.is_soon());
 }
 
 #[tokio::test]
