@@ -216,7 +216,9 @@ impl End {
                 versions.user == owner && **id != about && is_kept
             });
             let asking = others.filter(|(id, _)| {
-                !model.was(id, at, at.plus_seconds(60), |s| {
+                // They are told just before, and a table may then take long for the write.
+                let (from, until) = (at.minus(Duration::from_mins(1)), at.plus_seconds(60));
+                !model.was(id, from, until, |s| {
                     s.is_none_or(|s| !s.is_active || !s.names(event_type))
                 })
             });
