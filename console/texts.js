@@ -281,6 +281,7 @@ export const texts = {
     noJobs: 'No recoveries yet.',
     cancel: 'Cancel recovery',
     statuses: { running: 'Running', done: 'Done', cancelled: 'Cancelled' },
+    automatic: 'Started by the service, after a resume or an outage.',
     /** @param {number} sent */
     sending: (sent) => `${sent.toLocaleString('en')} sent so far`,
     /** @param {number} sent */

@@ -94,6 +94,8 @@ export interface Bucket {
 export interface Recovery {
   id: string;
   status: 'running' | 'done' | 'cancelled';
+  /** Whether the service began it. */
+  automatic: boolean;
   /** Equal to `sent`: every page that is found is sent. */
   matched: number;
   sent: number;

@@ -98,6 +98,7 @@ export function RecoverTab({ webhook }) {
     ${jobs.data?.items.length === 0 && html`<p class="muted">${t.noJobs}</p>`}
     ${jobs.data?.items.map((job) => html`<div class="job" key=${job.id}>
       <p><strong>${t.statuses[job.status] ?? job.status}</strong> <code>${job.id}</code></p>
+      ${job.automatic && html`<p class="muted">${t.automatic}</p>`}
       ${job.status === 'running' && html`<progress aria-label=${progress(job)}></progress>`}
       <p>${progress(job)}</p>
       ${job.status === 'running' && html`<button type="button" onClick=${() => cancel(job)}>${t.cancel}</button>`}

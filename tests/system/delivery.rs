@@ -338,8 +338,9 @@ async fn recovery_redelivers_what_failed_under_the_same_webhook_id() {
     let one = format!("{path}/{}", text(&asked["id"]));
     let shown = local.expect(200, "GET", &one, "u", None).await;
     assert_eq!(
-        ["status", "matched", "sent", "succeeded", "failed"].map(|field| &shown[field]),
-        [&json!("done"), &json!(2), &json!(2), &json!(2), &json!(0)]
+        ["status", "matched", "sent", "succeeded", "failed", "automatic"]
+            .map(|field| &shown[field]),
+        [&json!("done"), &json!(2), &json!(2), &json!(2), &json!(0), &json!(false)]
     );
     let requests = receiver.received();
     let ids = |requests: &[Received]| -> std::collections::BTreeSet<String> {

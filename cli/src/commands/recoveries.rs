@@ -147,12 +147,13 @@ pub(crate) async fn recoveries(
         let status = text(&item["status"]);
         let tone = tone(&status);
         let rest = ["since", "until", "matched", "sent"].map(|name| plain(text(&item[name])));
-        let mut row = vec![plain(text(&item["id"])), (status, tone)];
+        let begun_by = if item["automatic"] == true { "service" } else { "owner" };
+        let mut row = vec![plain(text(&item["id"])), (status, tone), plain(begun_by.to_owned())];
         row.extend(rest);
         row
     };
     out.line(out.table(
-        &["RECOVERY", "STATUS", "SINCE", "UNTIL", "MATCHED", "SENT"],
+        &["RECOVERY", "STATUS", "BEGUN BY", "SINCE", "UNTIL", "MATCHED", "SENT"],
         items.map(row).collect(),
     ))
 }

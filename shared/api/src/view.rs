@@ -308,6 +308,7 @@ pub struct RecoveryView<'a> {
     until: Timestamp,
     delivery_status: Status,
     event_types: &'a [EventType],
+    automatic: bool,
     matched: u64,
     sent: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -336,6 +337,7 @@ impl<'a> RecoveryView<'a> {
             until: recovery.selection.until,
             delivery_status: recovery.selection.status,
             event_types: &recovery.selection.event_types,
+            automatic: recovery.is_automatic,
             // What it has found it has sent: there is no page that is found and not sent.
             matched: recovery.sent,
             sent: recovery.sent,

@@ -72,7 +72,7 @@ async fn recovery_is_stored_and_its_first_page_is_sent() {
         json!({
             "id": shown["id"], "webhook_id": webhook.as_str(), "status": "running",
             "since": sample::at(0).to_string(), "until": now, "delivery_status": "failed",
-            "event_types": [], "matched": 0, "sent": 0, "succeeded": 0, "failed": 0,
+            "event_types": [], "automatic": false, "matched": 0, "sent": 0, "succeeded": 0, "failed": 0,
             "created_at": now, "updated_at": now,
         })
     );
