@@ -242,20 +242,19 @@ impl End {
     fn outages_are_recovered(&self, model: &mut Model, harness: &Harness) {
         let all = harness.deliveries.all_recoveries();
         for (id, since, until) in model.outages.clone() {
-            let of_outages: Vec<_> = all
+            // Those of what was held count among the automatic ones, too.
+            let automatic: Vec<_> = all
                 .iter()
-                .filter_map(|recovery| {
-                    let is_of_webhook = recovery.subscription_id == id && recovery.is_automatic;
-                    recovery.selection.ended_since.filter(|_| is_of_webhook)
-                })
+                .filter(|recovery| recovery.subscription_id == id && recovery.is_automatic)
+                .map(|recovery| recovery.selection.ended_since)
                 .collect();
-            let count = of_outages.iter().filter(|began| **began == since).count();
+            let count = automatic.iter().filter(|began| **began == Some(since)).count();
             if count == 1 {
                 model.reach(Milestone::OutageRecovered);
             }
             let is_whole = !model.was_deleted(&id, self.now)
                 && model.subscriptions.get(&id).is_some_and(|versions| !versions.cleaned)
-                && of_outages.len() < RECOVERIES_RUNNING_MAX;
+                && automatic.len() < RECOVERIES_RUNNING_MAX;
             if count > 1 || (count == 0 && is_whole) {
                 let what = || format!("{count} of {id}, from {since} to {until}");
                 model.violate(Rule::OutageRecovered, what);
