@@ -299,7 +299,9 @@ impl End {
             if success && track.got_2xx == 0 {
                 broken.push((Rule::SuccessIs2xx, what()));
             }
-            if !success && track.got_2xx > 0 && track.unrecorded == 0 {
+            // The record with the success may have been erased with its webhook.
+            let has_all = track.unrecorded + track.cleaned == 0;
+            if !success && track.got_2xx > 0 && has_all {
                 broken.push((Rule::SuccessIs2xx, what()));
             }
             if let Some((at, url)) = track.got_410.as_ref().filter(|_| model.is_fault_free) {
