@@ -316,10 +316,8 @@ impl Verdicts {
         batch: &Batch,
     ) -> Result<Vec<OperationalEvent>, StoreError> {
         if self.gone {
-            return self
-                .disable(deliver, DisabledReason::EndpointGone, None)
-                .await
-                .map(|()| Vec::new());
+            self.disable(deliver, DisabledReason::EndpointGone, None).await?;
+            return Ok(Vec::new());
         }
         let Subscription { user_id, id, health, url, .. } = &self.subscription;
         let store = &deliver.subscriptions;
@@ -413,8 +411,8 @@ impl Verdicts {
     }
 
     /// Makes the subscription inactive, unless its user changed the URL meanwhile. `health` is what its
-    /// endpoint has come to, which is not written. The owner is told before: when that fails, the webhook
-    /// stays active until the next attempt that fails.
+    /// endpoint has come to, which is not written. `webhook.disabled` is sent first. If the queue does not
+    /// take it, the webhook stays active until the next attempt that fails.
     async fn disable(
         self,
         deliver: &Deliver,
@@ -436,10 +434,10 @@ impl Verdicts {
                 let health = health.unwrap_or(subscription.health);
                 let event = OperationalEvent::disabled(&subscription, reason, &health, now);
                 is_told = deliver.tell(vec![event]).await;
-            }
-            if !is_told {
-                tracing::error!(subscription_id = %id, "the webhook is not disabled, because its owner could not be told");
-                break;
+                if !is_told {
+                    tracing::error!(subscription_id = %id, "the webhook is not disabled, because its owner could not be told");
+                    break;
+                }
             }
             match deliver.subscriptions.update(&subscription, version).await? {
                 SubscriptionWrite::Applied => {

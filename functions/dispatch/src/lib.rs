@@ -243,7 +243,7 @@ impl Dispatch {
     }
 }
 
-/// Nothing instead of none: each metric of a line is a third of its bytes, which CloudWatch bills.
+/// A count for a log line, which leaves out a count of zero: CloudWatch bills the bytes of its name and unit.
 fn some(count: usize) -> Option<usize> {
     (count > 0).then_some(count)
 }

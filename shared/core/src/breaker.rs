@@ -19,6 +19,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::delivery::UnknownName;
+use crate::failure_class::FailureClass;
 use crate::limits::TIMEOUT_SECONDS_MAX;
 use crate::outbound::{Failure, Outcome};
 use crate::time::Timestamp;
@@ -82,6 +83,16 @@ impl From<&Outcome> for LastError {
         match outcome {
             Outcome::Response { status, .. } => Self::Status(*status),
             Outcome::NoResponse { failure, .. } => Self::NoResponse(*failure),
+        }
+    }
+}
+
+impl LastError {
+    /// The class of the failure; nothing for the status of a success.
+    pub fn class(self) -> Option<FailureClass> {
+        match self {
+            Self::Status(status) => FailureClass::of_status(status),
+            Self::NoResponse(failure) => Some(failure.into()),
         }
     }
 }

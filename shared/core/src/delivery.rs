@@ -168,10 +168,7 @@ impl Attempt {
 
     /// The class of its failure; nothing on success.
     pub fn failure(&self) -> Option<FailureClass> {
-        match self.response_status {
-            Some(status) => FailureClass::of_status(status),
-            None => self.no_response.as_ref().map(|none| none.failure.into()),
-        }
+        self.last_error().and_then(LastError::class)
     }
 
     /// Why it failed, for the user; nothing on success.

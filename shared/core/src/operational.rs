@@ -9,9 +9,10 @@
 //! its own webhook is told to the operator only, unless it disables the webhook. So no two webhooks can
 //! keep each other busy.
 //!
-//! Deliberately absent: a record of what was told. That a webhook is disabled or has recovered is told before
-//! the write, and `delivery.exhausted` again when its message comes back, so that a crash loses none of them.
-//! A crash after the write that opens the breaker loses `webhook.failing`; the API shows the state itself.
+//! Deliberately absent: a record of the events that were sent. deliver sends `webhook.disabled` and
+//! `webhook.recovered` before the write of the state, and `delivery.exhausted` again when its message comes
+//! back, so that a crash loses none of them. A crash after the write that opens the breaker loses
+//! `webhook.failing`; the API shows the state itself.
 
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ use crate::time::Timestamp;
 /// How long before a webhook is disabled its owner is told, in seconds: a day.
 pub const DISABLING_SOON_SECONDS: u64 = 24 * 3_600;
 
-/// How long what is told again waits: until the deliveries of the first time, if there are any, have their
-/// records.
+/// The delay of an event that is sent again. By then the deliveries of the first time, if there are any, have
+/// their records.
 const AGAIN_AFTER: Duration = Duration::from_mins(5);
 
 /// Something to tell about a webhook.
@@ -45,18 +46,18 @@ pub struct OperationalEvent {
     pub about: SubscriptionId,
     /// What is told.
     pub event: Event,
-    /// Who is told.
+    /// Who gets it.
     pub audience: Audience,
 }
 
-/// Who is told of an operational event.
+/// Who gets an operational event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// The owner's other webhooks, and the operator.
     All,
     /// The operator: a delivery of an operational event has brought it about.
     Operator,
-    /// The owner's other webhooks: it is told again, and its deliveries are there unless it was lost.
+    /// The owner's other webhooks: it is sent again, because a crash may have lost it.
     Owner,
 }
 
@@ -307,10 +308,6 @@ fn text(error: Option<LastError>) -> String {
 }
 
 fn advice(error: Option<LastError>) -> &'static str {
-    let class = match error {
-        Some(LastError::Status(status)) => FailureClass::of_status(status),
-        Some(LastError::NoResponse(failure)) => Some(failure.into()),
-        None => None,
-    };
+    let class = error.and_then(LastError::class);
     class.map_or("Look at the latest deliveries of the webhook.", FailureClass::advice)
 }
