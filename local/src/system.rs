@@ -13,6 +13,7 @@ use axum::Router;
 use local_sqs::Sqs;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use webhooks_aws::tables::{self, TableNames};
@@ -20,7 +21,7 @@ use webhooks_aws::{
     DynamoDeliveries, DynamoSubscriptions, Sealer, SqsDeadLetterQueue, SqsTaskQueue, SystemClock,
     SystemRandom,
 };
-use webhooks_core::ports::{Clock, Random};
+use webhooks_core::ports::{Clock, Random, Sender};
 use webhooks_core::target::TargetPolicy;
 use webhooks_core::verification::EndpointVerification;
 use webhooks_outbound::GuardedClient;
@@ -223,6 +224,37 @@ pub struct System {
     work: JoinSet<()>,
     stop_servers: CancellationToken,
     servers: JoinSet<()>,
+    _slow_deliveries: SlowDeliveries,
+}
+
+/// The runtime of the slow deliveries queue, with one thread. An event for many slow webhooks is many
+/// attempts in the same moment; the others do not wait until all of these had a thread.
+struct SlowDeliveries(Option<Runtime>);
+
+impl SlowDeliveries {
+    fn start() -> Result<Self, StartError> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("slow-deliveries")
+            .enable_all()
+            .build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(|error| part("a thread", &error))
+    }
+
+    fn handle(&self) -> &Handle {
+        let Self(runtime) = self;
+        runtime.as_ref().expect("only a drop takes it").handle()
+    }
+}
+
+impl Drop for SlowDeliveries {
+    fn drop(&mut self) {
+        let Self(runtime) = self;
+        if let Some(runtime) = runtime.take() {
+            // Without waiting, which a task of another runtime must not.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 struct Listeners {
@@ -267,11 +299,20 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     ));
     serve(&mut servers, &stop_servers, listeners.receiver, receiver::router(receiver.clone()));
 
+    let slow_deliveries = SlowDeliveries::start()?;
+    // A connection is served by the runtime that opened it.
+    let slow_functions = Functions::new(&Ports { sender: sender(&options)?, ..ports.clone() });
     if options.runs_functions {
-        let handlers = [functions.dispatch(), functions.deliver(), functions.deliver()];
-        for (queue, handler) in options.queues.into_iter().zip(handlers) {
-            let source = source(queue, addresses);
-            work.spawn(poller::run(queues.clone(), source, handler, stop_work.clone()));
+        let main = Handle::current();
+        let functions_of_queues = [
+            (functions.dispatch(), &main),
+            (functions.deliver(), &main),
+            (slow_functions.deliver(), slow_deliveries.handle()),
+        ];
+        for (queue, (handler, runtime)) in options.queues.into_iter().zip(functions_of_queues) {
+            let poller =
+                poller::run(queues.clone(), source(queue, addresses), handler, stop_work.clone());
+            work.spawn_on(poller, runtime);
         }
         spawn_schedules(&mut servers, &functions, &options.clock)?;
     }
@@ -289,7 +330,16 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     let api = Router::new().fallback(gateway::serve).with_state(gateway);
     serve(&mut work, &stop_work, listeners.api, local_api::router(Arc::new(local)).merge(api));
 
-    Ok(System { addresses, sqs, receiver, stop_work, work, stop_servers, servers })
+    Ok(System {
+        addresses,
+        sqs,
+        receiver,
+        stop_work,
+        work,
+        stop_servers,
+        servers,
+        _slow_deliveries: slow_deliveries,
+    })
 }
 
 impl System {
@@ -392,13 +442,6 @@ async fn ports(
     tables::create(&dynamodb, &names).await.map_err(|error| part("the tables", &error))?;
     let sealer = Sealer::parse(SEALING_KEY, options.random.clone())
         .map_err(|error| part("the encryption of secrets", &error))?;
-    let sender = webhooks_outbound::Options {
-        name_servers: options.name_server.map(|server| vec![server]),
-        idle_per_host: IDLE_PER_HOST,
-        ..webhooks_outbound::Options::default()
-    };
-    let sender = GuardedClient::with_options(options.policy, sender);
-    let sender = sender.map_err(|error| part("the outbound HTTP client", &error))?;
     let clock = options.clock.clone();
     Ok(Ports {
         subscriptions: Arc::new(DynamoSubscriptions::new(dynamodb.clone(), names.subscriptions)),
@@ -413,7 +456,7 @@ async fn ports(
             sqs,
             addresses.queue_url(EVENTS.dead_letter_queue),
         )),
-        sender: Arc::new(sender),
+        sender: sender(options)?,
         clock,
         timer: Arc::new(SystemClock),
         random: options.random.clone(),
@@ -421,6 +464,17 @@ async fn ports(
         verification: options.verification,
         strict_event_data: options.strict_event_data,
     })
+}
+
+/// An outbound HTTP client with a pool of its own.
+fn sender(options: &Options) -> Result<Arc<dyn Sender>, StartError> {
+    let sender = webhooks_outbound::Options {
+        name_servers: options.name_server.map(|server| vec![server]),
+        idle_per_host: IDLE_PER_HOST,
+        ..webhooks_outbound::Options::default()
+    };
+    let sender = GuardedClient::with_options(options.policy, sender);
+    Ok(Arc::new(sender.map_err(|error| part("the outbound HTTP client", &error))?))
 }
 
 /// The event source of a queue.
