@@ -261,6 +261,39 @@ impl DynamoDeliveries {
         put.send().await.map(drop).map_err(|error| fault(error).into())
     }
 
+    /// Writes a record and erases its payload, or neither: nothing would erase the payload of a record
+    /// that has ended.
+    async fn put_and_erase_payload(
+        &self,
+        delivery: &Delivery,
+        expect: Expect,
+    ) -> Result<DeliveryWrite, StoreError> {
+        let put = |row| Put::builder().table_name(&self.table).set_item(Some(row));
+        let (condition, values) = condition(expect);
+        let record = put(row::encode(delivery)?)
+            .condition_expression(condition)
+            .set_expression_attribute_values(values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let payload = put(row::encode_erased_payload(delivery)?);
+        let mut request = self.client.transact_write_items();
+        for put in [record, payload] {
+            let put = put.build().map_err(|error| StoreError::Rejected(error.into()))?;
+            request = request.transact_items(TransactWriteItem::builder().put(put).build());
+        }
+        let Err(error) = request.send().await else { return Ok(DeliveryWrite::Applied) };
+        let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
+            error.as_service_error()
+        else {
+            return Err(fault(error).into());
+        };
+        match canceled.cancellation_reasons().first() {
+            Some(of_record) if of_record.code() == Some("ConditionalCheckFailed") => {
+                self.refused(of_record.item.clone(), expect.version())
+            }
+            _ => Err(StoreError::Unavailable(error.into())),
+        }
+    }
+
     /// The delivery with its payload, which is read when it has a row of its own: with strong
     /// consistency, because the record may be read right after both were written.
     async fn with_payload(&self, mut delivery: Delivery) -> Result<Delivery, StoreError> {
@@ -318,6 +351,26 @@ impl DynamoDeliveries {
     }
 }
 
+/// The condition of a write, and its values.
+fn condition(expect: Expect) -> (Cow<'static, str>, Option<Item>) {
+    let mut values = Item::new();
+    let condition = match expect {
+        Expect::Absent => ABSENT.into(),
+        Expect::Unchanged(_) => UNCHANGED.into(),
+        Expect::Free { now, .. } => {
+            values.insert(":now".to_owned(), number(now.millis()));
+            format!("{UNCHANGED} AND (attribute_not_exists(lease_until) OR lease_until <= :now)")
+                .into()
+        }
+    };
+    if let Some(Version { status, attempts }) = expect.version() {
+        values.insert(":status".to_owned(), text(status.as_str()));
+        values.insert(":attempts".to_owned(), number(attempts));
+    }
+    // DynamoDB refuses an empty map.
+    (condition, Some(values).filter(|values| !values.is_empty()))
+}
+
 #[async_trait]
 impl Deliveries for DynamoDeliveries {
     async fn get(
@@ -369,35 +422,20 @@ impl Deliveries for DynamoDeliveries {
             record.to_mut().has_payload_row = true;
             self.put_payload(payload).await?;
         }
-        let erases = record.has_payload_row && record.is_payload_erased;
-        if erases {
+        if record.has_payload_row && record.is_payload_erased {
             record.to_mut().has_payload_row = false;
+            return self.put_and_erase_payload(&record, expect).await;
         }
-        let put =
-            self.client.put_item().table_name(&self.table).set_item(Some(row::encode(&record)?));
-        let put = match expect {
-            Expect::Absent => put.condition_expression(ABSENT),
-            Expect::Unchanged(_) => put.condition_expression(UNCHANGED),
-            Expect::Free { now, .. } => put
-                .condition_expression(format!(
-                    "{UNCHANGED} AND (attribute_not_exists(lease_until) OR lease_until <= :now)"
-                ))
-                .expression_attribute_values(":now", number(now.millis())),
-        };
-        let put = match expect.version() {
-            Some(Version { status, attempts }) => put
-                .expression_attribute_values(":status", text(status.as_str()))
-                .expression_attribute_values(":attempts", number(attempts)),
-            None => put,
-        };
-        let put = put
+        let (condition, values) = condition(expect);
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(row::encode(&record)?))
+            .condition_expression(condition)
+            .set_expression_attribute_values(values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(error) = put.send().await else {
-            if erases {
-                self.put_payload(row::encode_erased_payload(delivery)?).await?;
-            }
-            return Ok(DeliveryWrite::Applied);
-        };
+        let Err(error) = put.send().await else { return Ok(DeliveryWrite::Applied) };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(refused)) => {
                 self.refused(refused.item.clone(), expect.version())

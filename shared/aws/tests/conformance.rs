@@ -92,6 +92,40 @@ async fn deliveries_keep_every_rule() {
 }
 
 #[tokio::test]
+async fn crash_between_a_large_payload_and_its_record_leaves_no_delivery() {
+    let client = database().await;
+    let (store, _) = deliveries(&client);
+    let mut delivery = typical();
+    // Random enough not to become small when it is deflated.
+    let numbers = (1..3_000_u64).map(|n| (n * n).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_string());
+    delivery.data =
+        sample::data(&format!(r#"{{"n":[{}]}}"#, numbers.collect::<Vec<_>>().join(",")));
+    assert_eq!(store.put(&delivery, Expect::Absent).await.unwrap(), DeliveryWrite::Applied);
+    // As if the function had crashed before the record was written.
+    let key = [
+        ("subscription_id", delivery.subscription_id.to_string()),
+        ("delivery_id", delivery.id.to_string()),
+    ];
+    let key = key.map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
+    let delete = client.delete_item().table_name(names().deliveries).set_key(Some(key.into()));
+    delete.send().await.unwrap();
+    let scanned = client.scan().table_name(names().deliveries).send().await.unwrap();
+    let rows: Vec<_> =
+        scanned.items().iter().map(|row| row["delivery_id"].as_s().unwrap()).collect();
+    assert!(rows.contains(&&format!("payload#{}", delivery.id)), "{rows:?}");
+
+    let read = store.get(&delivery.subscription_id, &delivery.id, Consistency::Strong);
+    assert_eq!(read.await.unwrap(), None);
+    let filter = DeliveryFilter::default();
+    let listed = store.page(&delivery.subscription_id, &filter, 9, None, sample::start());
+    assert!(listed.await.unwrap().items.is_empty());
+    // The message is received again.
+    assert_eq!(store.put(&delivery, Expect::Absent).await.unwrap(), DeliveryWrite::Applied);
+    let read = store.get(&delivery.subscription_id, &delivery.id, Consistency::Strong);
+    assert_eq!(read.await.unwrap().map(|read| read.data), Some(delivery.data));
+}
+
+#[tokio::test]
 async fn creating_the_tables_again_changes_nothing() {
     let client = database().await;
     let store = subscriptions(&client);

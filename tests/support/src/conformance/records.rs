@@ -239,10 +239,13 @@ async fn large_payload_is_kept_until_it_is_erased(store: &dyn DeliveriesTable) {
     let mut read =
         get(store, &subscription, &delivery.id).await.unwrap_or_else(|| panic!("it is lost"));
     read.succeed(KeepPayload::UntilSuccess, sample::at(9));
-    assert_eq!(
-        ok(store.put(&read, Expect::Unchanged(Version::retrying(4))).await),
-        DeliveryWrite::Applied
-    );
+    // Refused because of another write, it erases nothing.
+    let refused = ok(store.put(&read, Expect::Unchanged(Version::retrying(3))).await);
+    assert!(matches!(refused, DeliveryWrite::Refused(_)), "{refused:?}");
+    let unchanged = get(store, &subscription, &delivery.id).await;
+    assert_eq!(unchanged.map(|read| read.data), Some(delivery.data.clone()));
+    let written = ok(store.put(&read, Expect::Unchanged(Version::retrying(4))).await);
+    assert_eq!(written, DeliveryWrite::Applied);
     let read = get(store, &subscription, &delivery.id).await;
     assert!(read.is_some_and(|read| read.is_payload_erased && read.data == Data::empty()));
 }
