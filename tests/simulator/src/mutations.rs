@@ -81,6 +81,8 @@ mutations! {
     ResetHealth => HealthKept,
     /// Dispatch sends all tasks to the fast queue.
     DispatchFast => FastBounded,
+    /// The fast and the slow queue have one concurrency together.
+    ShareConcurrency => OthersOnTime,
     /// What a host did is never written.
     ForgetHost => HostOpens,
     /// Slow failures open the breaker no sooner than quick ones.

@@ -216,8 +216,8 @@ impl Run {
         let (fast, slow) = model.delivering();
         // Each queue has a concurrency of its own, which matters when one of them is full.
         let is_free = |under_way, most| match harness.plan.abuse {
-            Some(_) => under_way < most,
-            None => fast + slow < harness.plan.concurrency,
+            Some(_) if !harness.is(Mutation::ShareConcurrency) => under_way < most,
+            _ => fast + slow < harness.plan.concurrency,
         };
         let tasks = tasks.filter(|_| is_free(fast, FAST_CONCURRENCY));
         let slow_tasks = slow_tasks.filter(|_| is_free(slow, harness.plan.concurrency));
