@@ -34,6 +34,10 @@ def check_workflows(space):
         for name, job in workflow["jobs"].items():
             expect("timeout-minutes" in job, f"{name} of {path.name} has no time limit")
         scripts |= set(re.findall(r"(?:scripts/[\w/]+\.(?:py|txt)|\.ci/run)", text))
+        if path.name == "deploy.yml":
+            checks = [step for step in workflow["jobs"]["verify"]["steps"] if step.get("run") == ".ci/run"]
+            required = [step.get("env", {}).get("ADVISORIES") for step in checks]
+            expect(required == ["required"], "a tag is deployed although the advisories cannot be reached")
     missing = [script for script in scripts if not (space.root / script).exists()]
     expect(scripts and not missing, f"workflows run {missing}, which do not exist")
     print(f"the workflows run {', '.join(sorted(scripts))}")

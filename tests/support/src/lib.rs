@@ -11,6 +11,7 @@
 //!   names of the rules that were broken.
 //! * [`Intercepted`] asks an [`Interceptor`] before each call of a port: to let it fail, to skip it, or
 //!   to change the table first. [`Failing`] lets one kind of call fail.
+//! * [`LogLines`] keeps what a test logs.
 //! * [`FakeReceiver`] is a real HTTP server on loopback, for tests of the whole system.
 //!
 //! Deliberately absent: AWS, wall-clock time and threads of its own.
@@ -18,6 +19,7 @@
 pub mod clock;
 pub mod conformance;
 pub mod intercept;
+pub mod log_lines;
 pub mod memory;
 pub mod random;
 pub mod receiver;
@@ -27,6 +29,7 @@ pub mod sender;
 
 pub use clock::ManualClock;
 pub use intercept::{Effect, Failing, Intercepted, Interceptor};
+pub use log_lines::LogLines;
 pub use memory::{
     MemoryDeadLetterQueue, MemoryDeliveries, MemoryEventBus, MemorySubscriptions, MemoryTaskQueue,
 };

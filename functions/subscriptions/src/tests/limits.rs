@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use test_support::sample;
+use serde_json::{Value, json};
+use test_support::{LogLines, sample};
+use tracing::level_filters::LevelFilter;
 use webhooks_api::ROUTES;
 use webhooks_api::testing::TestRequest;
 use webhooks_core::limits::{API_CHANGES, BLOCKED_HOSTS_SECONDS};
 use webhooks_core::ports::{Clock as _, Subscriptions as _};
 use webhooks_core::verification::EndpointVerification;
+use webhooks_runtime::telemetry;
 
 use super::{CREATE, DELETE, GET, Harness, LIST, PATCH, new_webhook};
 
@@ -44,6 +46,38 @@ async fn user_over_the_rate_limit_gets_429_and_others_do_not() {
     let read = TestRequest::to(LIST).at(sample::at(0));
     assert_eq!(harness.send(read).await.status(), 200, "reads have a limit of their own");
     assert_eq!(harness.send(request().at(sample::at(1))).await.problem(), "not-found");
+}
+
+#[tokio::test]
+async fn each_change_is_logged_with_its_user_and_fields_but_without_values() {
+    let (harness, lines) = (Harness::new(), LogLines::default());
+    let writer = lines.clone();
+    let subscriber =
+        telemetry::subscriber("subscriptions".to_owned(), LevelFilter::INFO, move || {
+            writer.clone()
+        });
+    let guard = tracing::subscriber::set_default(subscriber);
+    let id = harness.create("alice").await;
+    let patch = || TestRequest::to(PATCH).with("id", &id);
+    let renamed = json!({"description": "a name that is private", "headers": {"x-key": "a key"}});
+    assert_eq!(harness.send(patch().body(&renamed)).await.status(), 200);
+    assert_eq!(harness.send(patch().by("bob").body(&renamed)).await.status(), 404);
+    assert_eq!(harness.send(TestRequest::to(GET).with("id", &id)).await.status(), 200);
+    assert_eq!(harness.send(TestRequest::to(DELETE).with("id", &id)).await.status(), 204);
+    drop(guard);
+
+    let text = lines.text();
+    assert!(!text.contains("private") && !text.contains("a key") && !text.contains("whsec_"));
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let changes: Vec<_> = lines.filter(|line| line["message"] == "change by a user").collect();
+    let shown = |name: &str| changes.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+    assert_eq!(shown("user_id"), ["alice", "alice", "bob", "alice"]);
+    assert_eq!(shown("http.status"), [201, 200, 404, 204]);
+    assert_eq!(shown("http.route"), [CREATE, PATCH, PATCH, DELETE]);
+    assert_eq!(shown("problem")[2], "urn:webhooks:problem:not-found");
+    assert_eq!(shown("fields")[1], "description headers");
+    assert_eq!(shown("subscription_id")[1..], [id.as_str(); 3]);
+    assert!(changes.iter().all(|line| line["http.source_ip"].is_string()), "{changes:?}");
 }
 
 #[tokio::test]

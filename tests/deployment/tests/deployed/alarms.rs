@@ -5,8 +5,7 @@
 //! that they log, as CloudWatch does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
@@ -22,7 +21,7 @@ use serde_json::{Value, json};
 use subscriptions::SubscriptionsApi;
 use test_support::sender::{self, Reply};
 use test_support::{
-    Failing, Intercepted, ManualClock, MemoryDeadLetterQueue, MemoryDeliveries,
+    Failing, Intercepted, LogLines, ManualClock, MemoryDeadLetterQueue, MemoryDeliveries,
     MemorySubscriptions, MemoryTaskQueue, ScriptedSender, SeededRandom, TestSealer, sample,
 };
 use tracing::level_filters::LevelFilter;
@@ -44,31 +43,17 @@ const FAULTS_OF_LAMBDA: [(&str, &str); 3] = [
 /// The samples of each metric in one period, by the name of the metric.
 type Samples = BTreeMap<String, Vec<f64>>;
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The metrics that a future logs.
 async fn measured(work: impl Future<Output = ()>) -> Samples {
-    let lines = Lines::default();
+    let lines = LogLines::default();
     let writer = lines.clone();
     let subscriber =
         telemetry::subscriber("function".to_owned(), LevelFilter::INFO, move || writer.clone());
     let guard = tracing::subscriber::set_default(subscriber);
     work.await;
     drop(guard);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let mut samples = Samples::new();
-    for line in text.lines() {
+    for line in lines.text().lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array();
         for metric in metrics.into_iter().flatten() {
