@@ -227,15 +227,15 @@ pub struct System {
     _slow_deliveries: SlowDeliveries,
 }
 
-/// The runtime of the slow deliveries queue, with one thread. An event for many slow webhooks is many
-/// attempts in the same moment; the others do not wait until all of these had a thread.
+/// The runtime of the slow deliveries queue. An event for many slow webhooks is many attempts in the same
+/// moment; the others do not wait until all of these had a thread.
 struct SlowDeliveries(Option<Runtime>);
 
 impl SlowDeliveries {
     fn start() -> Result<Self, StartError> {
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(1)
             .thread_name("slow-deliveries")
+            .on_thread_start(lower_priority)
             .enable_all()
             .build();
         runtime.map(|runtime| Self(Some(runtime))).map_err(|error| part("a thread", &error))
@@ -254,6 +254,15 @@ impl Drop for SlowDeliveries {
             // Without waiting, which a task of another runtime must not.
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Lets threads with work for quick endpoints go first.
+fn lower_priority() {
+    // On Linux this is of the calling thread, elsewhere of the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
+        tracing::debug!(%error, "the slow deliveries run with normal priority");
     }
 }
 

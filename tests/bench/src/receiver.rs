@@ -37,7 +37,19 @@ struct Payload {
 
 impl Receiver {
     pub(crate) async fn start() -> io::Result<Self> {
-        let (receiver, state) = (FakeReceiver::start().await?, Arc::new(State::default()));
+        let (started, receiver) = tokio::sync::oneshot::channel();
+        // Receivers are elsewhere. These have a thread of their own until the process ends.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                if started.send(FakeReceiver::start().await).is_ok() {
+                    std::future::pending::<()>().await;
+                }
+            });
+            io::Result::Ok(())
+        });
+        let receiver = receiver.await.map_err(|_| io::Error::other("the thread has ended"))??;
+        let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         receiver.by_rule(move |request| shared.reply(request));
         Ok(Self { receiver, state })
