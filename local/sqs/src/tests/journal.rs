@@ -43,7 +43,7 @@ async fn messages_survive_a_restart_in_every_place() {
     let attributes = json!({"b": {"DataType": "Binary", "BinaryValue": "AAEC"}});
     client.send("q", "hidden").await;
     let hidden = client.receive("q").await.remove(0);
-    client.hide(&hidden["ReceiptHandle"], 60).await;
+    client.change_visibility(&hidden["ReceiptHandle"], 60).await;
     let visible = json!({"MessageBody": "visible é\n", "MessageAttributes": attributes});
     client.on_q("SendMessage", visible).await;
     client.on_q("SendMessage", json!({"MessageBody": "late", "DelaySeconds": 30})).await;

@@ -115,7 +115,7 @@ impl Client {
         self.on_q("DeleteMessage", json!({"ReceiptHandle": handle})).await;
     }
 
-    async fn hide(&self, handle: &Value, seconds: u32) {
+    async fn change_visibility(&self, handle: &Value, seconds: u32) {
         let request = json!({"ReceiptHandle": handle, "VisibilityTimeout": seconds});
         self.on_q("ChangeMessageVisibility", request).await;
     }

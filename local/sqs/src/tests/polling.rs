@@ -62,7 +62,7 @@ async fn long_poll_wakes_when_a_message_becomes_visible() {
     // By a change of the visibility.
     let handle = client.handle().await;
     let waiting = poll(&client, "q").await;
-    client.hide(&handle, 0).await;
+    client.change_visibility(&handle, 0).await;
     assert_eq!(body(waiting).await, "x");
     // By a move to the dead-letter queue.
     let waiting = poll(&client, "dlq").await;

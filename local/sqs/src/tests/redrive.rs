@@ -50,7 +50,7 @@ async fn last_receive_ends_with_a_delete_or_the_dead_letter_queue() {
     assert_eq!((client.depth("q"), client.depth("dlq")), ((0, 0, 0), (0, 0, 0)));
     client.send("q", "released").await;
     let handle = client.handle().await;
-    client.hide(&handle, 0).await;
+    client.change_visibility(&handle, 0).await;
     assert_eq!((client.depth("q"), client.depth("dlq")), ((0, 0, 0), (1, 0, 0)));
     // The message has left the queue of the handle, so this deletes nothing.
     client.delete(&handle).await;

@@ -32,10 +32,10 @@ async fn visibility_can_be_lengthened_and_shortened() {
     client.send("q", "x").await;
     let handle = client.handle().await;
     client.advance(20);
-    client.hide(&handle, 60).await;
+    client.change_visibility(&handle, 60).await;
     client.advance(59);
     assert!(client.receive("q").await.is_empty());
-    client.hide(&handle, 0).await;
+    client.change_visibility(&handle, 0).await;
     assert_eq!(bodies(&client.receive("q").await), ["x"]);
 }
 
@@ -46,16 +46,16 @@ async fn one_receive_hides_a_message_for_less_than_twelve_hours() {
     let handle = client.handle().await;
     let bad = [-1, 43_200, 43_201].map(|n| (change(&handle, n), Code::InvalidParameterValue));
     client.refuses("ChangeMessageVisibility", bad).await;
-    client.hide(&handle, 43_199).await;
+    client.change_visibility(&handle, 43_199).await;
     client.advance(43_000);
     let error = client.call("ChangeMessageVisibility", change(&handle, 200)).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidParameterValue);
     assert!(error.message.contains("beyond the limit [43200 seconds]"), "{error}");
-    client.hide(&handle, 199).await;
+    client.change_visibility(&handle, 199).await;
     client.advance(199);
     // The next receive starts the count again.
     let handle = client.handle().await;
-    client.hide(&handle, 43_199).await;
+    client.change_visibility(&handle, 43_199).await;
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn release_shows_received_messages_and_not_waiting_retries() {
     client.send("q", "retry").await;
     let retry = client.handle().await;
     client.send("q", "visible").await;
-    client.hide(&retry, 50).await;
+    client.change_visibility(&retry, 50).await;
     client.advance(1);
     assert_eq!(client.sqs.release("q").unwrap(), 1);
     assert_eq!(bodies(&client.receive("q").await), ["visible", "held"]);
