@@ -133,21 +133,13 @@ fn check_sealed(secret: &Secret, bit: u32) {
 }
 
 fn check_keys(keys_text: &str) {
-    let sealer = Sealer::parse(keys_text, random());
-    let keys: Vec<_> = keys_text.split(',').map(|key| key.trim().split_once(':')).collect();
-    match sealer {
-        Ok(sealer) => {
-            let shown = format!("{sealer:?}");
-            for (id, key) in keys.into_iter().map(Option::unwrap) {
-                assert!((1..=32).contains(&id.len()));
-                assert_eq!(STANDARD.decode(key).unwrap().len(), 32);
-                assert!(!shown.contains(key), "the sealer prints a key");
-            }
-        }
-        Err(error) => {
-            let shown = error.to_string();
-            assert!(keys.iter().flatten().all(|(_, key)| key.len() < 16 || !shown.contains(key)));
-        }
+    // An error has nothing of the text, by its type.
+    let Ok(sealer) = Sealer::parse(keys_text, random()) else { return };
+    let shown = format!("{sealer:?}");
+    for (id, key) in keys_text.split(',').map(|key| key.trim().split_once(':').unwrap()) {
+        assert!((1..=32).contains(&id.len()));
+        assert_eq!(STANDARD.decode(key).unwrap().len(), 32);
+        assert!(!shown.contains(key), "the sealer prints a key");
     }
 }
 
