@@ -35,7 +35,6 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
@@ -57,8 +56,8 @@ use webhooks_core::statistics::{Addition, Counts, HourCounts};
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{
-    BATCH_GET_KEYS, Item, from_item, get_several, just_below, key, number, page, read, shown_key,
-    text, to_item,
+    BATCH_GET_KEYS, Item, Transacted, from_item, get_several, just_below, key, number, page, read,
+    shown_key, text, to_item, transact,
 };
 use crate::error::{fault, written};
 use crate::tables::DUE_INDEX;
@@ -240,19 +239,14 @@ impl DynamoDeliveries {
             TransactWriteItem::builder().put(put.build().map_err(rejected)?).build(),
             TransactWriteItem::builder().update(guard.build().map_err(rejected)?).build(),
         ];
-        let request = self.client.transact_write_items().set_transact_items(Some(actions.into()));
-        let Err(error) = request.send().await else { return Ok(Written::Applied) };
-        let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
-            error.as_service_error()
-        else {
-            return Err(fault(error).into());
-        };
-        // Another request has changed the row, or is about to.
-        let mut codes = canceled.cancellation_reasons().iter().filter_map(|reason| reason.code());
-        if codes.any(|code| matches!(code, "ConditionalCheckFailed" | "TransactionConflict")) {
-            return Ok(Written::ConditionFailed);
+        match transact(&self.client, actions.into()).await? {
+            Transacted::Applied => Ok(Written::Applied),
+            // Another request has changed the row, or is about to.
+            Transacted::ConditionFailed { .. } | Transacted::Conflict(_) => {
+                Ok(Written::ConditionFailed)
+            }
+            Transacted::Throttled(reason) => Err(StoreError::Unavailable(reason.into())),
         }
-        Err(StoreError::Unavailable(error.into()))
     }
 
     /// Writes a payload. Whoever writes one of the same delivery writes the same.
@@ -275,22 +269,17 @@ impl DynamoDeliveries {
             .set_expression_attribute_values(values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let payload = put(row::encode_erased_payload(delivery)?);
-        let mut request = self.client.transact_write_items();
-        for put in [record, payload] {
+        let actions = [record, payload].map(|put| {
             let put = put.build().map_err(|error| StoreError::Rejected(error.into()))?;
-            request = request.transact_items(TransactWriteItem::builder().put(put).build());
-        }
-        let Err(error) = request.send().await else { return Ok(DeliveryWrite::Applied) };
-        let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
-            error.as_service_error()
-        else {
-            return Err(fault(error).into());
-        };
-        match canceled.cancellation_reasons().first() {
-            Some(of_record) if of_record.code() == Some("ConditionalCheckFailed") => {
-                self.refused(of_record.item.clone(), expect.version())
+            Ok(TransactWriteItem::builder().put(put).build())
+        });
+        let actions = actions.into_iter().collect::<Result<_, StoreError>>()?;
+        match transact(&self.client, actions).await? {
+            Transacted::Applied => Ok(DeliveryWrite::Applied),
+            Transacted::ConditionFailed { row, .. } => self.refused(row, expect.version()),
+            Transacted::Conflict(reason) | Transacted::Throttled(reason) => {
+                Err(StoreError::Unavailable(reason.into()))
             }
-            _ => Err(StoreError::Unavailable(error.into())),
         }
     }
 

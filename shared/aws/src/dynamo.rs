@@ -1,4 +1,4 @@
-//! What both tables share: attribute values, reading pages of rows, decoding, sizes.
+//! What both tables share: attribute values, reading pages of rows, transactions, decoding, sizes.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -6,12 +6,13 @@ use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use webhooks_core::ports::{Page, StoreError};
 
-use crate::error::fault;
+use crate::error::{fault, is_transient};
 
 /// A row as the SDK has it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -46,6 +47,46 @@ pub(crate) fn just_below(key: &str) -> String {
         below.push('~');
     }
     below
+}
+
+/// What became of a transaction.
+pub(crate) enum Transacted {
+    /// It was made.
+    Applied,
+    /// The condition of this action (from 0) does not hold, and the row that it met, if the action asks
+    /// for that.
+    ConditionFailed { action: usize, row: Option<Item> },
+    /// Another transaction is in the way; a later try may succeed.
+    Conflict(String),
+    /// A throttle is in the way.
+    Throttled(String),
+}
+
+/// Makes all of the changes or none.
+pub(crate) async fn transact(
+    client: &Client,
+    actions: Vec<TransactWriteItem>,
+) -> Result<Transacted, StoreError> {
+    let request = client.transact_write_items().set_transact_items(Some(actions));
+    let Err(error) = request.send().await else { return Ok(Transacted::Applied) };
+    let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
+        error.as_service_error()
+    else {
+        return Err(fault(error).into());
+    };
+    let reasons = canceled.cancellation_reasons();
+    let codes: Vec<&str> = reasons.iter().map(|of| of.code().unwrap_or("None")).collect();
+    if let Some(action) = codes.iter().position(|code| *code == "ConditionalCheckFailed") {
+        return Ok(Transacted::ConditionFailed { action, row: reasons[action].item.clone() });
+    }
+    let text = format!("the transaction was canceled: {}", codes.join(", "));
+    if codes.contains(&"TransactionConflict") {
+        return Ok(Transacted::Conflict(text));
+    }
+    if codes.iter().any(|code| is_transient(code)) {
+        return Ok(Transacted::Throttled(text));
+    }
+    Err(StoreError::Rejected(text.into()))
 }
 
 /// What a query has found.

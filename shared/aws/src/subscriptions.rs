@@ -26,7 +26,6 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
@@ -45,9 +44,10 @@ use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
 use crate::dynamo::{
-    BATCH_GET_KEYS, Item, Rows, get_several, just_below, key, number, page, read, shown_key, text,
+    BATCH_GET_KEYS, Item, Rows, Transacted, get_several, just_below, key, number, page, read,
+    shown_key, text, transact,
 };
-use crate::error::{fault, is_transient};
+use crate::error::fault;
 
 const USER_ID: &str = "user_id";
 const SUBSCRIPTION_ID: &str = "subscription_id";
@@ -76,16 +76,6 @@ const PAGE_REQUESTS: usize = 10;
 pub struct DynamoSubscriptions {
     client: Client,
     table: String,
-}
-
-/// What became of a transaction.
-enum Transacted {
-    /// It was made.
-    Applied,
-    /// The condition of this action (from 0) does not hold.
-    ConditionFailed { action: usize },
-    /// Another transaction or a throttle is in the way; a later try may succeed.
-    Transient(String),
 }
 
 /// What became of a conditional update.
@@ -223,37 +213,14 @@ impl DynamoSubscriptions {
     /// a moment, because both change the counter.
     async fn transact(&self, actions: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
         for wait in TRANSACTION_WAITS {
-            match self.transact_once(actions.clone()).await? {
-                Transacted::Transient(_) => tokio::time::sleep(wait).await,
+            match transact(&self.client, actions.clone()).await? {
+                Transacted::Conflict(_) | Transacted::Throttled(_) => {
+                    tokio::time::sleep(wait).await;
+                }
                 done => return Ok(done),
             }
         }
-        self.transact_once(actions).await
-    }
-
-    async fn transact_once(
-        &self,
-        actions: Vec<TransactWriteItem>,
-    ) -> Result<Transacted, StoreError> {
-        let request = self.client.transact_write_items().set_transact_items(Some(actions));
-        let Err(error) = request.send().await else {
-            return Ok(Transacted::Applied);
-        };
-        let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
-            error.as_service_error()
-        else {
-            return Err(fault(error).into());
-        };
-        let reasons = canceled.cancellation_reasons().iter();
-        let codes: Vec<&str> = reasons.map(|reason| reason.code().unwrap_or("None")).collect();
-        if let Some(action) = codes.iter().position(|code| *code == "ConditionalCheckFailed") {
-            return Ok(Transacted::ConditionFailed { action });
-        }
-        let text = format!("the transaction was canceled: {}", codes.join(", "));
-        if codes.iter().any(|code| is_transient(code)) {
-            return Ok(Transacted::Transient(text));
-        }
-        Err(StoreError::Rejected(text.into()))
+        transact(&self.client, actions).await
     }
 }
 
@@ -266,12 +233,12 @@ impl Subscriptions for DynamoSubscriptions {
         for _ in 0..CREATE_TRIES {
             match self.create_counted(subscription, count).await? {
                 Transacted::Applied => return Ok(Creation::Created),
-                Transacted::ConditionFailed { action: 0 } => {
+                Transacted::ConditionFailed { action: 0, .. } => {
                     let text = format!("{} exists already", subscription.id);
                     return Err(StoreError::Rejected(text.into()));
                 }
                 Transacted::ConditionFailed { .. } => {}
-                Transacted::Transient(reason) => {
+                Transacted::Conflict(reason) | Transacted::Throttled(reason) => {
                     return Err(StoreError::Unavailable(reason.into()));
                 }
             }
@@ -493,7 +460,9 @@ impl Subscriptions for DynamoSubscriptions {
         match self.transact(actions).await? {
             Transacted::Applied => Ok(true),
             Transacted::ConditionFailed { .. } => Ok(false),
-            Transacted::Transient(reason) => Err(StoreError::Unavailable(reason.into())),
+            Transacted::Conflict(reason) | Transacted::Throttled(reason) => {
+                Err(StoreError::Unavailable(reason.into()))
+            }
         }
     }
 
