@@ -74,7 +74,7 @@ pub struct Functions {
     deliveries: Arc<DeliveryHistory>,
     test_webhook: Arc<TestWebhook>,
     dispatch: Arc<Dispatch>,
-    deliver: Arc<Deliver>,
+    deliver: poller::Handler,
     /// Puts due retries back onto the queue.
     pub retry: Arc<Retry>,
     /// Removes old deliveries.
@@ -94,7 +94,7 @@ impl Functions {
             dead_letter_queue,
             sender,
             clock,
-            timer,
+            timer: _,
             random,
             policy,
             verification,
@@ -150,20 +150,7 @@ impl Functions {
                 )
                 .with_strict_event_data(strict_event_data),
             ),
-            deliver: Arc::new(Deliver::new(
-                subscriptions.clone(),
-                sealer,
-                deliveries.clone(),
-                deliveries.clone(),
-                deliveries.clone(),
-                queue,
-                slow_queue.clone(),
-                sender,
-                clock.clone(),
-                timer,
-                random,
-                RETENTION,
-            )),
+            deliver: deliver(ports),
             retry: Arc::new(Retry::new(
                 deliveries.clone(),
                 deliveries.clone(),
@@ -250,8 +237,29 @@ impl Functions {
 
     /// The function behind the deliveries queue.
     pub fn deliver(&self) -> poller::Handler {
-        queue(self.deliver.clone(), |function, batch| async move { function.handle(batch).await })
+        self.deliver.clone()
     }
+}
+
+/// The function behind a deliveries queue, over ports of its own.
+pub(crate) fn deliver(ports: &Ports) -> poller::Handler {
+    let Ports { subscriptions, sealer, deliveries, sender, clock, timer, random, .. } =
+        ports.clone();
+    let deliver = Deliver::new(
+        subscriptions,
+        sealer,
+        deliveries.clone(),
+        deliveries.clone(),
+        deliveries,
+        ports.queue.clone(),
+        ports.slow_queue.clone(),
+        sender,
+        clock,
+        timer,
+        random,
+        RETENTION,
+    );
+    queue(Arc::new(deliver), |function, batch| async move { function.handle(batch).await })
 }
 
 fn api<T, F>(

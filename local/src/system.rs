@@ -26,7 +26,7 @@ use webhooks_core::target::TargetPolicy;
 use webhooks_core::verification::EndpointVerification;
 use webhooks_outbound::GuardedClient;
 
-use crate::functions::{Functions, Ports};
+use crate::functions::{self, Functions, Ports};
 use crate::gateway::{self, Gateway};
 use crate::listener::{self, Bounds};
 use crate::local_api::{self, LocalApi};
@@ -224,7 +224,7 @@ pub struct System {
     work: JoinSet<()>,
     stop_servers: CancellationToken,
     servers: JoinSet<()>,
-    _slow_deliveries: SlowDeliveries,
+    _slow_deliveries: Option<SlowDeliveries>,
 }
 
 /// The runtime of the slow deliveries queue. An event for many slow webhooks is many attempts in the same
@@ -308,15 +308,17 @@ pub async fn start(options: Options) -> Result<System, StartError> {
     ));
     serve(&mut servers, &stop_servers, listeners.receiver, receiver::router(receiver.clone()));
 
-    let slow_deliveries = SlowDeliveries::start()?;
-    // A connection is served by the runtime that opened it.
-    let slow_functions = Functions::new(&Ports { sender: sender(&options)?, ..ports.clone() });
+    let mut slow_deliveries = None;
     if options.runs_functions {
+        let slow = slow_deliveries.insert(SlowDeliveries::start()?);
+        // A connection is served by the runtime that opened it.
+        let slow_deliver =
+            functions::deliver(&Ports { sender: sender(&options)?, ..ports.clone() });
         let main = Handle::current();
         let functions_of_queues = [
             (functions.dispatch(), &main),
             (functions.deliver(), &main),
-            (slow_functions.deliver(), slow_deliveries.handle()),
+            (slow_deliver, slow.handle()),
         ];
         for (queue, (handler, runtime)) in options.queues.into_iter().zip(functions_of_queues) {
             let poller =

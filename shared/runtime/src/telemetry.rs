@@ -224,30 +224,15 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use test_support::LogLines;
 
     fn lines(log: impl FnOnce()) -> Vec<Value> {
-        let buffer = Buffer::default();
-        let writer = buffer.clone();
+        let lines = LogLines::default();
+        let writer = lines.clone();
         let subscriber =
             subscriber("dev-deliver".to_owned(), LevelFilter::INFO, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
-        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[test]
