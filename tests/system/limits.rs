@@ -1,8 +1,11 @@
 //! Limits, scopes, endpoint verification and erasure, from outside.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use test_support::FakeReceiver;
 use test_support::receiver::Reply;
+use webhooks_core::limits::{HOST_CONCURRENCY, WEBHOOKS_PER_USER};
 
 use crate::harness::{Local, dev, event, text, token};
 
@@ -146,11 +149,32 @@ async fn required_verification_sends_nothing_but_challenges_before_the_proof() {
 }
 
 #[tokio::test]
-async fn retries_that_wait_for_minutes_are_not_in_flight() {
+async fn webhooks_at_one_url_share_a_bounded_number_of_attempts() {
+    const TAKES: Duration = Duration::from_millis(100);
+    let local = Local::start().await;
+    let receiver = FakeReceiver::start().await.unwrap();
+    receiver.otherwise(Reply::status(200).after(TAKES));
+    let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
+    for _ in 0..WEBHOOKS_PER_USER {
+        local.subscribe("u", body.clone()).await;
+    }
+    local.publish(&event("u", "task.created", 1)).await;
+    let posts = receiver.wait_for(WEBHOOKS_PER_USER).await;
+    let under_way =
+        |at: Instant| posts.iter().filter(|post| post.at <= at && at < post.at + TAKES).count();
+    let most = posts.iter().map(|post| under_way(post.at)).max().unwrap();
+    assert!((2..=HOST_CONCURRENCY).contains(&most), "{most} concurrent attempts");
+}
+
+#[tokio::test]
+async fn retries_that_wait_are_not_in_flight() {
     const EVENTS: usize = 40;
     let local = Local::start().await;
     let receiver = FakeReceiver::start().await.unwrap();
-    receiver.otherwise(Reply::response(503, &[("retry-after", "815")], ""));
+    // Less than a minute, and much more.
+    let asks = |n| if n % 2 == 0 { "45" } else { "815" };
+    let replies = (0..EVENTS).map(|n| Reply::response(503, &[("retry-after", asks(n))], ""));
+    receiver.script("/", replies);
     let body = json!({"url": receiver.url("/"), "event_types": ["task.created"]});
     let (webhook, _) = local.subscribe("u", body).await;
     for n in (0..).take(EVENTS) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use webhooks_core::delivery::{Delivery, Status};
-use webhooks_core::limits::{QUEUE_WAIT_MAX_SECONDS, VISIBILITY_WAIT_MAX_SECONDS};
+use webhooks_core::limits::QUEUE_WAIT_MAX_SECONDS;
 use webhooks_core::ports::{Random, Refusal};
 use webhooks_core::time::Timestamp;
 
@@ -36,15 +36,15 @@ const SOON_MIN: Duration = Duration::from_secs(30);
 const SOON_JITTER_SECONDS: u64 = 30;
 
 impl Disposition {
-    /// For a task whose moment has not come: the queue keeps the message until then if it can.
+    /// For a task whose moment has not come: the queue delays a copy of the message until then if it can. The
+    /// message itself does not wait, because a queue has at most 120,000 messages in flight (AWS quota), and
+    /// delayed ones do not count.
     ///
     /// The wait is cut to whole seconds, which is never less than what a receiver asked for,
     /// because that is whole seconds before the jitter.
     pub(crate) fn until(at: Timestamp, now: Timestamp) -> Self {
         let wait = now.until(at).as_secs();
-        if wait <= VISIBILITY_WAIT_MAX_SECONDS {
-            Self::RetryAfter(Duration::from_secs(wait))
-        } else if wait <= QUEUE_WAIT_MAX_SECONDS {
+        if wait <= QUEUE_WAIT_MAX_SECONDS {
             Self::Delay(Duration::from_secs(wait))
         } else {
             Self::Ack
@@ -92,13 +92,13 @@ impl Disposition {
     }
 }
 
-/// Puts the next attempt off until `at`: this message or a delayed copy of it makes it, if the queue
-/// can keep a message that long, else one that the retry function sends.
+/// Puts the next attempt off until `at`: a delayed copy of the message makes it, if the queue can delay a
+/// message that long, else one that the retry function sends.
 pub(crate) fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Disposition {
     let disposition = Disposition::until(at, now);
     let due_at = match disposition {
-        Disposition::RetryAfter(_) | Disposition::Delay(_) => at.plus_seconds(LOST_AFTER_SECONDS),
-        Disposition::Ack | Disposition::Nack | Disposition::NackFor(_) => at,
+        Disposition::Delay(_) => at.plus_seconds(LOST_AFTER_SECONDS),
+        _ => at,
     };
     delivery.wait(at, due_at, now);
     disposition

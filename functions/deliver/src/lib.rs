@@ -13,11 +13,12 @@
 //! 1. `load` reads the record and the subscription, which is read once for each batch, and together with those of other
 //!    tasks where that is possible; a task of an ended delivery is dropped;
 //! 2. `slot` waits for the webhook's rate limit, if it has one;
-//! 3. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
+//! 3. `host_concurrency` puts the task off when the host has enough attempts of the owner already;
+//! 4. `reserve` asks the endpoint's breaker and takes a short lease on the record, so that two
 //!    copies of a task do not both POST;
-//! 4. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
+//! 5. `attempt` signs, sends, decides and writes the record once; `unsent` writes it when the
 //!    delivery is postponed or ends without an attempt;
-//! 5. `disposition` says whether the message is acknowledged or received again.
+//! 6. `disposition` says whether the message is acknowledged or received again.
 //!
 //! A message of the slow queue may ask for a page of a recovery instead; see `recovery`.
 //!
@@ -33,6 +34,7 @@ mod attempt;
 mod batch;
 mod disposition;
 mod effects;
+mod host_concurrency;
 mod load;
 mod recovery;
 mod reserve;
@@ -64,6 +66,7 @@ use webhooks_core::secret::SecretOpener;
 use crate::batch::{Batch, Undecided};
 use crate::disposition::{Disposition, Handled};
 use crate::effects::Effects;
+use crate::host_concurrency::HostConcurrency;
 use crate::task::{Origin, tasks_of};
 use crate::telemetry::log_failed_tasks;
 use crate::tell::NobodyAsks;
@@ -83,6 +86,7 @@ pub struct Deliver {
     random: Arc<dyn Random>,
     retention: Duration,
     recovery_page: usize,
+    host_concurrency: HostConcurrency,
     nobody_asks: NobodyAsks,
     event_bus: Option<Arc<dyn EventBus>>,
 }
@@ -121,6 +125,7 @@ impl Deliver {
             random,
             retention,
             recovery_page: RECOVERY_PAGE_MAX,
+            host_concurrency: HostConcurrency::default(),
             nobody_asks: NobodyAsks::default(),
             event_bus: None,
         }
@@ -130,6 +135,12 @@ impl Deliver {
     #[must_use]
     pub fn with_recovery_page(self, recovery_page: usize) -> Self {
         Self { recovery_page, ..self }
+    }
+
+    /// The same function, with at most so many concurrent attempts at one host for one owner.
+    #[must_use]
+    pub fn with_host_concurrency(self, most: usize) -> Self {
+        Self { host_concurrency: HostConcurrency::new(most), ..self }
     }
 
     /// The same function, which tells the operator, too, if there is a bus for that.

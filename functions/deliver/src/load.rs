@@ -76,6 +76,14 @@ impl Loaded {
         matches!(self, Self::Existing(delivery) if delivery.due_at.is_some_and(|at| at <= now))
     }
 
+    /// The task that asks for its next attempt.
+    pub(crate) fn task(&self) -> Outgoing {
+        match self {
+            Self::New(new) => Outgoing::first_attempt(new.clone()),
+            Self::Existing(_) => self.retry(),
+        }
+    }
+
     /// The task of a later attempt.
     pub(crate) fn retry(&self) -> Outgoing {
         let (subscription_id, delivery_id, owner) = match self {

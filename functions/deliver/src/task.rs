@@ -6,8 +6,9 @@ use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::breaker::BreakerState;
 use webhooks_core::delivery::{DeliveryTask, EndReason, TaskError};
 use webhooks_core::delivery_queue::DeliveryQueue;
+use webhooks_core::limits::FAST_WAIT_MAX_SECONDS;
 use webhooks_core::ports::{Chain, Outgoing, StoreError, TaskQueue};
-use webhooks_core::rate_limit::NEAR;
+use webhooks_core::rate_limit::{NEAR, SLOT_LENGTH};
 use webhooks_core::subscription::Subscription;
 use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
@@ -23,6 +24,10 @@ use crate::{Deliver, queue_of};
 /// A message that arrives this little before its moment is handled immediately: visibility timeouts
 /// count whole seconds.
 const EARLY: Duration = Duration::from_secs(1);
+
+/// How long a task is put off whose host is busy: 3 to 8 s.
+const POSTPONED_MIN: Duration = Duration::from_secs(3);
+const POSTPONED_JITTER_SECONDS: u64 = 5;
 
 /// The tasks of a message, each of one delivery.
 pub(crate) fn tasks_of(message: &SqsMessage) -> Result<Vec<DeliveryTask>, TaskError> {
@@ -86,8 +91,10 @@ impl Deliver {
             .await;
         let handled = step.map_err(|error| Failed { error, disposition, effect })?;
         let (queue, wait) = match handled.disposition {
-            Disposition::Delay(wait) => (&self.slow_queue, wait),
-            // The copy stays where the message would have.
+            Disposition::Delay(wait) if wait.as_secs() > FAST_WAIT_MAX_SECONDS => {
+                (&self.slow_queue, wait)
+            }
+            Disposition::Delay(wait) => (self.queue_of(message), wait),
             Disposition::RetryAfter(wait) if from.is_shared => (self.queue_of(message), wait),
             _ => return Ok(handled),
         };
@@ -97,11 +104,23 @@ impl Deliver {
 
     /// Sends the task to the slow queue; `false` when the queue does not take it.
     async fn move_to_slow_queue(&self, loaded: &Loaded) -> bool {
-        let task = match loaded {
-            Loaded::New(new) => Outgoing::first_attempt(new.clone()),
-            Loaded::Existing(_) => loaded.retry(),
-        };
-        send_tasks(self.slow_queue.as_ref(), &[task]).await.is_empty()
+        send_tasks(self.slow_queue.as_ref(), &[loaded.task()]).await.is_empty()
+    }
+
+    /// Puts off a task whose host has as many attempts of its owner as it may have. It uses up no retry, and
+    /// nothing is written: a copy of the task comes in some seconds.
+    async fn postpone(&self, loaded: &Loaded, message: &SqsMessage, now: Timestamp) -> Disposition {
+        if loaded.is_overdue(now) {
+            return Disposition::Ack;
+        }
+        let delay =
+            POSTPONED_MIN + Duration::from_secs(self.random.up_to(POSTPONED_JITTER_SECONDS));
+        let task = Outgoing { delay, ..loaded.task() };
+        if send_tasks(self.slow_queue.as_ref(), &[task]).await.is_empty() {
+            Disposition::Ack
+        } else {
+            Disposition::unavailable(receives(message), self.random.as_ref())
+        }
     }
 
     /// Does what is next for a delivery that has not ended.
@@ -137,6 +156,13 @@ impl Deliver {
         if let Some(slot) = slot.filter(|slot| now.until(*slot) > NEAR) {
             return self.wait_for_slot(loaded, slot, batch, now).await;
         }
+        let permit = self.host_concurrency.permit(&subscription, self.timer.as_ref()).await;
+        let now = self.clock.now();
+        let Some(_permit) =
+            permit.filter(|_| slot.is_none_or(|slot| now <= slot.plus(SLOT_LENGTH)))
+        else {
+            return Ok(self.postpone(&loaded, message, now).await.into());
+        };
         match self.reserve(&loaded, &mut subscription, message, batch, now).await? {
             Reservation::Granted => {
                 let start = slot.or(start_at.filter(|start| now.until(*start) <= NEAR));

@@ -23,7 +23,7 @@ use webhooks_core::delivery_queue::SLOW_SUFFIX;
 use webhooks_core::limits::{BLOCKED_HOSTS_SECONDS, DUE_SHARDS};
 use webhooks_core::outbound::{Failure, HttpResult, OutboundRequest};
 use webhooks_core::ports::{
-    Clock as _, Consistency, Deliveries as _, DueIndex as _, Lease, Statistics as _,
+    Clock as _, Consistency, Deliveries as _, DueIndex as _, Lease, Outgoing, Statistics as _,
     Subscriptions as _, Version,
 };
 use webhooks_core::rate_limit::RateLimit;
@@ -59,6 +59,8 @@ enum Came {
     Acknowledged,
     Back,
     BackIn(u64),
+    /// Acknowledged, and a copy comes after this many seconds.
+    CopyIn(u64),
 }
 
 impl Came {
@@ -133,7 +135,9 @@ impl Harness {
     }
 
     async fn batch(&self, bodies: &[String]) -> Vec<Came> {
+        let before = self.queue.sent().len();
         let response = self.handle(bodies).await;
+        let copies = self.queue.sent().split_off(before);
         let failed: Vec<&str> =
             response.batch_item_failures.iter().map(|f| f.item_identifier.as_str()).collect();
         let hidden = self.queue.take_visibility_changes();
@@ -144,7 +148,10 @@ impl Harness {
                 match (failed.contains(&format!("m{index}").as_str()), hide) {
                     (true, Some((_, timeout))) => Came::BackIn(timeout.as_secs()),
                     (true, None) => Came::Back,
-                    (false, None) => Came::Acknowledged,
+                    (false, None) => match copy_of(&bodies[index], &copies) {
+                        Some(copy) => Came::CopyIn(copy.delay.as_secs()),
+                        None => Came::Acknowledged,
+                    },
                     (false, Some(_)) => panic!("hidden and acknowledged"),
                 }
             })
@@ -182,7 +189,7 @@ impl Harness {
     /// 178; it is 103 now.
     async fn another_retries_task_1(&self) {
         self.sender.statuses(&self.subscription.url, &[500]);
-        assert_eq!(self.run(&self.task(1)).await, Came::BackIn(2));
+        assert_eq!(self.run(&self.task(1)).await, Came::CopyIn(2));
         let (now, until) = (sample::at(103), sample::at(178));
         self.clock.set(now);
         let lease = Lease { holder: "another".to_owned(), now, until };
@@ -211,6 +218,13 @@ impl Harness {
     }
 }
 
+/// The delayed copy of a task.
+fn copy_of<'a>(body: &str, sent: &'a [Outgoing]) -> Option<&'a Outgoing> {
+    let task = DeliveryTask::from_json(body).ok()?;
+    let id = task.delivery_id()?;
+    sent.iter().find(|copy| !copy.delay.is_zero() && copy.task.delivery_id() == Some(id))
+}
+
 fn header<'a>(request: &'a OutboundRequest, name: &str) -> &'a str {
     request.headers.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
 }
@@ -237,7 +251,7 @@ async fn payload_that_is_kept_until_success_is_erased_by_a_success_only() {
     webhook.keep_payload = KeepPayload::UntilSuccess;
     harness.subscriptions.update(&webhook, 1).await.unwrap();
     harness.sender.statuses(&webhook.url, &[500, 200]);
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(2));
     let record = harness.record(1).await.unwrap();
     assert_eq!((record.data.as_str(), record.is_payload_erased), (r#"{"n":1}"#, false));
     harness.clock.set(sample::at(103));
@@ -253,7 +267,7 @@ async fn traceparent_of_the_task_is_sent_at_every_attempt() {
     let traceparent = sample::traceparent();
     let new = sample::new_delivery(&harness.subscription, 1);
     let task = DeliveryTask::FirstAttempt(NewDelivery { traceparent: traceparent.clone(), ..new });
-    assert_eq!(harness.run(&task).await, Came::BackIn(2));
+    assert_eq!(harness.run(&task).await, Came::CopyIn(2));
     harness.clock.set(sample::at(103));
     assert_eq!(harness.run(&harness.again(1)).await, Came::Acknowledged);
     for sent in harness.sender.take() {
@@ -266,7 +280,7 @@ async fn traceparent_of_the_task_is_sent_at_every_attempt() {
 
 #[tokio::test]
 async fn deliveries_over_the_rate_limit_wait_for_their_slots_and_use_up_no_retry() {
-    use Came::{Acknowledged, BackIn};
+    use Came::{Acknowledged, CopyIn};
 
     let harness = Harness::new().await;
     let mut webhook = harness.current().await;
@@ -275,7 +289,7 @@ async fn deliveries_over_the_rate_limit_wait_for_their_slots_and_use_up_no_retry
     let tasks: Vec<String> = (1..=6).map(|n| harness.task(n).to_json().unwrap()).collect();
     let came = harness.batch(&tasks).await;
     // The slots begin at 0, 0.5, 1, 1.5, 2 and 2.5 seconds. Those of the next second are waited for.
-    let expected = [Acknowledged, Acknowledged, Acknowledged, BackIn(1), BackIn(2), BackIn(2)];
+    let expected = [Acknowledged, Acknowledged, Acknowledged, CopyIn(1), CopyIn(2), CopyIn(2)];
     assert_eq!(came, expected);
     let waits: Vec<u128> = harness.sender.take().iter().map(|sent| sent.wait.as_millis()).collect();
     assert_eq!(waits, [0, 500, 1_000]);
@@ -345,9 +359,9 @@ async fn webhook_with_key_pairs_sends_no_hmac() {
 async fn attempts_share_id_and_body_and_differ_in_number_and_time() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500, 503, 200]);
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(2));
     harness.clock.set(sample::at(103));
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(4));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(4));
     harness.clock.set(sample::at(108));
     assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
 
@@ -376,7 +390,7 @@ async fn replaced_message_is_acknowledged_during_an_outage() {
     assert!(harness.run(&harness.task(1)).await.is_soon());
 
     harness.deliver.deliveries = Arc::new(table.clone());
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(2));
     let due = harness.record(1).await.unwrap().due_at.unwrap();
     harness.deliver.deliveries = Arc::new(Intercepted::new(table.clone(), failing.clone()));
     // Until the record is overdue, nobody else brings the delivery back.
@@ -398,7 +412,7 @@ async fn delivery_fails_when_the_retries_run_out() {
     let mut now = sample::at(100);
     for seconds in [2, 4, 8] {
         harness.clock.set(now);
-        assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(seconds));
+        assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(seconds));
         now = now.plus_seconds(seconds);
     }
     harness.clock.set(now);
@@ -409,12 +423,12 @@ async fn delivery_fails_when_the_retries_run_out() {
 }
 
 #[tokio::test]
-async fn wait_of_more_than_a_minute_becomes_a_delayed_copy() {
+async fn waiting_delivery_becomes_a_delayed_copy() {
     let harness = Harness::new().await;
     harness.replies(&[sender::retry_after(503, 600)]);
     for (now, delays) in [(100, 600..=660), (110, 590..=650)] {
         harness.clock.set(sample::at(now));
-        assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
+        assert!(matches!(harness.run(&harness.task(1)).await, Came::CopyIn(_)));
         let [copy] = &harness.queue.take()[..] else { panic!("no delayed copy") };
         assert!(delays.contains(&copy.delay.as_secs()));
         assert_eq!(copy.task, harness.again(1));
@@ -444,7 +458,7 @@ async fn long_wait_is_parked_for_the_retry_function() {
 async fn status_410_disables_the_webhook_and_ends_waiting_deliveries() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500, 410]);
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(2));
     assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
     let current = harness.current().await;
     assert!(!current.is_active);
@@ -465,7 +479,7 @@ async fn status_410_disables_the_webhook_and_ends_waiting_deliveries() {
 async fn deleted_webhook_gets_no_post() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500]);
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(2));
     let Subscription { user_id, id, .. } = &harness.subscription;
     harness.subscriptions.delete(user_id, id).await.unwrap();
     harness.clock.set(sample::at(103));
@@ -545,7 +559,7 @@ async fn panic_or_bad_message_fails_alone() {
     let bodies: Vec<String> = (1..=3).map(|n| harness.task(n).to_json().unwrap()).collect();
     let bodies = [bodies, vec!["{}".to_owned()]].concat();
     let came = harness.batch(&bodies).await;
-    assert_eq!(came, [Came::Back, Came::Acknowledged, Came::BackIn(2), Came::Back]);
+    assert_eq!(came, [Came::Back, Came::Acknowledged, Came::CopyIn(2), Came::Back]);
     assert!(harness.record(1).await.is_none());
     assert_eq!(harness.statistics().await, (2, 1, 0));
 }
@@ -556,14 +570,16 @@ async fn breaker_opens_probes_once_and_closes() {
     harness.fails(OPEN_AFTER_FAILURES - 1, None).await;
     harness.sender.statuses(&harness.subscription.url, &[500, 200]);
 
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(2));
     let open = harness.current().await.health;
     assert_eq!(open.open_until, Some(sample::at(160)));
+    harness.queue.take();
 
     // Open: parked without an attempt, and the retry of the first as well.
     harness.clock.set(sample::at(103));
-    assert_eq!(harness.run(&harness.task(1)).await, Came::Acknowledged);
-    assert_eq!(harness.run(&harness.task(2)).await, Came::Acknowledged);
+    for n in [1, 2] {
+        assert!(matches!(harness.run(&harness.task(n)).await, Came::CopyIn(101..=132)));
+    }
     assert_eq!(harness.sender.requests().len(), 1);
     let parked = harness.record(2).await.unwrap();
     assert_eq!((parked.status, parked.attempt_count()), (Status::Retrying, 0));
@@ -572,7 +588,6 @@ async fn breaker_opens_probes_once_and_closes() {
     let delayed = harness.queue.take();
     let back: Vec<_> = delayed.iter().map(|outgoing| outgoing.task.clone()).collect();
     assert_eq!(back, [harness.again(1), harness.again(2)]);
-    assert!(delayed.iter().all(|outgoing| (101..=132).contains(&outgoing.delay.as_secs())));
     assert_eq!(parked.due_at.unwrap(), parked.next_retry_at.unwrap().plus_seconds(900));
 
     // Half open: of two that arrive at the same time, one probes and closes it, one stays parked.
@@ -581,7 +596,7 @@ async fn breaker_opens_probes_once_and_closes() {
     let latest = latest.iter().flatten().filter_map(|d| d.next_retry_at).max().unwrap();
     harness.clock.set(latest);
     let bodies = [1, 2].map(|n| harness.again(n).to_json().unwrap());
-    assert_eq!(harness.batch(&bodies).await, [Came::Acknowledged, Came::Acknowledged]);
+    assert!(!harness.batch(&bodies).await.contains(&Came::Back));
     assert_eq!(harness.sender.requests().len(), 2);
     assert_eq!(harness.current().await.health, Health::default().record_quick_success());
     let ended = [harness.record(1).await.unwrap(), harness.record(2).await.unwrap()];
@@ -594,7 +609,9 @@ async fn breaker_opens_probes_once_and_closes() {
 #[tokio::test(start_paused = true)]
 async fn webhooks_of_one_owner_at_one_host_are_one_endpoint() {
     const WEBHOOKS: u64 = 100;
-    let harness = Harness::new().await;
+    let mut harness = Harness::new().await;
+    // As ten instances, each of which has one batch.
+    harness.deliver = harness.deliver.with_host_concurrency(100);
     let url = &harness.subscription.url;
     let failing = || Reply::After(Duration::from_millis(50), sender::status(500));
     harness.sender.script(url, std::iter::repeat_with(failing).take(10_000));
@@ -611,7 +628,7 @@ async fn webhooks_of_one_owner_at_one_host_are_one_endpoint() {
         .collect();
     futures::future::join_all(first.chunks(10).map(|bodies| harness.handle(bodies))).await;
     let posts = || harness.sender.requests().len();
-    assert_eq!(posts(), 100, "ten batches that do not know of each other");
+    assert_eq!(posts(), 100, "ten instances that do not know of each other");
 
     // For an hour each of them is retried as soon as it may be.
     let retries: Vec<_> = webhooks
@@ -707,6 +724,40 @@ async fn endpoint_is_marked_as_slow_while_its_attempt_goes_on() {
     assert_eq!(current.version, harness.subscription.version + 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn attempts_of_one_owner_at_one_host_are_bounded_and_the_others_are_put_off() {
+    let mut harness = Harness::new().await;
+    harness.deliver = harness.deliver.with_host_concurrency(2);
+    let others = sample::subscription("other", 1);
+    harness.subscriptions.create(&others).await.unwrap();
+    assert_eq!(others.url, harness.subscription.url);
+    let took = |seconds| Reply::After(Duration::from_secs(seconds), sender::status(200));
+    harness.sender.script(&others.url, [took(9), took(9), took(9), took(9), took(0)]);
+    let own = (1..=3).map(|n| harness.task(n).to_json().unwrap());
+    let of_others = (1..=2)
+        .map(|n| DeliveryTask::FirstAttempt(sample::new_delivery(&others, n)).to_json().unwrap());
+    let bodies: Vec<String> = own.chain(of_others).collect();
+    let came = harness.batch(&bodies).await;
+    let [Came::Acknowledged, Came::Acknowledged, Came::CopyIn(3..=8), ..] = came[..] else {
+        panic!("{came:?}")
+    };
+    assert_eq!(came[3..], [Came::Acknowledged, Came::Acknowledged]);
+    assert_eq!(harness.sender.take().len(), 4);
+    // Nothing was written of it: the copy is its first attempt.
+    assert!(harness.record(3).await.is_none());
+    let [copy] = &harness.queue.take()[..] else { panic!("one is put off") };
+    assert_eq!(copy.task, harness.task(3));
+    assert_eq!(harness.run(&copy.task).await, Came::Acknowledged);
+    assert_eq!(harness.sender.take().len(), 1);
+    // One that would wait for less than a second is made; a copy that is refused brings the message back.
+    harness.sender.script(&others.url, [took(0), took(9), took(9), took(9)]);
+    harness.queue.refuse_all();
+    let bodies: Vec<String> = (4..=7).map(|n| harness.task(n).to_json().unwrap()).collect();
+    let came = harness.batch(&bodies).await;
+    assert_eq!(came[..3], [Came::Acknowledged, Came::Acknowledged, Came::Acknowledged]);
+    assert!(came[3].is_soon());
+}
+
 #[tokio::test]
 async fn task_of_a_slow_endpoint_moves_to_the_slow_queue() {
     let mut harness = Harness::new().await;
@@ -771,10 +822,10 @@ async fn concurrent_failures_are_all_counted() {
 async fn endpoint_that_fails_for_five_days_is_disabled() {
     let harness = Harness::new().await;
     harness.sender.statuses(&harness.subscription.url, &[500, 500]);
-    assert_eq!(harness.run(&harness.task(1)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(1)).await, Came::CopyIn(2));
     assert!(harness.current().await.is_active);
     harness.clock.set(sample::at(100 + DISABLE_AFTER_SECONDS));
-    assert_eq!(harness.run(&harness.task(2)).await, Came::BackIn(2));
+    assert_eq!(harness.run(&harness.task(2)).await, Came::CopyIn(2));
     let current = harness.current().await;
     assert_eq!(current.disabled_reason, Some(DisabledReason::EndpointFailing.into()));
     assert!(!current.is_active);

@@ -94,10 +94,8 @@ pub const ERROR_KEEP_BYTES: usize = 512;
 pub const BACKOFF_MAX_SECONDS: u64 = 900;
 /// The longest `Retry-After` that is honoured, in seconds.
 pub const RETRY_AFTER_MAX_SECONDS: u64 = 24 * 60 * 60;
-/// The longest wait that is left to the visibility timeout, in seconds: a hidden message counts
-/// against the 120,000 messages in flight of a queue (AWS quota). A longer wait is that of a delayed
-/// copy, which does not count.
-pub const VISIBILITY_WAIT_MAX_SECONDS: u64 = 60;
+/// The longest wait of a retry that stays in the fast deliveries queue, in seconds.
+pub const FAST_WAIT_MAX_SECONDS: u64 = 60;
 /// The longest delay of a message, in seconds (AWS quota). A longer wait is parked in the table.
 pub const QUEUE_WAIT_MAX_SECONDS: u64 = 900;
 /// The tasks that one owner may add to the fast deliveries queue in one invocation of dispatch.
@@ -105,6 +103,8 @@ pub const FAST_TASKS_PER_OWNER: usize = 20;
 /// The tasks that one owner may add to the fast deliveries queue in one instance of dispatch in the
 /// time after which an attempt is slow.
 pub const FAST_TASKS_PER_PERIOD: usize = 50;
+/// The attempts that one instance of deliver makes concurrently at one host for one owner.
+pub const HOST_CONCURRENCY: usize = 20;
 /// The longest timeout of a webhook whose deliveries use the fast queue, in seconds.
 pub const FAST_TIMEOUT_SECONDS: u32 = TIMEOUT_SECONDS_DEFAULT;
 /// First attempts of one event in one task. A batch has 10 tasks, and makes all of their attempts

@@ -45,6 +45,9 @@ pub(crate) fn dispatch(harness: &Arc<Harness>, batch: Vec<Received>) {
 /// The redeliveries of a page, so few that a recovery has several pages.
 const RECOVERY_PAGE: usize = 2;
 
+/// The attempts of a batch at one host for one owner, so few that some of its tasks are put off.
+pub(crate) const HOST_CONCURRENCY: usize = 3;
+
 /// Hands a batch of tasks to deliver.
 pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
     let is_slow = batch.iter().any(|message| message.id.starts_with('s'));
@@ -71,7 +74,12 @@ pub(crate) fn deliver(harness: &Arc<Harness>, batch: Vec<Received>) {
                 Arc::new(harness.secrets.clone()),
                 RETENTION,
             )
-            .with_recovery_page(RECOVERY_PAGE);
+            .with_recovery_page(RECOVERY_PAGE)
+            .with_host_concurrency(if harness.is(Mutation::ForgetHostBound) {
+                usize::from(u8::MAX)
+            } else {
+                HOST_CONCURRENCY
+            });
             handle_batch(&harness, &invocation, batch, async |event| handler.handle(event).await)
                 .await;
         })

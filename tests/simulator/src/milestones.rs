@@ -57,6 +57,8 @@ milestones! {
     SentAgain,
     /// Beside an abusive user, an event of another user reached a quick endpoint.
     Undisturbed,
+    /// An instance made as many concurrent attempts at a host as it may.
+    HostBusy,
     /// A POST was signed with two secrets.
     SignedTwice,
     /// A redelivery was made.

@@ -85,6 +85,8 @@ mutations! {
     ShareConcurrency => OthersOnTime,
     /// What a host did is never written.
     ForgetHost => HostOpens,
+    /// deliver makes any number of attempts at one host.
+    ForgetHostBound => HostBounded,
     /// Slow failures open the breaker no sooner than quick ones.
     OpenLate => SlowOpens,
     /// The probe of a half open breaker need not be claimed.

@@ -79,6 +79,7 @@ rules! {
     FastIsQuick = "no attempt of the fast queue is made at an endpoint that counts as slow",
     FastBounded = "what one owner has in flight in the fast queue is bounded",
     OthersOnTime = "an abusive user delays no event of others at quick endpoints",
+    HostBounded = "an instance makes a bounded number of concurrent attempts at one host for one owner",
     HostOpens = "an owner's webhooks at one host that fails are one endpoint",
 
     // The end.

@@ -13,6 +13,7 @@ use webhooks_core::limits::FAST_TASKS_PER_PERIOD;
 use webhooks_core::subscription::Subscription;
 use webhooks_core::time::Timestamp;
 
+use crate::functions::HOST_CONCURRENCY;
 use crate::harness::Function;
 use crate::milestones::Milestone;
 use crate::model::{Model, lagging};
@@ -135,6 +136,23 @@ impl Model {
             self.violate(Rule::OthersOnTime, || {
                 format!("{event} to {subscription} after {waited:?}")
             });
+        }
+    }
+
+    /// No call has more attempts under way at one host for one owner than it may.
+    pub(super) fn check_host_concurrency(&mut self, invocation: u64, now: Timestamp) {
+        let Some(call) = self.calls.get(&invocation) else { return };
+        let mut at_hosts = BTreeMap::<(&UserId, HostId), usize>::new();
+        for sent in call.sent.iter().filter(|sent| now < sent.responded) {
+            let Some(versions) = self.subscriptions.get(&sent.subscription) else { continue };
+            *at_hosts.entry((&versions.user, HostId::of(&sent.url))).or_default() += 1;
+        }
+        let most = at_hosts.into_values().max().unwrap_or(0);
+        if most >= HOST_CONCURRENCY {
+            self.reach(Milestone::HostBusy);
+        }
+        if most > HOST_CONCURRENCY {
+            self.violate(Rule::HostBounded, || format!("{most} attempts"));
         }
     }
 

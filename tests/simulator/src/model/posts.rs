@@ -176,6 +176,7 @@ impl Model {
             let (url, responded) = (post.url.to_owned(), now.plus(took));
             call.sent.push(Sent { delivery, subscription, url, said, began: now, responded });
         }
+        self.check_host_concurrency(invocation, now);
         Some(post.id)
     }
 
