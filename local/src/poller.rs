@@ -4,9 +4,11 @@
 //! JSON event of Lambda, and deletes the messages that the handler did not report as failed. Failed
 //! messages stay hidden until their visibility timeout ends; then the queue's redrive policy applies.
 //! Batches are handled concurrently, up to a limit, so a slow endpoint in one batch does not delay
-//! the others.
+//! the others. While several are, a poller waits some milliseconds before it receives the next, because a
+//! batch of ten messages needs hardly more requests to the tables and queues than a batch of one.
 //!
-//! Deliberately absent: batching windows, filters, and the scaling of Lambda's pollers.
+//! Deliberately absent: the batching windows of event source mappings, filters, and the scaling of Lambda's
+//! pollers.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -29,6 +31,10 @@ use webhooks_aws::clients;
 
 /// How long one receive waits for a message, in seconds (AWS quota).
 const WAIT_SECONDS: i32 = 20;
+/// The batches that may be under way before a poller waits for more messages, ...
+const BATCHES_WITHOUT_PAUSE: usize = 2;
+/// ... for a millisecond for each batch above that, up to this many.
+const PAUSE_MAX_MS: usize = 8;
 /// The pause after a receive that failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -68,10 +74,16 @@ pub async fn run(sqs: Client, source: Source, handler: Handler, stop: Cancellati
     let mut batches = JoinSet::new();
     loop {
         while batches.try_join_next().is_some() {}
+        let pause = batches.len().saturating_sub(BATCHES_WITHOUT_PAUSE).min(PAUSE_MAX_MS);
         let received = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            received = receive(&sqs, &source, &slots) => received,
+            received = async {
+                if pause > 0 {
+                    tokio::time::sleep(Duration::from_millis(pause as u64)).await;
+                }
+                receive(&sqs, &source, &slots).await
+            } => received,
         };
         let Some((messages, slot)) = received else { continue };
         let (sqs, source, handler) = (sqs.clone(), Arc::clone(&source), Arc::clone(&handler));
