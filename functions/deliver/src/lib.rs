@@ -51,8 +51,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use futures::FutureExt as _;
 use futures::future::{join, join_all};
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt as _, StreamExt as _};
 use webhooks_core::block_list::BlockListSender;
 use webhooks_core::delivery::DeliveryTask;
 use webhooks_core::delivery_queue::DeliveryQueue;
@@ -155,7 +156,8 @@ impl Deliver {
         let tasks: Vec<_> =
             batch.records.iter().flat_map(|message| tasks(message, &shared)).collect();
         self.load_together(&tasks, &shared).await;
-        let handled = join_all(tasks.into_iter().map(|task| self.isolated(task, &shared))).await;
+        let tasks = tasks.into_iter().map(|task| self.isolated(task, &shared));
+        let handled: Vec<_> = tasks.collect::<FuturesOrdered<_>>().collect().await;
 
         log_failed_tasks(&handled);
         let mut effects = Effects::default();
