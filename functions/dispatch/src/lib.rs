@@ -138,28 +138,21 @@ impl Dispatch {
         }
         let (refused, requested) = self.send(tasks).await;
         failed.extend(refused);
-        let (mut accepted, mut blocked) = (0_usize, 0_usize);
+        let (mut accepted, mut blocked) = (Vec::new(), 0_usize);
         for (index, (record, event)) in batch.records.iter().zip(&parsed).enumerate() {
             if let Ok(Some(event)) = event
                 && !failed.contains(&index)
             {
                 let is_blocked =
                     matches!(owners.queried.get(&event.owner), Some(Ok(of)) if of.is_blocked);
-                accepted += 1;
+                accepted.push(format!("{}:{}", event.id, counts[index]));
                 blocked += usize::from(is_blocked);
-                tracing::info!(
-                    event_id = %event.id,
-                    message_id = record.message_id,
-                    event_type = %event.event_type,
-                    tasks = counts[index],
-                    traceparent = event.traceparent.as_ref().map(Traceparent::as_str),
-                    user_blocked = is_blocked.then_some(true),
-                    "event dispatched"
-                );
+                log_event(event, record, counts[index], is_blocked);
             }
         }
         tracing::info!(
-            metric.events_accepted = accepted,
+            events = accepted.join(" "),
+            metric.events_accepted = accepted.len(),
             metric.events_failed = some(failed.len()),
             metric.events_of_blocked_users = some(blocked),
             metric.deliveries_requested = some(requested),
@@ -342,6 +335,30 @@ impl Tasks {
 fn log(unreadable: &UnreadableSubscription) {
     let UnreadableSubscription { user_id, id, reason, .. } = unreadable;
     tracing::error!(%user_id, subscription_id = %id, reason, "a subscription cannot be read");
+}
+
+/// The line of one event. The line of the batch has its id and the number of its deliveries, so the level is
+/// `debug` unless it says more: such lines cost as much as the read of a record.
+fn log_event(event: &Event, record: &SqsMessage, deliveries: usize, is_blocked: bool) {
+    let traceparent = event.traceparent.as_ref().map(Traceparent::as_str);
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                event_id = %event.id,
+                message_id = record.message_id,
+                event_type = %event.event_type,
+                tasks = deliveries,
+                traceparent,
+                user_blocked = is_blocked.then_some(true),
+                "event dispatched"
+            )
+        };
+    }
+    if is_blocked || traceparent.is_some() {
+        line!(info);
+    } else {
+        line!(debug);
+    }
 }
 
 /// The `traceparent` of a record; one that is not valid is ignored.
