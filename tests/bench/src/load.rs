@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use test_support::FakeReceiver;
 use test_support::receiver::Reply;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -32,6 +32,8 @@ const IN_FLIGHT: u32 = 32;
 const FAN_OUT: u32 = 20;
 /// How long events are published in an open loop.
 const OPEN_SECONDS: u32 = 10;
+/// A type of which no event is published.
+const OTHER_TYPE: &str = "email.sent";
 /// Bytes of the filler in `data`, so that a payload has about 1 KB.
 const FILLER: usize = 850;
 /// Events before it counts, so that every connection is open.
@@ -42,24 +44,29 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One kind of load.
-struct Load {
-    name: String,
+#[derive(Clone)]
+pub(crate) struct Load {
+    pub(crate) name: String,
     /// Whose events come in turn.
-    users: u32,
+    pub(crate) users: u32,
     /// Webhooks of each user.
-    fan_out: u32,
+    pub(crate) fan_out: u32,
+    /// Webhooks of each user that want another type.
+    pub(crate) others: u32,
+    /// Earlier deliveries of the first webhook.
+    pub(crate) history: usize,
     /// Events a second; none when the next event waits for an earlier one.
-    rate: Option<u32>,
+    pub(crate) rate: Option<u32>,
     /// Deliveries.
-    deliveries: usize,
+    pub(crate) deliveries: usize,
 }
 
 /// What a load needed.
-struct Figures {
-    per_second: f64,
-    cpu: f64,
-    latencies: Latencies,
-    pss_mb: f64,
+pub(crate) struct Figures {
+    pub(crate) per_second: f64,
+    pub(crate) cpu: f64,
+    pub(crate) latencies: Latencies,
+    pub(crate) pss_mb: f64,
 }
 
 /// Runs each load in a system of its own; `keeps` says whether it keeps its data on the disk.
@@ -68,6 +75,8 @@ pub(crate) async fn run(deliveries: usize, keeps: bool) -> Outcome<bool> {
         name: name.to_owned(),
         users: 1,
         fan_out,
+        others: 0,
+        history: 0,
         rate: None,
         deliveries,
     };
@@ -75,6 +84,8 @@ pub(crate) async fn run(deliveries: usize, keeps: bool) -> Outcome<bool> {
         name: format!("open loop, {rate}/s, users: {users}"),
         users,
         fan_out: 1,
+        others: 0,
+        history: 0,
         rate: Some(rate),
         deliveries: deliveries.min((OPEN_SECONDS * rate) as usize),
     };
@@ -101,7 +112,7 @@ pub(crate) async fn run(deliveries: usize, keeps: bool) -> Outcome<bool> {
 }
 
 impl Load {
-    async fn run(&self, keeps: bool) -> Outcome<Figures> {
+    pub(crate) async fn run(&self, keeps: bool) -> Outcome<Figures> {
         let directory = tempfile::tempdir().map_err(text)?;
         let system = Dev::start(keeps.then(|| directory.path())).await?;
         let receiver = FakeReceiver::start().await.map_err(text)?;
@@ -113,10 +124,16 @@ impl Load {
         });
         for user in 0..self.users {
             for number in 0..self.fan_out {
-                system.subscribe(user, &receiver.url(&format!("/{user}/{number}"))).await?;
+                let url = receiver.url(&format!("/{user}/{number}"));
+                system.subscribe(user, &url, EVENT_TYPE).await?;
+            }
+            for number in 0..self.others {
+                let url = receiver.url(&format!("/{user}/other/{number}"));
+                system.subscribe(user, &url, OTHER_TYPE).await?;
             }
         }
         self.publish(&system, &arrivals, 0, WARM_UP, None).await?;
+        system.repeat_history(self.history).await?;
         let events = self.deliveries / self.fan_out as usize;
         let (began, cpu) = (Instant::now(), system.cpu_seconds()?);
         let latencies = self.publish(&system, &arrivals, WARM_UP, events, self.rate).await?;
@@ -243,14 +260,21 @@ impl Arrivals {
 struct Dev {
     child: Child,
     api: std::net::SocketAddr,
+    dynamodb: String,
+    deliveries_table: String,
     queue_url: String,
 }
 
 #[derive(Deserialize)]
 struct Started {
     api: String,
+    dynamodb: String,
+    deliveries_table: String,
     events_queue_url: String,
 }
+
+/// Entries of one `BatchWriteItem` (AWS quota).
+const WRITTEN_TOGETHER: usize = 25;
 
 impl Dev {
     async fn start(data_dir: Option<&std::path::Path>) -> Outcome<Self> {
@@ -268,16 +292,37 @@ impl Dev {
         BufReader::new(stdout).read_line(&mut line).await.map_err(text)?;
         let started: Started = serde_json::from_str(&line).map_err(text)?;
         let api = started.api.trim_start_matches("http://").parse().map_err(text)?;
-        Ok(Self { child, api, queue_url: started.events_queue_url })
+        let Started { dynamodb, deliveries_table, events_queue_url: queue_url, .. } = started;
+        Ok(Self { child, api, dynamodb, deliveries_table, queue_url })
     }
 
-    async fn subscribe(&self, user: u32, url: &str) -> Outcome<()> {
+    async fn subscribe(&self, user: u32, url: &str, event_type: &str) -> Outcome<()> {
         let user = format!("load-{user}").parse().map_err(|_| "no user id")?;
         let token = token::issue(&user, SystemClock.now()).map_err(text)?;
-        let body = json!({"url": url, "event_types": [EVENT_TYPE]});
+        let body = json!({"url": url, "event_types": [event_type]});
         let path = "/api/webhooks";
         let response = http::call(self.api, "POST", path, Some(&token), Some(&body)).await?;
         if response.0 == 201 { Ok(()) } else { Err(format!("no webhook: {response:?}")) }
+    }
+
+    /// Writes so many copies of a delivery, which differ in the random part of their ids.
+    async fn repeat_history(&self, count: usize) -> Outcome<()> {
+        let mut client = Client::connect(&self.dynamodb).await?;
+        let table = &self.deliveries_table;
+        let scan = json!({"TableName": table, "FilterExpression": "attribute_exists(u)"});
+        let found = client.call("DynamoDB_20120810.Scan", &scan).await?;
+        let mut row = found["Items"][0].clone();
+        let id = row["delivery_id"]["S"].as_str().ok_or("there is no delivery")?.to_owned();
+        for first in (0..count).step_by(WRITTEN_TOGETHER) {
+            let puts = (first..count).take(WRITTEN_TOGETHER).map(|number| {
+                let kept = &id[..id.len() - 8];
+                row["delivery_id"]["S"] = format!("{kept}{number:08}").into();
+                json!({"PutRequest": {"Item": row}})
+            });
+            let items = json!({"RequestItems": {table: puts.collect::<Vec<_>>()}});
+            client.call("DynamoDB_20120810.BatchWriteItem", &items).await?;
+        }
+        Ok(())
     }
 
     /// Processor time so far, of user and system.
@@ -311,16 +356,16 @@ impl Dev {
 struct Client {
     stream: BufReader<TcpStream>,
     host: String,
-    queue_url: String,
+    url: String,
 }
 
 impl Client {
-    async fn connect(queue_url: &str) -> Outcome<Self> {
-        let host = queue_url.trim_start_matches("http://");
+    async fn connect(url: &str) -> Outcome<Self> {
+        let host = url.trim_start_matches("http://");
         let host = host.split('/').next().unwrap_or_default().to_owned();
         let stream = TcpStream::connect(&host).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
-        Ok(Self { stream: BufReader::new(stream), host, queue_url: queue_url.to_owned() })
+        Ok(Self { stream: BufReader::new(stream), host, url: url.to_owned() })
     }
 
     async fn publish(&mut self, number: usize, user: usize) -> Outcome<()> {
@@ -330,10 +375,14 @@ impl Client {
             "user_id": format!("load-{user}"),
             "data": {"task_id": format!("task-{number}"), "title": "x".repeat(FILLER)},
         });
-        let message = json!({"QueueUrl": self.queue_url, "MessageBody": event.to_string()});
-        let (message, host) = (message.to_string(), &self.host);
+        let message = json!({"QueueUrl": self.url, "MessageBody": event.to_string()});
+        self.call("AmazonSQS.SendMessage", &message).await.map(drop)
+    }
+
+    async fn call(&mut self, operation: &str, body: &Value) -> Outcome<Value> {
+        let (message, host) = (body.to_string(), &self.host);
         let request = format!(
-            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-target: AmazonSQS.SendMessage\r\n\
+            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-target: {operation}\r\n\
              content-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{message}",
             message.len()
         );
@@ -354,6 +403,10 @@ impl Client {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await.map_err(text)?;
-        if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("not sent: {status}")) }
+        if status.starts_with("HTTP/1.1 200") {
+            serde_json::from_slice(&body).map_err(text)
+        } else {
+            Err(format!("{operation}: {status}"))
+        }
     }
 }

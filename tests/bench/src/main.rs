@@ -3,7 +3,7 @@
 //! [`isolation`] runs a [`harness`]: the local system with its pollers, and a [`receiver`] that notes when
 //! each webhook came. [`cost`] drives the handlers by itself, behind a [`proxy`] that counts what AWS would
 //! bill, and so do [`bill`] and [`dead`], on virtual time. [`handshakes`] runs the outbound client, [`load`] the
-//! program of the local system, and [`faults`] the programs of the functions.
+//! program of the local system, [`curves`] the same as its tables grow, and [`faults`] the programs of the functions.
 //!
 //! Times depend on the machine and mean something only in a release build on an idle one. The
 //! counts of [`cost`] do not, so that an ordinary test asserts them.
@@ -12,6 +12,7 @@
 
 mod bill;
 mod cost;
+mod curves;
 mod dead;
 mod faults;
 mod handshakes;
@@ -78,6 +79,15 @@ enum Cli {
         #[arg(long)]
         data_dir: bool,
     },
+    /// The same as the history, the webhooks and the users grow
+    ///
+    /// Runs the `dev` program, which a build of the whole workspace puts beside this one. It takes minutes and up to
+    /// 2 GB of memory.
+    Curves {
+        /// Draws them into this file
+        #[arg(long)]
+        svg: Option<std::path::PathBuf>,
+    },
     /// Events while calls fail and function processes are killed; none may be lost
     ///
     /// Runs the functions' programs, which a build of the whole workspace puts beside this one.
@@ -140,6 +150,7 @@ async fn main() -> ExitCode {
         Cli::Dead { events } => dead::run(events as usize).await,
         Cli::Isolation { users, seconds, rate } => isolation::run(users, seconds, rate).await,
         Cli::Load { deliveries, data_dir } => load::run(deliveries as usize, data_dir).await,
+        Cli::Curves { svg } => curves::run(svg.as_deref()).await,
         Cli::FaultRun { events, seed, kills, brief } => {
             faults::run(events, seed, kills, brief).await
         }
