@@ -352,6 +352,10 @@ impl Dev {
     }
 }
 
+/// The tables require that a request is signed, and do not check by whom.
+const AUTHORIZATION: &str = "authorization: AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/\
+     aws4_request, SignedHeaders=host, Signature=0\r\nx-amz-date: 20260101T000000Z";
+
 /// Publishes with as little work as possible, because it shares the processors with the system.
 struct Client {
     stream: BufReader<TcpStream>,
@@ -382,7 +386,7 @@ impl Client {
     async fn call(&mut self, operation: &str, body: &Value) -> Outcome<Value> {
         let (message, host) = (body.to_string(), &self.host);
         let request = format!(
-            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-target: {operation}\r\n\
+            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-target: {operation}\r\n{AUTHORIZATION}\r\n\
              content-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{message}",
             message.len()
         );
