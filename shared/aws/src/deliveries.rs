@@ -641,7 +641,7 @@ impl Recoveries for DynamoDeliveries {
             let guard = self
                 .guard(recovery)
                 .update_expression("SET outage = :outage, expires_at = :expires")
-                .condition_expression("attribute_not_exists(outage) OR outage < :outage")
+                .condition_expression("attribute_not_exists(outage) OR outage <> :outage")
                 .expression_attribute_values(":outage", number(outage.millis()));
             return self.put_guarded(recovery, guard).await;
         }

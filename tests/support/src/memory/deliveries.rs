@@ -369,7 +369,7 @@ impl Recoveries for MemoryDeliveries {
         }
         if let Some(outage) = recovery.outage() {
             let of = &recovery.subscription_id;
-            if tables.outages.get(of).is_some_and(|last| *last >= outage) {
+            if tables.outages.get(of) == Some(&outage) {
                 return Ok(Written::ConditionFailed);
             }
             tables.outages.insert(of.clone(), outage);
