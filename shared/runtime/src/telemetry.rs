@@ -166,8 +166,7 @@ impl Fields {
         if self.metrics.is_empty() {
             return self.line;
         }
-        let metrics: Vec<Value> =
-            self.metrics.iter().map(|name| json!({"Name": name, "Unit": unit(name)})).collect();
+        let metrics: Vec<Value> = self.metrics.iter().map(|name| definition(name)).collect();
         self.line.insert(DIMENSION.to_owned(), function.into());
         self.line.insert(
             "_aws".to_owned(),
@@ -182,8 +181,13 @@ impl Fields {
     }
 }
 
-fn unit(metric: &str) -> &'static str {
-    if metric.ends_with("_ms") { "Milliseconds" } else { "Count" }
+/// The definition of a metric. A count has no unit: CloudWatch needs none, and bills its bytes in each line.
+fn definition(name: &str) -> Value {
+    if name.ends_with("_ms") {
+        json!({"Name": name, "Unit": "Milliseconds"})
+    } else {
+        json!({"Name": name})
+    }
 }
 
 fn epoch_millis() -> u64 {
@@ -303,7 +307,7 @@ mod tests {
                 "Namespace": "Webhooks",
                 "Dimensions": [["FunctionName"]],
                 "Metrics": [
-                    {"Name": "attempts", "Unit": "Count"},
+                    {"Name": "attempts"},
                     {"Name": "latency_ms", "Unit": "Milliseconds"},
                     {"Name": "waits_ms", "Unit": "Milliseconds"},
                 ],
