@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, join, select};
+use tokio::sync::OwnedSemaphorePermit;
 use webhooks_core::attempt;
 use webhooks_core::breaker::{Failures, LastError, SLOW_SECONDS};
 use webhooks_core::delivery::{Delivery, Status};
@@ -21,12 +22,13 @@ use crate::load::Loaded;
 use crate::telemetry::log_attempt;
 
 impl Deliver {
-    /// Makes the attempt and writes the record once.
+    /// Makes the attempt and writes the record once. Another attempt may begin at the host when the response is
+    /// there.
     pub(crate) async fn attempt(
         &self,
         loaded: Loaded,
         subscription: &Subscription,
-        slot: Option<Timestamp>,
+        (slot, permit): (Option<Timestamp>, OwnedSemaphorePermit),
         batch: &Batch,
     ) -> Result<Handled, StoreError> {
         let began = self.clock.now();
@@ -43,6 +45,7 @@ impl Deliver {
                 self.clock.as_ref(),
             )
             .await;
+            drop(permit);
             // A mark that takes long to write does not move the retry.
             (outcome, self.clock.now())
         };

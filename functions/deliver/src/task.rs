@@ -158,15 +158,14 @@ impl Deliver {
         }
         let permit = self.host_concurrency.permit(&subscription, self.timer.as_ref()).await;
         let now = self.clock.now();
-        let Some(_permit) =
-            permit.filter(|_| slot.is_none_or(|slot| now <= slot.plus(SLOT_LENGTH)))
-        else {
+        let is_in_time = slot.is_none_or(|slot| now <= slot.plus(SLOT_LENGTH));
+        let Some(permit) = permit.filter(|_| is_in_time) else {
             return Ok(self.postpone(&loaded, message, now).await.into());
         };
         match self.reserve(&loaded, &mut subscription, message, batch, now).await? {
             Reservation::Granted => {
                 let start = slot.or(start_at.filter(|start| now.until(*start) <= NEAR));
-                self.attempt(loaded, &subscription, start, batch).await
+                self.attempt(loaded, &subscription, (start, permit), batch).await
             }
             Reservation::BreakerOpen { until } => self.park(loaded, until, batch, now).await,
             Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),
