@@ -316,7 +316,7 @@ impl Verdicts {
         batch: &Batch,
     ) -> Result<Vec<OperationalEvent>, StoreError> {
         if self.gone {
-            self.disable(deliver, DisabledReason::EndpointGone, None).await?;
+            self.disable(deliver, DisabledReason::EndpointGone).await?;
             return Ok(Vec::new());
         }
         let Subscription { user_id, id, health, url, .. } = &self.subscription;
@@ -327,7 +327,7 @@ impl Verdicts {
             let now = deliver.clock.now();
             let after = self.after(before, now);
             if after.should_disable(now) {
-                self.disable(deliver, DisabledReason::EndpointFailing, Some(after)).await?;
+                self.disable(deliver, DisabledReason::EndpointFailing).await?;
                 return Ok(Vec::new());
             }
             if after == before {
@@ -410,28 +410,29 @@ impl Verdicts {
         self.speed.after(health, now)
     }
 
-    /// Makes the subscription inactive, unless its user changed the URL meanwhile. `health` is what its
-    /// endpoint has come to, which is not written. `webhook.disabled` is sent first. If the queue does not
-    /// take it, the webhook stays active until the next attempt that fails.
-    async fn disable(
-        self,
-        deliver: &Deliver,
-        reason: DisabledReason,
-        health: Option<Health>,
-    ) -> Result<(), StoreError> {
-        let Subscription { user_id, id, url, .. } = self.subscription;
-        let found = deliver.subscriptions.get(&user_id, &id, Consistency::Strong).await?;
+    /// Makes the subscription inactive, unless its user changed the URL meanwhile, or its endpoint, which is
+    /// disabled because it fails, has succeeded. `webhook.disabled` is sent first. If the queue does not take
+    /// it, the webhook stays active until the next attempt that fails.
+    async fn disable(self, deliver: &Deliver, reason: DisabledReason) -> Result<(), StoreError> {
+        let Subscription { user_id, id, url, .. } = &self.subscription;
+        let found = deliver.subscriptions.get(user_id, id, Consistency::Strong).await?;
         let Some(mut subscription) = found else { return Ok(()) };
         let mut is_told = false;
         for _ in 0..TRIES {
-            if !subscription.is_active || subscription.url != url {
+            if !subscription.is_active || subscription.url != *url {
                 break;
             }
             let version = subscription.version;
             let now = deliver.clock.now();
+            let mut health = subscription.health;
+            if reason == DisabledReason::EndpointFailing {
+                health = self.after(health, now);
+                if !health.should_disable(now) {
+                    break;
+                }
+            }
             subscription.disable(reason, now);
             if !is_told {
-                let health = health.unwrap_or(subscription.health);
                 let event = OperationalEvent::disabled(&subscription, reason, &health, now);
                 is_told = deliver.tell(vec![event]).await;
                 if !is_told {

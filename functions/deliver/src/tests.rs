@@ -818,6 +818,25 @@ async fn concurrent_failures_are_all_counted() {
     assert_eq!(harness.current().await.health.consecutive_failures, 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn endpoint_that_succeeds_while_another_attempt_fails_is_not_disabled() {
+    let harness = Harness::new().await;
+    harness.fails(3, None).await;
+    harness.clock.set(sample::at(100 + DISABLE_AFTER_SECONDS));
+    let url = &harness.subscription.url;
+    harness.sender.script(url, [Reply::After(Duration::from_secs(1), sender::status(500))]);
+    let bodies = [harness.task(1).to_json().unwrap()];
+    let success = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Subscription { user_id, id, health, .. } = harness.current().await;
+        let well = health.record_success();
+        let set = harness.subscriptions.set_health(&user_id, &id, &health, &well).await;
+        assert!(set.unwrap().is_applied());
+    };
+    futures::future::join(harness.batch(&bodies), success).await;
+    assert!(harness.current().await.is_active);
+}
+
 #[tokio::test]
 async fn endpoint_that_fails_for_five_days_is_disabled() {
     let harness = Harness::new().await;
