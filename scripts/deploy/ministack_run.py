@@ -63,7 +63,7 @@ def check(space):
     resources = physical(cloud)
     webhook = subscribe(space, cloud, resources, receiver)
     publish_and_receive(cloud, resources, receiver, webhook)
-    retry_by_visibility(space, cloud, resources, receiver, webhook)
+    retry_by_delayed_message(space, cloud, resources, receiver, webhook)
     schedules(cloud, resources, receiver, webhook)
     bad_event(cloud, resources)
     through_sns(cloud, resources, receiver)
@@ -202,7 +202,7 @@ def publish_and_receive(cloud, resources, receiver, webhook):
     print(f"an event through SQS became a signed POST after {took:.1f} s")
 
 
-def retry_by_visibility(space, cloud, resources, receiver, webhook):
+def retry_by_delayed_message(space, cloud, resources, receiver, webhook):
     receiver.requests.clear()
     receiver.script = [(500, {})]
     publish(cloud, resources, email(2))
@@ -212,7 +212,7 @@ def retry_by_visibility(space, cloud, resources, receiver, webhook):
     expect(waited >= 2, f"the retry came after {waited:.1f} s")
     ids = [{k.lower(): v for k, v in headers.items()}["webhook-id"] for headers in (one, two)]
     expect(ids[0] == ids[1], "the retry has another webhook-id")
-    print(f"a failed attempt was retried after {waited:.1f} s, by visibility timeout")
+    print(f"a failed attempt was retried after {waited:.1f} s, by a delayed message")
 
     def both():
         page = call(space, cloud, resources, "DeliveryHistoryFunction", "delivery-history", "list", webhook)
