@@ -28,7 +28,8 @@ impl Deliver {
         &self,
         loaded: Loaded,
         subscription: &Subscription,
-        (slot, permit): (Option<Timestamp>, OwnedSemaphorePermit),
+        slot: Option<Timestamp>,
+        permit: OwnedSemaphorePermit,
         batch: &Batch,
     ) -> Result<Handled, StoreError> {
         let began = self.clock.now();

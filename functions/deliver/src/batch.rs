@@ -49,6 +49,8 @@ pub(crate) struct Batch {
     marked: Mutex<HashMap<SubscriptionId, Option<Health>>>,
     host_reads: Mutex<HashMap<(UserId, HostId), HostRead>>,
     claimed_hosts: Mutex<HashMap<(UserId, HostId), HostHealth>>,
+    /// The hosts of URLs.
+    hosts: Mutex<HashMap<String, HostId>>,
 }
 
 impl Batch {
@@ -63,6 +65,7 @@ impl Batch {
             marked: Mutex::default(),
             host_reads: Mutex::default(),
             claimed_hosts: Mutex::default(),
+            hosts: Mutex::default(),
         }
     }
 
@@ -129,6 +132,17 @@ impl Batch {
         self.without_record.get().is_some_and(|all| all.contains(id))
     }
 
+    /// The host of a URL, which is parsed and hashed once.
+    pub(crate) fn host(&self, url: &str) -> HostId {
+        let mut hosts = lock(&self.hosts);
+        if let Some(known) = hosts.get(url) {
+            return known.clone();
+        }
+        let host = HostId::of(url);
+        hosts.insert(url.to_owned(), host.clone());
+        host
+    }
+
     /// The read of a host's health, which is made once.
     pub(crate) fn host_read(&self, user_id: &UserId, host: &HostId) -> HostRead {
         let key = (user_id.clone(), host.clone());
@@ -179,7 +193,8 @@ impl Batch {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a map or a sum.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A task that panicked while it held the lock left whole values behind.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -98,7 +98,10 @@ pub(crate) fn wait(delivery: &mut Delivery, at: Timestamp, now: Timestamp) -> Di
     let disposition = Disposition::until(at, now);
     let due_at = match disposition {
         Disposition::Delay(_) => at.plus_seconds(LOST_AFTER_SECONDS),
-        _ => at,
+        Disposition::Ack
+        | Disposition::RetryAfter(_)
+        | Disposition::Nack
+        | Disposition::NackFor(_) => at,
     };
     delivery.wait(at, due_at, now);
     disposition

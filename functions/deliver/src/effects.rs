@@ -229,7 +229,7 @@ impl Effects {
                 tracing::warn!(%subscription_id, error = %Chain(&error), "deliveries were not counted");
             }
         });
-        let hosts = HostSum::of_all(self.verdicts.values());
+        let hosts = HostSum::of_all(self.verdicts.values(), batch);
         let verdicts = self.verdicts.into_values().map(|verdicts| async move {
             let subscription_id = verdicts.subscription.id.clone();
             verdicts.write(deliver, batch).await.unwrap_or_else(|error| {
@@ -256,11 +256,14 @@ struct HostSum {
 }
 
 impl HostSum {
-    fn of_all<'a>(all: impl Iterator<Item = &'a Verdicts>) -> BTreeMap<(UserId, HostId), Self> {
+    fn of_all<'a>(
+        all: impl Iterator<Item = &'a Verdicts>,
+        batch: &Batch,
+    ) -> BTreeMap<(UserId, HostId), Self> {
         let mut sums = BTreeMap::<_, Self>::new();
         for verdicts in all {
             let Subscription { user_id, id, url, .. } = &verdicts.subscription;
-            let sum = sums.entry((user_id.clone(), HostId::of(url))).or_default();
+            let sum = sums.entry((user_id.clone(), batch.host(url))).or_default();
             sum.healthy |= verdicts.healthy;
             if let Some(failures) = verdicts.failures.filter(|_| !verdicts.healthy) {
                 sum.failing.insert(id.clone());

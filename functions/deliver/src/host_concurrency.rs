@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use futures::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,7 +12,8 @@ use webhooks_core::ids::UserId;
 use webhooks_core::limits::HOST_CONCURRENCY;
 use webhooks_core::ports::Timer;
 use webhooks_core::rate_limit::NEAR;
-use webhooks_core::subscription::Subscription;
+
+use crate::batch::lock;
 
 /// The hosts at which an instance of the function makes attempts.
 pub(crate) struct HostConcurrency {
@@ -32,15 +33,16 @@ impl HostConcurrency {
         Self { most, hosts: Mutex::default() }
     }
 
-    /// Waits until another attempt may be made at the host of a webhook; nothing when none ends in time.
+    /// Waits until another attempt may be made at a host for an owner; nothing when none ends in time.
     ///
     /// The wait is as short as that for a slot, because what was read of the webhook is not read again.
     pub(crate) async fn permit(
         &self,
-        subscription: &Subscription,
+        owner: &UserId,
+        host: HostId,
         timer: &dyn Timer,
     ) -> Option<OwnedSemaphorePermit> {
-        let host = self.host(subscription);
+        let host = self.semaphore((owner.clone(), host));
         if let Ok(permit) = Arc::clone(&host).try_acquire_owned() {
             return Some(permit);
         }
@@ -50,10 +52,8 @@ impl HostConcurrency {
         }
     }
 
-    fn host(&self, subscription: &Subscription) -> Arc<Semaphore> {
-        let key = (subscription.user_id.clone(), HostId::of(&subscription.url));
-        // A task that panicked while it held the lock left a whole map behind.
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+    fn semaphore(&self, key: (UserId, HostId)) -> Arc<Semaphore> {
+        let mut hosts = lock(&self.hosts);
         if let Some(host) = hosts.get(&key).and_then(Weak::upgrade) {
             return host;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsMessage;
 use webhooks_core::breaker::{BreakerState, PROBE_SECONDS};
-use webhooks_core::host_health::{HostHealth, HostId};
+use webhooks_core::host_health::HostHealth;
 use webhooks_core::limits::TIMEOUT_SECONDS_MAX;
 use webhooks_core::ports::{DeliveryWrite, HostWrite, Lease, Refusal, StoreError, Version};
 use webhooks_core::subscription::Subscription;
@@ -73,7 +73,7 @@ impl Deliver {
         if !HostHealth::concerns(&subscription.health) {
             return Ok(None);
         }
-        let (user_id, host) = (&subscription.user_id, HostId::of(&subscription.url));
+        let (user_id, host) = (&subscription.user_id, batch.host(&subscription.url));
         let read = batch.host_read(user_id, &host);
         let found = read.get_or_try_init(|| self.subscriptions.host_health(user_id, &host)).await?;
         match found.state(now) {

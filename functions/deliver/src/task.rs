@@ -156,7 +156,8 @@ impl Deliver {
         if let Some(slot) = slot.filter(|slot| now.until(*slot) > NEAR) {
             return self.wait_for_slot(loaded, slot, batch, now).await;
         }
-        let permit = self.host_concurrency.permit(&subscription, self.timer.as_ref()).await;
+        let (owner, host) = (&subscription.user_id, batch.host(&subscription.url));
+        let permit = self.host_concurrency.permit(owner, host, self.timer.as_ref()).await;
         let now = self.clock.now();
         let is_in_time = slot.is_none_or(|slot| now <= slot.plus(SLOT_LENGTH));
         let Some(permit) = permit.filter(|_| is_in_time) else {
@@ -165,7 +166,7 @@ impl Deliver {
         match self.reserve(&loaded, &mut subscription, message, batch, now).await? {
             Reservation::Granted => {
                 let start = slot.or(start_at.filter(|start| now.until(*start) <= NEAR));
-                self.attempt(loaded, &subscription, (start, permit), batch).await
+                self.attempt(loaded, &subscription, start, permit, batch).await
             }
             Reservation::BreakerOpen { until } => self.park(loaded, until, batch, now).await,
             Reservation::Refused(refusal) => Ok(Disposition::after_refusal(&refusal, now).into()),

@@ -6,7 +6,7 @@
 //! `delivery.exhausted`. The operator's event bus gets everything, whether or not anybody asks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::future::{join, join_all};
@@ -19,6 +19,7 @@ use webhooks_core::task_batch::send_tasks;
 use webhooks_core::time::Timestamp;
 
 use crate::Deliver;
+use crate::batch::lock;
 
 /// How long an instance remembers that nobody asks.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -31,7 +32,7 @@ pub(crate) struct NobodyAsks(Mutex<HashMap<UserId, Timestamp>>);
 
 impl NobodyAsks {
     fn contains(&self, owner: &UserId, now: Timestamp) -> bool {
-        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = lock(&self.0);
         read.get(owner).is_some_and(|at| at.until(now) < REMEMBERED)
     }
 
@@ -42,7 +43,7 @@ impl NobodyAsks {
                 Err(unreadable) => unreadable.may_want(event_type),
             })
         });
-        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = lock(&self.0);
         if asks {
             read.remove(owner);
             return;

@@ -597,9 +597,9 @@ pub trait CleanupState: Send + Sync {
 /// The recoveries of each subscription, and what they read of its deliveries.
 #[async_trait]
 pub trait Recoveries: Send + Sync {
-    /// Stores a new one, unless there is one of its id. One of an outage is stored only if it is not that
-    /// of the last outage of the subscription that got one. (The begin of an outage is that of its first failure, which may have begun
-    /// before the outage before it.)
+    /// Stores a new one, unless there is one of its id. One of an outage is stored only if the
+    /// subscription's last one was of another outage. Which of two outages is later is not told by their begins:
+    /// the first failure of an outage may have begun before the outage before it.
     async fn create_recovery(&self, recovery: &Recovery) -> Result<Written, StoreError>;
 
     /// How many a subscription's owner has started, read with strong consistency.
