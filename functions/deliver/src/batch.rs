@@ -3,9 +3,10 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell};
 use webhooks_core::breaker::Health;
 use webhooks_core::host_health::{HostHealth, HostId};
 use webhooks_core::ids::{DeliveryId, SubscriptionId, UserId};
@@ -33,14 +34,19 @@ pub(crate) struct Undecided<'a>(&'a Batch);
 
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
-        self.0.undecided.send_modify(|count| *count -= 1);
+        if self.0.undecided.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.all_decided.notify_waiters();
+        }
     }
 }
 
 /// One batch.
 pub(crate) struct Batch {
-    /// The tasks that may still ask for a slot.
-    undecided: watch::Sender<usize>,
+    /// The tasks that may still ask for a slot, ...
+    undecided: AtomicUsize,
+    /// ... and a notice that there is none any more. It wakes those that wait in their order; a `watch` wakes
+    /// them in a random one, and then a seed of the simulator is not the same run again.
+    all_decided: Notify,
     slots: Mutex<HashMap<SubscriptionId, Slots>>,
     reads: Mutex<HashMap<(UserId, SubscriptionId, Consistency), Read>>,
     /// The deliveries that are known to have no record.
@@ -57,7 +63,8 @@ impl Batch {
     /// A batch without tasks.
     pub(crate) fn new() -> Self {
         Self {
-            undecided: watch::Sender::new(0),
+            undecided: AtomicUsize::new(0),
+            all_decided: Notify::new(),
             slots: Mutex::default(),
             reads: Mutex::default(),
             without_record: OnceLock::new(),
@@ -71,7 +78,7 @@ impl Batch {
 
     /// A task of the batch. All are made before the first runs.
     pub(crate) fn undecided(&self) -> Undecided<'_> {
-        self.undecided.send_modify(|count| *count += 1);
+        self.undecided.fetch_add(1, Ordering::Relaxed);
         Undecided(self)
     }
 
@@ -92,9 +99,12 @@ impl Batch {
             *asked += 1;
             *asked - 1
         };
+        // Before the look, so that the notice does not come between them.
+        let all_decided = self.all_decided.notified();
         drop(undecided);
-        let mut undecided = self.undecided.subscribe();
-        undecided.wait_for(|count| *count == 0).await.expect("the batch has the sender");
+        if self.undecided.load(Ordering::Relaxed) > 0 {
+            all_decided.await;
+        }
         let (asked, reserved) = {
             let slots = lock(&self.slots);
             (slots[id].asked, Arc::clone(&slots[id].reserved))

@@ -113,7 +113,8 @@ fn seeds_that_found_a_defect_pass() {
 #[test]
 fn same_seed_replays_exactly() {
     let traced = Options { trace: true, ..Options::default() };
-    for seed in 0..20 {
+    // The last one once differed, because the tasks that wait for a rate limit were woken in a random order.
+    for seed in (0..20).chain([160]) {
         let (once, again) = (run(seed, traced), run(seed, traced));
         assert_eq!(once.digest, again.digest, "seed {seed}");
         assert_eq!(once.trace, again.trace, "seed {seed}");
