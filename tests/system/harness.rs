@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use test_support::UNCHECKED_SIGNATURE;
 
 /// How long anything may take before a test gives up: far longer than it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -149,11 +150,10 @@ impl Local {
 
     /// Makes one call of the DynamoDB endpoint.
     pub(crate) async fn dynamodb(&self, operation: &str, body: &Value) -> Value {
-        let request = self
-            .http
-            .post(&self.dynamodb)
-            .header("x-amz-date", "20260131T093000Z")
-            .header("authorization", "AWS4-HMAC-SHA256 Credential=local/20260131/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0");
+        let request = self.http.post(&self.dynamodb);
+        let request = UNCHECKED_SIGNATURE
+            .into_iter()
+            .fold(request, |request, (name, value)| request.header(name, value));
         aws_call(request, "DynamoDB_20120810", operation, body).await
     }
 

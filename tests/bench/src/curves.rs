@@ -30,15 +30,7 @@ struct Curve {
 
 /// Measures each curve, and draws them into a file.
 pub(crate) async fn run(svg: Option<&Path>) -> Outcome<bool> {
-    let base = Load {
-        name: String::new(),
-        users: 1,
-        fan_out: 1,
-        others: 0,
-        history: 0,
-        rate: None,
-        deliveries: DELIVERIES,
-    };
+    let base = Load::closed(DELIVERIES);
     let users = |count| Load { users: count, ..base.clone() };
     let webhooks = |count: u32| Load {
         users: count.div_ceil(WEBHOOKS),

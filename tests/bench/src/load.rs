@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use test_support::FakeReceiver;
 use test_support::receiver::Reply;
+use test_support::{FakeReceiver, UNCHECKED_SIGNATURE};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -71,23 +71,13 @@ pub(crate) struct Figures {
 
 /// Runs each load in a system of its own; `keeps` says whether it keeps its data on the disk.
 pub(crate) async fn run(deliveries: usize, keeps: bool) -> Outcome<bool> {
-    let closed = |name: &str, fan_out| Load {
-        name: name.to_owned(),
-        users: 1,
-        fan_out,
-        others: 0,
-        history: 0,
-        rate: None,
-        deliveries,
-    };
+    let closed =
+        |name: &str, fan_out| Load { name: name.to_owned(), fan_out, ..Load::closed(deliveries) };
     let open = |rate: u32, users| Load {
         name: format!("open loop, {rate}/s, users: {users}"),
         users,
-        fan_out: 1,
-        others: 0,
-        history: 0,
         rate: Some(rate),
-        deliveries: deliveries.min((OPEN_SECONDS * rate) as usize),
+        ..Load::closed(deliveries.min((OPEN_SECONDS * rate) as usize))
     };
     let loads = [
         closed("closed loop, 32 in flight", 1),
@@ -112,6 +102,12 @@ pub(crate) async fn run(deliveries: usize, keeps: bool) -> Outcome<bool> {
 }
 
 impl Load {
+    /// A closed loop of one user with one webhook.
+    pub(crate) fn closed(deliveries: usize) -> Self {
+        let name = String::new();
+        Self { name, users: 1, fan_out: 1, others: 0, history: 0, rate: None, deliveries }
+    }
+
     pub(crate) async fn run(&self, keeps: bool) -> Outcome<Figures> {
         let directory = tempfile::tempdir().map_err(text)?;
         let system = Dev::start(keeps.then(|| directory.path())).await?;
@@ -162,7 +158,7 @@ impl Load {
         let began = Instant::now();
         for _ in 0..IN_FLIGHT {
             let (next, arrivals) = (Arc::clone(&next), Arc::clone(arrivals));
-            let mut client = Client::connect(&system.queue_url).await?;
+            let mut client = Client::connect(&system.queue_url, &[]).await?;
             let (room, users) = (self.fan_out, self.users as usize);
             publishers.spawn(async move {
                 loop {
@@ -307,7 +303,7 @@ impl Dev {
 
     /// Writes so many copies of a delivery, which differ in the random part of their ids.
     async fn repeat_history(&self, count: usize) -> Outcome<()> {
-        let mut client = Client::connect(&self.dynamodb).await?;
+        let mut client = Client::connect(&self.dynamodb, &UNCHECKED_SIGNATURE).await?;
         let table = &self.deliveries_table;
         let scan = json!({"TableName": table, "FilterExpression": "attribute_exists(u)"});
         let found = client.call("DynamoDB_20120810.Scan", &scan).await?;
@@ -352,24 +348,29 @@ impl Dev {
     }
 }
 
-/// The tables require that a request is signed, and do not check by whom.
-const AUTHORIZATION: &str = "authorization: AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/\
-     aws4_request, SignedHeaders=host, Signature=0\r\nx-amz-date: 20260101T000000Z";
-
 /// Publishes with as little work as possible, because it shares the processors with the system.
 struct Client {
     stream: BufReader<TcpStream>,
     host: String,
     url: String,
+    /// The lines of further headers.
+    headers: String,
 }
 
 impl Client {
-    async fn connect(url: &str) -> Outcome<Self> {
+    async fn connect(url: &str, headers: &[(&str, &str)]) -> Outcome<Self> {
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let host = url.trim_start_matches("http://");
         let host = host.split('/').next().unwrap_or_default().to_owned();
         let stream = TcpStream::connect(&host).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
-        Ok(Self { stream: BufReader::new(stream), host, url: url.to_owned() })
+        Ok(Self {
+            stream: BufReader::new(stream),
+            host,
+            url: url.to_owned(),
+            headers: headers.concat(),
+        })
     }
 
     async fn publish(&mut self, number: usize, user: usize) -> Outcome<()> {
@@ -384,9 +385,9 @@ impl Client {
     }
 
     async fn call(&mut self, operation: &str, body: &Value) -> Outcome<Value> {
-        let (message, host) = (body.to_string(), &self.host);
+        let (message, host, headers) = (body.to_string(), &self.host, &self.headers);
         let request = format!(
-            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-target: {operation}\r\n{AUTHORIZATION}\r\n\
+            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-target: {operation}\r\n{headers}\
              content-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{message}",
             message.len()
         );

@@ -81,8 +81,7 @@ enum Cli {
     },
     /// The same as the history, the webhooks and the users grow
     ///
-    /// Runs the `dev` program, which a build of the whole workspace puts beside this one. It takes minutes and up to
-    /// 2 GB of memory.
+    /// Runs the `dev` program, which a build of the whole workspace puts beside this one. It takes minutes.
     Curves {
         /// Draws them into this file
         #[arg(long)]

@@ -292,9 +292,9 @@ impl End {
             if track.posts != record.attempt_count() + track.unrecorded + track.cleaned {
                 broken.push((Rule::PostsAddUp, what()));
             }
-            // Two instances that find the same state concurrently send its operational event twice.
-            let is_sent_twice = record.event_type.is_operational();
-            if model.is_fault_free && track.unrecorded > 0 && !is_sent_twice {
+            // Two instances that find the same state concurrently both send its operational event.
+            let may_be_sent_twice = record.event_type.is_operational();
+            if model.is_fault_free && track.unrecorded > 0 && !may_be_sent_twice {
                 broken.push((Rule::OnceWithoutFaults, what()));
             }
             let success = record.status == Status::Success;

@@ -38,6 +38,15 @@ pub use receiver::FakeReceiver;
 pub use sealer::TestSealer;
 pub use sender::ScriptedSender;
 
+/// The headers of a request that the embedded tables take for signed. They do not check by whom.
+pub const UNCHECKED_SIGNATURE: [(&str, &str); 2] = [
+    ("x-amz-date", "20260131T093000Z"),
+    (
+        "authorization",
+        "AWS4-HMAC-SHA256 Credential=local/20260131/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0",
+    ),
+];
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks what no panic leaves half-written: every change under these locks is one statement.

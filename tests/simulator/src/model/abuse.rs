@@ -16,7 +16,7 @@ use webhooks_core::time::Timestamp;
 use crate::functions::HOST_CONCURRENCY;
 use crate::harness::Function;
 use crate::milestones::Milestone;
-use crate::model::{Model, lagging};
+use crate::model::{Model, Sent, lagging};
 use crate::rules::Rule;
 
 /// The most tasks of one owner that may be in flight in the fast queue: a burst spans two periods.
@@ -142,17 +142,15 @@ impl Model {
     /// No call has more attempts under way at one host for one owner than it may.
     pub(super) fn check_host_concurrency(&mut self, invocation: u64, now: Timestamp) {
         let Some(call) = self.calls.get(&invocation) else { return };
-        let mut at_hosts = BTreeMap::<(&UserId, HostId), usize>::new();
-        for sent in call.sent.iter().filter(|sent| now < sent.responded) {
-            let Some(versions) = self.subscriptions.get(&sent.subscription) else { continue };
-            *at_hosts.entry((&versions.user, HostId::of(&sent.url))).or_default() += 1;
-        }
-        let most = at_hosts.into_values().max().unwrap_or(0);
-        if most >= HOST_CONCURRENCY {
+        let Some(newest) = call.sent.last() else { return };
+        let place = |sent: &Sent| (owner_of(self, &sent.subscription), HostId::of(&sent.url));
+        let under_way = call.sent.iter().filter(|sent| now < sent.responded);
+        let count = under_way.filter(|sent| place(sent) == place(newest)).count();
+        if count >= HOST_CONCURRENCY {
             self.reach(Milestone::HostBusy);
         }
-        if most > HOST_CONCURRENCY {
-            self.violate(Rule::HostBounded, || format!("{most} attempts"));
+        if count > HOST_CONCURRENCY {
+            self.violate(Rule::HostBounded, || format!("{count} attempts"));
         }
     }
 
